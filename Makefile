@@ -1,0 +1,51 @@
+# make demo, make test: each does all the set-up it needs. make help lists the rest.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := constraints.txt
+
+.PHONY: help demo test check unit install install-test clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+# Changes when another torch is asked for, and only then.
+$(VENV)/.torch: FORCE
+	@mkdir -p $(VENV)
+	@echo '$(TORCH)' | cmp -s - $@ || echo '$(TORCH)' > $@
+FORCE:
+
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(VENV)/.torch
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[test]'
+	touch $@
+
+install: $(VENV)/.installed ## create .venv and install the project
+
+install-test: $(VENV)/.installed-test ## and what the tests need
+
+demo: $(VENV)/.installed ## search the shipped model on the CPU, then print the frontier
+	rm -rf runs/demo
+	$(BIN)/mtpareto search data/demo.yaml
+
+check: $(VENV)/.installed-test ## format, lint, types, import arrows
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit/test_driver_side.py
+
+unit: $(VENV)/.installed-test ## the unit tests only
+	$(BIN)/python -m pytest -q tests/unit
+
+test: check ## everything: checks, unit tests, data tests, whole searches
+	$(BIN)/python -m pytest -q tests
+
+clean: ## remove .venv and runs
+	rm -rf $(VENV) runs

@@ -1,0 +1,77 @@
+"""One candidate, measured: translate a data file with a model, compressed or not, and score it.
+
+It shares every line of its work with a trial of `mtpareto search`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from search_spaces.errors import UserError
+from search_spaces.methods import BitsAndBytes, Step
+
+QUANT: dict[str, tuple[Step, ...]] = {
+    "none": (),
+    "8bit": (BitsAndBytes(format="int8"),),
+    "4bit": (BitsAndBytes(format="nf4"),),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 when measured, 1 when the candidate failed, 2 for what the user can mend."""
+    options = parser().parse_args(arguments)
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    try:
+        return _measure(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="main.py", description=__doc__)
+    top.add_argument("--data", required=True, help="the segments, in any format the README lists, plain or .gz")
+    top.add_argument("--outdir", required=True, type=Path, help="where predictions.jsonl, rows.csv and summary.json go")
+    top.add_argument("--model_id", help="hub id or local folder (default: the shipped caption model)")
+    top.add_argument("--revision", help="revision of a hub model")
+    top.add_argument("--quant", choices=tuple(QUANT), default="none", help="bitsandbytes 8 or 4 bits (default: none)")
+    top.add_argument("--device_map", default="auto", help="auto, cpu or cuda:N (default: auto)")
+    top.add_argument("--max_new_tokens", type=int, help="length limit of a translation (default: 256)")
+    top.add_argument("--batch_size", type=int, help="segments translated at a time (default: 64)")
+    top.add_argument("--prompt", help="alma, chat or few-shot (default: by the model's own files)")
+    top.add_argument(
+        "--eval_metrics", default="chrf,bleu", help="of chrf, chrf++ and bleu, with commas (default: chrf,bleu)"
+    )
+    top.add_argument(
+        "--bins", default="0-30,30-60,60-100", help="of the human or difficulty score: LOW-HIGH, with commas"
+    )
+    top.add_argument("--references", help="the target lines, when --data is one side of parallel text")
+    top.add_argument("--langs", help="the pair, such as en-de, where a file does not say it")
+    top.add_argument("--calibration", help="pairs that show a base model how to translate (default: the shipped ones)")
+    top.add_argument("--seed", type=int, default=0, help="for methods that draw (default: 0)")
+    top.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out, and say how many")
+    top.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
+    return top
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from orchestrator.single import Request, measure_one
+
+    metrics = tuple(name.strip() for name in options.eval_metrics.split(",") if name.strip())
+    request = Request(
+        data=options.data, outdir=options.outdir, steps=QUANT[options.quant], metrics=metrics, bins=options.bins,
+        model=options.model_id, revision=options.revision, device_map=options.device_map,
+        max_new_tokens=options.max_new_tokens, batch_size=options.batch_size, prompt=options.prompt,
+        references=options.references, langs=options.langs, calibration=options.calibration, seed=options.seed,
+        skip_bad_rows=options.skip_bad_rows, trust_remote_code=options.trust_remote_code,
+    )  # fmt: skip
+    return measure_one(request, print)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""Writes a study into MLflow, each run once however often it is told.
+
+A parent run for the study, a child run a trial, a LoggedModel for each kept artefact.
+
+It uses MlflowClient with explicit run ids only: the fluent API's active run would leak from one trial into the next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from search_spaces.candidate import Candidate
+from search_spaces.methods import step_to_json
+from search_spaces.outcome import Failure, Measurement, Outcome
+
+EXPERIMENT = "mtpareto"
+STUDY_TAG = "mtpareto.study"
+TRIAL_TAG = "mtpareto.trial"
+# MLflow refuses longer parameter values (https://mlflow.org/docs/latest, "Log a param").
+PARAM_LIMIT = 6000
+
+
+@dataclass(frozen=True, slots=True)
+class MirroredTrial:
+    """A trial as the mirror needs it. more: numbers worked out over the whole study, such as `on_frontier`."""
+
+    number: int
+    candidate: Candidate
+    split: str
+    outcome: Outcome
+    started: str
+    ended: str
+    worker: str
+    attempt: int
+    more: Mapping[str, float]
+
+    @property
+    def uid(self) -> str:
+        return f"{self.candidate.digest}.{self.split}"
+
+
+class Mirror:
+    """One study's place in an MLflow store.
+
+    Every method searches for what it would create by a tag, so a search that is resumed, or mirrored again, makes
+    nothing twice. Raises mlflow.MlflowException when the store can't be reached or refuses.
+    """
+
+    def __init__(self, tracking_uri: str, study: str, artefacts: Path) -> None:
+        """study: what identifies the study (its run folder). artefacts: where a new local store keeps its files."""
+        from mlflow import MlflowClient
+
+        self._client = MlflowClient(tracking_uri=tracking_uri)
+        self._study = study
+        self._experiment = self._experiment_id(artefacts if tracking_uri.startswith("sqlite:") else None)
+        self._parent: str | None = None
+
+    def study(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """The id of the study's parent run, created at the first call."""
+        if self._parent is None:
+            found = self._find(f"tags.`{STUDY_TAG}` = '{self._study}'")
+            self._parent = found or self._create(name, {STUDY_TAG: self._study, **tags}, params, None)
+        return self._parent
+
+    def trial(self, trial: MirroredTrial) -> str:
+        """The id of the trial's child run; made once, its numbers brought up to date."""
+        parent = self._parent_id()
+        found = self._find(f"tags.`{TRIAL_TAG}` = '{trial.uid}' and tags.`mlflow.parentRunId` = '{parent}'")
+        if found is None:
+            started = _milliseconds(trial.started)
+            found = self._create(_name(trial), _tags(trial, parent), _params(trial), started)
+        self._log_metrics(found, _metrics(trial), _milliseconds(trial.ended))
+        status = "FAILED" if isinstance(trial.outcome, Failure) else "FINISHED"
+        self._client.set_terminated(found, status, _milliseconds(trial.ended))
+        return found
+
+    def model(self, trial: MirroredTrial, run_id: str, folder: Path) -> str:
+        """The id of the LoggedModel of a kept artefact: its folder stays where it is and is named, not uploaded."""
+        name = f"trial-{trial.number}"
+        query = f"name = '{name}' and tags.`{TRIAL_TAG}` = '{trial.uid}' and tags.`{STUDY_TAG}` = '{self._study}'"
+        found = self._client.search_logged_models([self._experiment], filter_string=query, max_results=1)
+        if found:
+            return str(found[0].model_id)
+        tags = {
+            TRIAL_TAG: trial.uid,
+            STUDY_TAG: self._study,
+            "artefact": str(folder),
+            "mlflow.model.isExternal": "true",
+        }
+        model = self._client.create_logged_model(
+            self._experiment,
+            name=name,
+            source_run_id=run_id,
+            tags=tags,
+            params=_params(trial),
+            model_type="translation-llm",
+        )
+        self._client.finalize_logged_model(model.model_id, "READY")
+        self._name_as_output(run_id, model.model_id)
+        at = _milliseconds(trial.ended)
+        for key, value in _metrics(trial).items():
+            self._client.log_metric(run_id, key, value, timestamp=at, model_id=model.model_id)
+        return str(model.model_id)
+
+    def finish(self, status: str, metrics: Mapping[str, float], files: list[Path]) -> None:
+        """End the parent run: "FINISHED" or "KILLED", with the study's own numbers and its report."""
+        parent = self._parent_id()
+        self._log_metrics(parent, metrics, None)
+        for file in files:
+            self._client.log_artifact(parent, str(file))
+        self._client.set_terminated(parent, status)
+
+    def _experiment_id(self, artefacts: Path | None) -> str:
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return str(found.experiment_id)
+        return str(
+            self._client.create_experiment(EXPERIMENT, artifact_location=artefacts.as_uri() if artefacts else None)
+        )
+
+    def _find(self, query: str) -> str | None:
+        runs = self._client.search_runs([self._experiment], query, max_results=1)
+        return str(runs[0].info.run_id) if runs else None
+
+    def _create(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any], started: int | None) -> str:
+        from mlflow.entities import Param
+
+        run = self._client.create_run(self._experiment, start_time=started, tags=dict(tags), run_name=name)
+        run_id = str(run.info.run_id)
+        values = [Param(key, _param(value)) for key, value in params.items()]
+        self._client.log_batch(run_id, params=values)
+        return run_id
+
+    def _log_metrics(self, run_id: str, metrics: Mapping[str, float], at: int | None) -> None:
+        from mlflow.entities import Metric
+
+        have = self._client.get_run(run_id).data.metrics
+        at = at if at is not None else int(datetime.now().timestamp() * 1000)
+        new = [Metric(key, value, at, 0) for key, value in metrics.items() if have.get(key) != value]
+        if new:
+            self._client.log_batch(run_id, metrics=new)
+
+    def _name_as_output(self, run_id: str, model_id: str) -> None:
+        from mlflow.entities import LoggedModelOutput
+
+        self._client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+
+    def _parent_id(self) -> str:
+        if self._parent is None:
+            raise RuntimeError("the study's own run comes first: call Mirror.study before its trials")
+        return self._parent
+
+
+def _name(trial: MirroredTrial) -> str:
+    where = "" if trial.split == "dev" else f" [{trial.split}]"
+    return f"{trial.number}: {trial.candidate.describe() or 'baseline'}{where}"
+
+
+def _tags(trial: MirroredTrial, parent: str) -> dict[str, str]:
+    tags = {
+        TRIAL_TAG: trial.uid,
+        "mlflow.parentRunId": parent,
+        "kind": trial.candidate.kind,
+        "split": trial.split,
+        "worker": trial.worker,
+    }
+    if isinstance(trial.outcome, Failure):
+        tags |= {
+            "failure": trial.outcome.reason,
+            "failure.stage": trial.outcome.stage,
+            "failure.message": trial.outcome.message,
+        }
+    else:
+        tags |= {f"condition.{key}": value for key, value in trial.outcome.conditions.items()}
+    return tags
+
+
+def _params(trial: MirroredTrial) -> dict[str, str]:
+    params = {
+        "model": trial.candidate.base.name,
+        "revision": trial.candidate.base.revision,
+        "steps": trial.candidate.describe() or "baseline",
+        "split": trial.split,
+    }
+    for step in trial.candidate.steps:
+        record = step_to_json(step)
+        params |= {f"{record['method']}.{key}": _param(value) for key, value in record.items() if key != "method"}
+    return params
+
+
+def _metrics(trial: MirroredTrial) -> dict[str, float]:
+    metrics: dict[str, float] = {"attempt": float(trial.attempt), **trial.more}
+    outcome = trial.outcome
+    if not isinstance(outcome, Measurement):
+        return metrics
+    for metric, by_pair in outcome.scores.items():
+        name = metric.replace("+", "p")
+        metrics[name] = outcome.overall(metric)
+        metrics[f"{name}.worst_pair"] = outcome.worst_pair(metric)[1]
+        metrics |= {f"{name}.{pair}": score.value for pair, score in by_pair.items()}
+    metrics |= {f"seconds.{stage}": value for stage, value in outcome.seconds.items()}
+    metrics |= {
+        "bytes": float(outcome.footprint.bytes),
+        "compressed_fraction": outcome.footprint.compressed_fraction,
+        "truncated": float(outcome.truncated),
+        "tokens": float(outcome.tokens),
+    }
+    return metrics
+
+
+def _param(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text[:PARAM_LIMIT]
+
+
+def _milliseconds(moment: str) -> int:
+    return int(datetime.fromisoformat(moment).timestamp() * 1000)

@@ -1,0 +1,37 @@
+"""What Tune's loop tells us of its trials; every hook only puts a word in a queue, so none can raise into the loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune import Callback
+
+from orchestrator.mirroring import MirrorThread
+from orchestrator.progress import Progress
+from search_spaces.methods import describe_step, step_from_json
+
+
+class TrialWatcher(Callback):
+    """Passes starts and ends on to the table, and nudges the MLflow mirror."""
+
+    def __init__(self, progress: Progress, mirror: MirrorThread) -> None:
+        self._progress = progress
+        self._mirror = mirror
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its callbacks for a restore that this project does from the ledger instead."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        config = trial.config
+        steps = " + ".join(describe_step(step_from_json(step)) for step in config["candidate"]["steps"])
+        self._progress.started(config["number"], steps or "baseline", config["split"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        result = trial.last_result or {}
+        self._progress.ended(trial.config["number"], result.get("quality"), result.get("bytes"))
+        self._mirror.nudge()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._progress.ended(trial.config["number"], None, None)
+        self._mirror.nudge()

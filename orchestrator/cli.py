@@ -1,0 +1,190 @@
+"""The command `mtpareto`: search, resume, report, mirror and score. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import environment
+from search_spaces.errors import UserError
+
+if TYPE_CHECKING:
+    from orchestrator.study import StudySpec
+
+STUDY_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--model", {"help": "hub id or local folder (default: the shipped caption model)"}),
+    ("--revision", {"help": "revision of a hub model"}),
+    ("--data", {"help": "the segments the search selects on, in any format the README lists"}),
+    ("--test", {"help": "held-out segments on which the frontier is scored once"}),
+    ("--references", {"help": "the target lines, when --data is one side of parallel text"}),
+    ("--langs", {"help": "the pair, such as en-de, where a file does not say it"}),
+    ("--calibration", {"help": "pairs for methods that look at activations (default: the shipped ones)"}),
+    ("--space", {"help": "bit-width, depth or joint (default: joint)"}),
+    ("--trials", {"type": int, "help": "candidates to measure, the baseline included (default: 12)"}),
+    ("--out", {"help": "the run's folder, such as runs/NAME"}),
+    ("--seed", {"type": int, "help": "of the sampler and the bootstrap (default: 0)"}),
+    ("--gpus-per-trial", {"type": float, "help": "GPUs a trial takes, such as 0.5 (default: 1 where there are any)"}),
+    ("--cpus-per-trial", {"type": float, "help": "CPUs a trial takes (default: a node's, shared among its GPUs)"}),
+    ("--max-concurrent", {"type": int, "help": "trials side by side (default: as many as fit)"}),
+    ("--max-new-tokens", {"type": int, "help": "length limit of a translation (default: 256)"}),
+    ("--batch-size", {"type": int, "help": "segments translated at a time (default: 64)"}),
+    ("--prompt", {"help": "alma, chat or few-shot (default: by the model's own files)"}),
+    ("--device-map", {"help": "auto, cpu or cuda:N (default: auto)"}),
+    ("--address", {"help": "a Ray cluster's address (default: RAY_ADDRESS, else a local Ray)"}),
+    ("--tracking-uri", {"help": "an MLflow server or sqlite:///FILE (default: mlflow.db beside the run's folder)"}),
+    ("--store", {"help": "the artefact store, on storage every node reaches (default: inside the run's folder)"}),
+    ("--keep", {"help": "artefacts that stay: frontier, all or none (default: frontier)"}),
+    ("--retries", {"type": int, "help": "further attempts after a lost worker (default: 3)"}),
+)
+
+STUDY_SWITCHES = (
+    ("--skip-bad-rows", "leave bad rows out, and say how many"),
+    ("--trust-remote-code", "run code that comes with the model"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 2 for what the user can mend, 130 for an interrupted search."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    command: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return command(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="mtpareto", description="Smaller translation models, and proof of what each byte costs."
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    search = commands.add_parser("search", help="search for the quality-versus-size frontier of a model")
+    _add_study_flags(search)
+    search.set_defaults(run=_search)
+    bench = commands.add_parser("bench", help="time the project's own work").add_subparsers(
+        required=True, metavar="BENCH"
+    )
+    timed = bench.add_parser("search", help="a whole search: seconds a trial, and how busy the GPU was")
+    _add_study_flags(timed)
+    timed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
+    timed.set_defaults(run=_bench_search)
+    for name, command, about in (
+        ("resume", _resume, "go on with an interrupted search; nothing is repeated"),
+        ("report", _report, "write a run's report, picture and table anew from its ledger"),
+        ("mirror", _mirror, "write a run into MLflow again from its ledger"),
+    ):
+        sub = commands.add_parser(name, help=about)
+        sub.add_argument("folder", type=Path, help="the run's folder")
+        if name == "resume":
+            sub.add_argument("--trials", type=int, help="go on to this many trials instead")
+        sub.set_defaults(run=command)
+    _add_score(commands)
+    return top
+
+
+def _add_study_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("study", nargs="?", type=Path, help="a YAML study file; flags override what it says")
+    for flag, settings in STUDY_FLAGS:
+        command.add_argument(flag, **settings)
+    for flag, about in STUDY_SWITCHES:
+        command.add_argument(flag, action="store_true", default=None, help=about)
+
+
+def _add_score(commands: Any) -> None:
+    score = commands.add_parser("score", help="BLEU, chrF and chrF++ of a hypotheses file, with signatures")
+    score.add_argument(
+        "--hypotheses", type=Path, action="append", required=True, help="a line a segment; twice for a paired test"
+    )
+    score.add_argument(
+        "--references", type=Path, action="append", required=True, help="a line a segment; more than once for several"
+    )
+    score.add_argument("--target", required=True, help="the target language's code, such as de")
+    score.add_argument("--sources", type=Path, help="a line a segment; reports copied sources")
+    score.set_defaults(run=_score)
+
+
+def _search(options: argparse.Namespace) -> int:
+    spec = _spec(options)
+    environment.prepare(spec.address)
+    from rich.console import Console
+
+    from orchestrator.search import run_search
+
+    return _exit_code(run_search(spec, Console()))
+
+
+def _bench_search(options: argparse.Namespace) -> int:
+    spec = _spec(options)
+    environment.prepare(spec.address)
+    from rich.console import Console
+
+    from orchestrator.bench_search import bench_search
+
+    record = bench_search(spec, options.json, shlex.join(["mtpareto", *sys.argv[1:]]), Console())
+    for name, value in record["figures"].items():
+        print(f"{name:<26} {value:g}")
+    return 0
+
+
+def _spec(options: argparse.Namespace) -> StudySpec:
+    from orchestrator.study import read_study, spec_from_mapping
+
+    record = read_study(options.study) if options.study else {}
+    asked = {key: value for key, value in vars(options).items() if value is not None}
+    return spec_from_mapping(record | {key: asked[key] for key in asked if key not in ("study", "run", "json")})
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from orchestrator.ledger import read_ledger
+
+    environment.prepare(read_ledger(options.folder).header["spec"]["address"])
+    from rich.console import Console
+
+    from orchestrator.search import resume_search
+
+    return _exit_code(resume_search(options.folder, Console(), options.trials))
+
+
+def _report(options: argparse.Namespace) -> int:
+    environment.prepare(None)
+    from rich.console import Console
+
+    from orchestrator.search import report_again
+
+    report_again(options.folder, Console())
+    return 0
+
+
+def _mirror(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from orchestrator.search import report_again
+
+    return 0 if report_again(options.folder, Console(quiet=True)).mirrored else 1
+
+
+def _score(options: argparse.Namespace) -> int:
+    from orchestrator.score_command import run_score
+
+    run_score(options.hypotheses, options.references, options.target, options.sources)
+    return 0
+
+
+def _exit_code(found: Any) -> int:
+    if found.interrupted:
+        return 130
+    return 0 if found.dev.points else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

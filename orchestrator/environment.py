@@ -1,0 +1,36 @@
+"""The process's environment for Ray and MLflow, set before they are imported: they read it once, when they load."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+DEFAULTS = {
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # Trials must not be moved into their log folders: relative paths would change their meaning.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Seconds until an actor that ignores a stop is killed; Tune's own 600 would hold a GPU for as long.
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "60",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # No TensorBoard, CSV and JSON files a trial: the ledger and MLflow hold what they would.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+
+
+def prepare(address: str | None) -> None:
+    """Set what is not set yet. A Ray that will be started here (no address) asks for a token: yours, else one made for
+    this process alone; a cluster that is already there has its own rule."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if address or os.environ.get("RAY_ADDRESS"):
+        return
+    if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and not _has_token():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _has_token() -> bool:
+    """Whether Ray finds a token by itself (https://docs.ray.io/en/latest/ray-security/token-auth.html)."""
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()

@@ -1,0 +1,230 @@
+"""The ledger: append-only, one JSON object a line, on disk before anything else hears of a result.
+
+It is the truth of a study. The Optuna study, Tune's state and MLflow can each be rebuilt from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search_spaces.candidate import Candidate, candidate_from_json
+from search_spaces.errors import StudyError
+from search_spaces.outcome import Measurement, Outcome, outcome_from_json
+
+LEDGER = "ledger.jsonl"
+HYPOTHESES = "hypotheses"
+TORN = "ledger.torn"
+SCHEMA = 1
+KINDS = ("study", "trial", "end")
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """One line of the ledger: a trial of one candidate on one split, and how it ended.
+
+    number: the trial's, the baseline's being 0. choices: what the sampler chose (empty for the baseline). hypotheses:
+    the file of its translations, relative to the run's folder. started, ended: ISO 8601, UTC.
+    """
+
+    number: int
+    candidate: Candidate
+    split: str
+    outcome: Outcome
+    attempt: int
+    choices: Mapping[str, Any]
+    predicted_bytes: int
+    started: str
+    ended: str
+    worker: str
+    hypotheses: str | None
+
+    @property
+    def key(self) -> Key:
+        """What a result is known by: the candidate's digest and the split."""
+        return self.candidate.digest, self.split
+
+    @property
+    def measurement(self) -> Measurement | None:
+        return self.outcome if isinstance(self.outcome, Measurement) else None
+
+
+def record_from_json(line: Mapping[str, Any]) -> TrialRecord:
+    """The record that a ledger line of kind `trial` holds."""
+    fields = {key: value for key, value in line.items() if key not in ("kind", "digest")}
+    fields["candidate"] = candidate_from_json(line["candidate"])
+    fields["outcome"] = outcome_from_json(line["outcome"])
+    return TrialRecord(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """A ledger as read: the study's header, its trials in the order they ended, and whether the search is over."""
+
+    header: Mapping[str, Any]
+    trials: tuple[TrialRecord, ...]
+    complete: bool = False
+
+    def on(self, split: str) -> list[TrialRecord]:
+        """The trials of one split, by trial number."""
+        return sorted((trial for trial in self.trials if trial.split == split), key=lambda trial: trial.number)
+
+
+def read_ledger(folder: Path) -> Ledger:
+    """The ledger of a run's folder. A last line cut short by a crash is left out; any other bad line is an error."""
+    path = folder / LEDGER
+    if not path.is_file():
+        raise StudyError(f"{folder} holds no {LEDGER}, so it is no run of this project; check the path")
+    whole, _ = _split_torn(path.read_bytes())
+    lines = [_parsed(path, number, text) for number, text in enumerate(whole.splitlines(), start=1)]
+    if not lines or lines[0].get("kind") != "study":
+        raise StudyError(f"{path} does not begin with its study's header; it is damaged, and can't be resumed")
+    if lines[0].get("schema") != SCHEMA:
+        raise StudyError(f"{path} is of schema {lines[0].get('schema')}; this version reads {SCHEMA} only")
+    if strange := next((line["kind"] for line in lines if line["kind"] not in KINDS), None):
+        raise StudyError(f"{path} has a line of kind {strange!r}; a newer version of this project wrote it")
+    trials = tuple(record_from_json(line) for line in lines if line["kind"] == "trial")
+    ends = [bool(line["complete"]) for line in lines if line["kind"] == "end"]
+    return Ledger(lines[0], trials, bool(ends) and ends[-1])
+
+
+def read_hypotheses(folder: Path, record: TrialRecord) -> list[str]:
+    """The trial's translations, in the data set's order; raises StudyError when it has none."""
+    if record.hypotheses is None:
+        raise StudyError(f"trial {record.number} ended in a failure and has no hypotheses")
+    path = folder / record.hypotheses
+    if not path.is_file():
+        raise StudyError(f"{path}, the hypotheses of trial {record.number}, is gone; put it back to report on this run")
+    texts = [json.loads(line)["text"] for line in path.read_bytes().splitlines()]
+    if record.measurement is not None and len(texts) != record.measurement.segments:
+        raise StudyError(
+            f"{path} has {len(texts)} hypotheses; trial {record.number} made {record.measurement.segments}"
+        )
+    return texts
+
+
+def create_ledger(folder: Path, header: Mapping[str, Any]) -> None:
+    """Begin a study's ledger with its header; raises StudyError when the folder already has one."""
+    path = folder / LEDGER
+    if path.exists():
+        raise StudyError(f"{path} exists: go on with `mtpareto resume {folder}`, or choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    _append_line(path, {"kind": "study", "schema": SCHEMA, **header})
+
+
+def mend_torn_tail(folder: Path) -> int:
+    """Cut a half-written last line off the ledger, keeping it beside it in `ledger.torn`; returns the bytes cut."""
+    path = folder / LEDGER
+    whole, torn = _split_torn(path.read_bytes())
+    if torn:
+        with (folder / TORN).open("ab") as stream:
+            stream.write(torn + b"\n")
+        with path.open("r+b") as stream:
+            stream.truncate(len(whole))
+            os.fsync(stream.fileno())
+    return len(torn)
+
+
+class LedgerWriter:
+    """The one writer of a run's ledger; a Ray actor on the driver's node that takes no CPU slot.
+
+    Each (digest, split) is kept once: a second append of one answers with the first.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        mend_torn_tail(self._folder)
+        self._known: dict[Key, dict[str, Any]] = {}
+        self._attempts: dict[Key, int] = {}
+        for text in (self._folder / LEDGER).read_bytes().splitlines():
+            line = json.loads(text)
+            if line["kind"] == "trial":
+                self._known[(line["digest"], line["split"])] = line
+
+    def begin(self, trial: dict[str, Any]) -> tuple[dict[str, Any] | None, int]:
+        """The line already kept for this trial, if any, and which attempt this is (from 1)."""
+        key = _key(trial)
+        self._attempts[key] = self._attempts.get(key, 0) + 1
+        return self._known.get(key), self._attempts[key]
+
+    def append(self, trial: dict[str, Any], hypotheses: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Keep an outcome and its hypotheses; returns the line once both are on disk."""
+        key = _key(trial)
+        if key in self._known:
+            return self._known[key]
+        digest, split = key
+        name = f"{HYPOTHESES}/{digest}.{split}.jsonl" if hypotheses else None
+        if name is not None:
+            _write_lines(self._folder / name, hypotheses)
+        line = {"kind": "trial", "digest": digest, **trial, "hypotheses": name}
+        record_from_json(line)
+        _append_line(self._folder / LEDGER, line)
+        self._known[key] = line
+        return line
+
+    def end(self, complete: bool) -> None:
+        """Note that the driver stopped: at the search's end, or before it."""
+        _append_line(self._folder / LEDGER, {"kind": "end", "complete": complete})
+
+    def attempts(self, trial: dict[str, Any]) -> int:
+        """How many attempts of this trial have begun."""
+        return self._attempts.get(_key(trial), 0)
+
+
+def _key(trial: Mapping[str, Any]) -> Key:
+    return candidate_from_json(trial["candidate"]).digest, trial["split"]
+
+
+def _split_torn(content: bytes) -> tuple[bytes, bytes]:
+    end = content.rfind(b"\n") + 1
+    return content[:end], content[end:]
+
+
+def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except ValueError as error:
+        raise StudyError(f"{path}, line {number} is no JSON ({error}); the ledger is damaged there") from error
+    if not isinstance(line, dict) or "kind" not in line:
+        raise StudyError(f"{path}, line {number} is no ledger line; the ledger is damaged there")
+    return line
+
+
+def _append_line(path: Path, line: Mapping[str, Any]) -> None:
+    text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
+    before = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("ab") as stream:
+            stream.write(text.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        # Else the next line would be glued to half of this one.
+        os.truncate(path, before) if before else path.unlink(missing_ok=True)
+        raise
+
+
+def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    with draft.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.rename(path)
+    _fsync_folder(path.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make a rename in the folder outlast a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

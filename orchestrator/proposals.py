@@ -1,0 +1,246 @@
+"""What to try next: the baseline, the anchors, what the sampler asks for, and last the frontier on held-out data.
+
+Knows neither Ray nor a clock; everything it has learnt can be given back to it from a ledger.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import TrialState
+
+from orchestrator.frontier import Loss, on_frontier
+from orchestrator.ledger import Key, TrialRecord
+from search_spaces.candidate import BaseModel, Candidate
+from search_spaces.checkpoint import Checkpoint
+from search_spaces.errors import CandidateError
+from search_spaces.methods import Step
+from search_spaces.size import predicted_bytes
+from search_spaces.spaces import Space, every_choice
+
+SAMPLED_TRIES = 10
+
+Waiting = Literal["wait", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A trial to run: its number, candidate and split, and the sampler's choices ({} for a given candidate)."""
+
+    number: int
+    candidate: Candidate
+    split: str
+    choices: Mapping[str, Any]
+    predicted_bytes: int
+
+    @property
+    def key(self) -> Key:
+        return self.candidate.digest, self.split
+
+    def to_json(self) -> dict[str, Any]:
+        """The part of a ledger line that is known before the trial runs."""
+        return {
+            "number": self.number,
+            "candidate": self.candidate.to_json(),
+            "split": self.split,
+            "choices": dict(self.choices),
+            "predicted_bytes": self.predicted_bytes,
+        }
+
+
+class Proposer:
+    """Proposes each candidate once and learns from every outcome.
+
+    Invariant: every proposal ends in exactly one `tell`; with that many outcomes as `trials` on "dev", and then one
+    for each frontier point and the baseline on "test" where that is asked for, `propose` says "done".
+    """
+
+    def __init__(
+        self,
+        base: BaseModel,
+        checkpoint: Checkpoint,
+        space: Space,
+        trials: int,
+        seed: int,
+        given: Sequence[tuple[Step, ...]] = (),
+        held_out: bool = False,
+        known: Iterable[TrialRecord] = (),
+    ) -> None:
+        self._base = base
+        self._checkpoint = checkpoint
+        self._space = space
+        self._trials = trials
+        self._held_out = held_out
+        self._study = _new_study(_tpe(seed))
+        self._random = random.Random(seed)
+        self._losses: dict[Key, Loss | None] = {}
+        self._candidates: dict[str, Candidate] = {}
+        self._numbers = 0
+        self._pending: dict[int, Proposal] = {}
+        self._asked: dict[int, optuna.Trial] = {}
+        self.refused: list[tuple[str, str]] = []
+        self.exhausted = False
+        for record in known:
+            self._learn(record)
+        self._given = deque([(), *given])
+        self._anchors = deque(space.anchors(checkpoint))
+
+    def propose(self) -> Proposal | Waiting:
+        """The next trial; "wait" while outcomes are due that decide it; "done" when there is nothing left."""
+        if not self._over():
+            if (proposal := self._from_first() or self._sampled()) is not None:
+                return proposal
+            self.exhausted = True
+        if any(proposal.split == "dev" for proposal in self._pending.values()):
+            return "wait"
+        running = {proposal.key for proposal in self._pending.values()}
+        for candidate in self._untested():
+            if (candidate.digest, "test") not in running:
+                return self._issue(candidate, "test", {}, predicted_bytes(self._checkpoint, candidate.steps), None)
+        return "wait" if self._pending else "done"
+
+    def tell(self, number: int, loss: Loss | None) -> None:
+        """A trial's losses, or None when it failed; a second telling of one trial changes nothing."""
+        proposal = self._pending.pop(number, None)
+        if proposal is None:
+            return
+        self._losses[proposal.key] = loss
+        if (asked := self._asked.pop(number, None)) is not None:
+            _tell_study(self._study, asked, loss)
+
+    def finished(self) -> bool:
+        """Whether every trial asked for has ended."""
+        return self._over() and not self._pending and not self._untested()
+
+    @property
+    def baseline_failed(self) -> bool:
+        """Whether the uncompressed model itself could not be measured: no candidate can be compared with anything."""
+        key = (Candidate(self._base).digest, "dev")
+        return key in self._losses and self._losses[key] is None
+
+    def pending(self, number: int) -> Proposal | None:
+        """The proposal of a trial that has not ended."""
+        return self._pending.get(number)
+
+    def frontier(self) -> list[Candidate]:
+        """The candidates on the dev frontier, and the baseline, from the largest to the smallest."""
+        done = [(key[0], loss) for key, loss in self._losses.items() if key[1] == "dev" and loss is not None]
+        kept = on_frontier([loss for _, loss in done])
+        chosen = [
+            (loss.bytes, self._candidates[digest])
+            for (digest, loss), keep in zip(done, kept, strict=True)
+            if keep or not self._candidates[digest].steps
+        ]
+        return [candidate for _, candidate in sorted(chosen, key=lambda item: -item[0])]
+
+    def _over(self) -> bool:
+        """Whether no more candidates are to be tried on dev."""
+        return self.exhausted or self.baseline_failed or self._started("dev") >= self._trials
+
+    def _started(self, split: str) -> int:
+        return sum(key[1] == split for key in self._losses) + sum(p.split == split for p in self._pending.values())
+
+    def _from_first(self) -> Proposal | None:
+        while self._given:
+            if (proposal := self._new(self._given.popleft(), {}, None)) is not None:
+                return proposal
+        while self._anchors:
+            self._study.enqueue_trial(dict(self._anchors.popleft()))
+            if (proposal := self._asked_once()) is not None:
+                return proposal
+        return None
+
+    def _sampled(self) -> Proposal | None:
+        """What the sampler asks for; where it only repeats itself, anything that is new; None when nothing is."""
+        for _ in range(SAMPLED_TRIES):
+            if (proposal := self._asked_once()) is not None:
+                return proposal
+        offered = list(every_choice(self._space, self._checkpoint))
+        self._random.shuffle(offered)
+        for choices, steps in offered:
+            if (proposal := self._new(steps, choices, None)) is not None:
+                self._asked[proposal.number] = self._with_choices(choices)
+                return proposal
+        return None
+
+    def _asked_once(self) -> Proposal | None:
+        """One question to the sampler; None when its answer is known, pending or impossible."""
+        asked = self._study.ask()
+        proposal = self._new(self._space.steps(asked, self._checkpoint), asked.params, asked)
+        if proposal is None:
+            self._study.tell(asked, state=TrialState.FAIL)
+        return proposal
+
+    def _with_choices(self, choices: Mapping[str, Any]) -> optuna.Trial:
+        self._study.enqueue_trial(dict(choices))
+        asked = self._study.ask()
+        self._space.steps(asked, self._checkpoint)
+        return asked
+
+    def _new(self, steps: tuple[Step, ...], choices: Mapping[str, Any], asked: optuna.Trial | None) -> Proposal | None:
+        try:
+            candidate = Candidate(self._base, steps)
+            size = predicted_bytes(self._checkpoint, steps)
+        except CandidateError as error:
+            self.refused.append((str(steps), str(error)))
+            return None
+        key = (candidate.digest, "dev")
+        if key in self._losses or any(key == proposal.key for proposal in self._pending.values()):
+            return None
+        return self._issue(candidate, "dev", choices, size, asked)
+
+    def _untested(self) -> list[Candidate]:
+        """What is still to be scored on held-out data, were the search over now."""
+        if not self._held_out:
+            return []
+        return [candidate for candidate in self.frontier() if (candidate.digest, "test") not in self._losses]
+
+    def _issue(
+        self, candidate: Candidate, split: str, choices: Mapping[str, Any], size: int, asked: optuna.Trial | None
+    ) -> Proposal:
+        proposal = Proposal(self._numbers, candidate, split, choices, size)
+        self._numbers += 1
+        self._pending[proposal.number] = proposal
+        self._candidates[candidate.digest] = candidate
+        if asked is not None:
+            self._asked[proposal.number] = asked
+        return proposal
+
+    def _learn(self, record: TrialRecord) -> None:
+        loss = loss_of(record)
+        self._losses[record.key] = loss
+        self._candidates[record.candidate.digest] = record.candidate
+        self._numbers = max(self._numbers, record.number + 1)
+        if record.choices:
+            _tell_study(self._study, self._with_choices(record.choices), loss)
+
+
+def _tpe(seed: int) -> optuna.samplers.BaseSampler:
+    with warnings.catch_warnings():
+        # `group` has been marked experimental since Optuna 2.8; the conditional spaces here need it.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)
+
+
+def _new_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+
+
+def loss_of(record: TrialRecord, quality: str = "chrf") -> Loss | None:
+    """A record's losses; None for a failure."""
+    measurement = record.measurement
+    return None if measurement is None else Loss(measurement.overall(quality), measurement.footprint.bytes)
+
+
+def _tell_study(study: optuna.Study, asked: optuna.Trial, loss: Loss | None) -> None:
+    if loss is None:
+        study.tell(asked, state=TrialState.FAIL)
+    else:
+        study.tell(asked, [loss.quality, float(loss.bytes)])

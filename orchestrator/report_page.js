@@ -1,0 +1,204 @@
+// The report's behaviour: the plot, the link between its points and the tables' rows, sorting, and the pair selector.
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("report-data").textContent);
+  const plot = document.getElementById("plot");
+  const SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x"];
+  const RATIOS = [1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10, 12, 16];
+  const PALE = 0.3;
+  const compressed = data.kinds.filter((kind) => kind !== "baseline");
+  let shown = "dev";
+  let pinned = null;
+
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const safe = (value) => String(value).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const kindColor = (kind) =>
+    kind === "baseline" ? color("--ink") : color(`--kind-${compressed.indexOf(kind) % SHAPES.length}`);
+  const kindSize = (kind) => (kind === "baseline" ? 15 : kindShape(kind).startsWith("triangle") ? 13 : 10);
+  const kindShape = (kind) => (kind === "baseline" ? "star" : SHAPES[compressed.indexOf(kind) % SHAPES.length]);
+
+  function hoverText(point) {
+    const lines = [
+      `<b>${safe(point.steps)}</b>`,
+      `trial ${point.trial}${point.frontier ? ", on the frontier" : ""}`,
+      `${point.sizeText}, ${point.bytes.toLocaleString("en")} bytes, ${point.ratioText}`,
+      `chrF ${point.chrf.toFixed(2)}` + (point.bounds ? ` (${point.intervalText} against the baseline)` : ""),
+    ];
+    if (point.bleu !== null) lines.push(`BLEU ${point.bleu.toFixed(2)}`);
+    lines.push(`worst pair ${safe(point.worstPair)}: chrF ${point.worst.toFixed(2)}`);
+    return lines.join("<br>");
+  }
+
+  function bars(points, kind, opacity) {
+    const drawn = points.filter((point) => point.bounds);
+    return {
+      type: "scatter", mode: "lines", hoverinfo: "skip", showlegend: false, legendgroup: kind, opacity,
+      line: { color: kindColor(kind), width: 1.6 },
+      x: drawn.flatMap((point) => [point.size, point.size, null]),
+      y: drawn.flatMap((point) => [...point.bounds, null]),
+    };
+  }
+
+  function markers(points, kind) {
+    return {
+      type: "scatter", mode: "markers", showlegend: false, legendgroup: kind, hovertemplate: "%{text}<extra></extra>",
+      x: points.map((point) => point.size), y: points.map((point) => point.chrf), text: points.map(hoverText),
+      customdata: points.map((point) => point.digest),
+      marker: {
+        symbol: kindShape(kind), color: kindColor(kind), size: kindSize(kind),
+        opacity: points.map((point) => (point.frontier || kind === "baseline" ? 1 : PALE)),
+        line: { width: 1, color: color("--panel") },
+      },
+    };
+  }
+
+  // The legend's entry, full and not pale, whichever of its points is drawn first.
+  function entry(kind) {
+    return {
+      type: "scatter", mode: "markers", name: safe(kind), legendgroup: kind, hoverinfo: "skip", x: [null], y: [null],
+      marker: { symbol: kindShape(kind), color: kindColor(kind), size: kindSize(kind) },
+    };
+  }
+
+  function traces(view) {
+    const frontier = view.points.filter((point) => point.frontier).sort((a, b) => a.size - b.size || a.chrf - b.chrf);
+    const list = [{
+      type: "scatter", mode: "lines", name: "frontier", hoverinfo: "skip", opacity: 0.7,
+      line: { shape: "hv", color: color("--faint"), width: 1.3 },
+      x: frontier.map((point) => point.size), y: frontier.map((point) => point.chrf),
+    }];
+    for (const kind of data.kinds) {
+      const points = view.points.filter((point) => point.kind === kind);
+      if (!points.length) continue;
+      list.push(bars(points.filter((point) => !point.frontier), kind, PALE));
+      list.push(bars(points.filter((point) => point.frontier), kind, 0.8));
+      list.push(markers(points, kind), entry(kind));
+    }
+    const lit = view.points.filter((point) => point.digest === pinned);
+    list.push({
+      type: "scatter", mode: "markers", hoverinfo: "skip", showlegend: false,
+      x: lit.map((point) => point.size), y: lit.map((point) => point.chrf),
+      marker: { symbol: "circle-open", size: 20, color: color("--accent"), line: { width: 2.5 } },
+    });
+    if (view.baseline) {
+      list.push({ type: "scatter", mode: "markers", x: [view.baseline.size], y: [view.baseline.chrf], xaxis: "x2",
+        hoverinfo: "skip", showlegend: false, marker: { opacity: 0 } });
+    }
+    return list;
+  }
+
+  function layout(view) {
+    const faint = color("--faint");
+    const axis = { gridcolor: color("--rule"), linecolor: color("--rule"), zeroline: false, tickfont: { color: faint } };
+    const result = {
+      paper_bgcolor: color("--panel"), plot_bgcolor: color("--panel"), hovermode: "closest", dragmode: "zoom",
+      font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: color("--ink") },
+      margin: { l: 66, r: 24, t: 48, b: 66 },
+      xaxis: { ...axis, title: { text: `size on disk, ${data.unit}`, font: { size: 13 }, standoff: 12 } },
+      yaxis: { ...axis, title: { text: "quality, mean chrF over language pairs", font: { size: 13 } } },
+      legend: { x: 1, y: 0.02, xanchor: "right", yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
+      hoverlabel: { bgcolor: color("--panel"), bordercolor: color("--rule"), align: "left",
+        font: { color: color("--ink"), family: getComputedStyle(document.body).fontFamily } },
+    };
+    if (view.baseline) {
+      const least = Math.min(...view.points.map((point) => point.size));
+      const ratios = RATIOS.filter((ratio) => view.baseline.size / ratio >= least * 0.95);
+      result.xaxis2 = {
+        overlaying: "x", side: "top", matches: "x", showgrid: false, zeroline: false, ticks: "outside", ticklen: 4,
+        tickcolor: color("--rule"), tickfont: { color: faint, size: 11 }, tickmode: "array",
+        tickvals: ratios.map((ratio) => view.baseline.size / ratio), ticktext: ratios.map((ratio) => `${ratio}×`),
+      };
+      result.shapes = [{
+        type: "line", xref: "paper", x0: 0, x1: 1, y0: view.baseline.chrf, y1: view.baseline.chrf, layer: "below",
+        line: { color: faint, width: 1, dash: "dash" },
+      }];
+    }
+    return result;
+  }
+
+  function draw() {
+    if (!plot || !window.Plotly) return;
+    const view = data.views[shown];
+    Plotly.react(plot, traces(view), layout(view), {
+      responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+      toImageButtonOptions: { filename: "frontier", scale: 2 },
+    });
+  }
+
+  function light(digest) {
+    for (const row of document.querySelectorAll("tr[data-digest]")) {
+      row.classList.toggle("lit", row.dataset.digest === digest || row.dataset.digest === pinned);
+    }
+  }
+
+  function pin(digest) {
+    pinned = pinned === digest ? null : digest;
+    light(null);
+    draw();
+  }
+
+  function watchPlot() {
+    if (!plot || !window.Plotly) return;
+    draw();
+    plot.on("plotly_hover", (event) => light(event.points[0].customdata));
+    plot.on("plotly_unhover", () => light(null));
+    plot.on("plotly_click", (event) => pin(event.points[0].customdata));
+    for (const row of document.querySelectorAll("tr[data-digest]")) {
+      row.addEventListener("click", () => pin(row.dataset.digest));
+    }
+    for (const button of document.querySelectorAll("button[data-view]")) {
+      button.addEventListener("click", () => {
+        shown = button.dataset.view;
+        for (const other of document.querySelectorAll("button[data-view]")) {
+          other.setAttribute("aria-pressed", String(other === button));
+        }
+        draw();
+      });
+    }
+    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  }
+
+  // What a cell sorts by: a number where it is one, nothing where it is empty (such rows go last), or else its text.
+  function order(row, column) {
+    const cell = row.cells[column];
+    const value = cell.dataset.order ?? cell.textContent;
+    return value === "" ? null : Number.isNaN(Number(value)) ? value : Number(value);
+  }
+
+  function compare(one, other) {
+    if (one === null || other === null) return 0;
+    return typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other));
+  }
+
+  function sortBy(header) {
+    const table = header.closest("table");
+    const column = header.cellIndex;
+    const falling = header.getAttribute("aria-sort") === "ascending";
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", falling ? "descending" : "ascending");
+    const rows = [...table.tBodies[0].rows].map((row) => ({ row, value: order(row, column) }));
+    rows.sort((a, b) =>
+      (a.value === null) - (b.value === null) || (falling ? -1 : 1) * compare(a.value, b.value));
+    table.tBodies[0].append(...rows.map((entry) => entry.row));
+  }
+
+  function watchTables() {
+    for (const button of document.querySelectorAll("table.sortable th button")) {
+      button.addEventListener("click", () => sortBy(button.closest("th")));
+    }
+  }
+
+  function watchPairs() {
+    const selector = document.getElementById("pair");
+    if (!selector) return;
+    const show = () => {
+      for (const group of document.querySelectorAll(".pair")) group.hidden = group.dataset.pair !== selector.value;
+    };
+    selector.addEventListener("change", show);
+    show();
+  }
+
+  watchTables();
+  watchPairs();
+  watchPlot();
+})();

@@ -1,0 +1,112 @@
+"""`frontier.png`: the report's plot as a picture for a README, with labels that keep out of each other's way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.report_labels import TIMES, Unit, kinds_of, short_label, unit_for
+from orchestrator.report_picture_labels import place_labels
+from orchestrator.results import Point, Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIZE_INCHES = (9.0, 5.4)
+DOTS_PER_INCH = 200
+# Okabe and Ito's colours, told apart by colour-blind readers too: https://jfly.uni-koeln.de/color/
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195")
+SHAPES = ("o", "s", "^", "D", "v", "P", "X")
+INK, FAINT, LINE = "#1c2330", "#6b7280", "#9aa3af"
+OFF_FRONTIER = 0.32
+RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0)
+
+
+def write_picture(path: Path, title: str, results: Results) -> Path:
+    """Draw quality against size, every point with its 95 % interval; returns the path of a PNG 1800 pixels wide."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    unit = unit_for(results.points)
+    _draw_frame(axes, title, results, unit)
+    _draw_points(axes, results, unit)
+    figure.draw_without_rendering()
+    frontier = [
+        (unit.of(point.bytes), point.quality, short_label(point.record.candidate)) for point in results.frontier
+    ]
+    drawn = [(unit.of(point.bytes), point.quality) for point in results.points]
+    bars = [(unit.of(point.bytes), *bounds) for point in results.points if (bounds := _bounds(point, results.baseline))]
+    rules = [results.baseline.quality] if results.baseline else []
+    place_labels(axes, frontier, drawn, bars, rules, INK)
+    figure.savefig(path, format="png", metadata={"Software": None})
+    return path
+
+
+def _draw_frame(axes: Axes, title: str, results: Results, unit: Unit) -> None:
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=12, parse_math=False)
+    axes.set_xlabel(f"size on disk, {unit.name}", color=INK)
+    axes.set_ylabel("quality, mean chrF over language pairs", color=INK)
+    axes.grid(color="#eceff3", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.09, y=0.12)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(LINE)
+    axes.tick_params(colors=FAINT, labelsize=9)
+    if not results.points:
+        axes.text(0.5, 0.5, "no trial ended well", transform=axes.transAxes, ha="center", color=FAINT)
+
+
+def _draw_points(axes: Axes, results: Results, unit: Unit) -> None:
+    front = sorted(results.frontier, key=lambda point: point.bytes)
+    baseline = results.baseline
+    if baseline is not None:
+        axes.axhline(baseline.quality, color=LINE, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    axes.step(
+        [unit.of(point.bytes) for point in front], [point.quality for point in front],
+        where="post", color=FAINT, linewidth=1.0, alpha=0.7, zorder=2,
+    )  # fmt: skip
+    compressed = [kind for kind in kinds_of(results.points) if kind != "baseline"]
+    for index, kind in enumerate(compressed):
+        of_kind = [point for point in results.points if point.record.candidate.kind == kind]
+        _draw_kind(axes, of_kind, baseline, unit, kind, COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)])
+    if baseline is not None:
+        axes.scatter(
+            unit.of(baseline.bytes), baseline.quality, s=150, marker="*", color=INK, zorder=5, label="baseline"
+        )
+        _draw_ratios(axes, baseline, results.points, unit)
+    if results.points:
+        axes.legend(loc="lower right", frameon=False, fontsize=9, labelcolor=INK)
+
+
+def _draw_kind(
+    axes: Axes, points: Sequence[Point], baseline: Point | None, unit: Unit, kind: str, colour: str, shape: str
+) -> None:
+    for point in points:
+        alpha = 1.0 if point.on_frontier else OFF_FRONTIER
+        if bounds := _bounds(point, baseline):
+            axes.vlines(unit.of(point.bytes), *bounds, color=colour, linewidth=1.3, alpha=0.75 * alpha, zorder=3)
+        axes.scatter(
+            unit.of(point.bytes), point.quality, s=46, marker=shape, color=colour, alpha=alpha, edgecolor="white",
+            linewidth=0.7, zorder=4,
+        )  # fmt: skip
+    axes.scatter([], [], s=46, marker=shape, color=colour, label=kind)
+
+
+def _draw_ratios(axes: Axes, baseline: Point, points: Sequence[Point], unit: Unit) -> None:
+    """A second scale above: how many times smaller than the baseline."""
+    most = max(point.ratio for point in points)
+    ratios = [ratio for ratio in RATIOS if ratio <= most * 1.05]
+    above = axes.secondary_xaxis("top")
+    above.set_xticks([unit.of(baseline.bytes) / ratio for ratio in ratios], [f"{ratio:g}{TIMES}" for ratio in ratios])
+    above.tick_params(colors=FAINT, labelsize=8, length=3)
+    above.spines["top"].set_visible(False)
+
+
+def _bounds(point: Point, baseline: Point | None) -> tuple[float, float] | None:
+    if point.interval is None or baseline is None or not point.steps:
+        return None
+    return baseline.quality + point.interval.low, baseline.quality + point.interval.high

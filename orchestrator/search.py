@@ -1,0 +1,278 @@
+"""A search from beginning to end: check what was asked, run Tune's loop, then say what was found.
+
+The order of truth: a trial's outcome is in the ledger before Tune, the sampler or MLflow hear of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from rich.console import Console
+
+from orchestrator import cluster
+from orchestrator.callbacks import TrialWatcher
+from orchestrator.ledger import Ledger, create_ledger, mend_torn_tail, read_ledger
+from orchestrator.mirroring import MirrorThread
+from orchestrator.progress import Progress, Totals
+from orchestrator.proposals import Proposal, Proposer
+from orchestrator.searcher import ParetoSearcher
+from orchestrator.single import spell_left_out
+from orchestrator.study import SHIPPED_CALIBRATION, StudySpec, spec_from_mapping
+from orchestrator.wrapup import TUNE_FOLDER, Found, connect, wrap_up
+from search_spaces.candidate import BaseModel
+from search_spaces.checkpoint import Checkpoint
+from search_spaces.errors import StudyError
+from search_spaces.outcome import Failure
+from search_spaces.size import predicted_bytes
+from search_spaces.spaces import SPACES
+from workers.actor import CompressionTrial
+from workers.evaluation import EvaluationPlan
+from workers.model_files import read_checkpoint, resolve
+from workers.reading import DataSet, read_dataset
+
+log = logging.getLogger(__name__)
+
+METRICS = ("chrf", "bleu")
+# More than any search proposes: the Proposer says when it is over.
+UNLIMITED = 10**9
+DRIVER_DISTRIBUTIONS = ("ray", "optuna", "mlflow", "sacrebleu")
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A spec with everything it names read and checked."""
+
+    spec: StudySpec
+    base: BaseModel
+    checkpoint: Checkpoint
+    data: Mapping[str, DataSet]
+    calibration: DataSet | None
+
+    def plan(self, gpus: float) -> EvaluationPlan:
+        """What every trial is measured under."""
+        spec = self.spec
+        return EvaluationPlan(
+            self.data, self.calibration, METRICS, spec.decoding, spec.store_folder, spec.seed, spec.device_map,
+            gpus if 0 < gpus < 1 else None, spec.trust_remote_code,
+        )  # fmt: skip
+
+
+def run_search(spec: StudySpec, console: Console) -> Found:
+    """Begin a study in a new folder; raises UserError, with nothing written, for what can't be done."""
+    study = prepare(spec.absolute(), console)
+    create_ledger(study.spec.folder, header(study))
+    return _run(study, console)
+
+
+def resume_search(folder: Path, console: Console, trials: int | None = None) -> Found:
+    """Go on with the study in a run's folder: what its ledger holds is not repeated. trials: a new, larger number."""
+    ledger, spec = reopen(folder)
+    if trials is not None:
+        spec = replace(spec, trials=trials)
+    study = prepare(spec, console)
+    if study.base.revision != ledger.header["base"]["revision"]:
+        raise StudyError(
+            f"the model {spec.model} has changed since the study began ({ledger.header['base']['revision']}, now "
+            f"{study.base.revision}); results of the two can't be mixed: put the old one back, or begin a new study"
+        )
+    _refuse_changed_data(ledger, study.data, spec.folder)
+    if torn := mend_torn_tail(spec.folder):
+        console.print(f"the ledger's last line was cut short by a crash; {torn} bytes were moved to ledger.torn")
+    return _run(study, console)
+
+
+def report_again(folder: Path, console: Console) -> Found:
+    """Write a run's pages anew from its ledger and bring MLflow up to date with it; runs no trial."""
+    ledger, spec = reopen(folder)
+    data = read_data(spec)
+    _refuse_changed_data(ledger, data, spec.folder)
+    return wrap_up(spec, data, console)
+
+
+def reopen(folder: Path) -> tuple[Ledger, StudySpec]:
+    """A run's ledger, and its study as it stands in that folder now."""
+    ledger = read_ledger(folder.resolve())
+    return ledger, spec_from_mapping({**ledger.header["spec"], "out": str(folder.resolve())})
+
+
+def read_data(spec: StudySpec) -> dict[str, DataSet]:
+    """The study's data sets by split; raises DataError for a bad file, StudyError for a source that is in two."""
+    data = {
+        "dev": read_dataset(spec.data, references=spec.references, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows)
+    }
+    if spec.test is not None:
+        data["test"] = read_dataset(spec.test, skip_bad_rows=spec.skip_bad_rows)
+    _refuse_overlap(data)
+    return data
+
+
+def prepare(spec: StudySpec, console: Console) -> Study:
+    """Read and check everything the spec names; writes nothing."""
+    data = read_data(spec)
+    for dataset in data.values():
+        for line in spell_left_out(dataset):
+            console.print(line, markup=False, highlight=False)
+    calibration_file = spec.calibration or (str(SHIPPED_CALIBRATION) if SHIPPED_CALIBRATION.is_file() else None)
+    calibration = read_dataset(calibration_file) if calibration_file else None
+    if calibration is not None:
+        _refuse_overlap({**data, "calibration": calibration})
+    base, folder = resolve(spec.model, spec.revision)
+    checkpoint = read_checkpoint(folder)
+    if not checkpoint.targets():
+        raise StudyError(
+            f"{spec.model} has no decoder layers that compression knows (tensors named ….layers.N.….weight)"
+        )
+    for steps in spec.anchors:
+        predicted_bytes(checkpoint, steps)
+    return Study(spec, base, checkpoint, data, calibration)
+
+
+def header(study: Study) -> dict[str, Any]:
+    """The ledger's first line: what was asked, and what everything is measured under."""
+    return {
+        "spec": study.spec.to_json(),
+        "base": {"name": study.base.name, "revision": study.base.revision, "bytes": study.checkpoint.bytes},
+        "data": {split: dataset.digest for split, dataset in study.data.items()},
+        "conditions": {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "python": platform.python_version(),
+            **{name: version(name) for name in DRIVER_DISTRIBUTIONS},
+        },
+    }
+
+
+def _run(study: Study, console: Console) -> Found:
+    spec = study.spec
+    ledger = read_ledger(spec.folder)
+    started_here = cluster.join(spec.address)
+    try:
+        with _terminated_like_interrupted():
+            _loop(study, ledger, console)
+        return wrap_up(spec, study.data, console)
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+def _loop(study: Study, ledger: Ledger, console: Console) -> None:
+    """Tune's loop, until the Proposer is done or a signal ends it; the ledger then says which."""
+    spec = study.spec
+    placement = cluster.place(spec.cpus_per_trial, spec.gpus_per_trial, spec.max_concurrent)
+    name = f"ledger-{os.getpid()}-{threading.get_ident()}"
+    actor = cluster.ledger_actor(name, str(spec.folder))
+    proposer = Proposer(
+        study.base,
+        study.checkpoint,
+        SPACES[spec.space],
+        spec.trials,
+        spec.seed,
+        spec.anchors,
+        "test" in study.data,
+        ledger.trials,
+    )
+    known = len(ledger.on("dev"))
+    progress = Progress(Totals(spec.trials, known, placement.side_by_side), console)
+    mirror = MirrorThread(lambda: connect(spec), spec.folder)
+    watcher = TrialWatcher(progress, mirror)
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(CompressionTrial, plan=study.plan(placement.gpus), ledger=name), placement.group()
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=ParetoSearcher(proposer, lambda proposal: _record_lost(actor, proposal, spec.retries)),
+            num_samples=UNLIMITED,
+            max_concurrent_trials=placement.side_by_side,
+            reuse_actors=True,
+            trial_dirname_creator=_trial_folder,
+        ),
+        run_config=tune.RunConfig(
+            name=f"{TUNE_FOLDER}-{datetime.now(UTC):%Y%m%dT%H%M%S}",
+            storage_path=str(spec.folder / TUNE_FOLDER),
+            failure_config=tune.FailureConfig(max_failures=spec.retries),
+            callbacks=[watcher],
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+        ray.get(actor.end.remote(proposer.finished()))
+    finally:
+        progress.stop()
+        mirror.stop(timeout=30)
+        ray.kill(actor)
+    for steps, reason in proposer.refused:
+        log.info("not tried: %s: %s", steps, reason)
+    if proposer.exhausted:
+        console.print(f"the space {spec.space} holds no more candidates for this model than were tried")
+    if proposer.baseline_failed:
+        console.print("the uncompressed baseline failed, so there is nothing to compare with; the search stopped there")
+
+
+def _trial_folder(trial: Any) -> str:
+    return f"trial-{trial.config['number']}-{trial.config['split']}"
+
+
+def _record_lost(actor: ray.actor.ActorHandle, proposal: Proposal, retries: int) -> None:
+    attempts = ray.get(actor.attempts.remote(proposal.to_json()))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    failure = Failure(
+        "lost",
+        "run",
+        f"the worker was lost in each of {max(attempts, 1)} attempts (retries: {retries}); Tune's folder has its error",
+    )
+    line = {
+        **proposal.to_json(),
+        "outcome": failure.to_json(),
+        "attempt": max(attempts, 1),
+        "started": now,
+        "ended": now,
+        "worker": "",
+    }
+    ray.get(actor.append.remote(line, []))
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM (a stopped Ray job, a container's end) end the search as cleanly as Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: Callable[..., Any] | int | None = signal.signal(
+        signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT)
+    )
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _refuse_changed_data(ledger: Ledger, data: Mapping[str, DataSet], folder: Path) -> None:
+    if {split: dataset.digest for split, dataset in data.items()} != ledger.header["data"]:
+        raise StudyError(
+            f"the data of the study in {folder} has changed since it began; put it back, or begin a new study"
+        )
+
+
+def _refuse_overlap(data: Mapping[str, DataSet]) -> None:
+    seen: dict[tuple[str, str], str] = {}
+    for split, dataset in data.items():
+        for segment in dataset.segments:
+            key = (segment.langs, segment.source)
+            if seen.setdefault(key, split) != split:
+                raise StudyError(
+                    f"{segment.source[:80]!r} ({segment.langs}) is in both the {seen[key]} and the {split} data; "
+                    "what selects must not be what judges: take it out of one"
+                )

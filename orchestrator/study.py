@@ -1,0 +1,162 @@
+"""A study, as asked for: from a YAML file, from flags, or both, checked before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from search_spaces.candidate import refuse_senseless_order
+from search_spaces.errors import StudyError
+from search_spaces.methods import Step, step_from_json, step_to_json
+from search_spaces.spaces import SPACES
+from workers.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
+from workers.prompts import PROMPTS
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED_MODEL = ROOT / "models" / "captions"
+SHIPPED_CALIBRATION = ROOT / "data" / "calibration.jsonl"
+
+Keep = Literal["frontier", "all", "none"]
+TEXTS = ("out", "data", "space", "model", "device_map", "keep")
+OPTIONAL_TEXTS = (
+    "revision", "test", "references", "langs", "calibration", "prompt", "address", "tracking_uri", "store",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySpec:
+    """What a search was asked to do. Relative paths are taken from the current folder when the spec is made absolute.
+
+    data, test: what the search selects on, and what the frontier is scored on once. references, langs: for a parallel
+    text file in `data`. trials: candidates to measure, the baseline included. anchors: steps to try before the space's
+    own. gpus_per_trial, cpus_per_trial, max_concurrent: None fits them to the cluster. address: a Ray cluster's; None
+    is RAY_ADDRESS's, or a local one. tracking_uri: None is `mlflow.db` beside the run's folder. store: the artefacts',
+    None is inside the run's folder. keep: which artefacts stay there when the search ends. retries: attempts more for
+    a trial whose worker was lost.
+    """
+
+    out: str
+    data: str
+    space: str = "joint"
+    trials: int = 12
+    model: str = str(SHIPPED_MODEL)
+    revision: str | None = None
+    test: str | None = None
+    references: str | None = None
+    langs: str | None = None
+    calibration: str | None = None
+    anchors: tuple[tuple[Step, ...], ...] = ()
+    seed: int = 0
+    gpus_per_trial: float | None = None
+    cpus_per_trial: float | None = None
+    max_concurrent: int | None = None
+    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    batch_size: int = DEFAULT_BATCH_SIZE
+    prompt: str | None = None
+    device_map: str = "auto"
+    address: str | None = None
+    tracking_uri: str | None = None
+    store: str | None = None
+    keep: Keep = "frontier"
+    retries: int = 3
+    skip_bad_rows: bool = False
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self.space in SPACES, "space", self.space, f"one of {', '.join(SPACES)}")
+        _check(self.keep in get_args(Keep), "keep", self.keep, f"one of {', '.join(get_args(Keep))}")
+        _check(_whole(self.trials) and self.trials >= 1, "trials", self.trials, "a whole number of at least 1")
+        _check(_whole(self.seed) and self.seed >= 0, "seed", self.seed, "a whole number of at least 0")
+        _check(_whole(self.retries) and self.retries >= 0, "retries", self.retries, "a whole number of at least 0")
+        _check(self.prompt is None or self.prompt in PROMPTS, "prompt", self.prompt, f"one of {', '.join(PROMPTS)}")
+        for name in ("gpus_per_trial", "cpus_per_trial"):
+            value = getattr(self, name)
+            _check(value is None or (_number(value) and value >= 0), name, value, "a number of at least 0")
+        for name in ("skip_bad_rows", "trust_remote_code"):
+            _check(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
+        for steps in self.anchors:
+            refuse_senseless_order(steps)
+        limit = self.max_concurrent
+        _check(limit is None or (_whole(limit) and limit >= 1), "max_concurrent", limit, "a whole number of at least 1")
+        Decoding(self.max_new_tokens, self.batch_size, self.prompt)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out)
+
+    @property
+    def decoding(self) -> Decoding:
+        return Decoding(self.max_new_tokens, self.batch_size, self.prompt)
+
+    @property
+    def store_folder(self) -> Path:
+        return Path(self.store) if self.store else self.folder / "store"
+
+    @property
+    def mlflow_uri(self) -> str:
+        return self.tracking_uri or f"sqlite:///{self.folder.parent / 'mlflow.db'}"
+
+    def absolute(self) -> StudySpec:
+        """The same with absolute paths, so that it means the same from any folder; a hub id stays as it is."""
+        changes: dict[str, Any] = {
+            name: str(Path(value).expanduser().resolve())
+            for name in ("out", "data", "test", "references", "calibration", "store")
+            if (value := getattr(self, name)) is not None
+        }
+        if Path(self.model).expanduser().is_dir():
+            changes["model"] = str(Path(self.model).expanduser().resolve())
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as a JSON object that `spec_from_mapping` reads back."""
+        record = asdict(self)
+        record["anchors"] = [[step_to_json(step) for step in steps] for steps in self.anchors]
+        return record
+
+
+def spec_from_mapping(record: Mapping[str, Any]) -> StudySpec:
+    """The study that a mapping spells, such as a parsed YAML file; raises StudyError for what it can't mean."""
+    known = {field.name for field in fields(StudySpec)}
+    if unknown := sorted(str(key) for key in set(record) - known):
+        raise StudyError(f"a study has no key {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    for name in ("out", "data"):
+        if not record.get(name):
+            raise StudyError(f"a study needs `{name}`; give it in the file or as --{name}")
+    anchors = record.get("anchors") or []
+    if not isinstance(anchors, (list, tuple)) or not all(isinstance(steps, (list, tuple)) for steps in anchors):
+        raise StudyError(f"anchors is {anchors!r}; it must be a list of candidates, each a list of steps")
+    values = {**record, "anchors": tuple(tuple(step_from_json(step) for step in steps) for steps in anchors)}
+    for name in (*TEXTS, *OPTIONAL_TEXTS):
+        left_out = name not in values or (values[name] is None and name in OPTIONAL_TEXTS)
+        _check(left_out or isinstance(values[name], str), name, values.get(name), "text")
+    return StudySpec(**values)
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML study file; raises StudyError when there is none."""
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"the study file {path} can't be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path} is no YAML: {error}") from error
+    if not isinstance(record, dict):
+        raise StudyError(f"{path} holds {type(record).__name__}, not a mapping such as `data: FILE`")
+    return record
+
+
+def _check(holds: bool, name: str, value: object, rule: str) -> None:
+    if not holds:
+        raise StudyError(f"{name} is {value!r}; it must be {rule}")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

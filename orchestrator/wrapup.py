@@ -1,0 +1,201 @@
+"""After the loop: the frontier as a table, the report, the artefacts that stay, and MLflow brought up to date."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mlflow_tracking.mirror import Mirror
+from orchestrator.ledger import Ledger, TrialRecord, read_ledger
+from orchestrator.mirroring import mirror_results
+from orchestrator.progress import spell_bytes
+from orchestrator.results import QUALITY, Intervals, Point, Results, collect, frontier_csv
+from orchestrator.study import StudySpec
+from search_spaces.candidate import Candidate
+from workers.artefacts import MANIFEST, ArtefactStore
+from workers.reading import DataSet
+
+log = logging.getLogger(__name__)
+
+ARTEFACTS = "artefacts"
+TUNE_FOLDER = "tune"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A finished or interrupted search: its results on dev and, where there is held-out data, on test."""
+
+    folder: Path
+    dev: Results
+    test: Results | None
+    interrupted: bool
+    kept: Mapping[int, Path]
+    mirrored: bool
+
+
+def wrap_up(spec: StudySpec, data: Mapping[str, DataSet], console: Console) -> Found:
+    """Everything that follows from the ledger, written anew each time."""
+    ledger = read_ledger(spec.folder)
+    dev = collect(ledger.on("dev"), Intervals(spec.folder, data["dev"], spec.seed))
+    test = None
+    if ledger.on("test"):
+        test = collect(ledger.on("test"), Intervals(spec.folder, data["test"], spec.seed))
+    (spec.folder / "frontier.csv").write_text(frontier_csv(dev.points), encoding="utf-8")
+    if ledger.complete:
+        keep_artefacts(spec, dev)
+    kept = kept_folders(spec.folder, dev)
+    files = _write_pages(spec, ledger, data, dev, test)
+    print_frontier(console, dev, test)
+    for record, failure in dev.failures:
+        what = f"trial {record.number} ({record.candidate.describe()}) failed"
+        console.print(f"{what}, {failure.reason} in {failure.stage}: {failure.message}", markup=False, highlight=False)
+    mirrored = _mirror(spec, ledger, dev, kept, files)
+    found = Found(spec.folder, dev, test, not ledger.complete, kept, mirrored)
+    _say_where(console, spec, found)
+    return found
+
+
+def keep_artefacts(spec: StudySpec, dev: Results) -> None:
+    """Give each artefact that stays a folder under `artefacts/`; remove the run's own store and Tune's state.
+
+    Files are hard links where the file system allows it. What the store held can be made again; a store elsewhere,
+    shared with other studies, is left as it is.
+    """
+    chosen = {"frontier": dev.frontier, "all": list(dev.points), "none": []}[spec.keep]
+    target = spec.folder / ARTEFACTS
+    for point in chosen:
+        source = _stored(spec, point.record)
+        if source is not None and not (target / folder_name(point)).exists():
+            _link(source, target / folder_name(point))
+    for folder in target.iterdir() if target.is_dir() else ():
+        if folder.name not in {folder_name(point) for point in chosen}:
+            shutil.rmtree(folder)
+    if spec.store is None:
+        shutil.rmtree(spec.store_folder, ignore_errors=True)
+    if not any(failure.reason == "lost" for _, failure in dev.failures):
+        shutil.rmtree(spec.folder / TUNE_FOLDER, ignore_errors=True)
+
+
+def kept_folders(folder: Path, dev: Results) -> dict[int, Path]:
+    """trial number -> the folder of its kept artefact."""
+    named = {point.record.number: folder / ARTEFACTS / folder_name(point) for point in dev.points}
+    return {number: path for number, path in named.items() if path.is_dir()}
+
+
+def folder_name(point: Point) -> str:
+    """`trial-3-rtn-bits4-group_size64`: what a person can tell apart in a listing."""
+    return f"trial-{point.record.number}-{short_name(point.record.candidate)}"
+
+
+def short_name(candidate: Candidate) -> str:
+    """The steps in letters that any file system takes."""
+    text = (
+        candidate.describe()
+        .replace("(", "-")
+        .replace(")", "")
+        .replace(" + ", "-then-")
+        .replace("=", "")
+        .replace(", ", "-")
+    )
+    return text or "baseline"
+
+
+def print_frontier(console: Console, dev: Results, test: Results | None) -> None:
+    """The frontier as a table."""
+    table = Table(title="Quality-versus-size frontier", title_justify="left")
+    for name in ("trial", "steps", "size", "ratio", "chrF", "against baseline", "worst pair", "BLEU"):
+        table.add_column(name, justify="left" if name in ("steps", "worst pair") else "right")
+    if test is not None:
+        table.add_column("held-out chrF", justify="right")
+    held_out = {point.record.candidate.digest: point for point in test.points} if test else {}
+    for point in dev.frontier:
+        pair, lowest = point.measurement.worst_pair(QUALITY)
+        row = [
+            str(point.record.number), point.label, spell_bytes(point.bytes), f"{point.ratio:.2f}x",
+            f"{point.quality:.2f}",
+            _spell_interval(point), f"{lowest:.2f} {pair}", f"{point.measurement.overall('bleu'):.2f}",
+        ]  # fmt: skip
+        if test is not None:
+            judged = held_out.get(point.record.candidate.digest)
+            row.append("" if judged is None else f"{judged.quality:.2f}")
+        table.add_row(*row)
+    console.print(table)
+
+
+def _spell_interval(point: Point) -> str:
+    return (
+        "" if point.interval is None or not point.steps else f"[{point.interval.low:+.2f}, {point.interval.high:+.2f}]"
+    )
+
+
+def _write_pages(
+    spec: StudySpec, ledger: Ledger, data: Mapping[str, DataSet], dev: Results, test: Results | None
+) -> list[Path]:
+    from orchestrator.report import write_picture, write_report
+
+    if not dev.points:
+        return [spec.folder / "frontier.csv"]
+    title = f"{Path(spec.model).name}, space {spec.space}"
+    report = write_report(spec.folder, title, dev, data["dev"], test, data.get("test"), ledger.header)
+    picture = write_picture(spec.folder / "frontier.png", title, dev)
+    return [spec.folder / "frontier.csv", report, picture]
+
+
+def _stored(spec: StudySpec, record: TrialRecord) -> Path | None:
+    if record.measurement is None or not record.measurement.artefact:
+        return None
+    artefact = ArtefactStore(spec.store_folder).find(record.measurement.artefact)
+    return artefact.path if artefact else None
+
+
+def _link(source: Path, target: Path) -> None:
+    draft = target.with_name(f".draft-{target.name}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for file in sorted(source.iterdir()):
+        if file.name == MANIFEST:
+            continue
+        try:
+            (draft / file.name).hardlink_to(file)
+        except OSError:
+            shutil.copyfile(file, draft / file.name)
+    draft.rename(target)
+
+
+def _mirror(spec: StudySpec, ledger: Ledger, dev: Results, kept: dict[int, Path], files: list[Path]) -> bool:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        status = "FINISHED" if ledger.complete else "KILLED"
+        mirror_results(connect(spec), spec.folder, ledger, dev, kept, status, files)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        log.warning("MLflow at %s can't be written to: %s", spec.mlflow_uri, error)
+        return False
+    return True
+
+
+def connect(spec: StudySpec) -> Mirror:
+    """The study's place in the MLflow store it names."""
+    return Mirror(spec.mlflow_uri, str(spec.folder), spec.folder.parent / "mlflow-artifacts")
+
+
+def _say_where(console: Console, spec: StudySpec, found: Found) -> None:
+    folder = found.folder
+    lines = [f"report    {folder / 'report.html'}", f"points    {folder / 'frontier.csv'}"]
+    if found.kept:
+        lines.append(f"models    {folder / ARTEFACTS} ({len(found.kept)})")
+    if found.mirrored:
+        lines.append(f"MLflow    {spec.mlflow_uri}   (mlflow ui --backend-store-uri {spec.mlflow_uri})")
+    else:
+        lines.append(f"MLflow    could not be written to; try again with: mtpareto mirror {folder}")
+    if found.interrupted:
+        lines.append(f"stopped before the end; go on with: mtpareto resume {folder}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

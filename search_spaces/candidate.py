@@ -1,0 +1,96 @@
+"""A candidate: a base model and the ordered compression steps applied to it; `()` is the uncompressed baseline."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces.errors import CandidateError
+from search_spaces.methods import Step, describe_step, step_from_json, step_to_json
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """Which model: a hub id or local folder, and the revision that fixes its bytes.
+
+    revision is a hub commit, or `sha256:…` over the needed files of a local folder.
+    """
+
+    name: str
+    revision: str
+
+    def identity(self) -> str:
+        """What the digest sees: a content hash alone names a local folder, wherever it lies."""
+        return self.revision if self.revision.startswith("sha256:") else f"{self.name}@{self.revision}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A base model and ordered steps; refuses an order that makes no sense when it is built."""
+
+    base: BaseModel
+    steps: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        refuse_senseless_order(self.steps)
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits over canonical JSON; what does not change the result is not in it."""
+        return digest_of({"base": self.base.identity(), "steps": [_named(step) for step in self.steps]})
+
+    @property
+    def kind(self) -> str:
+        """The set of methods in use, such as `remove_layers + rtn`; `baseline` when there is none."""
+        return " + ".join(sorted({step.name for step in self.steps})) or "baseline"
+
+    def describe(self) -> str:
+        """`method(key=value, …) + method(…)`; empty for the baseline."""
+        return " + ".join(describe_step(step) for step in self.steps)
+
+    def prefix(self, length: int) -> Candidate:
+        """The candidate made of the first `length` steps: the parent whose artefact later steps start from."""
+        return Candidate(self.base, self.steps[:length])
+
+    def to_json(self) -> dict[str, Any]:
+        """The candidate as a JSON object that `candidate_from_json` reads back."""
+        return {
+            "model": self.base.name,
+            "revision": self.base.revision,
+            "steps": [step_to_json(step) for step in self.steps],
+        }
+
+
+def candidate_from_json(record: dict[str, Any]) -> Candidate:
+    """The candidate that `Candidate.to_json` wrote."""
+    base = BaseModel(record["model"], record["revision"])
+    return Candidate(base, tuple(step_from_json(step) for step in record["steps"]))
+
+
+def digest_of(value: object) -> str:
+    """Sixteen hex digits of the SHA-256 of a value's canonical JSON; raises TypeError on what JSON can't name."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def refuse_senseless_order(steps: tuple[Step, ...]) -> None:
+    """Raise CandidateError for two quantizers, or for pruning after quantization: packed weights can't be pruned."""
+    quantizer: Step | None = None
+    for step in steps:
+        if quantizer is not None and step.kind == "quantizer":
+            raise CandidateError(
+                f"{describe_step(quantizer)} and then {describe_step(step)}: a weight can be quantized once. Drop one."
+            )
+        if quantizer is not None:
+            raise CandidateError(
+                f"{describe_step(step)} after {describe_step(quantizer)}: packed weights can't be pruned. "
+                "Put the pruning first."
+            )
+        if step.kind == "quantizer":
+            quantizer = step
+
+
+def _named(step: Step) -> dict[str, Any]:
+    return {"class": type(step).__name__, **step_to_json(step)}

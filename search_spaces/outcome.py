@@ -1,0 +1,114 @@
+"""How a trial ended: a Measurement or a Failure, never anything else; NaN and infinity are refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Reason = Literal["out_of_memory", "unsupported", "empty_output", "not_finite", "lost", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A corpus score and the sacreBLEU signature it was taken under."""
+
+    value: float
+    signature: str
+
+    def __post_init__(self) -> None:
+        _finite("score", self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes on disk of every file needed to run (weights, config, tokenizer), and how many parameters they hold.
+
+    compressed_fraction: share of the targeted weights, by parameters, whose stored form changed (1.0 when none
+    is targeted).
+    """
+
+    bytes: int
+    parameters: int
+    compressed_fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.bytes <= 0:
+            raise ValueError(f"footprint.bytes is {self.bytes}; a model takes at least one byte")
+        _finite("compressed_fraction", self.compressed_fraction)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a trial measured.
+
+    scores: metric -> language pair -> Score. seconds: stage -> seconds spent in it. segments, tokens: how many were
+    translated and generated. truncated: hypotheses that reached the length limit, or sources cut to the context.
+    artefact: the key of what was scored in the artefact store; empty for the baseline.
+    """
+
+    scores: Mapping[str, Mapping[str, Score]]
+    footprint: Footprint
+    seconds: Mapping[str, float]
+    segments: int
+    tokens: int
+    truncated: int = 0
+    artefact: str = ""
+    notes: tuple[str, ...] = ()
+    conditions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.scores or any(not by_pair for by_pair in self.scores.values()):
+            raise ValueError("a measurement needs at least one score for at least one pair")
+        for stage, value in self.seconds.items():
+            _finite(f"seconds[{stage}]", value)
+
+    def overall(self, metric: str) -> float:
+        """The mean over language pairs, never pooled."""
+        by_pair = self.scores[metric]
+        return sum(score.value for score in by_pair.values()) / len(by_pair)
+
+    def worst_pair(self, metric: str) -> tuple[str, float]:
+        """The pair with the lowest score, and that score."""
+        pair = min(sorted(self.scores[metric]), key=lambda name: self.scores[metric][name].value)
+        return pair, self.scores[metric][pair].value
+
+    def to_json(self) -> dict[str, Any]:
+        """The measurement as a JSON object, told apart from a failure by its key `kind`."""
+        return {"kind": "measurement", **asdict(self), "notes": list(self.notes)}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A candidate that could not be measured: why, in which stage, and in words that say what to do."""
+
+    reason: Reason
+    stage: str
+    message: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The failure as a JSON object, told apart from a measurement by its key `kind`."""
+        return {"kind": "failure", **asdict(self)}
+
+
+Outcome = Measurement | Failure
+
+
+def outcome_from_json(record: Mapping[str, Any]) -> Outcome:
+    """The outcome that `to_json` wrote."""
+    rest = {key: value for key, value in record.items() if key != "kind"}
+    if record["kind"] == "failure":
+        return Failure(**rest)
+    rest["scores"] = {
+        metric: {pair: Score(**score) for pair, score in by_pair.items()}
+        for metric, by_pair in record["scores"].items()
+    }
+    rest["footprint"] = Footprint(**record["footprint"])
+    rest["notes"] = tuple(record["notes"])
+    return Measurement(**rest)
+
+
+def _finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}; a measured number is finite. Report a Failure instead")

@@ -1,0 +1,111 @@
+"""What the whole-search tests share: small data cut from the shipped set, and the commands as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def cut(source: Path, target: Path, segments: int, skip: int = 0) -> Path:
+    """The first segments of each pair of a data file in the WMT24 ESA form."""
+    lines = [line for line in source.read_text(encoding="utf-8").splitlines() if line]
+    kept = [line for line in lines if skip < json.loads(line)["line_id"] <= skip + segments]
+    target.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    return target
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return cut(ROOT / "data" / "subset.jsonl", tmp_path_factory.mktemp("data") / "dev.jsonl", 12)
+
+
+@pytest.fixture(scope="session")
+def small_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return cut(ROOT / "data" / "test.jsonl", tmp_path_factory.mktemp("data") / "test.jsonl", 12)
+
+
+@pytest.fixture(scope="session")
+def small_study(small_data: Path) -> list[str]:
+    """Flags of a search that takes seconds a trial."""
+    return ["--data", str(small_data), "--max-new-tokens", "48"]
+
+
+def environment() -> dict[str, str]:
+    """The environment without a cluster's address, so that each command starts its own Ray."""
+    return {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+
+
+def mtpareto(*arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [sys.executable, "-m", "orchestrator.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=environment())
+
+
+class Running:
+    """The command, running in a process group of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.cli", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environment(),
+            start_new_session=True,
+        )  # fmt: skip
+
+    def wait_until(self, holds: Callable[[], bool], seconds: float = 200) -> None:
+        end = time.monotonic() + seconds
+        while not holds():
+            if self.process.poll() is not None:
+                raise AssertionError(f"ended early:\n{self.process.stdout.read() if self.process.stdout else ''}")
+            if time.monotonic() > end:
+                self.kill()
+                raise AssertionError(f"not after {seconds} s")
+            time.sleep(0.05)
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the driver alone, as a terminal's Ctrl-C or a scheduler's stop reaches it first."""
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL to the driver and everything it started."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def end(self, timeout: float = 200) -> tuple[int, str]:
+        output, _ = self.process.communicate(timeout=timeout)
+        return self.process.returncode, output
+
+
+@pytest.fixture
+def running() -> Iterator[Callable[..., Running]]:
+    started: list[Running] = []
+
+    def start(*arguments: str) -> Running:
+        started.append(Running(*arguments))
+        return started[-1]
+
+    yield start
+    for command in started:
+        if command.process.poll() is None:
+            command.kill()
+
+
+def ledger_lines(folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of a ledger that may be growing."""
+    path = folder / "ledger.jsonl"
+    content = path.read_bytes() if path.exists() else b""
+    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
+
+
+def trials(folder: Path) -> list[dict[str, Any]]:
+    return [line for line in ledger_lines(folder) if line["kind"] == "trial"]

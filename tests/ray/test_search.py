@@ -1,0 +1,159 @@
+"""A whole search on a real Ray, a real MLflow and the shipped model: what it writes, and that it holds together."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.ray.conftest import ROOT, ledger_lines, mtpareto, trials
+
+TRIALS = 7
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, small_study: list[str], small_test: Path) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    done = mtpareto(
+        "search",
+        *small_study,
+        "--test",
+        str(small_test),
+        "--space",
+        "joint",
+        "--trials",
+        str(TRIALS),
+        "--out",
+        str(folder),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Quality-versus-size frontier" in done.stdout
+    assert str(folder / "report.html") in done.stdout
+    assert "mlflow.db" in done.stdout
+    assert "left" in done.stdout, "no line said how much time was left"
+    return folder
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "frontier.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_trial_ends_in_one_outcome_and_the_baseline_is_trial_0(run: Path) -> None:
+    on_dev = [line for line in trials(run) if line["split"] == "dev"]
+    assert sorted(line["number"] for line in on_dev) == list(range(TRIALS))
+    assert len({line["digest"] for line in on_dev}) == TRIALS
+    assert next(line for line in on_dev if line["number"] == 0)["candidate"]["steps"] == []
+    assert ledger_lines(run)[-1] == {"kind": "end", "complete": True}
+
+
+def test_frontier_csv_has_the_documented_columns_and_a_true_frontier(run: Path) -> None:
+    points = rows(run)
+    assert list(points[0]) == [
+        "trial", "steps", "bytes", "ratio", "chrf", "bleu", "worst_pair", "chrf_low", "chrf_high", "on_frontier",
+    ]  # fmt: skip
+    assert points[0]["steps"] == "" and float(points[0]["ratio"]) == 1.0
+    assert float(points[0]["chrf_low"]) == float(points[0]["chrf_high"]) == 0.0
+    for point in points:
+        beaten = any(
+            float(other["chrf"]) >= float(point["chrf"])
+            and int(other["bytes"]) <= int(point["bytes"])
+            and (other["chrf"], other["bytes"]) != (point["chrf"], point["bytes"])
+            for other in points
+        )
+        assert point["on_frontier"] == str(int(not beaten))
+
+
+def test_bytes_predicted_before_a_trial_are_those_written(run: Path) -> None:
+    for line in trials(run):
+        if line["outcome"]["kind"] == "measurement":
+            written = line["outcome"]["footprint"]["bytes"]
+            assert abs(line["predicted_bytes"] - written) <= 0.005 * written, line["candidate"]["steps"]
+
+
+def test_the_frontier_is_scored_once_on_held_out_data(run: Path) -> None:
+    numbers = {point["trial"] for point in rows(run) if point["on_frontier"] == "1"} | {"0"}
+    chosen = {line["digest"] for line in trials(run) if line["split"] == "dev" and str(line["number"]) in numbers}
+    judged = [line["digest"] for line in trials(run) if line["split"] == "test"]
+    assert sorted(judged) == sorted(chosen)
+
+
+def test_the_baseline_is_what_main_py_measures(run: Path, small_data: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "main.py",
+        "--data",
+        str(small_data),
+        "--outdir",
+        str(tmp_path / "one"),
+        "--max_new_tokens",
+        "48",
+    ]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    summary = json.loads((tmp_path / "one" / "summary.json").read_text(encoding="utf-8"))
+    baseline = rows(run)[0]
+    assert float(baseline["chrf"]) == pytest.approx(summary["metrics"]["chrf"]["overall"], abs=1e-6)
+    assert float(baseline["bleu"]) == pytest.approx(summary["metrics"]["bleu"]["overall"], abs=1e-6)
+
+
+def test_kept_artefacts_load_in_transformers_without_this_project(run: Path) -> None:
+    folders = sorted((run / "artefacts").iterdir())
+    compressed = [point for point in rows(run) if point["on_frontier"] == "1" and point["steps"]]
+    assert len(folders) == len(compressed) > 0
+    code = (
+        "import sys, torch\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        "assert not any(name.split('.')[0] in ('workers', 'orchestrator') for name in sys.modules)\n"
+        "for folder in sys.argv[1:]:\n"
+        "    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)\n"
+        "    tokenizer = AutoTokenizer.from_pretrained(folder)\n"
+        "    prompt = 'Translate this from English to German:\\nEnglish: A man rides a bike.\\nGerman:'\n"
+        "    ids = tokenizer(prompt, return_tensors='pt')\n"
+        "    out = model.generate(**ids, max_new_tokens=20, do_sample=False)\n"
+        "    text = tokenizer.decode(out[0, ids['input_ids'].shape[1]:], skip_special_tokens=True)\n"
+        "    assert text.strip(), folder\n"
+        "print('loaded', len(sys.argv) - 1)\n"
+    )
+    command = [sys.executable, "-I", "-c", code, *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=run)
+    assert done.stdout.strip().endswith(f"loaded {len(folders)}"), done.stderr
+
+
+def test_nothing_is_left_behind_but_what_the_readme_names(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert names == {"ledger.jsonl", "frontier.csv", "frontier.png", "report.html", "hypotheses", "artefacts"}
+
+
+def test_mlflow_holds_the_study_its_trials_and_a_model_for_each_kept_artefact(run: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{run.parent / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("mtpareto")
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    parents = [item for item in runs if "mtpareto.study" in item.data.tags]
+    children = [item for item in runs if item.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    assert len(parents) == 1 and parents[0].info.status == "FINISHED"
+    assert len(children) == len(trials(run))
+    baseline = next(
+        item for item in children if item.data.tags["kind"] == "baseline" and item.data.tags["split"] == "dev"
+    )
+    assert baseline.data.metrics["chrf"] == pytest.approx(float(rows(run)[0]["chrf"]), abs=1e-6)
+    models = client.search_logged_models([experiment.experiment_id])
+    assert len(models) == len(list((run / "artefacts").iterdir()))
+    assert all(Path(model.tags["artefact"]).is_dir() for model in models)
+
+    assert mtpareto("mirror", str(run)).returncode == 0
+    again = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert len(again) == len(runs), "mirroring a second time made runs twice"
+    assert len(client.search_logged_models([experiment.experiment_id])) == len(models)
+
+
+def test_resume_of_a_finished_study_runs_nothing(run: Path) -> None:
+    before = trials(run)
+    done = mtpareto("resume", str(run))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert trials(run) == before

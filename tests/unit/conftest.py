@@ -1,0 +1,59 @@
+"""Real models too small to wait for: random Llamas as transformers saves them, with a tokenizer of characters."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Tensors this small gain nothing from threads, and on a busy machine threads that wait for each other take seconds.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SPECIAL = ("<unk>", "<s>", "</s>")
+CHARACTERS = "\n" + "".join(map(chr, range(32, 127)))
+
+
+@pytest.fixture(scope="session")
+def character_tokenizer() -> Any:
+    """One token a printable ASCII character, so that text and ids name each other; `<s>` goes first."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL, *CHARACTERS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def save_llama(tmp_path_factory: pytest.TempPathFactory, character_tokenizer: Any) -> Any:
+    """A function that saves a random Llama and its tokenizer: (dtype, edit of the model, **config) -> folder."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+    def save(dtype: Any = torch.bfloat16, edit: Any = lambda model: None, **config: Any) -> Path:
+        shape = {
+            "vocab_size": len(character_tokenizer), "hidden_size": 64, "intermediate_size": 128,
+            "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "max_position_embeddings": 512, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None,
+        }  # fmt: skip
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(LlamaConfig(**(shape | config)))
+        with torch.no_grad():
+            edit(model)
+        folder = tmp_path_factory.mktemp("llama")
+        model.to(dtype).save_pretrained(folder)
+        character_tokenizer.save_pretrained(folder)
+        return folder
+
+    return save

@@ -1,0 +1,257 @@
+"""The ledger: what it holds is on disk, once, whole, and told apart from what a crash left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator.ledger import LEDGER, TORN, LedgerWriter, create_ledger, mend_torn_tail, read_hypotheses, read_ledger
+from search_spaces.errors import StudyError
+from search_spaces.methods import RoundToNearest
+from search_spaces.outcome import Failure
+from tests.examples import measurement, trial
+from tests.fakes import BrokenSync, WatchedSync, files_no_larger_than
+
+RTN4 = (RoundToNearest(bits=4),)
+LINES = [
+    {"id": "1", "text": "Ein Hund rennt.", "tokens": 5, "truncated": False},
+    {"id": "2", "text": "Zwei Kinder.", "tokens": 25, "truncated": False},
+]
+TEXTS = ["Ein Hund rennt.", "Zwei Kinder."]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    run = tmp_path / "run"
+    create_ledger(run, {"spec": {"seed": 0}, "base": {"name": "example/model"}})
+    return run
+
+
+def test_what_is_appended_is_read_back(folder: Path) -> None:
+    writer = LedgerWriter(str(folder))
+    writer.append(trial(measurement(61.5, 900), RTN4, number=1), LINES)
+    writer.append(trial(Failure("out_of_memory", "load", "too big"), number=0), [])
+
+    ledger = read_ledger(folder)
+
+    assert ledger.header["spec"] == {"seed": 0}
+    assert ledger.header["schema"] == 1
+    assert [record.number for record in ledger.trials] == [1, 0]
+    assert [record.number for record in ledger.on("dev")] == [0, 1]
+    assert ledger.on("test") == []
+    measured, failed = ledger.trials
+    assert measured.outcome == measured.measurement == measurement(61.5, 900)
+    assert measured.candidate.steps == RTN4
+    assert failed.outcome == Failure("out_of_memory", "load", "too big")
+    assert failed.measurement is None
+    assert read_hypotheses(folder, measured) == TEXTS
+    with pytest.raises(StudyError, match="trial 0 ended in a failure and has no hypotheses"):
+        read_hypotheses(folder, failed)
+
+
+def test_a_candidate_is_kept_once_and_a_second_append_answers_with_the_first(folder: Path) -> None:
+    writer = LedgerWriter(str(folder))
+    first = writer.append(trial(measurement(50.0), RTN4, number=1), LINES)
+    second = writer.append(trial(measurement(99.0), RTN4, number=2), LINES[::-1])
+
+    assert second == first
+    (record,) = read_ledger(folder).trials
+    assert record.measurement == measurement(50.0)
+    assert read_hypotheses(folder, record) == TEXTS
+
+
+def test_a_new_writer_knows_what_the_ledger_holds(folder: Path) -> None:
+    first = LedgerWriter(str(folder)).append(trial(measurement(50.0), RTN4, number=1), LINES)
+    again = LedgerWriter(str(folder))
+    assert again.begin(trial(measurement(), RTN4)) == (first, 1)
+    assert again.append(trial(measurement(99.0), RTN4, number=7), []) == first
+    assert len(read_ledger(folder).trials) == 1
+
+
+def test_one_candidate_has_an_outcome_a_split(folder: Path) -> None:
+    writer = LedgerWriter(str(folder))
+    writer.append(trial(measurement(50.0), RTN4, number=1), LINES)
+    writer.append(trial(measurement(49.0), RTN4, number=2, split="test"), LINES)
+    ledger = read_ledger(folder)
+    assert [record.number for record in ledger.on("dev")] == [1]
+    assert [record.number for record in ledger.on("test")] == [2]
+    assert len({record.hypotheses for record in ledger.trials}) == 2
+
+
+def test_attempts_are_counted_by_candidate_and_split(folder: Path) -> None:
+    writer = LedgerWriter(str(folder))
+    assert writer.attempts(trial(measurement(), RTN4)) == 0
+    assert writer.begin(trial(measurement(), RTN4)) == (None, 1)
+    assert writer.begin(trial(measurement(), RTN4)) == (None, 2)
+    assert writer.begin(trial(measurement(), RTN4, split="test")) == (None, 1)
+    assert writer.attempts(trial(measurement(), RTN4)) == 2
+    assert writer.attempts(trial(measurement())) == 0
+
+
+@pytest.mark.parametrize("cut", [1, 20, 300])
+def test_a_torn_last_line_is_cut_off_and_kept_aside(folder: Path, cut: int) -> None:
+    LedgerWriter(str(folder)).append(trial(measurement(50.0), RTN4, number=1), LINES)
+    whole = (folder / LEDGER).read_bytes()
+    torn = whole.splitlines(keepends=True)[-1][:cut]
+    (folder / LEDGER).write_bytes(whole + torn)
+
+    assert len(read_ledger(folder).trials) == 1
+    assert mend_torn_tail(folder) == cut
+    assert (folder / LEDGER).read_bytes() == whole
+    assert (folder / TORN).read_bytes() == torn + b"\n"
+    assert mend_torn_tail(folder) == 0
+
+
+def test_a_whole_line_without_its_line_break_counts_as_torn(folder: Path) -> None:
+    LedgerWriter(str(folder)).append(trial(measurement(), RTN4), LINES)
+    whole = (folder / LEDGER).read_bytes()
+    (folder / LEDGER).write_bytes(whole[:-1])
+    assert read_ledger(folder).trials == ()
+    LedgerWriter(str(folder)).append(trial(measurement(), RTN4), LINES)
+    assert (folder / LEDGER).read_bytes() == whole
+
+
+def test_a_new_writer_appends_after_the_torn_tail_is_gone(folder: Path) -> None:
+    with (folder / LEDGER).open("ab") as stream:
+        stream.write(b'{"kind": "tri')
+    LedgerWriter(str(folder)).append(trial(measurement(), RTN4), LINES)
+    assert len(read_ledger(folder).trials) == 1
+    assert (folder / TORN).read_bytes() == b'{"kind": "tri\n'
+
+
+@pytest.mark.parametrize("damage", [b'{"kind": "trial", "dig\n', b"[1, 2]\n", b'{"split": "dev"}\n', b"\n"])
+def test_a_damaged_line_in_the_middle_is_named(folder: Path, damage: bytes) -> None:
+    LedgerWriter(str(folder)).append(trial(measurement(), RTN4), LINES)
+    header, line = (folder / LEDGER).read_bytes().splitlines(keepends=True)
+    (folder / LEDGER).write_bytes(header + damage + line)
+    with pytest.raises(StudyError, match=r"ledger\.jsonl, line 2 is no .*damaged there"):
+        read_ledger(folder)
+
+
+def test_a_ledger_without_its_header_is_refused(folder: Path) -> None:
+    LedgerWriter(str(folder)).append(trial(measurement(), RTN4), LINES)
+    (folder / LEDGER).write_bytes((folder / LEDGER).read_bytes().splitlines(keepends=True)[1])
+    with pytest.raises(StudyError, match="does not begin with its study's header"):
+        read_ledger(folder)
+    (folder / LEDGER).write_bytes(b"")
+    with pytest.raises(StudyError, match="does not begin with its study's header"):
+        read_ledger(folder)
+
+
+def test_a_folder_without_a_ledger_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="is no run of this project; check the path"):
+        read_ledger(tmp_path)
+
+
+def test_a_study_is_begun_once(folder: Path) -> None:
+    before = (folder / LEDGER).read_bytes()
+    with pytest.raises(StudyError, match=r"exists: go on with `mtpareto resume"):
+        create_ledger(folder, {"spec": {"seed": 1}})
+    assert (folder / LEDGER).read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["a\u2028b\u2029c", "a\nb\r\nc\rd", "a\x85b\x0bc\x0cd\x1ce", "", '"\\', "日本語 🐕"])
+def test_hypotheses_survive_whatever_they_hold(folder: Path, text: str) -> None:
+    lines = [{**LINES[0], "text": text}, {**LINES[0], "text": "next"}]
+    LedgerWriter(str(folder)).append(trial(measurement(), RTN4), lines)
+    (record,) = read_ledger(folder).trials
+    assert read_hypotheses(folder, record) == [text, "next"]
+
+
+def test_a_failures_message_survives_line_breaks_of_every_kind(folder: Path) -> None:
+    failure = Failure("error", "load", "one\ntwo\u2028three\x85four\r")
+    writer = LedgerWriter(str(folder))
+    writer.append(trial(failure, RTN4), [])
+    writer.append(trial(measurement()), LINES)
+    assert read_ledger(folder).trials[0].outcome == failure
+    assert len(read_ledger(folder).trials) == 2
+
+
+def test_what_a_record_cannot_be_read_back_from_is_never_written(folder: Path) -> None:
+    before = (folder / LEDGER).read_bytes()
+    line = json.loads(json.dumps(trial(measurement(50.0), RTN4)).replace("50.0", "NaN"))
+    with pytest.raises(ValueError, match="finite"):
+        LedgerWriter(str(folder)).append(line, LINES)
+    assert (folder / LEDGER).read_bytes() == before
+
+
+def test_append_returns_after_both_files_were_synced_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = LedgerWriter(str(folder))
+    sync = WatchedSync()
+    monkeypatch.setattr(os, "fsync", sync)
+    writer.append(trial(measurement(), RTN4), LINES)
+
+    (draft, held), (renamed_in, _), (ledger, lines) = sync.contents
+    assert [json.loads(line) for line in held.splitlines()] == LINES
+    assert draft.parent == renamed_in == folder / "hypotheses"
+    assert ledger == folder / LEDGER
+    assert lines == (folder / LEDGER).read_bytes()
+
+
+def test_what_was_not_synced_is_neither_answered_nor_left_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = LedgerWriter(str(folder))
+    before = (folder / LEDGER).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", BrokenSync())
+        with pytest.raises(OSError, match="Input/output error"):
+            writer.append(trial(Failure("lost", "run", "x"), RTN4), [])
+    assert (folder / LEDGER).read_bytes() == before
+    assert writer.begin(trial(measurement(), RTN4))[0] is None
+
+    writer.append(trial(measurement(77.0), RTN4), LINES)
+    (record,) = read_ledger(folder).trials
+    assert record.measurement == measurement(77.0)
+
+
+def test_a_disk_that_fills_up_inside_a_line_leaves_no_half_line(folder: Path) -> None:
+    writer = LedgerWriter(str(folder))
+    before = (folder / LEDGER).read_bytes()
+    with files_no_larger_than(len(before) + 50), pytest.raises(OSError, match="File too large"):
+        writer.append(trial(Failure("lost", "run", "x"), RTN4), [])
+    assert (folder / LEDGER).read_bytes() == before
+
+    writer.append(trial(measurement(77.0), RTN4), LINES)
+    assert [record.measurement for record in read_ledger(folder).trials] == [measurement(77.0)]
+
+
+def test_a_study_that_could_not_be_begun_can_be_begun_again(tmp_path: Path) -> None:
+    with files_no_larger_than(20), pytest.raises(OSError, match="File too large"):
+        create_ledger(tmp_path / "run", {"spec": {"seed": 0}})
+    create_ledger(tmp_path / "run", {"spec": {"seed": 0}})
+    assert read_ledger(tmp_path / "run").header["spec"] == {"seed": 0}
+
+
+def test_a_ledger_of_another_version_is_refused(folder: Path) -> None:
+    whole = (folder / LEDGER).read_bytes()
+    (folder / LEDGER).write_bytes(whole.replace(b'"schema": 1', b'"schema": 2'))
+    with pytest.raises(StudyError, match="is of schema 2; this version reads 1 only"):
+        read_ledger(folder)
+    (folder / LEDGER).write_bytes(whole + b'{"kind": "rung"}\n')
+    with pytest.raises(StudyError, match="a line of kind 'rung'; a newer version"):
+        read_ledger(folder)
+
+
+@pytest.mark.parametrize("damage", ["gone", "short"])
+def test_lost_hypotheses_are_named_instead_of_passed_over(folder: Path, damage: str) -> None:
+    LedgerWriter(str(folder)).append(trial(measurement(), RTN4, number=4), LINES)
+    (record,) = read_ledger(folder).trials
+    assert record.hypotheses is not None
+    file = folder / record.hypotheses
+    file.unlink() if damage == "gone" else file.write_bytes(file.read_bytes().splitlines(keepends=True)[0])
+    with pytest.raises(
+        StudyError, match="trial 4, is gone" if damage == "gone" else "has 1 hypotheses; trial 4 made 2"
+    ):
+        read_hypotheses(folder, record)
+
+
+def test_a_search_is_complete_only_by_its_last_end(folder: Path) -> None:
+    writer = LedgerWriter(str(folder))
+    assert not read_ledger(folder).complete
+    writer.end(complete=True)
+    assert read_ledger(folder).complete
+    writer.append(trial(measurement(), RTN4), LINES)
+    writer.end(complete=False)
+    assert not read_ledger(folder).complete

@@ -1,0 +1,262 @@
+"""What is tried next, against a made-up loss and without Ray: everything once, nothing forgotten, the same again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from orchestrator.frontier import Loss
+from orchestrator.ledger import TrialRecord
+from orchestrator.proposals import Proposal, Proposer
+from search_spaces.candidate import Candidate
+from search_spaces.methods import BitsAndBytes, RemoveLayers, RoundToNearest, Step
+from search_spaces.outcome import Failure
+from search_spaces.spaces import SPACES
+from tests.examples import BASE, frontier_by_definition, llama_table, measurement
+
+CHECKPOINT = llama_table()
+GIVEN = ((RemoveLayers(count=2), BitsAndBytes(format="nf4")),)
+BITS = {"int8": 8.0, "nf4": 4.0}
+Losses = Callable[[Proposal], Loss | None]
+
+
+def loss(proposal: Proposal) -> Loss:
+    """Worse with fewer layers and fewer bits, and a little by chance that the candidate itself decides."""
+    quality = 60.0 + int(proposal.candidate.digest[:4], 16) / 65536
+    for step in proposal.candidate.steps:
+        if isinstance(step, RemoveLayers):
+            quality -= 6.0 * step.count
+        else:
+            quality -= 12.0 / (step.bits if isinstance(step, RoundToNearest) else BITS[step.format])
+    return Loss(quality, proposal.predicted_bytes)
+
+
+def failing(proposal: Proposal) -> Loss | None:
+    """As `loss`, but all that bitsandbytes is asked for fails."""
+    return None if any(isinstance(step, BitsAndBytes) for step in proposal.candidate.steps) else loss(proposal)
+
+
+def proposer(
+    trials: int, space: str = "joint", known: Iterable[TrialRecord] = (), held_out: bool = True, seed: int = 0
+) -> Proposer:
+    return Proposer(BASE, CHECKPOINT, SPACES[space], trials, seed, GIVEN, held_out, known)
+
+
+@dataclass
+class Run:
+    """A driver: keeps up to `side_by_side` trials running, and ends them in an order of its own."""
+
+    of: Proposer
+    losses: Losses = loss
+    side_by_side: int = 1
+    order: random.Random = field(default_factory=lambda: random.Random(0))
+    began: list[Proposal] = field(default_factory=list)
+    ended: list[TrialRecord] = field(default_factory=list)
+
+    def to_the_end(self) -> Run:
+        running: list[Proposal] = []
+        while True:
+            proposal = self.of.propose() if len(running) < self.side_by_side else "wait"
+            if isinstance(proposal, Proposal):
+                self.began.append(proposal)
+                running.append(proposal)
+                continue
+            if not running:
+                assert proposal == "done"
+                return self
+            ending = running.pop(self.order.randrange(len(running)))
+            found = self.losses(ending)
+            self.of.tell(ending.number, found)
+            self.ended.append(record(ending, found))
+
+
+def record(proposal: Proposal, found: Loss | None) -> TrialRecord:
+    outcome = Failure("error", "load", "made up") if found is None else measurement(found.quality, found.bytes)
+    about: dict[str, Any] = {"attempt": 1, "started": "", "ended": "", "worker": "", "hypotheses": None}
+    return TrialRecord(
+        proposal.number, proposal.candidate, proposal.split, outcome, choices=proposal.choices,
+        predicted_bytes=proposal.predicted_bytes, **about,
+    )  # fmt: skip
+
+
+def steps(proposals: Iterable[Proposal], split: str = "dev") -> list[tuple[Step, ...]]:
+    return [proposal.candidate.steps for proposal in proposals if proposal.split == split]
+
+
+def digests(records: Iterable[TrialRecord], split: str) -> list[str]:
+    return [record.candidate.digest for record in records if record.split == split]
+
+
+def test_the_baseline_is_first_then_the_given_anchors_then_the_spaces() -> None:
+    run = Run(proposer(trials=9)).to_the_end()
+    rtn = {bits: RoundToNearest(bits=bits, group_size=64) for bits in (8, 4, 3)}
+    assert steps(run.began)[:8] == [
+        (),
+        GIVEN[0],
+        (rtn[8],),
+        (rtn[4],),
+        (BitsAndBytes(format="nf4"),),
+        (rtn[3],),
+        (RemoveLayers(count=1),),
+        (RemoveLayers(count=1), rtn[4]),
+    ]
+    assert run.began[0].number == 0
+
+
+@pytest.mark.parametrize("space", sorted(SPACES))
+@pytest.mark.parametrize("trials", [1, 2, 3])
+def test_few_trials_are_spent_on_the_first_of_them(space: str, trials: int) -> None:
+    run = Run(proposer(trials, space), side_by_side=4).to_the_end()
+    assert steps(run.began)[:2] == [(), GIVEN[0]][:trials]
+    assert len(steps(run.began)) == trials
+
+
+@pytest.mark.parametrize("losses", [loss, failing])
+@pytest.mark.parametrize("side_by_side", [1, 4, 100])
+def test_a_search_ends_in_as_many_different_outcomes_as_were_asked_for(losses: Losses, side_by_side: int) -> None:
+    run = Run(proposer(trials=20), losses, side_by_side).to_the_end()
+    dev = digests(run.ended, "dev")
+    assert len(dev) == len(set(dev)) == 20
+    assert [proposal.number for proposal in run.began] == list(range(len(run.began)))
+    assert run.of.finished()
+    assert run.of.propose() == "done"
+
+
+@pytest.mark.parametrize("losses", [loss, failing])
+@pytest.mark.parametrize("side_by_side", [1, 4])
+def test_the_frontier_and_the_baseline_are_held_out_once_each(losses: Losses, side_by_side: int) -> None:
+    run = Run(proposer(trials=16), losses, side_by_side).to_the_end()
+    measured = [(record.candidate, m) for record in run.ended if record.split == "dev" and (m := record.measurement)]
+    kept = frontier_by_definition([Loss(m.overall("chrf"), m.footprint.bytes) for _, m in measured])
+    expected = {c.digest for (c, _), keep in zip(measured, kept, strict=True) if keep or not c.steps}
+    held_out = digests(run.ended, "test")
+    assert len(held_out) == len(expected) > 2
+    assert set(held_out) == expected
+    assert {proposal.split for proposal in run.began[:16]} == {"dev"}
+
+
+def test_held_out_trials_wait_for_the_last_search_trial_and_then_run_side_by_side() -> None:
+    search = proposer(trials=8)
+    dev = [proposal for _ in range(8) if isinstance(proposal := search.propose(), Proposal)]
+    assert len(dev) == 8
+    for proposal in dev[:-1]:
+        search.tell(proposal.number, loss(proposal))
+        assert search.propose() == "wait"
+    assert not search.finished()
+    search.tell(dev[-1].number, loss(dev[-1]))
+
+    first, second = search.propose(), search.propose()
+    assert isinstance(first, Proposal)
+    assert isinstance(second, Proposal)
+    assert first.split == second.split == "test"
+    assert first.candidate != second.candidate
+
+
+def test_nothing_is_held_out_where_that_was_not_asked_for() -> None:
+    run = Run(proposer(trials=5, held_out=False)).to_the_end()
+    assert {proposal.split for proposal in run.began} == {"dev"}
+    assert run.of.finished()
+
+
+def test_a_failed_held_out_trial_is_not_tried_again() -> None:
+    run = Run(proposer(trials=5), lambda proposal: loss(proposal) if proposal.split == "dev" else None).to_the_end()
+    assert len(digests(run.ended, "test")) == len(set(digests(run.ended, "test"))) > 1
+    assert run.of.finished()
+
+
+def test_a_second_telling_changes_nothing() -> None:
+    search = proposer(trials=3)
+    proposal = search.propose()
+    assert isinstance(proposal, Proposal)
+    assert search.pending(proposal.number) == proposal
+    search.tell(proposal.number, Loss(50.0, 10))
+    search.tell(proposal.number, None)
+    search.tell(99, None)
+    assert search.pending(proposal.number) is None
+    assert search.frontier() == [Candidate(BASE)]
+
+
+@pytest.mark.parametrize("losses", [loss, failing])
+def test_the_sampler_hears_of_every_outcome_and_nothing_is_left_running(losses: Losses) -> None:
+    run = Run(proposer(trials=20), losses, side_by_side=3).to_the_end()
+    told = run.of._study.get_trials(deepcopy=False)
+    assert {trial.state for trial in told} <= {TrialState.COMPLETE, TrialState.FAIL}
+    completed = sorted(tuple(trial.values or ()) for trial in told if trial.state == TrialState.COMPLETE)
+    sampled = [record for record in run.ended if record.choices and record.measurement]
+    assert completed == sorted((m.overall("chrf"), float(m.footprint.bytes)) for r in sampled if (m := r.measurement))
+    assert len(sampled) >= 10
+
+
+@pytest.mark.parametrize(("space", "size"), [("bit-width", 15), ("depth", 3), ("joint", 45)])
+def test_an_exhausted_space_is_said_to_be_so_after_all_of_it_was_tried(space: str, size: int) -> None:
+    # bit-width: 3 widths × 4 groups + 2 formats + the baseline. depth: 0 to 2 of 4 layers. joint: 15 × 3.
+    # The given anchor is of the joint space and adds one to the others.
+    run = Run(proposer(trials=10_000, space=space), side_by_side=4).to_the_end()
+    assert run.of.exhausted
+    assert len(set(digests(run.ended, "dev"))) == len(digests(run.ended, "dev")) == size + (space != "joint")
+    assert run.of.finished()
+
+
+def test_a_space_that_is_just_large_enough_is_not_said_to_be_exhausted() -> None:
+    run = Run(proposer(trials=4, space="depth")).to_the_end()
+    assert not run.of.exhausted
+    assert len(digests(run.ended, "dev")) == 4
+
+
+def test_a_given_anchor_that_this_model_cannot_take_is_refused_with_the_reason() -> None:
+    impossible = (RemoveLayers(count=4),)
+    search = Proposer(BASE, CHECKPOINT, SPACES["depth"], 3, 0, (impossible,))
+    run = Run(search).to_the_end()
+    assert impossible not in steps(run.began)
+    assert len(steps(run.began)) == 3
+    assert [reason for _, reason in search.refused] == [
+        "remove_layers.count=4 leaves none of the model's 4 layers; remove fewer"
+    ]
+
+
+@pytest.mark.parametrize("space", sorted(SPACES))
+def test_the_same_seed_proposes_the_same_again_and_another_does_not(space: str) -> None:
+    trials = 3 if space == "depth" else 14
+    runs = [Run(proposer(trials, space, seed=seed)).to_the_end() for seed in (1, 1, 2)]
+    assert runs[0].began == runs[1].began
+    if space != "depth":
+        assert runs[0].began != runs[2].began
+
+
+@pytest.mark.parametrize("losses", [loss, failing])
+def test_a_search_cut_at_any_point_goes_on_to_the_full_set_and_repeats_nothing(losses: Losses) -> None:
+    whole = Run(proposer(trials=14), losses, side_by_side=3).to_the_end().ended
+    for cut in range(len(whole) + 1):
+        known = whole[:cut]
+        run = Run(proposer(trials=14, known=known), losses, side_by_side=3).to_the_end()
+        together = [*known, *run.ended]
+        keys = [record.key for record in together]
+        assert len(keys) == len(set(keys))
+        assert len(digests(together, "dev")) == 14
+        assert digests(together, "dev").count(Candidate(BASE).digest) == 1
+        assert set(digests(together, "test")) == {candidate.digest for candidate in run.of.frontier()}
+        assert not {record.number for record in known} & {proposal.number for proposal in run.began}
+        assert {trial.state for trial in run.of._study.get_trials(deepcopy=False)} <= {
+            TrialState.COMPLETE,
+            TrialState.FAIL,
+        }
+
+
+def test_a_finished_search_goes_on_when_more_trials_are_asked_for() -> None:
+    first = Run(proposer(trials=6)).to_the_end().ended
+    assert proposer(trials=6, known=first).propose() == "done"
+    more = Run(proposer(trials=9, known=first)).to_the_end()
+    assert len(steps(more.began)) == 3
+    assert set(digests([*first, *more.ended], "test")) >= {candidate.digest for candidate in more.of.frontier()}
+
+
+def test_a_failed_baseline_ends_the_search() -> None:
+    run = Run(proposer(trials=9), lambda proposal: loss(proposal) if proposal.candidate.steps else None).to_the_end()
+    assert steps(run.began) == [()]
+    assert run.of.baseline_failed
+    assert run.of.finished()

@@ -1,0 +1,358 @@
+"""The report: one page that opens offline and holds every number, whatever a translation contains; and its picture."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from dataclasses import replace
+from functools import lru_cache
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.ledger import LedgerWriter, create_ledger, read_ledger
+from orchestrator.report import write_picture, write_report
+from orchestrator.report_about import date_range, interval_note, shared_conditions
+from orchestrator.report_labels import GIGABYTES, interval_text, short_label, signed, smallest_as_good, unit_for
+from orchestrator.report_picture_labels import Box, Label, choose_boxes
+from orchestrator.report_samples import TOKEN, evenly_spread, marked
+from orchestrator.results import Intervals, Results, collect
+from search_spaces.candidate import BaseModel, Candidate
+from search_spaces.errors import StudyError
+from search_spaces.methods import BitsAndBytes, RemoveLayers, RoundToNearest, Step
+from search_spaces.outcome import Failure, Footprint, Measurement, Outcome
+from workers.reading.segments import DataSet, Segment, segments_digest
+from workers.scoring import Interval, scores_by_pair
+
+BASE = BaseModel("models/tiny", "sha256:" + "0" * 64)
+HOSTILE = "Ein </script><b onmouseover=\"x()\"> 'Hund' & <!-- rennt\u2028weg."
+REFERENCES = {
+    "en-de": ["Ein Hund rennt weg.", "Der alte Mann liest ein Buch.", "Zwei Kinder spielen im Garten."],
+    "en-zh": ["一只狗跑开了。", "老人在看一本书。", "两个孩子在花园里玩。"],
+}
+TRIALS: list[tuple[tuple[Step, ...], int, int]] = [
+    ((), 11_000_000, 0),
+    ((RoundToNearest(bits=8),), 7_300_000, 1),
+    ((RoundToNearest(bits=4),), 5_600_000, 4),
+    ((BitsAndBytes(format="nf4"),), 5_700_000, 8),
+    ((RemoveLayers(count=2), RoundToNearest(bits=4, group_size=-1)), 5_100_000, 12),
+]
+
+
+def dataset(name: str) -> DataSet:
+    segments = tuple(
+        Segment(f"{pair}:{line}", pair, f"source {line} <i>", (reference,), f"{pair}/doc{line}", "")
+        for pair, references in REFERENCES.items()
+        for line, reference in enumerate(references)
+    )
+    return DataSet(name, "jsonl", segments, segments_digest(segments))
+
+
+DEV, TEST = dataset("dev.jsonl"), dataset("test.jsonl")
+
+
+@lru_cache(maxsize=16)
+def translations(cut: int, split: str) -> tuple[str, ...]:
+    """The references, each with some characters lost at its end; the first dev one is hostile."""
+    texts = [
+        segment.references[0][: len(segment.references[0]) - cut // (2 if split == "test" else 1)]
+        for segment in DEV.segments
+    ]
+    return (HOSTILE, *texts[1:]) if split == "dev" else tuple(texts)
+
+
+@lru_cache(maxsize=16)
+def measured(size: int, cut: int, split: str) -> Measurement:
+    return Measurement(
+        scores=scores_by_pair(("chrf", "bleu"), DEV.segments, translations(cut, split)),
+        footprint=Footprint(size, 1000, 0.97 if cut == 4 else 1.0),
+        seconds={"translate": 2.0},
+        segments=len(DEV.segments),
+        tokens=60,
+        truncated=2 if cut == 12 else 0,
+        notes=("kept one <weight>",) if cut == 4 else (),
+        conditions={"device": "cpu", "seed": "0"},
+    )
+
+
+def append(writer: LedgerWriter, number: int, steps: tuple[Step, ...], split: str, outcome: Outcome, cut: int) -> None:
+    texts = translations(cut, split) if isinstance(outcome, Measurement) else ()
+    trial: dict[str, Any] = {
+        "number": number, "candidate": Candidate(BASE, steps).to_json(), "split": split, "outcome": outcome.to_json(),
+        "attempt": 1, "choices": {}, "predicted_bytes": 1, "started": f"2026-07-01T10:0{number}:00+00:00",
+        "ended": f"2026-07-01T10:0{number}:30+00:00", "worker": "here",
+    }  # fmt: skip
+    writer.append(trial, [{"text": text} for text in texts])
+
+
+def results(folder: Path, split: str) -> Results:
+    data = DEV if split == "dev" else TEST
+    return collect(read_ledger(folder).on(split), Intervals(folder, data, 0))
+
+
+@pytest.fixture(name="folder", scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished study: five measured candidates and a failure on dev, three of them on test."""
+    folder = tmp_path_factory.mktemp("run")
+    create_ledger(folder, {"model": BASE.name, "space": "joint </script>", "budget": {"trials": 6}})
+    writer = LedgerWriter(str(folder))
+    for number, (steps, size, cut) in enumerate(TRIALS):
+        append(writer, number, steps, "dev", measured(size, cut, "dev"), cut)
+    failure = Failure("out_of_memory", "translate", "OutOfMemoryError: <96 GiB> asked for")
+    append(writer, 5, (RemoveLayers(count=1),), "dev", failure, 0)
+    for number in (0, 1, 2):
+        steps, size, cut = TRIALS[number]
+        append(writer, number, steps, "test", measured(size, cut, "test"), cut)
+    append(writer, 4, TRIALS[4][0], "test", Failure("lost", "load", "the node went away"), 0)
+    return folder
+
+
+@pytest.fixture(name="page", scope="module")
+def written_page(folder: Path) -> str:
+    dev, test = results(folder, "dev"), results(folder, "test")
+    path = write_report(folder, "tiny & <joint>", dev, DEV, test, TEST, read_ledger(folder).header)
+    assert path == folder / "report.html"
+    assert not list(folder.glob("*.draft"))
+    return path.read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """Collects a page's tags, its text outside scripts, its table rows, and its data."""
+
+    VOID = frozenset({"meta", "br", "link", "img", "input", "hr"})
+
+    def __init__(self, content: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.data = ""
+        self.feed(content)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "script" not in self.open and "style" not in self.open:
+            self.text.append(data)
+        elif self.tags[-1][1].get("id") == "report-data":
+            self.data += data
+
+    def of(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+@pytest.fixture(name="parsed", scope="module")
+def parsed_page(page: str) -> Page:
+    """The page with plotly's own script left out, which is large and none of ours."""
+    start = max((match.start() for match in re.finditer("<script>", page[: page.rindex("<script>")])), default=0)
+    return Page(page[:start] + page[page.index("</script>", start) + len("</script>") :])
+
+
+def test_the_page_is_whole_html(parsed: Page) -> None:
+    assert parsed.open == []
+    assert len(parsed.of("script")) == 2, "the data and the page's own behaviour; no text has opened another"
+    assert parsed.of("b") == []
+
+
+def test_nothing_is_fetched(parsed: Page, page: str) -> None:
+    for _, attributes in parsed.tags:
+        for name in ("src", "href", "srcset", "action", "data"):
+            assert name not in attributes
+    assert "url(" not in "".join(re.findall(r"<style>(.*?)</style>", page, re.DOTALL))
+    policy = next(tag["content"] for tag in parsed.of("meta") if tag.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+
+
+def test_the_plot_has_every_point_with_its_interval(parsed: Page, folder: Path) -> None:
+    data = json.loads(parsed.data)
+    dev = results(folder, "dev")
+    assert list(data["views"]) == ["dev", "test"]
+    assert data["unit"] == "MB"
+    assert data["kinds"] == ["baseline", "bitsandbytes", "remove_layers + rtn", "rtn"]
+    assert dev.baseline is not None
+    for drawn, point in zip(data["views"]["dev"]["points"], dev.points, strict=True):
+        assert (drawn["bytes"], drawn["chrf"], drawn["frontier"]) == (point.bytes, point.quality, point.on_frontier)
+        assert drawn["digest"] == point.record.candidate.digest
+        if point.steps:
+            assert point.interval is not None
+            bounds = [dev.baseline.quality + point.interval.low, dev.baseline.quality + point.interval.high]
+            assert drawn["bounds"] == pytest.approx(bounds)
+        else:
+            assert drawn["bounds"] is None
+
+
+def test_the_tables_hold_every_point_and_failure(parsed: Page, folder: Path) -> None:
+    shown = " ".join(parsed.text)
+    for point in results(folder, "dev").points:
+        assert point.label in shown
+        assert f"{point.quality:.2f}" in shown
+        assert interval_text(point.interval) in shown or not point.steps
+    rows = [tag["data-digest"] for tag in parsed.of("tr") if "data-digest" in tag]
+    assert set(rows) == {Candidate(BASE, steps).digest for steps, _, _ in TRIALS}
+    for expected in (
+        "tiny & <joint>", "joint </script>", "6 trials: 5 ended well, 1 failed", "2026-07-01 10:00 to 10:05 UTC",
+        "out of memory", "OutOfMemoryError: <96 GiB> asked for", "97.0%", "kept one <weight>", "failed: lost",
+        "the node went away", "figure is the honest one", "tok:zh", "budget.trials", DEV.digest,
+    ):  # fmt: skip
+        assert expected in shown, expected
+
+
+def test_samples_hold_every_frontier_hypothesis_unharmed(parsed: Page, folder: Path) -> None:
+    shown = "".join(parsed.text)
+    assert [tag["data-pair"] for tag in parsed.of("div") if "data-pair" in tag] == ["en-de", "en-zh"]
+    assert shown.count(HOSTILE) == len(results(folder, "dev").frontier), (
+        "the baseline's is the same as each candidate's"
+    )
+    for segment in DEV.segments:
+        assert segment.source in shown
+        assert segment.references[0] in shown
+    for point in results(folder, "dev").frontier:
+        cut = next(cut for steps, _, cut in TRIALS if steps == point.record.candidate.steps)
+        for text in translations(cut, "dev"):
+            assert text in shown
+
+
+def test_a_report_without_test_or_baseline_or_bleu(folder: Path, tmp_path: Path) -> None:
+    dev = results(folder, "dev")
+    points = tuple(
+        replace(
+            point,
+            interval=None,
+            ratio=float("nan"),
+            measurement=replace(point.measurement, scores={"chrf": point.measurement.scores["chrf"]}),
+        )
+        for point in dev.points[1:]
+    )
+    (tmp_path / "hypotheses").symlink_to(folder / "hypotheses")
+    content = write_report(tmp_path, "alone", Results(points, ()), DEV, None, None, {}).read_text(encoding="utf-8")
+    assert "No trial failed." in content
+    assert 'data-view="test"' not in content
+    write_picture(tmp_path / "frontier.png", "alone", Results(points, ()))
+
+
+def test_a_study_in_which_all_failed(folder: Path, tmp_path: Path) -> None:
+    nothing = Results((), results(folder, "dev").failures)
+    content = write_report(tmp_path, "all failed", nothing, DEV, None, None, {}).read_text(encoding="utf-8")
+    assert "nothing to plot" in content
+    assert len(content) < 100_000
+    assert Page(content).open == []
+
+
+def test_hypotheses_of_other_data_are_refused(folder: Path) -> None:
+    fewer = replace(DEV, segments=DEV.segments[:4])
+    with pytest.raises(StudyError, match="6 hypotheses for the 4 segments of dev"):
+        write_report(folder, "wrong data", results(folder, "dev"), fewer, None, None, {})
+
+
+def test_the_picture_is_a_png_at_twice_the_width_of_a_readme(folder: Path, tmp_path: Path) -> None:
+    path = write_picture(tmp_path / "frontier.png", "tiny $joint$", results(folder, "dev"))
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack(">II", content[16:24]) == (1800, 1080)
+    assert len(content) > 20_000
+
+
+def test_labels_keep_off_each_other_and_inside_the_frame() -> None:
+    frame = Box(0, 0, 600, 360)
+    labels = [Label(200 + 4 * index, 150 + 6 * index, 90, 11) for index in range(8)]
+    obstacles = [Box(label.x - 5, label.y - 5, label.x + 5, label.y + 5) for label in labels]
+    boxes = [option.box for option in choose_boxes(labels, obstacles, frame)]
+    pairs = [(one, other) for index, one in enumerate(boxes) for other in boxes[:index]]
+    assert sum(one.overlap(other) for one, other in pairs) == 0
+    assert all(box.overlap(frame) == pytest.approx(box.area) for box in boxes)
+
+
+@pytest.mark.parametrize(
+    ("steps", "label"),
+    [
+        ((), "baseline"),
+        ((RoundToNearest(bits=4),), "rtn 4-bit g64"),
+        ((RoundToNearest(bits=3, group_size=-1),), "rtn 3-bit per channel"),
+        ((BitsAndBytes(format="nf4"),), "bnb nf4"),
+        ((RemoveLayers(count=1), BitsAndBytes(format="int8")), "\N{MINUS SIGN}1 layer, bnb int8"),
+        ((RemoveLayers(count=2),), "\N{MINUS SIGN}2 layers"),
+    ],
+)
+def test_short_labels(steps: tuple[Step, ...], label: str) -> None:
+    assert short_label(Candidate(BASE, steps)) == label
+
+
+def test_numbers_as_people_read_them(folder: Path) -> None:
+    assert [signed(value) for value in (0.314, -0.314, -0.001, 0.0)] == ["+0.31", "\N{MINUS SIGN}0.31", "0.00", "0.00"]
+    assert interval_text(Interval(-1.0, 0.5)) == "\N{MINUS SIGN}1.00 to +0.50"
+    point = results(folder, "dev").points[0]
+    large = replace(point, measurement=replace(point.measurement, footprint=Footprint(14_000_000_000, 7)))
+    assert unit_for([point, large]) == GIGABYTES
+    assert GIGABYTES.text(large.bytes) == "14.00 GB"
+
+
+def test_the_smallest_not_shown_to_be_worse_is_told_by_its_interval(folder: Path) -> None:
+    points = results(folder, "dev").points
+    worse = [replace(point, interval=Interval(-2.0, -0.1)) for point in points]
+    assert smallest_as_good(worse) is None
+    worse[1] = replace(worse[1], interval=Interval(-2.0, 0.1))
+    assert smallest_as_good(worse) is worse[1]
+
+
+def test_samples_are_spread_evenly() -> None:
+    assert evenly_spread(5) == [0, 1, 2, 3, 4]
+    assert evenly_spread(24, 4) == [3, 9, 15, 21]
+    spread = evenly_spread(997)
+    assert len(spread) == len(set(spread)) == 12
+    assert spread == sorted(spread)
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "baseline", "shown"),
+    [
+        ("Ein Hund.", "Ein Hund.", "Ein Hund."),
+        ("Ein Hund.", "Ein Kater.", 'Ein <mark title="baseline: Kater">Hund</mark>.'),
+        ("Ein.", "Ein Hund.", 'Ein<mark class="gone" title="baseline: Hund"></mark>.'),
+        ("老人读书", "老人看书", '老人<mark title="baseline: 看">读</mark>书'),
+        ("<b>", "", '<mark title="baseline: ">&lt;b&gt;</mark>'),
+    ],
+)
+def test_words_that_differ_are_marked(hypothesis: str, baseline: str, shown: str) -> None:
+    assert marked(hypothesis, baseline) == shown
+
+
+@pytest.mark.parametrize(
+    "text", [HOSTILE, "हिन्दी में  वाक्य।", "ภาษาไทยที่นี่", "日本語、テスト１。", "a_b\tc\u200d\u3099\x85", "👩‍👧 ok"]
+)
+def test_no_character_is_lost_between_words(text: str) -> None:
+    assert "".join(TOKEN.findall(text)) == text
+
+
+def test_conditions_that_differ_are_told_apart(folder: Path) -> None:
+    dev = results(folder, "dev")
+    other = replace(dev.points[0], measurement=replace(dev.points[0].measurement, conditions={"device": "H100"}))
+    conditions = dict(shared_conditions([replace(dev, points=(other, *dev.points[1:]))]))
+    assert conditions["device"] == "H100 (1 of 5 measurements); cpu (4 of 5 measurements)"
+    assert conditions["seed"] == "0 (4 of 5 measurements)"
+
+
+def test_the_interval_says_what_it_was_drawn_from() -> None:
+    assert "1,000 times" in interval_note([DEV])
+    assert "dev.jsonl: 3 documents a pair" in interval_note([DEV])
+    single = replace(DEV, segments=tuple(replace(segment, doc_id="one") for segment in DEV.segments))
+    assert "With one document only (en-de, en-zh)" in interval_note([single])
+
+
+def test_a_study_of_several_days_names_both(folder: Path) -> None:
+    record = results(folder, "dev").points[0].record
+    later = replace(record, started="2026-07-02T23:00:00+00:00", ended="2026-07-03T00:30:00+00:00")
+    assert date_range([later, record]) == "2026-07-01 10:00 to 2026-07-03 00:30 UTC"
+    assert date_range([]) == "\N{EM DASH}"

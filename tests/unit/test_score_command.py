@@ -1,0 +1,199 @@
+"""`mtpareto score` against sacreBLEU itself, and every way of asking it wrongly."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.score_command import ScoreError, read_lines, run_score
+from search_spaces.errors import StudyError, UserError
+from workers.scoring import METRICS
+
+TEXTS = {
+    "de": (
+        ["Ein Hund läuft im Park.", "Der alte Mann liest, und sie schläft.", "Zwei Kinder spielen Ball."],
+        ["Ein Hund rennt durch den Park.", "Der alte Mann liest und sie schläft.", "Zwei Kinder spielen mit dem Ball."],
+    ),
+    "zh": (
+        ["一只狗在公园里跑。", "老人在看书。", "两个孩子在玩球。"],
+        ["一只狗正在公园里奔跑。", "老人正在看书。", "两个孩子在玩球。"],
+    ),
+    "ja": (
+        ["犬が公園で走っています。", "老人は本を読む。", "子供がボールで遊ぶ。"],
+        ["犬が公園を走っている。", "老人は本を読んでいる。", "子供二人がボールで遊ぶ。"],
+    ),
+}
+TOKENIZERS = {"de": "13a", "zh": "zh", "ja": "ja-mecab"}
+
+
+def write(path: Path, lines: list[str]) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def scored(
+    hypotheses: list[Path],
+    references: list[Path],
+    target: str,
+    sources: Path | None,
+    metrics: tuple[str, ...] = ("bleu", "chrf", "chrf++"),
+) -> list[str]:
+    """What the command prints, a line an item."""
+    lines: list[str] = []
+    run_score(hypotheses, references, target, sources, metrics, lines.append)
+    return lines
+
+
+def figures(lines: list[str]) -> dict[str, tuple[str, str]]:
+    """Metric -> (score as printed, signature), of the first system."""
+    found = (re.fullmatch(r"  (BLEU|chrF|chrF\+\+) +(\d+\.\d\d)  (\S+)", line) for line in lines)
+    return {match[1]: (match[2], match[3]) for match in reversed(list(filter(None, found)))}
+
+
+@pytest.fixture(name="german")
+def german_files(tmp_path: Path) -> tuple[Path, Path]:
+    hypotheses, references = TEXTS["de"]
+    return write(tmp_path / "hyp.de", hypotheses), write(tmp_path / "ref.de", references)
+
+
+def command_line(hypotheses: Path, references: Path, target: str) -> dict[str, tuple[str, str]]:
+    """What sacreBLEU's own command line gives for BLEU and chrF."""
+    flags = ["-m", "bleu", "chrf", "-tok", TOKENIZERS[target], "-w", "2", "-f", "json"]
+    command = [sys.executable, "-m", "sacrebleu", str(references), "-i", str(hypotheses), *flags]
+    printed = subprocess.run(command, capture_output=True, check=True, text=True, encoding="utf-8").stdout
+    names = {"BLEU": "BLEU", "chrF2": "chrF"}
+    return {names[row["name"]]: (f"{row['score']:.2f}", row["signature"]) for row in json.loads(printed)}
+
+
+@pytest.mark.parametrize("target", ["de", "zh", "ja"])
+def test_scores_and_signatures_are_those_of_sacrebleu_s_command_line(target: str, tmp_path: Path) -> None:
+    from sacrebleu.metrics.chrf import CHRF
+
+    hypotheses, references = (write(tmp_path / name, TEXTS[target][k]) for k, name in enumerate(("hyp", "ref")))
+    found = figures(scored([hypotheses], [references], target, None))
+    score, signature = found.pop("chrF++")
+    assert found == command_line(hypotheses, references, target)
+
+    with_words = CHRF(word_order=2)
+    assert score == f"{with_words.corpus_score(TEXTS[target][0], [TEXTS[target][1]]).score:.2f}"
+    assert signature == with_words.get_signature().format()
+
+
+def test_a_regional_target_gets_its_language_s_tokenizer(tmp_path: Path) -> None:
+    hypotheses, references = (write(tmp_path / name, TEXTS["zh"][k]) for k, name in enumerate(("hyp", "ref")))
+    assert "tok:zh" in figures(scored([hypotheses], [references], "zh-TW", None))["BLEU"][1]
+
+
+def test_two_systems_are_tested_by_sacrebleu_s_paired_bootstrap(german: tuple[Path, Path], tmp_path: Path) -> None:
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.significance import PairedTest
+
+    hypotheses, references = german
+    worse = write(tmp_path / "worse.de", ["Ein Hund.", "Der Mann schläft.", "Kinder spielen."])
+    lines = [path.read_text("utf-8").splitlines() for path in (hypotheses, worse, references)]
+    test = PairedTest([("a", lines[0]), ("b", lines[1])], {"bleu": BLEU()}, [lines[2]], test_type="bs", n_samples=1000)
+    signatures, scores = test()
+    first, second = scores["BLEU"]
+    expected = f"BLEU {first.score:.2f} {second.score:.2f} {second.score - first.score:+.2f} {second.p_value:.4f}"
+
+    printed = [" ".join(line.split()) for line in scored([hypotheses, worse], [references], "de", None, ("bleu",))]
+    assert printed[-2:] == [expected, f"BLEU {signatures['BLEU'].format()}"]
+    assert "bs:1000|seed:12345" in printed[-1]
+
+
+def test_several_references_gzip_and_windows_line_ends(german: tuple[Path, Path], tmp_path: Path) -> None:
+    from sacrebleu.metrics.chrf import CHRF
+
+    hypotheses, references = german
+    packed = tmp_path / "ref2.gz"
+    packed.write_bytes(gzip.compress("\r\n".join(TEXTS["de"][0]).encode()))
+    lines = scored([hypotheses], [references, packed], "de", None, ("chrf",))
+    expected = CHRF().corpus_score(TEXTS["de"][0], [TEXTS["de"][1], TEXTS["de"][0]])
+    score, signature = figures(lines)["chrF"]
+    assert (score, signature[:8]) == (f"{expected.score:.2f}", "nrefs:2|")
+    assert lines[0] == "target de, 3 segments, 2 references each"
+
+
+def test_copied_and_empty_hypotheses_are_counted(german: tuple[Path, Path], tmp_path: Path) -> None:
+    _, references = german
+    sources = write(tmp_path / "src", ["A dog runs.", "An old man reads.", ""])
+    hypotheses = write(tmp_path / "copy", ["A dog runs. ", "Ein Mann.", ""])
+    lines = scored([hypotheses], [references], "de", sources, ("chrf",))
+    assert [line.strip() for line in lines[-2:]] == [
+        "copied   33.33 %  (1 of 3 hypotheses)",
+        "empty    33.33 %  (1 of 3 hypotheses)",
+    ]
+
+
+def test_an_empty_reference_is_scored_and_told(german: tuple[Path, Path], tmp_path: Path) -> None:
+    references = write(tmp_path / "ref", ["Ein Hund.", "", "Zwei Kinder."])
+    lines = scored([german[0]], [references], "de", None, ("chrf",))
+    assert any("1 empty line (the first is line 2)" in line for line in lines)
+
+
+def test_unequal_line_counts_name_every_file(german: tuple[Path, Path], tmp_path: Path) -> None:
+    short = write(tmp_path / "short", ["Ein Hund."])
+    with pytest.raises(ScoreError, match=r"hyp\.de has 3 lines.*ref\.de has 3 lines.*short has 1 line\b"):
+        scored([german[0]], [german[1]], "de", short)
+
+
+def test_bad_utf_8_gives_line_byte_and_way_out(german: tuple[Path, Path], tmp_path: Path) -> None:
+    bad = tmp_path / "latin1"
+    bad.write_bytes("gut\nGrüße\nja\n".encode("latin-1"))
+    with pytest.raises(ScoreError, match=r"latin1, line 2: byte 0xfc at position 3 .*iconv"):
+        scored([bad], [german[1]], "de", None)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(None, "no such file"), (b"", "empty"), (b"\n\n", "empty"), (b"\x1f\x8bxx", "gzip file is cut off or damaged")],
+)
+def test_files_that_cannot_be_read(content: bytes | None, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ScoreError, match=says):
+        read_lines(path)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ScoreError, match="folder"):
+        read_lines(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "references", "target", "metrics", "error", "says"),
+    [
+        (False, True, "de", ("bleu",), ScoreError, "--hypotheses names no file"),
+        (True, False, "de", ("bleu",), ScoreError, "--references names no file"),
+        (True, True, "jp", ("bleu",), ScoreError, "--target: unknown language code 'jp'"),
+        (True, True, "de", ("comet",), StudyError, "no metric 'comet'"),
+        (True, True, "de", (), StudyError, "no metric was named"),
+    ],
+)
+def test_senseless_requests(
+    hypotheses: bool,
+    references: bool,
+    target: str,
+    metrics: tuple[str, ...],
+    error: type[UserError],
+    says: str,
+    german: tuple[Path, Path],
+) -> None:
+    with pytest.raises(error, match=says):
+        scored([german[0]] * hypotheses, [german[1]] * references, target, None, metrics)
+
+
+def test_a_missing_tokenizer_says_what_to_install(german: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(language: str) -> None:
+        raise RuntimeError("Please install the extra dependencies\n for ja")
+
+    monkeypatch.setitem(METRICS, "bleu", missing)
+    with pytest.raises(ScoreError, match=r"pip install 'sacrebleu\[ja\]'"):
+        scored([german[0]], [german[1]], "ja", None)

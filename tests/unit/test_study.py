@@ -1,0 +1,203 @@
+"""Studies as people write them: read whole, refused with the key, the value and the rule."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator.study import StudySpec, read_study, spec_from_mapping
+from search_spaces.errors import CandidateError, StudyError, UserError
+from search_spaces.methods import BitsAndBytes, RemoveLayers, RoundToNearest
+
+ROOT = Path(__file__).resolve().parents[2]
+LEAST = {"out": "runs/x", "data": "dev.jsonl"}
+FULL = StudySpec(
+    out="runs/x",
+    data="dev.txt",
+    space="depth",
+    trials=30,
+    model="haoranxu/ALMA-7B",
+    revision="0123abc",
+    test="test.jsonl",
+    references="dev.ref",
+    langs="en-de",
+    calibration="calibration.jsonl",
+    anchors=((RemoveLayers(count=2), RoundToNearest(bits=4)), (BitsAndBytes(format="nf4"),)),
+    seed=7,
+    gpus_per_trial=0.5,
+    cpus_per_trial=2.0,
+    max_concurrent=3,
+    max_new_tokens=64,
+    batch_size=8,
+    prompt="alma",
+    device_map="cuda:0",
+    address="ray://head:10001",
+    tracking_uri="http://tracking:5000",
+    store="shared/store",
+    keep="all",
+    retries=0,
+    skip_bad_rows=True,
+    trust_remote_code=True,
+)
+
+
+def test_a_study_needs_no_more_than_data_and_out() -> None:
+    spec = spec_from_mapping(LEAST)
+    assert (spec.space, spec.trials, spec.seed, spec.keep) == ("joint", 12, 0, "frontier")
+    assert (spec.decoding.max_new_tokens, spec.decoding.batch_size, spec.decoding.prompt) == (256, 64, None)
+    assert not spec.trust_remote_code
+    assert not spec.skip_bad_rows
+    assert spec.store_folder == Path("runs/x/store")
+    assert spec.mlflow_uri == "sqlite:///runs/mlflow.db"
+
+
+@pytest.mark.parametrize("spec", [FULL, spec_from_mapping(LEAST)])
+def test_a_study_survives_yaml(tmp_path: Path, spec: StudySpec) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(spec.to_json()), encoding="utf-8")
+    assert spec_from_mapping(read_study(file)) == spec
+
+
+def test_anchors_are_read_as_steps() -> None:
+    text = "{out: o, data: d, anchors: [[{method: remove_layers, count: 2}, {method: rtn, bits: 4}], []]}"
+    spec = spec_from_mapping(yaml.safe_load(text))
+    assert spec.anchors == ((RemoveLayers(count=2), RoundToNearest(bits=4, group_size=64)), ())
+
+
+@pytest.mark.parametrize("missing", ["out", "data"])
+def test_what_a_study_cannot_do_without_is_asked_for(missing: str) -> None:
+    record = {key: value for key, value in LEAST.items() if key != missing}
+    for given in (record, record | {missing: None}, record | {missing: ""}):
+        with pytest.raises(StudyError, match=f"a study needs `{missing}`; .* --{missing}"):
+            spec_from_mapping(given)
+
+
+@pytest.mark.parametrize("key", ["trails", "Trials", "bits", 3])
+def test_an_unknown_key_is_refused_with_those_there_are(key: object) -> None:
+    with pytest.raises(StudyError, match=f"a study has no key '{key}'; it has address, anchors, .*trials"):
+        spec_from_mapping({**LEAST, key: 1})  # type: ignore[dict-item]
+
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("trials", 0, "a whole number of at least 1"),
+    ("trials", "12", "a whole number of at least 1"),
+    ("trials", 1.5, "a whole number of at least 1"),
+    ("trials", True, "a whole number of at least 1"),
+    ("trials", None, "a whole number of at least 1"),
+    ("seed", -1, "a whole number of at least 0"),
+    ("seed", 0.5, "a whole number of at least 0"),
+    ("retries", -1, "a whole number of at least 0"),
+    ("max_concurrent", 0, "a whole number of at least 1"),
+    ("gpus_per_trial", -0.5, "a number of at least 0"),
+    ("gpus_per_trial", float("nan"), "a number of at least 0"),
+    ("gpus_per_trial", "1", "a number of at least 0"),
+    ("cpus_per_trial", True, "a number of at least 0"),
+    ("space", "breadth", "one of bit-width, depth, joint"),
+    ("space", ["joint"], "text"),
+    ("keep", "best", "one of frontier, all, none"),
+    ("prompt", "gemma", "one of alma, chat, few-shot"),
+    ("prompt", ["alma"], "text"),
+    ("max_new_tokens", 0, "a whole number of at least 1"),
+    ("batch_size", "8", "a whole number of at least 1"),
+    ("data", 7, "text"),
+    ("test", ["a.jsonl"], "text"),
+    ("model", None, "text"),
+    ("revision", 1234567, "text"),
+    ("langs", False, "text"),
+    ("device_map", {"": 0}, "text"),
+    ("address", 10001, "text"),
+    ("tracking_uri", 5000, "text"),
+    ("skip_bad_rows", "no", "true or false"),
+    ("trust_remote_code", "no", "true or false"),
+    ("trust_remote_code", 1, "true or false"),
+    ("anchors", "rtn", "a list of candidates, each a list of steps"),
+    ("anchors", [{"method": "rtn", "bits": 4}], "a list of candidates, each a list of steps"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "rule"), WRONG)
+def test_a_wrong_value_is_refused_with_its_key_and_the_rule(name: str, value: object, rule: str) -> None:
+    with pytest.raises(StudyError) as caught:
+        spec_from_mapping({**LEAST, name: value})
+    assert str(caught.value) == f"{name} is {value!r}; it must be {rule}"
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        ([{"method": "gptq"}], "no method is called 'gptq'"),
+        (["rtn"], "a step is an object"),
+        ([{"method": "rtn", "bits": 4}, {"method": "bitsandbytes", "format": "nf4"}], "can be quantized once"),
+    ],
+)
+def test_an_anchor_that_makes_no_sense_is_refused_before_anything_starts(steps: list[Any], reason: str) -> None:
+    with pytest.raises(CandidateError, match=reason):
+        spec_from_mapping({**LEAST, "anchors": [steps]})
+
+
+def test_absolute_paths_mean_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    spec = replace(FULL, model="models/mine", store=None).absolute()
+    assert spec.out == str(tmp_path / "runs/x")
+    assert spec.data == str(tmp_path / "dev.txt")
+    assert spec.test == str(tmp_path / "test.jsonl")
+    assert spec.references == str(tmp_path / "dev.ref")
+    assert spec.calibration == str(tmp_path / "calibration.jsonl")
+    assert spec.model == str(tmp_path / "models/mine")
+    assert spec.store is None
+    assert spec.store_folder == tmp_path / "runs/x/store"
+    monkeypatch.chdir("/")
+    assert spec.absolute() == spec
+
+
+def test_a_hub_id_is_not_taken_for_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert FULL.absolute().model == "haoranxu/ALMA-7B"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"out: [", "is no YAML"),
+        (b"- out\n- data\n", "holds list, not a mapping"),
+        (b"", "holds NoneType, not a mapping"),
+        (b"\xff\xfe out", "can't be read"),
+        (b"out: !!python/object/apply:os.getcwd []", "is no YAML"),
+    ],
+)
+def test_a_file_that_is_no_study_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "study.yaml").write_bytes(content)
+    with pytest.raises(StudyError, match=reason):
+        read_study(tmp_path / "study.yaml")
+
+
+def test_a_missing_study_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.yaml can't be read"):
+        read_study(tmp_path / "none.yaml")
+
+
+def shipped_studies() -> list[Path]:
+    """Every YAML file of the repository that has the keys of a study."""
+    left_out = {"runs", "mlruns", "build"}
+    files: list[Path] = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in left_out]
+        files += [Path(folder, name) for name in names if name.endswith((".yaml", ".yml"))]
+    return sorted(file for file in files if {"data", "out"} & set(yaml.safe_load(file.read_text("utf-8")) or ()))
+
+
+def test_the_demo_is_among_the_shipped_studies() -> None:
+    assert ROOT / "data" / "demo.yaml" in shipped_studies()
+
+
+@pytest.mark.parametrize("file", shipped_studies(), ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_shipped_study_can_be_run(file: Path) -> None:
+    spec = spec_from_mapping({"out": "runs/x", **read_study(file)})
+    if file.parent == ROOT / "data":
+        assert all((ROOT / name).is_file() for name in (spec.data, spec.test) if name)

@@ -1,0 +1,1 @@
+"""Carry out trials on a worker: read data, compress, translate and score."""

@@ -1,0 +1,92 @@
+"""The artefact store: content-addressed folders, each written under a temporary name and renamed when it is whole.
+
+A key names everything that decides the content, so equal keys may share a folder, across trials and processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "artefact.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """A whole folder in the store, and what its manifest says of it."""
+
+    path: Path
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ArtefactStore:
+    """root: a folder that every worker of a study can reach; it is made when first written to."""
+
+    root: Path
+
+    def find(self, key: str) -> Artefact | None:
+        """The artefact under this key, or None; a folder whose files don't match its manifest is not one."""
+        folder = self.root / key
+        manifest = folder / MANIFEST
+        if not manifest.is_file():
+            return None
+        record = json.loads(manifest.read_text(encoding="utf-8"))
+        sizes = {name: (folder / name).stat().st_size for name in record["files"] if (folder / name).is_file()}
+        return Artefact(folder, record["about"]) if sizes == record["files"] else None
+
+    def get(self, key: str, build: Callable[[Path], dict[str, Any]]) -> Artefact:
+        """The artefact under this key, built when there is none.
+
+        `build` fills the empty folder it is given and returns what the manifest shall say. Two builders of one key
+        may run at once; the first to finish is kept.
+        """
+        if (found := self.find(key)) is not None:
+            return found
+        self.root.mkdir(parents=True, exist_ok=True)
+        draft = self.root / f".draft-{key}-{uuid.uuid4().hex[:8]}"
+        draft.mkdir()
+        try:
+            about = build(draft)
+            _write_manifest(draft, about)
+            self._settle(draft, key)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        found = self.find(key)
+        if found is None:
+            raise OSError(f"the artefact {self.root / key} vanished or changed while it was being written")
+        return found
+
+    def _settle(self, draft: Path, key: str) -> None:
+        target = self.root / key
+        # In this order: what another builder puts there between the two looks is whole, and stays.
+        if target.exists() and self.find(key) is None:
+            shutil.rmtree(target)
+        try:
+            draft.rename(target)
+        except OSError:
+            if self.find(key) is None:
+                raise
+
+
+def _write_manifest(folder: Path, about: dict[str, Any]) -> None:
+    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.is_file()}
+    for name in files:
+        _fsync(folder / name)
+    with (folder / MANIFEST).open("w", encoding="utf-8") as stream:
+        json.dump({"files": files, "about": about}, stream, indent=1, sort_keys=True)
+    _fsync(folder / MANIFEST)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,52 @@
+"""Which exceptions are a candidate's own failing, and which are the machine's and worth another attempt."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+
+from search_spaces.errors import UserError
+from search_spaces.outcome import Failure, Reason
+from workers.evaluation import EmptyOutput
+
+# Errors of this kind can pass: another node, another attempt. A full disk is none of them.
+TRANSIENT_ERRNOS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE, errno.EAGAIN})
+# After these the process's CUDA context is of no more use (https://docs.nvidia.com/cuda/cuda-runtime-api).
+POISONED_CONTEXT = ("CUDA error", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "ECC error")
+TRACE_LINES = 4
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether another attempt of the same candidate may well succeed."""
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in TRANSIENT_ERRNOS
+    return not is_out_of_memory(error) and any(sign in str(error) for sign in POISONED_CONTEXT)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Out of host or of GPU memory; torch's own exception is told by its name, so that torch need not be loaded."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def as_failure(error: BaseException, stage: str) -> Failure:
+    """The failure that stands for an exception: its reason, and the last lines of its trace when it is no known one."""
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, (UserError, EmptyOutput)) or is_out_of_memory(error):
+        return Failure(_reason(error), stage, message)
+    frames = traceback.extract_tb(error.__traceback__)[-TRACE_LINES:]
+    where = " < ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in reversed(frames))
+    return Failure(_reason(error), stage, f"{message} (at {where})")
+
+
+def _reason(error: BaseException) -> Reason:
+    if is_out_of_memory(error):
+        return "out_of_memory"
+    if isinstance(error, EmptyOutput):
+        return "empty_output"
+    if isinstance(error, (UserError, NotImplementedError)):
+        return "unsupported"
+    if isinstance(error, ValueError) and "finite" in str(error):
+        return "not_finite"
+    return "error"

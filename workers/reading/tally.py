@@ -1,0 +1,84 @@
+"""Keep account of a read: what was refused and what was left out, so that nothing goes in silence."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.reading.errors import DataError, RowFault, shorten
+from workers.reading.segments import BadRow, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One JSON object of a file: its ordinal among the rows and the line it starts on (both 1-based)."""
+
+    number: int
+    line: int
+    fields: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the caller asked to read: the file and, if given, the normalised language pair."""
+
+    path: Path
+    langs: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A sound row that the format says not to use, and why."""
+
+    reason: str
+
+
+class Tally:
+    """The bad rows and the rows left out of one read; without `skip`, the first bad row ends the read."""
+
+    def __init__(self, path: Path, skip: bool) -> None:
+        self.path = path
+        self.skip = skip
+        self.bad_rows: list[BadRow] = []
+        self._left_out: Counter[str] = Counter()
+
+    def refuse(self, line: int, fault: RowFault) -> None:
+        """Record a bad row, or raise it as a DataError if bad rows are not to be skipped."""
+        if not self.skip:
+            file = fault.file or self.path
+            raise DataError(file, line, fault.value, fault.rule, fault.way_out) from None
+        reason = f"{fault.file.name}: {fault.rule}" if fault.file else fault.rule
+        value = "" if fault.value is None else shorten(fault.value)
+        self.bad_rows.append(BadRow(line, reason, value))
+
+    def leave_out(self, reason: str) -> None:
+        """Count one row or segment that the format says not to use."""
+        self._left_out[reason] += 1
+
+    @property
+    def left_out(self) -> tuple[tuple[str, int], ...]:
+        """What was left out, as (reason, count), sorted."""
+        return tuple(sorted(self._left_out.items()))
+
+
+def one_a_row(rows: Iterable[Row], tally: Tally, parse: Callable[[Row], Segment | LeftOut]) -> list[Segment]:
+    """Return the segments of a format whose rows are segments, in the file's order.
+
+    A row whose id an earlier row has is a bad row.
+    """
+    first_lines: dict[str, int] = {}
+    segments: list[Segment] = []
+    for row in rows:
+        try:
+            parsed = parse(row)
+            if isinstance(parsed, LeftOut):
+                tally.leave_out(parsed.reason)
+                continue
+            if parsed.id in first_lines:
+                raise RowFault(f"duplicate id: line {first_lines[parsed.id]} has it already", parsed.id)
+        except RowFault as fault:
+            tally.refuse(row.line, fault)
+            continue
+        first_lines[parsed.id] = row.line
+        segments.append(parsed)
+    return segments

@@ -1,0 +1,182 @@
+"""Scores of hypotheses against references, by sacreBLEU, each with the signature it was taken under.
+
+Nothing here knows of models: stored hypotheses can be scored again at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sacrebleu.metrics.base import Metric
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+from search_spaces.errors import StudyError
+from search_spaces.outcome import Score
+from workers.reading.segments import Segment
+
+Statistics = dict[str, "np.ndarray[Any, Any]"]
+
+BOOTSTRAP_SAMPLES = 1000
+CONFIDENCE = 0.95
+
+# sacreBLEU's tokenizers by target language (https://github.com/mjpost/sacrebleu, "Tokenization"); 13a for the rest.
+BLEU_TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
+
+METRICS: dict[str, Callable[[str], Metric]] = {
+    "chrf": lambda language: CHRF(),
+    "chrf++": lambda language: CHRF(word_order=2),
+    "bleu": lambda language: BLEU(tokenize=bleu_tokenizer(language)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A percentile bootstrap interval of a difference, in the metric's own points."""
+
+    low: float
+    high: float
+
+
+def bleu_tokenizer(target_language: str) -> str:
+    """The BLEU tokenizer that suits a target language; its code may carry a region ("zh_TW")."""
+    return BLEU_TOKENIZERS.get(target_language.split("_")[0], "13a")
+
+
+def known_metrics(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, if every one is a metric; raises StudyError otherwise."""
+    for name in names:
+        if name not in METRICS:
+            raise StudyError(f"there is no metric {name!r}; there are {', '.join(METRICS)}")
+    if not names:
+        raise StudyError(f"no metric was named; choose from {', '.join(METRICS)}")
+    return tuple(dict.fromkeys(names))
+
+
+def corpus_score(name: str, segments: Sequence[Segment], hypotheses: Sequence[str]) -> Score:
+    """The corpus score of one language pair's hypotheses, line by line with its segments."""
+    metric = METRICS[name](segments[0].target_language)
+    value = metric.corpus_score(list(hypotheses), reference_streams(segments)).score
+    return Score(float(value), metric.get_signature().format())
+
+
+def scores_by_pair(
+    names: Sequence[str], segments: Sequence[Segment], hypotheses: Sequence[str]
+) -> dict[str, dict[str, Score]]:
+    """metric -> pair -> corpus score, over every pair there is in the segments."""
+    lines = lines_by_pair(segments)
+    return {
+        name: {
+            pair: corpus_score(name, [segments[line] for line in at], [hypotheses[line] for line in at])
+            for pair, at in lines.items()
+        }
+        for name in names
+    }
+
+
+def segment_scores(
+    names: Sequence[str], segments: Sequence[Segment], hypotheses: Sequence[str]
+) -> list[dict[str, float]]:
+    """For each segment, metric -> its sentence score (BLEU with effective order, as sacreBLEU advises)."""
+    scorers: dict[tuple[str, str], Metric] = {}
+    rows: list[dict[str, float]] = []
+    for segment, hypothesis in zip(segments, hypotheses, strict=True):
+        row: dict[str, float] = {}
+        for name in names:
+            key = (name, segment.target_language)
+            if key not in scorers:
+                scorers[key] = _sentence_metric(name, segment.target_language)
+            row[name] = float(scorers[key].sentence_score(hypothesis, list(segment.references)).score)
+        rows.append(row)
+    return rows
+
+
+def overall(by_pair: Mapping[str, Score]) -> float:
+    """The mean over language pairs, never pooled."""
+    return sum(score.value for score in by_pair.values()) / len(by_pair)
+
+
+def lines_by_pair(segments: Sequence[Segment]) -> dict[str, list[int]]:
+    """pair -> the positions of its segments, pairs in sorted order."""
+    lines: dict[str, list[int]] = {}
+    for position, segment in enumerate(segments):
+        lines.setdefault(segment.langs, []).append(position)
+    return dict(sorted(lines.items()))
+
+
+def reference_streams(segments: Sequence[Segment]) -> list[list[str | None]]:
+    """sacreBLEU's reference streams; a segment with fewer references than others has None in the later ones."""
+    most = max(len(segment.references) for segment in segments)
+    return [
+        [segment.references[k] if k < len(segment.references) else None for segment in segments] for k in range(most)
+    ]
+
+
+def corpus_statistics(name: str, segments: Sequence[Segment], hypotheses: Sequence[str]) -> Statistics:
+    """pair -> sacreBLEU's per-segment statistics, shape (segments of the pair, statistics)."""
+    statistics: Statistics = {}
+    for pair, at in lines_by_pair(segments).items():
+        part = [segments[line] for line in at]
+        rows = _metric_for(name, part)._extract_corpus_statistics(
+            [hypotheses[line] for line in at], reference_streams(part)
+        )
+        statistics[pair] = np.asarray(rows)
+    return statistics
+
+
+def paired_interval(
+    name: str, segments: Sequence[Segment], candidate: Statistics, baseline: Statistics, seed: int
+) -> Interval:
+    """The 95 % interval of candidate minus baseline, both as the mean over pairs of corpus scores.
+
+    Paired percentile bootstrap (Koehn 2004, https://aclanthology.org/W04-3250) over documents within each pair: both
+    systems are resampled alike, and the segments of a document stay together. `candidate` and `baseline` are
+    `corpus_statistics` of the two systems' hypotheses.
+    """
+    rng = np.random.default_rng(seed)
+    differences = np.zeros(BOOTSTRAP_SAMPLES)
+    lines = lines_by_pair(segments)
+    for pair, at in lines.items():
+        part = [segments[line] for line in at]
+        metric = _metric_for(name, part)
+        counts = _document_counts(part, rng)
+        differences += _sampled_scores(metric, counts @ candidate[pair]) - _sampled_scores(
+            metric, counts @ baseline[pair]
+        )
+    differences /= len(lines)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(differences, [tail, 100 - tail])
+    return Interval(float(low), float(high))
+
+
+def _sentence_metric(name: str, language: str) -> Metric:
+    if name == "bleu":
+        return BLEU(tokenize=bleu_tokenizer(language), effective_order=True)
+    return METRICS[name](language)
+
+
+def _document_counts(segments: Sequence[Segment], rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """How often each segment is drawn in each sample: shape (samples, segments).
+
+    A pair that is one document has its segments drawn instead: drawing the document would give no spread at all.
+    """
+    documents = {doc: index for index, doc in enumerate(dict.fromkeys(segment.doc_id for segment in segments))}
+    if len(documents) == 1:
+        return rng.multinomial(len(segments), [1 / len(segments)] * len(segments), size=BOOTSTRAP_SAMPLES)
+    drawn = rng.multinomial(len(documents), [1 / len(documents)] * len(documents), size=BOOTSTRAP_SAMPLES)
+    return drawn[:, [documents[segment.doc_id] for segment in segments]]
+
+
+def _sampled_scores(metric: Metric, summed: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The corpus score of each row of summed statistics: shape (samples,)."""
+    return np.asarray([metric._compute_score_from_stats(row).score for row in summed.tolist()])
+
+
+def _metric_for(name: str, segments: Sequence[Segment]) -> Metric:
+    """A metric that has seen these references: BLEU and chrF set themselves up when they first meet some."""
+    metric = METRICS[name](segments[0].target_language)
+    metric.corpus_score([""], reference_streams(segments[:1]))
+    return metric
