@@ -64,7 +64,7 @@ def bench_search(spec: StudySpec, output: Path, command: str, console: Console) 
     ledger = read_ledger(found.folder)
     record = {
         "figures": figures(seconds, ledger.trials, sampler.samples),
-        "conditions": {**_conditions(ledger.trials), "spec": ledger.header["spec"], **ledger.header["conditions"]},
+        "conditions": {**_conditions(ledger.trials), "asked": asked(spec), **ledger.header["conditions"]},
         "command": command,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +96,13 @@ def figures(seconds: float, trials: Sequence[TrialRecord], busy: Sequence[float]
     if busy:
         values["gpu_busy_share"] = sum(busy) / len(busy)
     return {name: round(value, 4) for name, value in values.items()}
+
+
+def asked(spec: StudySpec) -> dict[str, Any]:
+    """What of the study was asked for: every value that is not the default, as it was written."""
+    record = spec.to_json()
+    defaults = StudySpec(out=spec.out, data=spec.data).to_json()
+    return {key: value for key, value in record.items() if key in ("out", "data") or value != defaults[key]}
 
 
 def _conditions(trials: Sequence[TrialRecord]) -> Mapping[str, str]:

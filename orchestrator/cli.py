@@ -15,7 +15,12 @@ from orchestrator import environment
 from search_spaces.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from orchestrator.study import StudySpec
+
+# Columns of what is written to a file or a pipe.
+PIPED_WIDTH = 110
 
 STUDY_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--model", {"help": "hub id or local folder (default: the shipped caption model)"}),
@@ -116,24 +121,26 @@ def _add_score(commands: Any) -> None:
 def _search(options: argparse.Namespace) -> int:
     spec = _spec(options)
     environment.prepare(spec.address)
-    from rich.console import Console
-
     from orchestrator.search import run_search
 
-    return _exit_code(run_search(spec, Console()))
+    return _exit_code(run_search(spec, _console()))
 
 
 def _bench_search(options: argparse.Namespace) -> int:
     spec = _spec(options)
     environment.prepare(spec.address)
-    from rich.console import Console
-
     from orchestrator.bench_search import bench_search
 
-    record = bench_search(spec, options.json, shlex.join(["mtpareto", *sys.argv[1:]]), Console())
+    record = bench_search(spec, options.json, shlex.join(["mtpareto", *sys.argv[1:]]), _console())
     for name, value in record["figures"].items():
         print(f"{name:<26} {value:g}")
     return 0
+
+
+def _console(quiet: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(quiet=quiet, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 def _spec(options: argparse.Namespace) -> StudySpec:
@@ -148,29 +155,23 @@ def _resume(options: argparse.Namespace) -> int:
     from orchestrator.ledger import read_ledger
 
     environment.prepare(read_ledger(options.folder).header["spec"]["address"])
-    from rich.console import Console
-
     from orchestrator.search import resume_search
 
-    return _exit_code(resume_search(options.folder, Console(), options.trials))
+    return _exit_code(resume_search(options.folder, _console(), options.trials))
 
 
 def _report(options: argparse.Namespace) -> int:
     environment.prepare(None)
-    from rich.console import Console
-
     from orchestrator.search import report_again
 
-    report_again(options.folder, Console())
+    report_again(options.folder, _console())
     return 0
 
 
 def _mirror(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from orchestrator.search import report_again
 
-    return 0 if report_again(options.folder, Console(quiet=True)).mirrored else 1
+    return 0 if report_again(options.folder, _console(quiet=True)).mirrored else 1
 
 
 def _score(options: argparse.Namespace) -> int:

@@ -36,11 +36,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How much there is to do: trials asked for, trials already known, and how many run side by side."""
+    """What there is to do: trials asked for, those already known, how many run side by side; the baseline's bytes."""
 
     trials: int
     known: int
     side_by_side: int = 1
+    baseline_bytes: int | None = None
 
 
 def time_left(rows: list[Row], totals: Totals, now: float) -> float | None:
@@ -104,7 +105,7 @@ def trial_table(rows: list[Row], totals: Totals, now: float) -> Table:
         ("", "left"),
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    base = _baseline_bytes(rows)
+    base = totals.baseline_bytes
     for row in rows:
         size = "" if row.bytes is None else spell_bytes(row.bytes)
         quality = "" if row.quality is None else f"{row.quality:.2f}"
@@ -170,7 +171,7 @@ class Progress:
         if say:
             left = time_left(self._shown(), self._totals, now)
             self._console.print(
-                trial_line(row, self._totals, _baseline_bytes(self._shown()), left),
+                trial_line(row, self._totals, self._totals.baseline_bytes, left),
                 markup=False,
                 highlight=False,
                 soft_wrap=True,
@@ -178,10 +179,6 @@ class Progress:
 
     def _shown(self) -> list[Row]:
         return [self._rows[number] for number in sorted(self._rows)]
-
-
-def _baseline_bytes(rows: list[Row]) -> int | None:
-    return next((row.bytes for row in rows if row.number == 0), None)
 
 
 def _ratio(row: Row, baseline_bytes: int | None) -> str:

@@ -39,7 +39,7 @@ def heading_facts(
     base = records[0].candidate.base if records else None
     rows = [
         ("Model", text(base.name if base else header.get("model", NONE))),
-        ("Search space", text(header.get("space", NONE))),
+        ("Search space", text(header.get("spec", {}).get("space", NONE))),
         ("Trials", text(trials_text(dev))),
         ("Measured", text(date_range(records))),
         ("Search scored on", text(data_text(dev_data))),

@@ -39,6 +39,7 @@ from search_spaces.outcome import Failure
 from search_spaces.size import predicted_bytes
 from search_spaces.spaces import SPACES
 from workers.actor import CompressionTrial
+from workers.artefacts import ArtefactStore
 from workers.evaluation import EvaluationPlan
 from workers.model_files import read_checkpoint, resolve
 from workers.reading import DataSet, read_dataset
@@ -157,6 +158,8 @@ def header(study: Study) -> dict[str, Any]:
 def _run(study: Study, console: Console) -> Found:
     spec = study.spec
     ledger = read_ledger(spec.folder)
+    if spec.store is None:
+        ArtefactStore(spec.store_folder).sweep()
     started_here = cluster.join(spec.address)
     try:
         with _terminated_like_interrupted():
@@ -184,7 +187,7 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
         ledger.trials,
     )
     known = len(ledger.on("dev"))
-    progress = Progress(Totals(spec.trials, known, placement.side_by_side), console)
+    progress = Progress(Totals(spec.trials, known, placement.side_by_side, study.checkpoint.bytes), console)
     mirror = MirrorThread(lambda: connect(spec), spec.folder)
     watcher = TrialWatcher(progress, mirror)
     tuner = tune.Tuner(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +16,7 @@ from mlflow_tracking.mirror import Mirror
 from orchestrator.ledger import Ledger, TrialRecord, read_ledger
 from orchestrator.mirroring import mirror_results
 from orchestrator.progress import spell_bytes
+from orchestrator.report_labels import short_label
 from orchestrator.results import QUALITY, Intervals, Point, Results, collect, frontier_csv
 from orchestrator.study import StudySpec
 from search_spaces.candidate import Candidate
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 ARTEFACTS = "artefacts"
 TUNE_FOLDER = "tune"
+# Columns of a terminal from which the frontier's table shows the worst pair too.
+ROOMY = 95
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,31 +111,33 @@ def short_name(candidate: Candidate) -> str:
 
 
 def print_frontier(console: Console, dev: Results, test: Results | None) -> None:
-    """The frontier as a table."""
-    table = Table(title="Quality-versus-size frontier", title_justify="left")
-    for name in ("trial", "steps", "size", "ratio", "chrF", "against baseline", "worst pair", "BLEU"):
-        table.add_column(name, justify="left" if name in ("steps", "worst pair") else "right")
-    if test is not None:
-        table.add_column("held-out chrF", justify="right")
+    """The frontier as a table that fits 80 columns; the interval is of the difference from the baseline."""
+    table = Table(title="Quality-versus-size frontier", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("candidate", overflow="fold")
+    roomy = console.width >= ROOMY
+    last = (*(("worst pair",) if roomy else ()), *(("held-out",) if test else ()))
+    for name in ("size", "ratio", "chrF", "95 % interval", *last):
+        table.add_column(name, justify="right", no_wrap=True)
     held_out = {point.record.candidate.digest: point for point in test.points} if test else {}
-    for point in dev.frontier:
-        pair, lowest = point.measurement.worst_pair(QUALITY)
+    for point in [*(() if dev.baseline is None or dev.baseline.on_frontier else (dev.baseline,)), *dev.frontier]:
+        judged = held_out.get(point.record.candidate.digest)
         row = [
-            str(point.record.number), point.label, spell_bytes(point.bytes), f"{point.ratio:.2f}x",
-            f"{point.quality:.2f}",
-            _spell_interval(point), f"{lowest:.2f} {pair}", f"{point.measurement.overall('bleu'):.2f}",
+            str(point.record.number), short_label(point.record.candidate), spell_bytes(point.bytes),
+            f"{point.ratio:.2f}x", f"{point.quality:.2f}", _spell_interval(point),
         ]  # fmt: skip
+        if roomy:
+            row.append(f"{point.measurement.worst_pair(QUALITY)[1]:.2f}")
         if test is not None:
-            judged = held_out.get(point.record.candidate.digest)
             row.append("" if judged is None else f"{judged.quality:.2f}")
         table.add_row(*row)
     console.print(table)
 
 
 def _spell_interval(point: Point) -> str:
-    return (
-        "" if point.interval is None or not point.steps else f"[{point.interval.low:+.2f}, {point.interval.high:+.2f}]"
-    )
+    if point.interval is None or not point.steps:
+        return ""
+    return f"{point.interval.low:+.2f} {point.interval.high:+.2f}"
 
 
 def _write_pages(

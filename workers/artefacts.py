@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "artefact.json"
+DRAFT = ".draft-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ class ArtefactStore:
         sizes = {name: (folder / name).stat().st_size for name in record["files"] if (folder / name).is_file()}
         return Artefact(folder, record["about"]) if sizes == record["files"] else None
 
+    def sweep(self) -> None:
+        """Remove what killed builders left half-made; only for a store that nobody is writing to."""
+        for draft in self.root.glob(f"{DRAFT}*"):
+            shutil.rmtree(draft)
+
     def get(self, key: str, build: Callable[[Path], dict[str, Any]]) -> Artefact:
         """The artefact under this key, built when there is none.
 
@@ -50,7 +56,7 @@ class ArtefactStore:
         if (found := self.find(key)) is not None:
             return found
         self.root.mkdir(parents=True, exist_ok=True)
-        draft = self.root / f".draft-{key}-{uuid.uuid4().hex[:8]}"
+        draft = self.root / f"{DRAFT}{key}-{uuid.uuid4().hex[:8]}"
         draft.mkdir()
         try:
             about = build(draft)

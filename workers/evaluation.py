@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.candidate import Candidate, digest_of
+from search_spaces.errors import ModelFilesError
 from search_spaces.methods import step_to_json
 from search_spaces.outcome import Footprint, Measurement
 from workers.artefacts import Artefact, ArtefactStore
 from workers.decoding import Decoding, Hypothesis
 from workers.model_files import bytes_on_disk, context_length, read_checkpoint, read_config, resolve
-from workers.prompts import Prompt, choose_prompt
+from workers.prompts import Prompt, choose_prompt, without_examples
 from workers.reading.segments import DataSet, Segment
 from workers.scoring import scores_by_pair
 
@@ -115,7 +116,7 @@ def evaluate(
         tokens=sum(hypothesis.tokens for hypothesis in hypotheses),
         truncated=sum(hypothesis.truncated for hypothesis in hypotheses),
         artefact=artefact.path.name if artefact else "",
-        notes=_notes(artefact),
+        notes=_notes(artefact, without_examples(prompt, dataset.segments, examples)),
         conditions=conditions(dataset, plan, prompt, device),
     )
     return Evaluated(measurement, tuple(hypotheses), folder)
@@ -125,7 +126,11 @@ def evaluate(
 def base_folder(name: str, revision: str) -> Path:
     """The base model's folder on this node, its content checked once a process."""
     if not revision.startswith("sha256:"):
-        return resolve(name, revision)[1]
+        try:
+            return resolve(name, revision)[1]
+        except ModelFilesError as error:
+            # The driver has fetched it, so this is the node's trouble, and may pass.
+            raise ConnectionError(str(error)) from error
     base, folder = resolve(name)
     if base.revision != revision:
         raise OSError(f"the model in {folder} is not the one the study began with ({base.revision}, not {revision})")
@@ -204,8 +209,9 @@ def _footprint(folder: Path, base: Path, candidate: Candidate, artefact: Artefac
     return Footprint(bytes_on_disk(folder), parameters, fraction)
 
 
-def _notes(artefact: Artefact | None) -> tuple[str, ...]:
-    return tuple(artefact.about["notes"]) if artefact else ()
+def _notes(artefact: Artefact | None, zero_shot: Sequence[str]) -> tuple[str, ...]:
+    notes = tuple(artefact.about["notes"]) if artefact else ()
+    return notes + ((f"no example for {', '.join(zero_shot)}: asked zero-shot",) if zero_shot else ())
 
 
 def _limit_memory(fraction: float | None) -> None:

@@ -13,6 +13,8 @@ from workers.evaluation import EmptyOutput
 TRANSIENT_ERRNOS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE, errno.EAGAIN})
 # After these the process's CUDA context is of no more use (https://docs.nvidia.com/cuda/cuda-runtime-api).
 POISONED_CONTEXT = ("CUDA error", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "ECC error")
+# What the runtime and cuBLAS say of it where torch has no exception of its own.
+OUT_OF_GPU_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 TRACE_LINES = 4
 
 
@@ -27,7 +29,9 @@ def is_transient(error: BaseException) -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Out of host or of GPU memory; torch's own exception is told by its name, so that torch need not be loaded."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_GPU_MEMORY)
 
 
 def as_failure(error: BaseException, stage: str) -> Failure:

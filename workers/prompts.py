@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import StudyError
@@ -79,8 +80,17 @@ def choose_prompt(name: str, config: Mapping[str, Any], has_chat_template: bool,
         return PROMPTS[family]
     if has_chat_template:
         return PROMPTS["chat"]
-    origin = f"{name} {config.get('_name_or_path', '')}".lower()
+    # The last part of a path or hub id alone: a folder further up says nothing of the model.
+    origin = " ".join(Path(part).name for part in (name, str(config.get("_name_or_path", "")))).lower()
     return PROMPTS["alma" if "alma" in origin else "few-shot"]
+
+
+def without_examples(prompt: Prompt, segments: Sequence[Segment], examples: Sequence[Segment]) -> list[str]:
+    """The pairs that a few-shot prompt has no example for, and so asks zero-shot; empty for other families."""
+    if prompt.name != "few-shot":
+        return []
+    shown = {example.langs for example in examples}
+    return sorted({segment.langs for segment in segments} - shown)
 
 
 def _names(segment: Segment) -> tuple[str, str]:

@@ -73,9 +73,10 @@ def prepare(
         if len(ids) <= room:
             return Request(ids, cut=True)
         keep -= max(len(ids) - room, 1)
+    way_out = f"ask for fewer than {context - around} new tokens" if context > around else "choose another --prompt"
     raise StudyError(
-        f"max_new_tokens={decoding.max_new_tokens} leaves no room for a source in a context of {context} tokens; "
-        f"ask for fewer than {context - around} new tokens"
+        f"max_new_tokens={decoding.max_new_tokens} and a prompt of {around} tokens leaves no room for a source in a "
+        f"context of {context} tokens; {way_out}"
     )
 
 

@@ -29,6 +29,8 @@ class OutOfMemoryError(RuntimeError):
 OWN_FAULTS: list[tuple[BaseException, str]] = [
     (OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "out_of_memory"),
     (OutOfMemoryError("CUDA error: out of memory"), "out_of_memory"),
+    (RuntimeError("CUDA error: out of memory"), "out_of_memory"),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "out_of_memory"),
     (MemoryError(), "out_of_memory"),
     (EmptyOutput("all 10 hypotheses are empty"), "empty_output"),
     (CandidateError("rtn.group_size=64 does not divide"), "unsupported"),

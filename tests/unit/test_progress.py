@@ -58,7 +58,7 @@ def test_held_out_trials_are_not_taken_for_the_searchs() -> None:
 
 def test_a_failure_takes_time_like_any_trial() -> None:
     failed = Row(0, "x", "dev", "failed", 0.0, 30.0)
-    assert time_left([failed], Totals(3, 0), now=30.0) == 60.0
+    assert time_left([failed], Totals(3, 0, baseline_bytes=4000), now=30.0) == 60.0
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def shown(show: Callable[[Console], None], terminal: bool = False) -> str:
 def test_without_a_terminal_each_end_is_a_line_under_the_given_clock() -> None:
     def show(console: Console) -> None:
         clock = Clock()
-        progress = Progress(Totals(3, 0), console, clock)
+        progress = Progress(Totals(3, 0, baseline_bytes=4000), console, clock)
         progress.started(0, "baseline", "dev")
         clock.now = 10.0
         progress.ended(0, 60.0, 4000)
@@ -159,7 +159,7 @@ def test_a_trial_that_begins_again_is_timed_from_its_last_start() -> None:
 
 def test_in_a_terminal_the_last_table_holds_every_trial() -> None:
     def show(console: Console) -> None:
-        progress = Progress(Totals(2, 0), console, Clock())
+        progress = Progress(Totals(2, 0, baseline_bytes=4000), console, Clock())
         progress.started(0, "baseline", "dev")
         progress.ended(0, 60.0, 4000)
         progress.started(1, "rtn(bits=4)", "dev")

@@ -82,6 +82,7 @@ def test_each_prompt_is_known_by_its_own_name() -> None:
     [
         ("haoranxu/ALMA-7B", {}, False, None, "alma"),
         ("runs/healed", {"_name_or_path": "haoranxu/ALMA-7B-R"}, False, None, "alma"),
+        ("/home/alma/models/gemma-3-4b-pt", {}, False, None, "few-shot"),
         ("haoranxu/ALMA-7B", {}, True, None, "chat"),
         ("Unbabel/TowerInstruct-7B-v0.2", {}, True, None, "chat"),
         ("google/gemma-2-2b", {}, False, None, "few-shot"),

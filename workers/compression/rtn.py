@@ -49,8 +49,10 @@ def quantize(weight: torch.Tensor, bits: int, group_size: int) -> tuple[torch.Te
 
     Returns the integers, shape (rows, columns), within [-2^(bits-1), 2^(bits-1) - 1], and the scales in bfloat16, shape
     (rows, groups): weight ≈ integer × scale of its group. A scale is the group's largest magnitude over
-    (2^bits - 1) / 2, so that the grid's full width is used.
+    (2^bits - 1) / 2, so that the grid's full width is used. Raises ValueError for a weight that is not finite.
     """
+    if not torch.isfinite(weight).all():
+        raise ValueError("a weight holds values that are not finite; the base model is damaged")
     rows, columns = weight.shape
     size = columns if group_size == -1 else group_size
     grouped = weight.float().reshape(rows, columns // size, size)

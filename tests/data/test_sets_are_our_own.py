@@ -1,0 +1,30 @@
+"""No shipped sentence is one of Multi30k's; runs where that corpus lies beside the project."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import pytest
+
+from workers.reading import read_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+MULTI30K = ROOT.parent / "shared" / "data" / "multi30k"
+NEEDS = pytest.mark.skipif(not MULTI30K.is_dir(), reason="needs Multi30k in ../shared/data/multi30k")
+
+
+def plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+@NEEDS
+@pytest.mark.parametrize("name", ["subset", "test", "calibration"])
+def test_no_source_is_in_multi30k(name: str) -> None:
+    theirs: set[str] = set()
+    for split in ("train", "val", "test_2016_flickr"):
+        lines = gzip.decompress((MULTI30K / f"{split}.en.gz").read_bytes()).decode().splitlines()
+        theirs.update(plain(line) for line in lines)
+    ours = {plain(segment.source) for segment in read_dataset(ROOT / "data" / f"{name}.jsonl").segments}
+    assert not ours & theirs
