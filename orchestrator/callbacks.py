@@ -1,4 +1,7 @@
-"""What Tune's loop tells us of its trials; every hook only puts a word in a queue, so none can raise into the loop."""
+"""What Tune's loop tells us of its trials; every hook only puts a word in a queue, so none can raise into the loop.
+
+A trial that ended in an error is the searcher's business: it may be tried again.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,4 @@ class TrialWatcher(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result or {}
         self._progress.ended(trial.config["number"], result.get("quality"), result.get("bytes"))
-        self._mirror.nudge()
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._progress.ended(trial.config["number"], None, None)
         self._mirror.nudge()

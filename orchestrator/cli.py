@@ -169,9 +169,14 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _mirror(options: argparse.Namespace) -> int:
+    environment.prepare(None)
     from orchestrator.search import report_again
 
-    return 0 if report_again(options.folder, _console(quiet=True)).mirrored else 1
+    found = report_again(options.folder, _console(quiet=True))
+    if not found.mirrored:
+        print("error: MLflow could not be written to; see the warning above, and try again", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _score(options: argparse.Namespace) -> int:

@@ -43,7 +43,8 @@ def join(address: str | None) -> bool:
                 f"no Ray cluster answers at {address}: {error}. Start one, or leave the address out"
             ) from error
         return False
-    ray.init(include_dashboard=False, namespace=LEDGER_NAMESPACE, **quiet)
+    # "local": with no address Ray would join whatever cluster was last started on this machine.
+    ray.init(address="local", include_dashboard=False, namespace=LEDGER_NAMESPACE, **quiet)
     return True
 
 

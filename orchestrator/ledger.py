@@ -172,10 +172,6 @@ class LedgerWriter:
         """Note that the driver stopped: at the search's end, or before it."""
         _append_line(self._folder / LEDGER, {"kind": "end", "complete": complete})
 
-    def attempts(self, trial: dict[str, Any]) -> int:
-        """How many attempts of this trial have begun."""
-        return self._attempts.get(_key(trial), 0)
-
 
 def _key(trial: Mapping[str, Any]) -> Key:
     return candidate_from_json(trial["candidate"]).digest, trial["split"]

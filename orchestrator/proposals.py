@@ -84,6 +84,7 @@ class Proposer:
         self._numbers = 0
         self._pending: dict[int, Proposal] = {}
         self._asked: dict[int, optuna.Trial] = {}
+        self._again: deque[Proposal] = deque()
         self.refused: list[tuple[str, str]] = []
         self.exhausted = False
         for record in known:
@@ -93,6 +94,8 @@ class Proposer:
 
     def propose(self) -> Proposal | Waiting:
         """The next trial; "wait" while outcomes are due that decide it; "done" when there is nothing left."""
+        if self._again:
+            return self._again.popleft()
         if not self._over():
             if (proposal := self._from_first() or self._sampled()) is not None:
                 return proposal
@@ -113,6 +116,10 @@ class Proposer:
         self._losses[proposal.key] = loss
         if (asked := self._asked.pop(number, None)) is not None:
             _tell_study(self._study, asked, loss)
+
+    def propose_again(self, number: int) -> None:
+        """Have a pending trial proposed once more, under its number, before anything new."""
+        self._again.append(self._pending[number])
 
     def finished(self) -> bool:
         """Whether every trial asked for has ended."""

@@ -189,13 +189,22 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
     known = len(ledger.on("dev"))
     progress = Progress(Totals(spec.trials, known, placement.side_by_side, study.checkpoint.bytes), console)
     mirror = MirrorThread(lambda: connect(spec), spec.folder)
-    watcher = TrialWatcher(progress, mirror)
+
+    def on_lost(proposal: Proposal, attempts: int, last: bool) -> None:
+        if last:
+            ray.get(actor.append.remote(_lost_line(proposal, attempts), []))
+            progress.ended(proposal.number, None, None)
+            mirror.nudge()
+        else:
+            what = proposal.candidate.describe() or "the baseline"
+            console.print(f"the worker of {what} was lost; attempt {attempts + 1} follows", markup=False)
+
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(CompressionTrial, plan=study.plan(placement.gpus), ledger=name), placement.group()
         ),
         tune_config=tune.TuneConfig(
-            search_alg=ParetoSearcher(proposer, lambda proposal: _record_lost(actor, proposal, spec.retries)),
+            search_alg=ParetoSearcher(proposer, spec.retries, on_lost),
             num_samples=UNLIMITED,
             max_concurrent_trials=placement.side_by_side,
             reuse_actors=True,
@@ -204,8 +213,9 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
         run_config=tune.RunConfig(
             name=f"{TUNE_FOLDER}-{datetime.now(UTC):%Y%m%dT%H%M%S}",
             storage_path=str(spec.folder / TUNE_FOLDER),
-            failure_config=tune.FailureConfig(max_failures=spec.retries),
-            callbacks=[watcher],
+            # The searcher tries lost trials again.
+            failure_config=tune.FailureConfig(max_failures=0),
+            callbacks=[TrialWatcher(progress, mirror)],
             verbose=0,
         ),
     )
@@ -228,23 +238,12 @@ def _trial_folder(trial: Any) -> str:
     return f"trial-{trial.config['number']}-{trial.config['split']}"
 
 
-def _record_lost(actor: ray.actor.ActorHandle, proposal: Proposal, retries: int) -> None:
-    attempts = ray.get(actor.attempts.remote(proposal.to_json()))
+def _lost_line(proposal: Proposal, attempts: int) -> dict[str, Any]:
+    """The ledger line of a trial whose worker was lost in every attempt."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    failure = Failure(
-        "lost",
-        "run",
-        f"the worker was lost in each of {max(attempts, 1)} attempts (retries: {retries}); Tune's folder has its error",
-    )
-    line = {
-        **proposal.to_json(),
-        "outcome": failure.to_json(),
-        "attempt": max(attempts, 1),
-        "started": now,
-        "ended": now,
-        "worker": "",
-    }
-    ray.get(actor.append.remote(line, []))
+    failure = Failure("lost", "run", f"the worker was lost in each of {attempts} attempts; Tune's folder has its error")
+    known = {"attempt": attempts, "started": now, "ended": now, "worker": ""}
+    return {**proposal.to_json(), "outcome": failure.to_json(), **known}
 
 
 @contextmanager

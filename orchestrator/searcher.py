@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,20 @@ from orchestrator.proposals import Proposal, Proposer
 class ParetoSearcher(Searcher):
     """Tune's Searcher over a Proposer.
 
-    record_lost is told of a trial that used up its attempts without an outcome, and puts that on the ledger before the
-    Proposer hears of it. Nothing is saved or restored here: a resumed study gives the Proposer its ledger instead.
+    A trial that ends in an error (its worker was lost, or raised a transient one) is proposed again, as a new trial of
+    Tune's, until it has had `retries` further attempts: Tune's own retries give a trial up whose worker dies between
+    two trials (its reset fails twice at once). on_lost is told of each loss, with the attempts so far and whether it
+    was the last; by then it puts the Failure on the ledger. Nothing is saved or restored here: a resumed study gives
+    the Proposer its ledger instead.
     """
 
-    def __init__(self, proposer: Proposer, record_lost: Callable[[Proposal], None]) -> None:
+    def __init__(self, proposer: Proposer, retries: int, on_lost: Callable[[Proposal, int, bool], None]) -> None:
         # The one number that a failed trial reports too; the objectives are read from the result here.
         super().__init__(metric="failed", mode="min")
         self._proposer = proposer
-        self._record_lost = record_lost
+        self._retries = retries
+        self._on_lost = on_lost
+        self._losses: Counter[int] = Counter()
         self._numbers: dict[str, int] = {}
         self._limit: int | None = None
 
@@ -49,15 +55,21 @@ class ParetoSearcher(Searcher):
         """Rungs are not raced yet: a trial reports once, when it is done."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the Proposer how the trial ended; an error or a result without numbers is a failure."""
+        """Tell the Proposer how the trial ended, or have it tried again."""
         number = self._numbers.pop(trial_id, None)
-        if number is None:
+        proposal = None if number is None else self._proposer.pending(number)
+        if number is None or proposal is None:
             return
-        proposal = self._proposer.pending(number)
-        if proposal is not None and (error or result is None or "failed" not in result):
-            self._record_lost(proposal)
-            result = None
-        self._proposer.tell(number, _loss(result))
+        if not error and result is not None and "failed" in result:
+            self._proposer.tell(number, _loss(result))
+            return
+        self._losses[number] += 1
+        last = self._losses[number] > self._retries
+        self._on_lost(proposal, self._losses[number], last)
+        if last:
+            self._proposer.tell(number, None)
+        else:
+            self._proposer.propose_again(number)
 
     def save(self, checkpoint_path: str) -> None:
         """An empty file where Tune wants one: the ledger is the state."""
@@ -71,7 +83,7 @@ class ParetoSearcher(Searcher):
         return {}
 
 
-def _loss(result: dict[str, Any] | None) -> Loss | None:
-    if result is None or result["failed"] or not math.isfinite(result.get("quality", math.nan)):
+def _loss(result: dict[str, Any]) -> Loss | None:
+    if result["failed"] or not math.isfinite(result.get("quality", math.nan)):
         return None
     return Loss(result["quality"], result["bytes"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -44,6 +45,12 @@ def small_study(small_data: Path) -> list[str]:
 def environment() -> dict[str, str]:
     """The environment without a cluster's address, so that each command starts its own Ray."""
     return {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def mtpareto(*arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.ray.conftest import Running, ledger_lines, mtpareto, trials
+from mlflow import MlflowClient
+
+from tests.ray.conftest import Running, free_port, ledger_lines, mtpareto, trials
 
 TRIALS = "6"
 Start = Callable[..., Running]
@@ -55,16 +61,17 @@ def test_ctrl_c_ends_cleanly_and_resume_goes_on(tmp_path: Path, small_study: lis
     done = mtpareto("resume", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     assert trials(folder)[: len(before)] == before
+    assert {line["outcome"]["kind"] for line in trials(folder)} == {"measurement"}
     assert len(finished(folder)) == len(set(finished(folder))) == int(TRIALS)
 
 
 def test_a_lost_worker_is_tried_again_and_a_dead_mlflow_stops_nothing(
     tmp_path: Path, small_study: list[str], running: Start
 ) -> None:
-    folder = tmp_path / "lost"
+    folder, port = tmp_path / "lost", free_port()
     command = running(
         "search", *small_study, "--space", "bit-width", "--trials", "3", "--out", str(folder),
-        "--tracking-uri", f"sqlite:///{tmp_path}/no/such/folder/mlflow.db",
+        "--tracking-uri", f"http://127.0.0.1:{port}",
     )  # fmt: skip
     command.wait_until(lambda: len(trials(folder)) >= 1)
     worker = int(trials(folder)[0]["worker"].split(":")[1])
@@ -74,11 +81,42 @@ def test_a_lost_worker_is_tried_again_and_a_dead_mlflow_stops_nothing(
     assert code == 0, output
     assert f"mtpareto mirror {folder}" in output
     assert [line["outcome"]["kind"] for line in trials(folder)] == ["measurement"] * 3
+    assert "was lost; attempt 2 follows" in output
     assert len({line["worker"] for line in trials(folder)}) == 2
 
     assert mtpareto("mirror", str(folder)).returncode == 1
-    (tmp_path / "no/such/folder").mkdir(parents=True)
-    assert mtpareto("mirror", str(folder)).returncode == 0
+    with mlflow_server(tmp_path, port):
+        assert mtpareto("mirror", str(folder)).returncode == 0
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        experiment = client.get_experiment_by_name("mtpareto")
+        assert len(client.search_runs([experiment.experiment_id])) == 1 + len(trials(folder))
+
+
+@contextmanager
+def mlflow_server(folder: Path, port: int) -> Iterator[None]:
+    """A real tracking server on the loopback."""
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts"),
+    ]  # fmt: skip
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        wait_for_port(port)
+        yield
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def wait_for_port(port: int, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert time.monotonic() < end, f"nothing listens on port {port} after {seconds} s"
+        time.sleep(0.2)
 
 
 def descendants(pid: int) -> set[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,15 +15,9 @@ import pytest
 import ray
 import yaml
 
-from tests.ray.conftest import ROOT, environment, trials
+from tests.ray.conftest import ROOT, environment, free_port, trials
 
 RAY = Path(sys.executable).with_name("ray")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -44,7 +37,7 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
     finally:
         os.killpg(start.pid, 15)
         try:
-            start.wait(timeout=30)
+            start.wait(timeout=5)
         except subprocess.TimeoutExpired:
             os.killpg(start.pid, 9)
 

@@ -1,0 +1,92 @@
+"""The adapter to Ray Tune: every proposal ends once, and a lost one is tried again a limited number of times."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from orchestrator.proposals import Proposal, Proposer
+from orchestrator.searcher import ParetoSearcher
+from search_spaces.spaces import SPACES
+from tests.examples import BASE, llama_table
+
+
+class Losses:
+    """Keeps what the searcher said of lost trials."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int, bool]] = []
+
+    def __call__(self, proposal: Proposal, attempts: int, last: bool) -> None:
+        self.told.append((proposal.number, attempts, last))
+
+
+def searcher(trials: int, retries: int) -> tuple[ParetoSearcher, Proposer, Losses]:
+    proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials, seed=0)
+    losses = Losses()
+    return ParetoSearcher(proposer, retries, losses), proposer, losses
+
+
+def measured(suggested: dict[str, Any], quality: float = 50.0) -> dict[str, Any]:
+    return {"number": suggested["number"], "failed": 0, "quality": quality, "bytes": 1000}
+
+
+def suggest(search: ParetoSearcher, trial_id: str) -> dict[str, Any]:
+    suggested = search.suggest(trial_id)
+    assert isinstance(suggested, dict)
+    return suggested
+
+
+def test_a_lost_trial_is_proposed_again_under_its_number_before_anything_new() -> None:
+    search, _, losses = searcher(trials=3, retries=2)
+    first = suggest(search, "a")
+    search.on_trial_complete("a", error=True)
+    again = suggest(search, "b")
+    assert again == first
+    search.on_trial_complete("b", measured(again))
+    assert suggest(search, "c")["number"] == 1
+    assert losses.told == [(0, 1, False)]
+
+
+def test_a_trial_lost_in_every_attempt_ends_as_a_failure() -> None:
+    search, proposer, losses = searcher(trials=2, retries=1)
+    search.on_trial_complete("a", measured(suggest(search, "a")))
+    lost = suggest(search, "b")
+    search.on_trial_complete("b", error=True)
+    assert suggest(search, "c") == lost
+    search.on_trial_complete("c", error=True)
+    assert losses.told == [(1, 1, False), (1, 2, True)]
+    assert search.suggest("d") == Searcher.FINISHED
+    assert proposer.finished()
+
+
+def test_a_result_without_numbers_counts_as_lost() -> None:
+    search, _, losses = searcher(trials=2, retries=0)
+    suggest(search, "a")
+    search.on_trial_complete("a", {"time_total_s": 1.0})
+    assert losses.told == [(0, 1, True)]
+
+
+def test_a_failure_is_told_once_and_a_nan_is_one() -> None:
+    search, proposer, losses = searcher(trials=2, retries=3)
+    search.on_trial_complete("a", measured(suggest(search, "a")))
+    search.on_trial_complete("b", measured(suggest(search, "b"), quality=float("nan")))
+    assert losses.told == []
+    assert proposer.finished()
+
+
+def test_no_more_trials_are_suggested_than_may_run_side_by_side() -> None:
+    search, _, _ = searcher(trials=4, retries=0)
+    assert search.set_max_concurrency(2)
+    first = suggest(search, "a")
+    suggest(search, "b")
+    assert search.suggest("c") is None
+    search.on_trial_complete("a", measured(first))
+    suggest(search, "c")
+
+
+def test_tune_may_pickle_it() -> None:
+    search, _, _ = searcher(trials=1, retries=0)
+    assert isinstance(pickle.loads(pickle.dumps(search)), ParetoSearcher)
