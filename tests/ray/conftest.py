@@ -79,9 +79,9 @@ class Running:
                 raise AssertionError(f"not after {seconds} s")
             time.sleep(0.05)
 
-    def signal(self, number: signal.Signals) -> None:
-        """To the driver alone, as a terminal's Ctrl-C or a scheduler's stop reaches it first."""
-        self.process.send_signal(number)
+    def interrupt(self) -> None:
+        """As a terminal's Ctrl-C does it: SIGINT to the driver and everything it started."""
+        os.killpg(self.process.pid, signal.SIGINT)
 
     def kill(self) -> None:
         """SIGKILL to the driver and everything it started."""

@@ -49,7 +49,7 @@ def test_ctrl_c_ends_cleanly_and_resume_goes_on(tmp_path: Path, small_study: lis
     folder = tmp_path / "stopped"
     command = running("search", *small_study, "--space", "joint", "--trials", TRIALS, "--out", str(folder))
     command.wait_until(lambda: len(trials(folder)) >= 2)
-    command.signal(signal.SIGINT)
+    command.interrupt()
     code, output = command.end()
     assert code == 130, output
     assert f"mtpareto resume {folder}" in output

@@ -1,0 +1,123 @@
+"""What a person gets for bad input: one clear line, exit code 2, and nothing written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import main as one
+from orchestrator import cli
+from orchestrator.ledger import create_ledger
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = {"src": "A dog runs.", "ref": "Ein Hund rennt.", "langs": "en-de"}
+
+BAD_FILES: dict[str, tuple[bytes, str]] = {
+    "no-json": (json.dumps(GOOD).encode() + b"\n{not json\n", "line 2"),
+    "missing-field": (json.dumps({"src": "A dog.", "langs": "en-de"}).encode() + b"\n", "ref"),
+    "unknown-pair": (json.dumps(GOOD | {"langs": "en-xq"}).encode() + b"\n", "en-xq"),
+    "empty-source": (json.dumps(GOOD | {"src": " "}).encode() + b"\n", "src"),
+    "empty-file": (b"", "empty"),
+    "bad-utf8": (json.dumps(GOOD).encode() + b"\n\xff\xfe\n", "UTF-8"),
+}
+
+
+@pytest.fixture
+def good_file(tmp_path: Path) -> str:
+    path = tmp_path / "good.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+@pytest.mark.parametrize("command", ["main.py", "mtpareto search"])
+def test_a_bad_data_file_is_named_with_what_is_wrong_and_nothing_is_written(
+    name: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, said = BAD_FILES[name]
+    path, out = tmp_path / f"{name}.jsonl", tmp_path / "out"
+    path.write_bytes(content)
+    if command == "main.py":
+        code = one.main(["--data", str(path), "--outdir", str(out)])
+    else:
+        code = cli.main(["search", "--data", str(path), "--out", str(out)])
+    message = capsys.readouterr().err
+    assert code == 2
+    assert str(path) in message and said in message and message.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--eval_metrics", "meteor"], "there is no metric 'meteor'; there are chrf, chrf++, bleu"),
+        (["--bins", "60-30"], "60-30"),
+        (["--max_new_tokens", "0"], "max_new_tokens is 0"),
+        (["--prompt", "polite"], "no prompt family 'polite'"),
+        (["--model_id", "no/such/model/here"], "no/such/model/here is no folder here, and no hub id"),
+    ],
+)
+def test_main_py_refuses_a_bad_flag(
+    flags: list[str], said: str, good_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = one.main(["--data", good_file, "--outdir", str(tmp_path / "out"), *flags])
+    assert code in (1, 2)
+    captured = capsys.readouterr()
+    assert said in captured.err + captured.out
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--space", "width"], "space is 'width'; it must be one of bit-width, depth, joint"),
+        (["--trials", "0"], "trials is 0"),
+        (["--keep", "best"], "keep is 'best'"),
+        (["--gpus-per-trial", "-1"], "gpus_per_trial is -1.0"),
+        (["--model", "models/none/here"], "models/none/here is no folder here"),
+    ],
+)
+def test_search_refuses_a_bad_flag(
+    flags: list[str], said: str, good_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["search", "--data", good_file, "--out", str(tmp_path / "out"), *flags]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_source_in_what_selects_and_what_judges_is_refused(
+    good_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--data", good_file, "--test", good_file, "--out", str(tmp_path / "out")]
+    assert cli.main(["search", *flags]) == 2
+    assert "is in both the dev and the test data" in capsys.readouterr().err
+
+
+def test_a_model_with_pickled_weights_only_is_refused_with_the_way_out(
+    good_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    shutil.copy(ROOT / "models" / "captions" / "config.json", model)
+    (model / "pytorch_model.bin").write_bytes(b"")
+    assert one.main(["--data", good_file, "--outdir", str(tmp_path / "out"), "--model_id", str(model)]) == 2
+    assert "pickles only, which are never loaded; convert it once" in capsys.readouterr().err
+
+
+def test_a_run_is_not_begun_twice_in_one_folder(
+    good_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_ledger(tmp_path / "out", {"spec": {}})
+    before = (tmp_path / "out" / "ledger.jsonl").read_bytes()
+    assert cli.main(["search", "--data", good_file, "--out", str(tmp_path / "out")]) == 2
+    assert "mtpareto resume" in capsys.readouterr().err
+    assert (tmp_path / "out" / "ledger.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["resume", "report", "mirror"])
+def test_a_folder_without_a_ledger_is_no_run(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, str(tmp_path)]) == 2
+    assert "holds no ledger.jsonl" in capsys.readouterr().err
