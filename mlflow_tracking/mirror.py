@@ -81,7 +81,7 @@ class Mirror:
 
     def model(self, trial: MirroredTrial, run_id: str, folder: Path) -> str:
         """The id of the LoggedModel of a kept artefact: its folder stays where it is and is named, not uploaded."""
-        name = f"trial-{trial.number}"
+        name = folder.name
         query = f"name = '{name}' and tags.`{TRIAL_TAG}` = '{trial.uid}' and tags.`{STUDY_TAG}` = '{self._study}'"
         found = self._client.search_logged_models([self._experiment], filter_string=query, max_results=1)
         if found:
@@ -119,9 +119,8 @@ class Mirror:
         found = self._client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
-        return str(
-            self._client.create_experiment(EXPERIMENT, artifact_location=artefacts.as_uri() if artefacts else None)
-        )
+        location = artefacts.as_uri() if artefacts else None
+        return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))
 
     def _find(self, query: str) -> str | None:
         runs = self._client.search_runs([self._experiment], query, max_results=1)
