@@ -36,7 +36,7 @@ from search_spaces.candidate import BaseModel
 from search_spaces.checkpoint import Checkpoint
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Failure
-from search_spaces.size import predicted_bytes
+from search_spaces.size import predicted_bytes, refuse_quantized
 from search_spaces.spaces import SPACES
 from workers.actor import CompressionTrial
 from workers.artefacts import ArtefactStore
@@ -136,6 +136,7 @@ def prepare(spec: StudySpec, console: Console) -> Study:
         raise StudyError(
             f"{spec.model} has no decoder layers that compression knows (tensors named ….layers.N.….weight)"
         )
+    refuse_quantized(checkpoint)
     for steps in spec.anchors:
         predicted_bytes(checkpoint, steps)
     return Study(spec, base, checkpoint, data, calibration)

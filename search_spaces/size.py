@@ -20,15 +20,21 @@ NF4_STATE_BYTES = 85
 
 def predicted_bytes(base: Checkpoint, steps: tuple[Step, ...]) -> int:
     """Bytes of all files needed to run the candidate; raises CandidateError when a step can't apply to this model."""
+    if steps:
+        refuse_quantized(base)
     checkpoint = base
     for step in steps:
         checkpoint = _EFFECTS[type(step)](checkpoint, step)
     return checkpoint.bytes
 
 
-def refuse_impossible(base: Checkpoint, steps: tuple[Step, ...]) -> None:
-    """Raise CandidateError when the steps can't be applied to this model's shapes."""
-    predicted_bytes(base, steps)
+def refuse_quantized(base: Checkpoint) -> None:
+    """Raise CandidateError for a model that is quantized already: its packed weights can't be compressed further."""
+    if "quantization_config" in base.config:
+        raise CandidateError(
+            "the model's config.json has a quantization_config: it is quantized already, and can't be compressed "
+            "further; name the model it was made from"
+        )
 
 
 def _after_rtn(checkpoint: Checkpoint, step: RoundToNearest) -> Checkpoint:

@@ -107,6 +107,23 @@ def test_a_model_with_pickled_weights_only_is_refused_with_the_way_out(
     assert "pickles only, which are never loaded; convert it once" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["main.py", "mtpareto search"])
+def test_a_model_that_is_quantized_already_is_refused(
+    command: str, good_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(ROOT / "models" / "captions", model)
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    (model / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "bitsandbytes"}}))
+    if command == "main.py":
+        code = one.main(["--data", good_file, "--outdir", str(out), "--model_id", str(model), "--quant", "4bit"])
+    else:
+        code = cli.main(["search", "--data", good_file, "--out", str(out), "--model", str(model)])
+    assert code == 2
+    assert "it is quantized already" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_run_is_not_begun_twice_in_one_folder(
     good_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

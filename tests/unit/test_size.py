@@ -11,7 +11,7 @@ import torch
 from search_spaces.checkpoint import Checkpoint
 from search_spaces.errors import CandidateError
 from search_spaces.methods import BitsAndBytes, RemoveLayers, RoundToNearest, Step
-from search_spaces.size import predicted_bytes, refuse_impossible
+from search_spaces.size import predicted_bytes
 from tests.examples import llama_table, segment
 from workers.compression.context import CompressionContext
 from workers.compression.registry import COMPRESSORS
@@ -92,9 +92,9 @@ def test_a_group_size_that_does_not_divide_is_refused_with_the_weight_and_the_wa
 ) -> None:
     reason = rf"rtn.group_size={size} does not divide the 96 input weights of model.layers.0.\S+; use a group size that"
     with pytest.raises(CandidateError, match=reason):
-        refuse_impossible(table, (RoundToNearest(bits=4, group_size=size),))
-    refuse_impossible(table, (RoundToNearest(bits=4, group_size=32),))
-    refuse_impossible(table, (RoundToNearest(bits=4, group_size=-1),))
+        predicted_bytes(table, (RoundToNearest(bits=4, group_size=size),))
+    predicted_bytes(table, (RoundToNearest(bits=4, group_size=32),))
+    predicted_bytes(table, (RoundToNearest(bits=4, group_size=-1),))
 
 
 @pytest.mark.parametrize("steps", [(RemoveLayers(count=3),), (RemoveLayers(count=2), RemoveLayers(count=1))])
