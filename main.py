@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from search_spaces.errors import UserError
-from search_spaces.methods import BitsAndBytes, Step
+from search_spaces.methods import Step
+from search_spaces.quantizers import BitsAndBytes
 
 QUANT: dict[str, tuple[Step, ...]] = {
     "none": (),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import environment
 from search_spaces.errors import UserError
+from search_spaces.spaces import SPACES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +31,12 @@ STUDY_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--references", {"help": "the target lines, when --data is one side of parallel text"}),
     ("--langs", {"help": "the pair, such as en-de, where a file does not say it"}),
     ("--calibration", {"help": "pairs for methods that look at activations (default: the shipped ones)"}),
-    ("--space", {"help": "bit-width, depth or joint (default: joint)"}),
+    (
+        "--calibration-tokens",
+        {"type": int, "help": "tokens that calibration statistics are taken over (default: 65536)"},
+    ),
+    ("--calibration-text", {"help": "a file of running text to take them over instead of the pairs"}),
+    ("--space", {"help": f"{', '.join(SPACES)} (default: joint)"}),
     ("--trials", {"type": int, "help": "candidates to measure, the baseline included (default: 12)"}),
     ("--out", {"help": "the run's folder, such as runs/NAME"}),
     ("--seed", {"type": int, "help": "of the sampler and the bootstrap (default: 0)"}),
@@ -86,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     _add_study_flags(timed)
     timed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
     timed.set_defaults(run=_bench_search)
+    _add_bench_compress(bench)
     for name, command, about in (
         ("resume", _resume, "go on with an interrupted search; nothing is repeated"),
         ("report", _report, "write a run's report, picture and table anew from its ledger"),
@@ -98,6 +105,25 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=command)
     _add_score(commands)
     return top
+
+
+def _add_bench_compress(bench: Any) -> None:
+    timed = bench.add_parser("compress", help="calibration and quantization: seconds, memory, errors and chrF")
+    timed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
+    timed.add_argument("--data", required=True, help="segments whose chrF is measured, such as Multi30k's test_2016")
+    timed.add_argument("--model", help="of the errors and the chrF (default: the shipped caption model)")
+    timed.add_argument("--calibration", help="pairs (default: the shipped ones)")
+    timed.add_argument(
+        "--shape", default="mistral-7b", help="of the random weights that are timed: mistral-7b or small"
+    )
+    timed.add_argument(
+        "--tokens", default="65536,1048576", help="of the short and the long calibration (default: 65536,1048576)"
+    )
+    timed.add_argument(
+        "--parts", default="speed,errors,quality", help="of speed, llm-compressor, errors and quality, with commas"
+    )
+    timed.add_argument("--seed", type=int, default=0, help="of the split of the calibration pairs and the bootstrap")
+    timed.set_defaults(run=_bench_compress)
 
 
 def _add_study_flags(command: argparse.ArgumentParser) -> None:
@@ -138,6 +164,20 @@ def _bench_search(options: argparse.Namespace) -> int:
     for name, value in record["figures"].items():
         print(f"{name:<26} {value:g}")
     return 0
+
+
+def _bench_compress(options: argparse.Namespace) -> int:
+    environment.prepare(None)
+    from orchestrator.bench_compress import bench_compress, request_of
+    from orchestrator.bench_table import as_table
+
+    record = bench_compress(request_of(options), shlex.join(["mtpareto", *sys.argv[1:]]), _progress)
+    _console().print(as_table(record["figures"]))
+    return 0
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _console(quiet: bool = False) -> Console:

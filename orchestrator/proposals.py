@@ -19,10 +19,11 @@ from orchestrator.frontier import Loss, on_frontier
 from orchestrator.ledger import Key, TrialRecord
 from search_spaces.candidate import BaseModel, Candidate
 from search_spaces.checkpoint import Checkpoint
+from search_spaces.choices import Space, every_choice
 from search_spaces.errors import CandidateError
 from search_spaces.methods import Step
+from search_spaces.offers import offer_for
 from search_spaces.size import predicted_bytes
-from search_spaces.spaces import Space, every_choice
 
 SAMPLED_TRIES = 10
 
@@ -75,6 +76,7 @@ class Proposer:
         self._base = base
         self._checkpoint = checkpoint
         self._space = space
+        self._offer = offer_for(checkpoint)
         self._trials = trials
         self._held_out = held_out
         self._study = _new_study(_tpe(seed))
@@ -90,7 +92,7 @@ class Proposer:
         for record in known:
             self._learn(record)
         self._given = deque([(), *given])
-        self._anchors = deque(space.anchors(checkpoint))
+        self._anchors = deque(space.anchors(self._offer))
 
     def propose(self) -> Proposal | Waiting:
         """The next trial; "wait" while outcomes are due that decide it; "done" when there is nothing left."""
@@ -168,9 +170,7 @@ class Proposer:
         for _ in range(SAMPLED_TRIES):
             if (proposal := self._asked_once()) is not None:
                 return proposal
-        offered = list(every_choice(self._space, self._checkpoint))
-        self._random.shuffle(offered)
-        for choices, steps in offered:
+        for choices, steps in every_choice(self._space, self._offer, self._shuffled):
             if (proposal := self._new(steps, choices, None)) is not None:
                 self._asked[proposal.number] = self._with_choices(choices)
                 return proposal
@@ -179,26 +179,29 @@ class Proposer:
     def _asked_once(self) -> Proposal | None:
         """One question to the sampler; None when its answer is known, pending or impossible."""
         asked = self._study.ask()
-        proposal = self._new(self._space.steps(asked, self._checkpoint), asked.params, asked)
+        proposal = self._new(self._space.steps(asked, self._offer), asked.params, asked)
         if proposal is None:
             self._study.tell(asked, state=TrialState.FAIL)
         return proposal
 
+    def _shuffled(self, values: Sequence[Any]) -> Sequence[Any]:
+        return self._random.sample(values, len(values))
+
     def _with_choices(self, choices: Mapping[str, Any]) -> optuna.Trial:
         self._study.enqueue_trial(dict(choices))
         asked = self._study.ask()
-        self._space.steps(asked, self._checkpoint)
+        self._space.steps(asked, self._offer)
         return asked
 
     def _new(self, steps: tuple[Step, ...], choices: Mapping[str, Any], asked: optuna.Trial | None) -> Proposal | None:
         try:
             candidate = Candidate(self._base, steps)
+            key = (candidate.digest, "dev")
+            if key in self._losses or any(key == proposal.key for proposal in self._pending.values()):
+                return None
             size = predicted_bytes(self._checkpoint, steps)
         except CandidateError as error:
             self.refused.append((str(steps), str(error)))
-            return None
-        key = (candidate.digest, "dev")
-        if key in self._losses or any(key == proposal.key for proposal in self._pending.values()):
             return None
         return self._issue(candidate, "dev", choices, size, asked)
 
@@ -225,7 +228,9 @@ class Proposer:
         self._candidates[record.candidate.digest] = record.candidate
         self._numbers = max(self._numbers, record.number + 1)
         if record.choices:
-            _tell_study(self._study, self._with_choices(record.choices), loss)
+            asked = self._with_choices(record.choices)
+            # Choices of a space that has changed since mean something else now: the sampler learns nothing from them.
+            _tell_study(self._study, asked, loss if asked.params == dict(record.choices) else None)
 
 
 def _tpe(seed: int) -> optuna.samplers.BaseSampler:

@@ -15,9 +15,9 @@ from orchestrator.report_labels import (
     counted,
     interval_text,
     ratio_text,
-    short_label,
     smallest_as_good,
 )
+from orchestrator.report_steps import short_label
 from orchestrator.results import Results
 from workers.reading.segments import DataSet
 from workers.scoring import BOOTSTRAP_SAMPLES, lines_by_pair

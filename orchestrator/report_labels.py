@@ -1,15 +1,12 @@
-"""How the report writes labels and numbers: short names of candidates, sizes in one unit, signed differences."""
+"""How the report writes labels and numbers: sizes in one unit, signed differences, counts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from orchestrator.results import Point
-from search_spaces.candidate import Candidate
-from search_spaces.methods import BitsAndBytes, RemoveLayers, RoundToNearest, Step, describe_step
 from workers.scoring import Interval
 
 MINUS = "\N{MINUS SIGN}"
@@ -41,11 +38,6 @@ GIGABYTES = Unit("GB", 1_000_000_000)
 def unit_for(points: Iterable[Point]) -> Unit:
     """The one unit that every size of a report is written in."""
     return GIGABYTES if max((point.bytes for point in points), default=0) >= GIGABYTES_FROM else MEGABYTES
-
-
-def short_label(candidate: Candidate) -> str:
-    """A candidate in a few characters, such as `rtn 4-bit g64`; a method with no short form is spelled out."""
-    return ", ".join(_short_step(step) for step in candidate.steps) or "baseline"
 
 
 def kinds_of(points: Iterable[Point]) -> list[str]:
@@ -90,23 +82,3 @@ def smallest_as_good(points: Sequence[Point]) -> Point | None:
     """The smallest compressed point that is not shown to be worse than the baseline; None where there is none."""
     good = [point for point in points if point.steps and point.interval is not None and point.interval.high >= 0.0]
     return min(good, key=lambda point: point.bytes, default=None)
-
-
-def _short_step(step: Step) -> str:
-    short = _SHORT.get(type(step))
-    return describe_step(step) if short is None else short(step)
-
-
-def _short_rtn(step: RoundToNearest) -> str:
-    return f"rtn {step.bits}-bit {'per channel' if step.group_size == -1 else f'g{step.group_size}'}"
-
-
-def _short_removal(step: RemoveLayers) -> str:
-    return f"{MINUS}{counted(step.count, 'layer')}"
-
-
-_SHORT: dict[type[Any], Callable[[Any], str]] = {
-    RoundToNearest: _short_rtn,
-    BitsAndBytes: lambda step: f"bnb {step.format}",
-    RemoveLayers: _short_removal,
-}

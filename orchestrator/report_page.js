@@ -15,7 +15,9 @@
   const kindColor = (kind) =>
     kind === "baseline" ? color("--ink") : color(`--kind-${compressed.indexOf(kind) % SHAPES.length}`);
   const kindSize = (kind) => (kind === "baseline" ? 15 : kindShape(kind).startsWith("triangle") ? 13 : 10);
-  const kindShape = (kind) => (kind === "baseline" ? "star" : SHAPES[compressed.indexOf(kind) % SHAPES.length]);
+  // Each round of colours takes the shapes one further, so that no two of 49 kinds look alike.
+  const shapeOf = (index) => SHAPES[(index + Math.floor(index / SHAPES.length)) % SHAPES.length];
+  const kindShape = (kind) => (kind === "baseline" ? "star" : shapeOf(compressed.indexOf(kind)));
 
   function hoverText(point) {
     const lines = [

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.report_labels import TIMES, Unit, kinds_of, short_label, unit_for
+from orchestrator.report_labels import TIMES, Unit, kinds_of, unit_for
 from orchestrator.report_picture_labels import place_labels
+from orchestrator.report_steps import short_label
 from orchestrator.results import Point, Results
 
 if TYPE_CHECKING:
@@ -72,7 +73,10 @@ def _draw_points(axes: Axes, results: Results, unit: Unit) -> None:
     compressed = [kind for kind in kinds_of(results.points) if kind != "baseline"]
     for index, kind in enumerate(compressed):
         of_kind = [point for point in results.points if point.record.candidate.kind == kind]
-        _draw_kind(axes, of_kind, baseline, unit, kind, COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)])
+        # Each round of colours takes the shapes one further, so that no two of 49 kinds look alike.
+        colour = COLOURS[index % len(COLOURS)]
+        shape = SHAPES[(index + index // len(COLOURS)) % len(SHAPES)]
+        _draw_kind(axes, of_kind, baseline, unit, kind, colour, shape)
     if baseline is not None:
         axes.scatter(
             unit.of(baseline.bytes), baseline.quality, s=150, marker="*", color=INK, zorder=5, label="baseline"

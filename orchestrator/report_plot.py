@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.report_labels import Unit, interval_text, kinds_of, ratio_text, score_of, short_label
+from orchestrator.report_labels import Unit, interval_text, kinds_of, ratio_text, score_of
+from orchestrator.report_steps import short_label
 from orchestrator.results import QUALITY, Point, Results
 
 

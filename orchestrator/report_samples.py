@@ -10,7 +10,8 @@ from pathlib import Path
 
 from orchestrator.ledger import read_hypotheses
 from orchestrator.report_html import text
-from orchestrator.report_labels import Unit, short_label
+from orchestrator.report_labels import Unit
+from orchestrator.report_steps import short_label
 from orchestrator.results import Point
 from search_spaces.errors import StudyError
 from workers.reading.segments import DataSet, Segment

@@ -12,9 +12,9 @@ from orchestrator.report_labels import (
     interval_text,
     ratio_text,
     score_of,
-    short_label,
     signed,
 )
+from orchestrator.report_steps import short_label
 from orchestrator.results import QUALITY, Point, Results
 
 FRONTIER_MARK = "\N{BLACK CIRCLE}"

@@ -23,6 +23,7 @@ from ray import tune
 from rich.console import Console
 
 from orchestrator import cluster
+from orchestrator.calibration import Calibration, read_calibration, refuse_changed_calibration
 from orchestrator.callbacks import TrialWatcher
 from orchestrator.ledger import Ledger, create_ledger, mend_torn_tail, read_ledger
 from orchestrator.mirroring import MirrorThread
@@ -30,7 +31,7 @@ from orchestrator.progress import Progress, Totals
 from orchestrator.proposals import Proposal, Proposer
 from orchestrator.searcher import ParetoSearcher
 from orchestrator.single import spell_left_out
-from orchestrator.study import SHIPPED_CALIBRATION, StudySpec, spec_from_mapping
+from orchestrator.study import StudySpec, spec_from_mapping
 from orchestrator.wrapup import TUNE_FOLDER, Found, connect, wrap_up
 from search_spaces.candidate import BaseModel
 from search_spaces.checkpoint import Checkpoint
@@ -60,14 +61,14 @@ class Study:
     base: BaseModel
     checkpoint: Checkpoint
     data: Mapping[str, DataSet]
-    calibration: DataSet | None
+    calibration: Calibration
 
     def plan(self, gpus: float) -> EvaluationPlan:
         """What every trial is measured under."""
         spec = self.spec
         return EvaluationPlan(
-            self.data, self.calibration, METRICS, spec.decoding, spec.store_folder, spec.seed, spec.device_map,
-            gpus if 0 < gpus < 1 else None, spec.trust_remote_code,
+            self.data, self.calibration.pairs, METRICS, spec.decoding, spec.store_folder, spec.seed, spec.device_map,
+            gpus if 0 < gpus < 1 else None, spec.trust_remote_code, spec.calibration_tokens, self.calibration.text,
         )  # fmt: skip
 
 
@@ -90,6 +91,7 @@ def resume_search(folder: Path, console: Console, trials: int | None = None) -> 
             f"{study.base.revision}); results of the two can't be mixed: put the old one back, or begin a new study"
         )
     _refuse_changed_data(ledger, study.data, spec.folder)
+    refuse_changed_calibration(ledger.header, study.calibration, spec.folder)
     if torn := mend_torn_tail(spec.folder):
         console.print(f"the ledger's last line was cut short by a crash; {torn} bytes were moved to ledger.torn")
     return _run(study, console)
@@ -126,10 +128,7 @@ def prepare(spec: StudySpec, console: Console) -> Study:
     for dataset in data.values():
         for line in spell_left_out(dataset):
             console.print(line, markup=False, highlight=False)
-    calibration_file = spec.calibration or (str(SHIPPED_CALIBRATION) if SHIPPED_CALIBRATION.is_file() else None)
-    calibration = read_dataset(calibration_file) if calibration_file else None
-    if calibration is not None:
-        _refuse_overlap({**data, "calibration": calibration})
+    calibration = read_calibration(spec, data)
     base, folder = resolve(spec.model, spec.revision)
     checkpoint = read_checkpoint(folder)
     if not checkpoint.targets():
@@ -148,6 +147,7 @@ def header(study: Study) -> dict[str, Any]:
         "spec": study.spec.to_json(),
         "base": {"name": study.base.name, "revision": study.base.revision, "bytes": study.checkpoint.bytes},
         "data": {split: dataset.digest for split, dataset in study.data.items()},
+        "calibration": study.calibration.identity(),
         "conditions": {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "python": platform.python_version(),

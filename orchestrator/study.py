@@ -14,6 +14,7 @@ from search_spaces.errors import StudyError
 from search_spaces.methods import Step, step_from_json, step_to_json
 from search_spaces.spaces import SPACES
 from workers.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
+from workers.evaluation import DEFAULT_CALIBRATION_TOKENS
 from workers.prompts import PROMPTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,7 +24,8 @@ SHIPPED_CALIBRATION = ROOT / "data" / "calibration.jsonl"
 Keep = Literal["frontier", "all", "none"]
 TEXTS = ("out", "data", "space", "model", "device_map", "keep")
 OPTIONAL_TEXTS = (
-    "revision", "test", "references", "langs", "calibration", "prompt", "address", "tracking_uri", "store",
+    "revision", "test", "references", "langs", "calibration", "calibration_text", "prompt", "address", "tracking_uri",
+    "store",
 )  # fmt: skip
 
 
@@ -31,12 +33,14 @@ OPTIONAL_TEXTS = (
 class StudySpec:
     """What a search was asked to do. Relative paths are taken from the current folder when the spec is made absolute.
 
-    data, test: what the search selects on, and what the frontier is scored on once. references, langs: for a parallel
-    text file in `data`. trials: candidates to measure, the baseline included. anchors: steps to try before the space's
-    own. gpus_per_trial, cpus_per_trial, max_concurrent: None fits them to the cluster. address: a Ray cluster's; None
-    is RAY_ADDRESS's, or a local one. tracking_uri: None is `mlflow.db` beside the run's folder. store: the artefacts',
-    None is inside the run's folder. keep: which artefacts stay there when the search ends. retries: attempts more for
-    a trial whose worker was lost.
+    data, test: what the search selects on, and what the frontier is scored on once. references, langs: for a
+    parallel text file in `data`. calibration: pairs for methods that look at activations, None is the shipped ones;
+    calibration_tokens: how many tokens statistics are taken over; calibration_text: a file of running text to take
+    them over instead of the pairs. trials: candidates to measure, the baseline included. anchors: steps to try
+    before the space's own. gpus_per_trial, cpus_per_trial, max_concurrent: None fits them to the cluster. address:
+    a Ray cluster's; None is RAY_ADDRESS's, or a local one. tracking_uri: None is `mlflow.db` beside the run's
+    folder. store: the artefacts', None is inside the run's folder. keep: which artefacts stay there when the search
+    ends. retries: attempts more for a trial whose worker was lost.
     """
 
     out: str
@@ -49,6 +53,8 @@ class StudySpec:
     references: str | None = None
     langs: str | None = None
     calibration: str | None = None
+    calibration_tokens: int = DEFAULT_CALIBRATION_TOKENS
+    calibration_text: str | None = None
     anchors: tuple[tuple[Step, ...], ...] = ()
     seed: int = 0
     gpus_per_trial: float | None = None
@@ -70,6 +76,8 @@ class StudySpec:
         _check(self.space in SPACES, "space", self.space, f"one of {', '.join(SPACES)}")
         _check(self.keep in get_args(Keep), "keep", self.keep, f"one of {', '.join(get_args(Keep))}")
         _check(_whole(self.trials) and self.trials >= 1, "trials", self.trials, "a whole number of at least 1")
+        tokens = self.calibration_tokens
+        _check(_whole(tokens) and tokens >= 1, "calibration_tokens", tokens, "a whole number of at least 1")
         _check(_whole(self.seed) and self.seed >= 0, "seed", self.seed, "a whole number of at least 0")
         _check(_whole(self.retries) and self.retries >= 0, "retries", self.retries, "a whole number of at least 0")
         _check(self.prompt is None or self.prompt in PROMPTS, "prompt", self.prompt, f"one of {', '.join(PROMPTS)}")
@@ -104,7 +112,7 @@ class StudySpec:
         """The same with absolute paths, so that it means the same from any folder; a hub id stays as it is."""
         changes: dict[str, Any] = {
             name: str(Path(value).expanduser().resolve())
-            for name in ("out", "data", "test", "references", "calibration", "store")
+            for name in ("out", "data", "test", "references", "calibration", "calibration_text", "store")
             if (value := getattr(self, name)) is not None
         }
         if Path(self.model).expanduser().is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from mlflow_tracking.mirror import Mirror
 from orchestrator.ledger import Ledger, TrialRecord, read_ledger
 from orchestrator.mirroring import mirror_results
 from orchestrator.progress import spell_bytes
-from orchestrator.report_labels import short_label
+from orchestrator.report_labels import MINUS
+from orchestrator.report_steps import short_label
 from orchestrator.results import QUALITY, Intervals, Point, Results, collect, frontier_csv
 from orchestrator.study import StudySpec
 from search_spaces.candidate import Candidate
-from workers.artefacts import MANIFEST, ArtefactStore
+from workers.artefacts import DRAFT, MANIFEST, ArtefactStore
 from workers.reading import DataSet
 
 log = logging.getLogger(__name__)
@@ -75,10 +77,12 @@ def keep_artefacts(spec: StudySpec, dev: Results) -> None:
     target = spec.folder / ARTEFACTS
     for point in chosen:
         source = _stored(spec, point.record)
-        if source is not None and not (target / folder_name(point)).exists():
+        if source is not None and point.record.number not in _by_number(target):
             _link(source, target / folder_name(point))
-    for folder in target.iterdir() if target.is_dir() else ():
-        if folder.name not in {folder_name(point) for point in chosen}:
+    for draft in target.glob(f"{DRAFT}*"):
+        shutil.rmtree(draft)
+    for number, folder in _by_number(target).items():
+        if number not in {point.record.number for point in chosen}:
             shutil.rmtree(folder)
     if spec.store is None:
         shutil.rmtree(spec.store_folder, ignore_errors=True)
@@ -88,26 +92,24 @@ def keep_artefacts(spec: StudySpec, dev: Results) -> None:
 
 def kept_folders(folder: Path, dev: Results) -> dict[int, Path]:
     """trial number -> the folder of its kept artefact."""
-    named = {point.record.number: folder / ARTEFACTS / folder_name(point) for point in dev.points}
-    return {number: path for number, path in named.items() if path.is_dir()}
+    there = _by_number(folder / ARTEFACTS)
+    return {point.record.number: there[point.record.number] for point in dev.points if point.record.number in there}
+
+
+def _by_number(target: Path) -> dict[int, Path]:
+    """The kept folders by their trial's number, which names a trial for good; the rest of a name may be spelt anew."""
+    folders = target.glob("trial-*-*") if target.is_dir() else ()
+    return {int(number): folder for folder in folders if (number := folder.name.split("-")[1]).isdecimal()}
 
 
 def folder_name(point: Point) -> str:
-    """`trial-3-rtn-bits4-group_size64`: what a person can tell apart in a listing."""
+    """`trial-3-rtn-4-bit-g64`: what a person can tell apart in a listing."""
     return f"trial-{point.record.number}-{short_name(point.record.candidate)}"
 
 
 def short_name(candidate: Candidate) -> str:
-    """The steps in letters that any file system takes."""
-    text = (
-        candidate.describe()
-        .replace("(", "-")
-        .replace(")", "")
-        .replace(" + ", "-then-")
-        .replace("=", "")
-        .replace(", ", "-")
-    )
-    return text or "baseline"
+    """The steps in letters, digits and hyphens, which any file system and MLflow's model names take."""
+    return re.sub("[^a-z0-9]+", "-", short_label(candidate).replace(MINUS, "minus ")).strip("-")
 
 
 def print_frontier(console: Console, dev: Results, test: Results | None) -> None:
@@ -161,7 +163,7 @@ def _stored(spec: StudySpec, record: TrialRecord) -> Path | None:
 
 
 def _link(source: Path, target: Path) -> None:
-    draft = target.with_name(f".draft-{target.name}")
+    draft = target.with_name(f"{DRAFT}{target.name}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     for file in sorted(source.iterdir()):

@@ -9,6 +9,8 @@ from typing import Any
 
 from search_spaces.errors import CandidateError
 from search_spaces.methods import Step, describe_step, step_from_json, step_to_json
+from search_spaces.pruners import TrimVocabulary
+from search_spaces.quantizers import GPTQ, HalfQuadratic, MixedWidths, RoundToNearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +77,42 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+# The quantizers that keep a sparse weight's zeros and store it as its mask and what stays.
+KEEPS_ZEROS = (RoundToNearest, HalfQuadratic, GPTQ)
+
+
 def refuse_senseless_order(steps: tuple[Step, ...]) -> None:
-    """Raise CandidateError for two quantizers, or for pruning after quantization: packed weights can't be pruned."""
-    quantizer: Step | None = None
-    for step in steps:
-        if quantizer is not None and step.kind == "quantizer":
-            raise CandidateError(
-                f"{describe_step(quantizer)} and then {describe_step(step)}: a weight can be quantized once. Drop one."
-            )
-        if quantizer is not None:
-            raise CandidateError(
-                f"{describe_step(step)} after {describe_step(quantizer)}: packed weights can't be pruned. "
-                "Put the pruning first."
-            )
-        if step.kind == "quantizer":
-            quantizer = step
+    """Raise CandidateError, with the reason, for steps that can't follow one another."""
+    for position, step in enumerate(steps):
+        for earlier in steps[:position]:
+            if (reason := _senseless(earlier, step)) is not None:
+                raise CandidateError(reason)
+
+
+def _senseless(earlier: Step, later: Step) -> str | None:
+    """Why `later` can't come after `earlier`; None when it can."""
+    first, second = describe_step(earlier), describe_step(later)
+    then, after = f"{first} and then {second}", f"{second} after {first}"
+    if earlier.kind == later.kind and earlier.kind in ("quantizer", "embedding quantizer"):
+        return f"{then}: a weight can be quantized once. Drop one."
+    if earlier.kind == "sparsifier" and later.kind == "sparsifier":
+        return f"{then}: a weight can be made sparse once. Drop one."
+    if isinstance(earlier, TrimVocabulary) and isinstance(later, TrimVocabulary):
+        return f"{then}: the second alone does the same. Drop one."
+    if later.kind == "embedding quantizer" and isinstance(earlier, MixedWidths) and earlier.embeddings:
+        return f"{then}: the first gives the embeddings their width already. Drop one."
+    if earlier.kind == "embedding quantizer":
+        return f"{after}: the embeddings are quantized last, so that one candidate has one spelling. Put them last."
+    if earlier.kind == "quantizer" and later.kind == "pruner":
+        return f"{after}: packed weights can't be pruned. Put the pruning first."
+    if earlier.kind == "quantizer" and later.kind == "sparsifier":
+        return f"{after}: a quantized weight can't be made sparse. Put the sparsity first."
+    if earlier.kind == "sparsifier" and later.kind == "pruner":
+        return f"{after}: the zeros were chosen for the model before the pruning. Put the pruning first."
+    if earlier.kind == "sparsifier" and later.kind == "quantizer" and not isinstance(later, KEEPS_ZEROS):
+        kept = ", ".join(method.name for method in KEEPS_ZEROS)
+        return f"{after}: it would not keep the zeros. Use one of {kept}."
+    return None
 
 
 def _named(step: Step) -> dict[str, Any]:

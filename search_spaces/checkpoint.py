@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 DTYPE_BYTES = {
@@ -43,12 +43,17 @@ class Checkpoint:
 
     tensors: name -> Tensor, in file order. config: the parsed config.json. other_bytes: bytes of every needed file
     but the safetensors (config, tokenizer, generation config, index). header_bytes: of the safetensors headers.
+    tokenizer_bytes: of tokenizer.json. tokenizer_source_bytes: of the tokenizer files that tokenizer.json stands for
+    (both within other_bytes). sparse: stem of a weight that is stored as a mask and what stays -> its columns.
     """
 
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any]
     other_bytes: int
     header_bytes: int
+    tokenizer_bytes: int = 0
+    tokenizer_source_bytes: int = 0
+    sparse: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -63,6 +68,17 @@ class Checkpoint:
     def targets(self) -> dict[str, Tensor]:
         """The linear weights of the decoder layers: what quantizers change."""
         return {name: tensor for name, tensor in self.tensors.items() if is_target(name, tensor)}
+
+
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of config.json that describes the decoder: the whole, or its `text_config`."""
+    inner: Mapping[str, Any] = config.get("text_config", config)
+    return inner
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a tensor is the token embeddings or the output head."""
+    return name.endswith(("embed_tokens.weight", "lm_head.weight"))
 
 
 def layer_of(name: str) -> int | None:

@@ -6,15 +6,15 @@ import functools
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from search_spaces.candidate import Candidate, digest_of
 from search_spaces.errors import ModelFilesError
-from search_spaces.methods import step_to_json
+from search_spaces.methods import Step, step_to_json
 from search_spaces.outcome import Footprint, Measurement
 from workers.artefacts import Artefact, ArtefactStore
 from workers.decoding import Decoding, Hypothesis
@@ -23,6 +23,7 @@ from workers.prompts import Prompt, choose_prompt, without_examples
 from workers.reading.segments import DataSet, Segment
 from workers.scoring import scores_by_pair
 
+DEFAULT_CALIBRATION_TOKENS = 65_536
 DISTRIBUTIONS = ("torch", "transformers", "bitsandbytes", "compressed-tensors", "sacrebleu")
 
 
@@ -36,7 +37,8 @@ class EvaluationPlan:
 
     data: split ("dev", "test") -> its data set. calibration: pairs for methods that look at activations. metrics: keys
     of METRICS. store: the artefact store's folder. device_map: "auto", "cpu", "cuda:N" or what accelerate knows.
-    memory_fraction: the share of a GPU's memory this process may take.
+    memory_fraction: the share of a GPU's memory this process may take. calibration_tokens: how many tokens calibration
+    statistics are taken over. calibration_text: lines of running text to take them over instead of the pairs.
     """
 
     data: Mapping[str, DataSet]
@@ -48,6 +50,8 @@ class EvaluationPlan:
     device_map: str = "auto"
     memory_fraction: float | None = None
     trust_remote_code: bool = False
+    calibration_tokens: int = DEFAULT_CALIBRATION_TOKENS
+    calibration_text: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ def evaluate(
         folder = artefact.path if artefact else base
     with stages.stage("load"):
         _limit_memory(plan.memory_fraction)
+        tokenizer = load_tokenizer(folder, plan.trust_remote_code)
         model = load_model(folder, plan.device_map, plan.trust_remote_code)
     with stages.stage("translate"):
         examples: tuple[Segment, ...] = plan.calibration.segments if plan.calibration else ()
@@ -140,16 +145,21 @@ def base_folder(name: str, revision: str) -> Path:
 def compressed(candidate: Candidate, base: Path, prompt: Prompt, plan: EvaluationPlan) -> Artefact | None:
     """The candidate's artefact, each prefix of its steps made once and kept in the store; None for the baseline."""
     from workers.compression.context import CompressionContext
-    from workers.compression.registry import COMPRESSORS
+    from workers.compression.registry import compress
+    from workers.export_readme import write_readme
     from workers.models import default_device
 
     store = ArtefactStore(plan.store)
     context = CompressionContext(
-        plan.calibration.segments if plan.calibration else (),
-        prompt,
-        default_device(),
-        plan.seed,
-        plan.trust_remote_code,
+        calibration=plan.calibration.segments if plan.calibration else (),
+        prompt=prompt,
+        device=default_device(),
+        seed=plan.seed,
+        trust_remote_code=plan.trust_remote_code,
+        store=plan.store,
+        parent_key=candidate.base.identity(),
+        calibration_tokens=plan.calibration_tokens,
+        calibration_text=plan.calibration_text,
     )
     parent = base
     artefact: Artefact | None = None
@@ -158,9 +168,15 @@ def compressed(candidate: Candidate, base: Path, prompt: Prompt, plan: Evaluatio
         earlier = artefact.about if artefact else {"targeted": 0, "changed": 0, "notes": []}
 
         def build(
-            out: Path, parent: Path = parent, step: Any = step, earlier: dict[str, Any] = earlier
+            out: Path,
+            parent: Path = parent,
+            step: Any = step,
+            steps: tuple[Step, ...] = prefix.steps,
+            earlier: dict[str, Any] = earlier,
+            context: CompressionContext = context,
         ) -> dict[str, Any]:
-            report = COMPRESSORS[type(step)](parent, out, step, context)
+            report = compress(parent, out, step, context)
+            write_readme(out, candidate.base.name, steps)
             return {
                 "steps": [*earlier.get("steps", []), step_to_json(step)],
                 "targeted": earlier["targeted"] + report.targeted,
@@ -170,15 +186,22 @@ def compressed(candidate: Candidate, base: Path, prompt: Prompt, plan: Evaluatio
 
         artefact = store.get(artefact_key(prefix, prompt, plan), build)
         parent = artefact.path
+        context = replace(context, parent_key=artefact.path.name)
     return artefact
 
 
 def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> str:
     """The store's key: everything that decides the artefact's bytes."""
-    from workers.compression.registry import NEEDS_CALIBRATION, code_version
+    from workers.compression.registry import WITHOUT_CALIBRATION, code_version
 
-    calibrated = any(type(step) in NEEDS_CALIBRATION for step in candidate.steps)
-    data = {"calibration": plan.calibration.digest, "prompt": prompt.name} if calibrated and plan.calibration else {}
+    data: dict[str, Any] = {}
+    if any(type(step) not in WITHOUT_CALIBRATION for step in candidate.steps):
+        data = {
+            "calibration": plan.calibration.digest if plan.calibration else "",
+            "prompt": prompt.name,
+            "tokens": plan.calibration_tokens,
+            "text": digest_of(list(plan.calibration_text)),
+        }
     return digest_of({"candidate": candidate.digest, "data": data, "seed": plan.seed, "code": code_version()})
 
 
@@ -189,10 +212,19 @@ def conditions(dataset: DataSet, plan: EvaluationPlan, prompt: Prompt, device: s
         "decoding": f"greedy, at most {plan.decoding.max_new_tokens} new tokens, batch {plan.decoding.batch_size}",
         "prompt": prompt.name,
         "seed": str(plan.seed),
-        "device": _device_name(device),
+        "device": device_name(device),
         "python": platform.python_version(),
-        **{name: version(name) for name in DISTRIBUTIONS},
+        **installed(DISTRIBUTIONS),
     }
+
+
+def installed(names: Sequence[str]) -> dict[str, str]:
+    """The versions of those distributions that are installed here."""
+    found: dict[str, str] = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _prompt(candidate: Candidate, base: Path, tokenizer: Any, plan: EvaluationPlan) -> Prompt:
@@ -221,7 +253,8 @@ def _limit_memory(fraction: float | None) -> None:
         torch.cuda.set_per_process_memory_fraction(min(fraction, 1.0))
 
 
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
+    """What the numbers were taken on: the GPU's name, or the CPU's thread count."""
     import torch
 
     return (

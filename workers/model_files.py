@@ -13,12 +13,15 @@ from search_spaces.checkpoint import Checkpoint, Tensor
 from search_spaces.errors import ModelFilesError
 
 CONFIG = "config.json"
-WEIGHTS_INDEX = "model.safetensors.index.json"
+WEIGHTS_INDEXES = ("model.safetensors.index.json", "packed.safetensors.index.json")
+TOKENIZER = "tokenizer.json"
+# What tokenizer.json was made from; it stands for them.
+TOKENIZER_SOURCES = ("tokenizer.model", "vocab.json", "merges.txt")
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
     "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
-SMALL_FILES = (CONFIG, "generation_config.json", WEIGHTS_INDEX, *TOKENIZER_FILES)
+SMALL_FILES = (CONFIG, "generation_config.json", *WEIGHTS_INDEXES, *TOKENIZER_FILES)
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -52,8 +55,8 @@ def needed_files(folder: Path) -> list[Path]:
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files in the order of their index, or the only one there is."""
-    index = folder / WEIGHTS_INDEX
-    if index.is_file():
+    index = next((folder / name for name in WEIGHTS_INDEXES if (folder / name).is_file()), None)
+    if index is not None:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         files = [folder / name for name in names]
     else:
@@ -83,7 +86,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         header_bytes += size
         tensors.update({name: Tensor(entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()})
     weights = sum(file.stat().st_size for file in weight_files(folder))
-    return Checkpoint(tensors, read_config(folder), bytes_on_disk(folder) - weights, header_bytes)
+    return Checkpoint(
+        tensors, read_config(folder), bytes_on_disk(folder) - weights, header_bytes,
+        _size(folder / TOKENIZER), sum(_size(folder / name) for name in TOKENIZER_SOURCES),
+    )  # fmt: skip
 
 
 def read_header(file: Path) -> tuple[dict[str, Any], int]:
@@ -113,6 +119,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ModelFilesError(f"{folder / CONFIG} holds no JSON object")
     return config
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else 0
 
 
 def context_length(config: dict[str, Any]) -> int | None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from workers.activation_quantization import token_by_token
+from workers.model_files import read_config
+from workers.own_format import is_own, load_own, refuse_incomplete
+
 # Float32 on a CPU: the same numbers on every machine, and as fast as bfloat16 without AMX (0.57 s against 0.52 s for
 # 32 steps of 64 segments with the shipped model, 2 cores with AVX512-BF16).
 CPU_DTYPE = torch.float32
 CUDA_DTYPE = torch.bfloat16
+# The modules of compressed-tensors that load a model under a progress bar.
+COMPRESSED_TENSORS_BARS = (
+    "compressed_tensors.compressors.model_compressors.model_compressor",
+    "compressed_tensors.offload.dispatch",
+    "compressed_tensors.quantization.lifecycle.apply",
+)
 
 
 def default_device() -> torch.device:
@@ -27,22 +38,42 @@ def device_map_for(asked: str) -> Any:
 
 
 def load_model(folder: Path, device_map: str = "auto", trust_remote_code: bool = False) -> Any:
-    """The model in eval mode, its weights as the artefact stores them: packed weights are dequantized for the dense
-    engine, bitsandbytes layers stay as they are.
+    """The model in eval mode, its weights as the artefact stores them: packed and sparse weights are decoded for the
+    dense engine, bitsandbytes layers and layers with quantized activations stay as they are.
 
-    bfloat16 on a GPU, float32 on a CPU.
+    bfloat16 on a GPU, float32 on a CPU. Raises ModelFilesError when weights of the architecture are missing.
     """
+    on_gpu = torch.cuda.is_available() and device_map != "cpu"
+    return _load(folder, CUDA_DTYPE if on_gpu else CPU_DTYPE, device_map_for(device_map), trust_remote_code)
+
+
+def load_for_calibration(folder: Path, device: torch.device, trust_remote_code: bool = False) -> Any:
+    """The model in host memory, in the type it is calibrated in: bfloat16 for a GPU, float32 for the CPU.
+
+    Loads what `load_model` loads, and raises what it raises.
+    """
+    dtype = CUDA_DTYPE if device.type == "cuda" else CPU_DTYPE
+    return _load(folder, dtype, {"": torch.device("cpu")}, trust_remote_code)
+
+
+def _load(folder: Path, dtype: torch.dtype, device_map: Any, trust_remote_code: bool) -> Any:
     from transformers import AutoModelForCausalLM
 
     quieten()
-    model = AutoModelForCausalLM.from_pretrained(
+    if "config_groups" in read_config(folder).get("quantization_config", {}):
+        quieten_compressed_tensors()
+    if is_own(folder):
+        return token_by_token(load_own(folder, dtype, device_map, default_device(), trust_remote_code))
+    model, found = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=CUDA_DTYPE if torch.cuda.is_available() and device_map != "cpu" else CPU_DTYPE,
-        device_map=device_map_for(device_map),
+        dtype=dtype,
+        device_map=device_map,
         trust_remote_code=trust_remote_code,
         use_safetensors=True,
+        output_loading_info=True,
     )
-    return model.eval()
+    refuse_incomplete(folder, found["missing_keys"])
+    return token_by_token(model.eval())
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
@@ -59,3 +90,15 @@ def quieten() -> None:
     transformers_logging.disable_progress_bar()
     # bitsandbytes warns of the float32 -> float16 cast at each layer of each forward on a CPU.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def quieten_compressed_tensors() -> None:
+    """Turn off the progress bars that compressed-tensors draws for every model it loads; it has no setting for that."""
+    for name in COMPRESSED_TENSORS_BARS:
+        importlib.import_module(name).tqdm = _no_bar  # type: ignore[attr-defined]
+
+
+def _no_bar(*arguments: Any, **keywords: Any) -> Any:
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    return tqdm(*arguments, **{**keywords, "disable": True})

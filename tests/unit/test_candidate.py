@@ -11,7 +11,27 @@ import pytest
 
 from search_spaces.candidate import BaseModel, Candidate, candidate_from_json, digest_of
 from search_spaces.errors import CandidateError
-from search_spaces.methods import BitsAndBytes, RemoveLayers, RoundToNearest, Step, step_from_json, step_to_json
+from search_spaces.methods import METHODS, Step, describe_step, step_from_json, step_to_json
+from search_spaces.pruners import (
+    Magnitude,
+    RemoveChannels,
+    RemoveHeads,
+    RemoveLayers,
+    SparseGPT,
+    TrimVocabulary,
+    Wanda,
+)
+from search_spaces.quantizers import (
+    GPTQ,
+    ActivationAware,
+    BitsAndBytes,
+    EightBitFloat,
+    EightBitIntegers,
+    HalfQuadratic,
+    MixedWidths,
+    QuantizeEmbeddings,
+    RoundToNearest,
+)
 from workers.model_files import resolve
 
 HUB = BaseModel("example/model", "0123abc")
@@ -20,24 +40,53 @@ RTN4 = RoundToNearest(bits=4, group_size=64)
 NF4 = BitsAndBytes(format="nf4")
 
 # Each is the head of `sha256sum` over the canonical JSON written out by hand, such as
-# {"base":"sha256:00ff","steps":[{"bits":4,"class":"RoundToNearest","group_size":64,"method":"rtn"}]}
+# {"base":"sha256:00ff","steps":[{"bits":4,"class":"RoundToNearest","group_size":64,"method":"rtn","symmetric":true}]}
 FROZEN: list[tuple[str, BaseModel, tuple[Step, ...]]] = [
     ("73f95da24e7119cb", HUB, ()),
     ("07ada6c8b12ed664", BaseModel("example/model", "main"), ()),
     ("709722c6a4970883", LOCAL, ()),
-    ("0cbdf7f4a4c755cf", LOCAL, (RTN4,)),
-    ("a1468d400450ed5c", LOCAL, (RoundToNearest(bits=8, group_size=-1),)),
-    ("651115c5fd1313ee", LOCAL, (RoundToNearest(bits=3, group_size=128),)),
-    ("b594a49eac9c2cfa", LOCAL, (NF4,)),
-    ("38bd18df25c21024", LOCAL, (BitsAndBytes(format="int8"),)),
-    ("0966e60f1f0be372", LOCAL, (RemoveLayers(count=2),)),
+    ("4b6aaab7707047d4", LOCAL, (RoundToNearest(bits=4, group_size=64),)),
+    ("5398ae3d8966a135", LOCAL, (RoundToNearest(bits=8, group_size=-1),)),
+    ("f878bc5dd1854bab", LOCAL, (RoundToNearest(bits=3, group_size=128, symmetric=False),)),
+    ("3ab9340d6aefdd25", LOCAL, (HalfQuadratic(bits=4),)),
+    ("0ebd73c075b3a2af", LOCAL, (ActivationAware(bits=4),)),
+    ("8affabc83d63225d", LOCAL, (GPTQ(bits=4),)),
+    ("e34eea30e8d87c17", LOCAL, (GPTQ(bits=2, group_size=32, symmetric=False, damping=0.1, activation_order=False),)),
+    ("b2439bcf7a1fbfc4", LOCAL, (MixedWidths(bits=3.5),)),
+    ("054199739e44409d", LOCAL, (MixedWidths(bits=3.0, score="fisher", embeddings=True),)),
+    ("fe42fbf682cc2a10", LOCAL, (BitsAndBytes(format="nf4"),)),
+    ("148e10240cdaab3b", LOCAL, (BitsAndBytes(format="fp4", double_quantization=True),)),
+    ("72ad5ca846bc7da5", LOCAL, (BitsAndBytes(format="int8"),)),
+    ("941e97158e4f3f1c", LOCAL, (EightBitFloat(),)),
+    ("e9b61df7639f1365", LOCAL, (EightBitFloat(activations=True),)),
+    ("2272ab74e88ed99d", LOCAL, (EightBitIntegers(),)),
+    ("f98440e3c84f03c5", LOCAL, (QuantizeEmbeddings(bits=8),)),
+    ("359d984acbcbd08d", LOCAL, (RemoveLayers(count=2),)),
+    ("f56bfb1b1e83ab1c", LOCAL, (RemoveLayers(count=2, by="greedy"),)),
+    ("d8eeb787d4b1c345", LOCAL, (RemoveHeads(groups=1),)),
+    ("de3a12050761e5e8", LOCAL, (RemoveChannels(share=0.25),)),
+    ("cdb5d936a03de170", LOCAL, (TrimVocabulary(tokens=4032),)),
+    ("e6e7e1538c971e04", LOCAL, (Magnitude(sparsity=0.3),)),
+    ("b577438c11ad33e7", LOCAL, (Wanda(),)),
+    ("dc75dd3b55ab5edf", LOCAL, (SparseGPT(pattern="2:4"),)),
     (
-        "bdef3529473c8aba",
+        "fd8da4136493add7",
         BaseModel("exämple/model", "v1"),
-        (RemoveLayers(count=1), RoundToNearest(bits=4, group_size=32)),
+        (RemoveLayers(count=1, by="pairwise"), RoundToNearest(bits=4, group_size=32)),
     ),
 ]
-STEPS: list[tuple[Step, ...]] = [(), (RTN4,), (NF4,), (RemoveLayers(count=3),), (RemoveLayers(count=1), RTN4)]
+STEPS: list[tuple[Step, ...]] = [*(steps for _, _, steps in FROZEN), (RemoveLayers(count=1), RTN4)]
+LAYERS = RemoveLayers(count=1)
+TRIM = TrimVocabulary(tokens=4032)
+EMBEDDINGS = QuantizeEmbeddings(bits=8)
+GPTQ4 = GPTQ(bits=4)
+MIXED = MixedWidths(bits=3.0)
+MIXED_ALL = MixedWidths(bits=3.0, embeddings=True)
+PRUNERS: list[Step] = [LAYERS, RemoveHeads(groups=1), RemoveChannels(share=0.25), TRIM]
+SPARSIFIERS: list[Step] = [Magnitude(), Wanda(), SparseGPT()]
+KEEP_ZEROS: list[Step] = [RTN4, HalfQuadratic(bits=4), GPTQ4]
+LOSE_ZEROS: list[Step] = [ActivationAware(bits=4), MIXED, NF4, EightBitFloat(), EightBitIntegers()]
+QUANTIZERS: list[Step] = [*KEEP_ZEROS, *LOSE_ZEROS]
 
 
 @pytest.mark.parametrize(("digest", "base", "steps"), FROZEN)
@@ -47,6 +96,10 @@ def test_a_digest_never_changes(digest: str, base: BaseModel, steps: tuple[Step,
 
 def test_digests_tell_every_candidate_apart() -> None:
     assert len({digest for digest, _, _ in FROZEN}) == len(FROZEN)
+
+
+def test_a_digest_of_every_method_is_frozen() -> None:
+    assert {step.name for _, _, steps in FROZEN for step in steps} == set(METHODS)
 
 
 def test_the_digest_holds_the_class_name() -> None:
@@ -100,15 +153,66 @@ def test_a_candidate_survives_json(steps: tuple[Step, ...]) -> None:
     assert back.digest == candidate.digest
 
 
-@pytest.mark.parametrize("second", [RoundToNearest(bits=8), NF4])
-def test_two_quantizers_are_refused_by_name(second: Step) -> None:
-    with pytest.raises(CandidateError, match=r"^rtn\(bits=4, group_size=64\) and then .*can be quantized once"):
-        Candidate(LOCAL, (RTN4, second))
+ORDERS: list[tuple[list[Step], list[Step], str]] = [
+    (QUANTIZERS, QUANTIZERS, "{0} and then {1}: a weight can be quantized once. Drop one."),
+    ([EMBEDDINGS], [QuantizeEmbeddings(bits=4)], "{0} and then {1}: a weight can be quantized once. Drop one."),
+    (SPARSIFIERS, SPARSIFIERS, "{0} and then {1}: a weight can be made sparse once. Drop one."),
+    ([TRIM], [TrimVocabulary(tokens=64)], "{0} and then {1}: the second alone does the same. Drop one."),
+    ([MIXED_ALL], [EMBEDDINGS], "{0} and then {1}: the first gives the embeddings their width already. Drop one."),
+    (
+        [EMBEDDINGS],
+        [*PRUNERS, *SPARSIFIERS, *QUANTIZERS, MIXED_ALL],
+        "{1} after {0}: the embeddings are quantized last, so that one candidate has one spelling. Put them last.",
+    ),
+    (QUANTIZERS, PRUNERS, "{1} after {0}: packed weights can't be pruned. Put the pruning first."),
+    (QUANTIZERS, SPARSIFIERS, "{1} after {0}: a quantized weight can't be made sparse. Put the sparsity first."),
+    (
+        SPARSIFIERS,
+        PRUNERS,
+        "{1} after {0}: the zeros were chosen for the model before the pruning. Put the pruning first.",
+    ),
+    (SPARSIFIERS, LOSE_ZEROS, "{1} after {0}: it would not keep the zeros. Use one of rtn, hqq, gptq."),
+]
 
 
-def test_pruning_after_quantization_is_refused_with_the_way_out() -> None:
-    with pytest.raises(CandidateError, match=r"remove_layers\(count=1\) after bitsandbytes.*Put the pruning first"):
-        Candidate(LOCAL, (NF4, RemoveLayers(count=1)))
+@pytest.mark.parametrize(("earlier", "later", "reason"), ORDERS)
+def test_an_order_that_makes_no_sense_is_refused_with_the_way_out(
+    earlier: list[Step], later: list[Step], reason: str
+) -> None:
+    for first in earlier:
+        for second in later:
+            for steps in ((first, second), (LAYERS, first, second)):
+                with pytest.raises(CandidateError) as caught:
+                    Candidate(LOCAL, steps)
+                assert str(caught.value) == reason.format(describe_step(first), describe_step(second))
+
+
+def test_every_order_is_either_refused_above_or_allowed() -> None:
+    steps = [*PRUNERS, *SPARSIFIERS, *QUANTIZERS, MIXED_ALL, EMBEDDINGS]
+    refused = {(first, second) for earlier, later, _ in ORDERS for first in earlier for second in later}
+    refused |= {(first, second) for first in QUANTIZERS for second in [MIXED_ALL]}
+    refused |= {(MIXED_ALL, second) for second in [*QUANTIZERS, MIXED_ALL, *PRUNERS, *SPARSIFIERS]}
+    refused |= {(first, MIXED_ALL) for first in SPARSIFIERS} | {(step, step) for step in (TRIM, EMBEDDINGS)}
+    for first in steps:
+        for second in steps:
+            if (first, second) not in refused:
+                assert Candidate(LOCAL, (first, second)).prefix(1) == Candidate(LOCAL, (first,))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (TRIM, LAYERS, RemoveHeads(groups=1), RemoveChannels(share=0.25), GPTQ4, EMBEDDINGS),
+        (RemoveChannels(share=0.25), LAYERS, TRIM, MIXED_ALL),
+        (LAYERS, SparseGPT(), GPTQ4, EMBEDDINGS),
+        (LAYERS, LAYERS, NF4, EMBEDDINGS),
+        (Wanda(), EMBEDDINGS),
+        (EMBEDDINGS,),
+    ],
+    ids=str,
+)
+def test_pruning_then_sparsity_then_a_quantizer_then_embeddings_is_allowed(steps: tuple[Step, ...]) -> None:
+    assert Candidate(LOCAL, steps).steps == steps
 
 
 def test_pruning_before_quantization_is_allowed() -> None:
@@ -123,8 +227,12 @@ def test_a_prefix_is_the_parent_of_the_later_steps() -> None:
 
 def test_describe_is_what_people_read() -> None:
     candidate = Candidate(LOCAL, (RemoveLayers(count=2), RoundToNearest(bits=4, group_size=-1)))
-    assert candidate.describe() == "remove_layers(count=2) + rtn(bits=4, group_size=-1)"
-    assert Candidate(LOCAL, (BitsAndBytes(format="int8"),)).describe() == "bitsandbytes(format=int8)"
+    assert candidate.describe() == (
+        "remove_layers(count=2, by=similarity) + rtn(bits=4, group_size=-1, symmetric=True)"
+    )
+    assert Candidate(LOCAL, (BitsAndBytes(format="int8"),)).describe() == (
+        "bitsandbytes(format=int8, double_quantization=False)"
+    )
     assert Candidate(LOCAL).describe() == ""
     assert Candidate(LOCAL).kind == "baseline"
 
@@ -134,17 +242,29 @@ def test_describe_is_what_people_read() -> None:
     [
         ("rtn", r"a step is an object with a key `method`.*got 'rtn'"),
         ({"bits": 4}, "a step is an object with a key `method`"),
-        ({"method": "gptq"}, "no method is called 'gptq'; there are rtn, bitsandbytes, remove_layers"),
+        ({"method": "quip"}, "no method is called 'quip'; there are rtn, hqq, awq, gptq, .*, sparsegpt$"),
         ({"method": ["rtn"]}, r"no method is called \['rtn'\]"),
-        ({"method": "rtn", "bits": 4, "group": 64}, "rtn has no parameter 'group'; it has bits, group_size"),
+        ({"method": "rtn", "bits": 4, "group": 64}, "rtn has no parameter 'group'; it has bits, group_size, symmetric"),
         ({"method": "rtn", "bits": 4, 1: 2, "x": 3}, "rtn has no parameter"),
         ({"method": "rtn"}, "rtn with {}: .*bits"),
-        ({"method": "rtn", "bits": 5}, "rtn.bits is 5; it must be one of 8, 4, 3"),
+        ({"method": "rtn", "bits": 5}, "rtn.bits is 5; it must be one of 8, 4, 3, 2"),
         ({"method": "rtn", "bits": "4"}, "rtn.bits is '4'"),
         ({"method": "rtn", "bits": 4.0}, "rtn.bits is 4.0"),
         ({"method": "rtn", "bits": [4]}, r"rtn.bits is \[4\]"),
         ({"method": "rtn", "bits": 4, "group_size": 48}, "rtn.group_size is 48; it must be one of 32, 64, 128, -1"),
-        ({"method": "bitsandbytes", "format": "fp4"}, "bitsandbytes.format is 'fp4'; it must be one of int8, nf4"),
+        ({"method": "rtn", "bits": 4, "symmetric": 1}, "rtn.symmetric is 1; it must be one of True, False"),
+        ({"method": "bitsandbytes", "format": "fp8"}, "bitsandbytes.format is 'fp8'; it must be one of int8, nf4, fp4"),
+        ({"method": "bitsandbytes", "format": "int8", "double_quantization": True}, "int8 has one scale a row"),
+        ({"method": "mixed", "bits": 3}, "mixed.bits is 3; it must be a number with a point, from 2.0 to 8.0"),
+        ({"method": "mixed", "bits": float("nan")}, "mixed.bits is nan"),
+        ({"method": "mixed", "bits": 3.0, "score": "hessian"}, "mixed.score is 'hessian'; .* kl, fisher, error"),
+        ({"method": "gptq", "bits": 4, "damping": 0.0}, "gptq.damping is 0.0"),
+        ({"method": "embeddings", "bits": 16}, "embeddings.bits is 16; it must be one of 8, 4"),
+        ({"method": "magnitude", "sparsity": 0.6, "pattern": "2:4"}, "magnitude.sparsity is 0.6; .* 2:4 means 0.5"),
+        ({"method": "remove_channels", "share": 1.0}, "remove_channels.share is 1.0"),
+        ({"method": "remove_heads", "groups": 0}, "remove_heads.groups is 0; .* Leave the step out"),
+        ({"method": "trim_vocabulary", "tokens": 0}, "trim_vocabulary.tokens is 0; .* Leave the step out"),
+        ({"method": "remove_layers", "count": 1, "by": "magic"}, "remove_layers.by is 'magic'"),
         ({"method": "remove_layers", "count": 0}, "remove_layers.count is 0; .* Leave the step out"),
         ({"method": "remove_layers", "count": True}, "remove_layers.count is True"),
         ({"method": "remove_layers", "count": 1.5}, "remove_layers.count is 1.5"),
@@ -156,6 +276,6 @@ def test_a_step_that_cannot_be_meant_is_refused_with_the_reason(record: object, 
 
 
 def test_a_step_left_at_its_default_is_the_step_spelt_out() -> None:
-    short, long = {"method": "rtn", "bits": 4}, {"method": "rtn", "bits": 4, "group_size": 64}
+    short, long = {"method": "rtn", "bits": 4}, {"method": "rtn", "bits": 4, "group_size": 64, "symmetric": True}
     assert step_from_json(short) == step_from_json(long) == RTN4
     assert step_to_json(RTN4) == long

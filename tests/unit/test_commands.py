@@ -73,7 +73,10 @@ def test_main_py_refuses_a_bad_flag(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--space", "width"], "space is 'width'; it must be one of bit-width, depth, joint"),
+        (
+            ["--space", "length"],
+            "space is 'length'; it must be one of bit-width, mixed, sparsity, depth",
+        ),
         (["--trials", "0"], "trials is 0"),
         (["--keep", "best"], "keep is 'best'"),
         (["--gpus-per-trial", "-1"], "gpus_per_trial is -1.0"),

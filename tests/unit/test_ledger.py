@@ -10,8 +10,8 @@ import pytest
 
 from orchestrator.ledger import LEDGER, TORN, LedgerWriter, create_ledger, mend_torn_tail, read_hypotheses, read_ledger
 from search_spaces.errors import StudyError
-from search_spaces.methods import RoundToNearest
 from search_spaces.outcome import Failure
+from search_spaces.quantizers import RoundToNearest
 from tests.examples import measurement, trial
 from tests.fakes import BrokenSync, WatchedSync, files_no_larger_than
 

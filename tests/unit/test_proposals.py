@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -14,14 +14,21 @@ from orchestrator.frontier import Loss
 from orchestrator.ledger import TrialRecord
 from orchestrator.proposals import Proposal, Proposer
 from search_spaces.candidate import Candidate
-from search_spaces.methods import BitsAndBytes, RemoveLayers, RoundToNearest, Step
+from search_spaces.choices import Choices, ChoiceSource, Space
+from search_spaces.methods import Step
+from search_spaces.offers import Offer
 from search_spaces.outcome import Failure
+from search_spaces.pruners import RemoveLayers
+from search_spaces.quantizers import GPTQ, BitsAndBytes, QuantizeEmbeddings, RoundToNearest
 from search_spaces.spaces import SPACES
 from tests.examples import BASE, frontier_by_definition, llama_table, measurement
 
-CHECKPOINT = llama_table()
+CHECKPOINT = replace(
+    llama_table(),
+    config={"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 4},
+)
 GIVEN = ((RemoveLayers(count=2), BitsAndBytes(format="nf4")),)
-BITS = {"int8": 8.0, "nf4": 4.0}
+BITS = {"int8": 8.0, "nf4": 4.0, "fp4": 3.5}
 Losses = Callable[[Proposal], Loss | None]
 
 
@@ -31,8 +38,10 @@ def loss(proposal: Proposal) -> Loss:
     for step in proposal.candidate.steps:
         if isinstance(step, RemoveLayers):
             quality -= 6.0 * step.count
-        else:
-            quality -= 12.0 / (step.bits if isinstance(step, RoundToNearest) else BITS[step.format])
+        elif isinstance(step, BitsAndBytes):
+            quality -= 12.0 / BITS[step.format]
+        elif hasattr(step, "bits"):
+            quality -= 12.0 / step.bits
     return Loss(quality, proposal.predicted_bytes)
 
 
@@ -41,10 +50,26 @@ def failing(proposal: Proposal) -> Loss | None:
     return None if any(isinstance(step, BitsAndBytes) for step in proposal.candidate.steps) else loss(proposal)
 
 
+def steps_of_small(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
+    """Up to two layers fewer, then one of three widths or none."""
+    count = source.suggest_int("count", 0, offer.layers)
+    bits = source.suggest_categorical("bits", (16, 8, 4, 3))
+    pruned: tuple[Step, ...] = (RemoveLayers(count=count),) if count else ()
+    return pruned if bits == 16 else (*pruned, RoundToNearest(bits=bits))
+
+
+def anchors_of_small(offer: Offer) -> list[Choices]:
+    return [{"count": 0, "bits": 8}, {"count": 1, "bits": 4}]
+
+
+# Small enough to be walked whole: three numbers of layers × four widths, the baseline among them.
+SMALL = Space("what a test can count", steps_of_small, anchors_of_small)
+
+
 def proposer(
     trials: int, space: str = "joint", known: Iterable[TrialRecord] = (), held_out: bool = True, seed: int = 0
 ) -> Proposer:
-    return Proposer(BASE, CHECKPOINT, SPACES[space], trials, seed, GIVEN, held_out, known)
+    return Proposer(BASE, CHECKPOINT, SPACES.get(space, SMALL), trials, seed, GIVEN, held_out, known)
 
 
 @dataclass
@@ -94,16 +119,14 @@ def digests(records: Iterable[TrialRecord], split: str) -> list[str]:
 
 def test_the_baseline_is_first_then_the_given_anchors_then_the_spaces() -> None:
     run = Run(proposer(trials=9)).to_the_end()
-    rtn = {bits: RoundToNearest(bits=bits, group_size=64) for bits in (8, 4, 3)}
-    assert steps(run.began)[:8] == [
+    assert steps(run.began)[:7] == [
         (),
         GIVEN[0],
-        (rtn[8],),
-        (rtn[4],),
-        (BitsAndBytes(format="nf4"),),
-        (rtn[3],),
-        (RemoveLayers(count=1),),
-        (RemoveLayers(count=1), rtn[4]),
+        (RoundToNearest(bits=8),),
+        (GPTQ(bits=4),),
+        (GPTQ(bits=4), QuantizeEmbeddings(bits=8)),
+        (BitsAndBytes(format="int8"),),
+        (RemoveLayers(count=1, by="greedy"), GPTQ(bits=4), QuantizeEmbeddings(bits=8)),
     ]
     assert run.began[0].number == 0
 
@@ -192,20 +215,51 @@ def test_the_sampler_hears_of_every_outcome_and_nothing_is_left_running(losses: 
     assert len(sampled) >= 10
 
 
-@pytest.mark.parametrize(("space", "size"), [("bit-width", 15), ("depth", 3), ("joint", 45)])
+@pytest.mark.parametrize(("space", "size"), [("small", 12), ("depth", 7), ("mixed", 81)])
 def test_an_exhausted_space_is_said_to_be_so_after_all_of_it_was_tried(space: str, size: int) -> None:
-    # bit-width: 3 widths × 4 groups + 2 formats + the baseline. depth: 0 to 2 of 4 layers. joint: 15 × 3.
-    # The given anchor is of the joint space and adds one to the others.
+    # small: 3 × 4. depth: 1 or 2 of 4 layers, chosen in 3 ways, and the baseline. mixed: 10 budgets × 4 groups × 2, and
+    # the baseline. The given anchor is in none of them and adds one.
     run = Run(proposer(trials=10_000, space=space), side_by_side=4).to_the_end()
     assert run.of.exhausted
-    assert len(set(digests(run.ended, "dev"))) == len(digests(run.ended, "dev")) == size + (space != "joint")
+    assert len(set(digests(run.ended, "dev"))) == len(digests(run.ended, "dev")) == size + 1
     assert run.of.finished()
 
 
 def test_a_space_that_is_just_large_enough_is_not_said_to_be_exhausted() -> None:
-    run = Run(proposer(trials=4, space="depth")).to_the_end()
+    run = Run(proposer(trials=13, space="small")).to_the_end()
     assert not run.of.exhausted
-    assert len(digests(run.ended, "dev")) == 4
+    assert len(digests(run.ended, "dev")) == 13
+
+
+def test_a_sampler_that_only_repeats_itself_in_a_vast_space_costs_one_walk_of_a_few_steps() -> None:
+    asked = 0
+
+    def vast(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
+        """4^12 sets of choices, each another candidate."""
+        nonlocal asked
+        asked += 1
+        counts = [source.suggest_int(f"count-{number}", 1, 4) for number in range(12)]
+        return tuple(RemoveLayers(count=count) for count in counts)
+
+    deep = llama_table(layers=50, hidden=32, ffn=32)
+    search = Proposer(BASE, deep, Space("vast", vast, lambda offer: []), 5, 0)
+    search._asked_once = lambda: None  # type: ignore[method-assign]
+    run = Run(search).to_the_end()
+    assert len(set(digests(run.ended, "dev"))) == 5
+    assert not search.exhausted
+    # A walk's first step is new each time; the sampler is told of it by one more.
+    assert asked == 2 * 4
+
+
+def test_choices_that_mean_something_else_by_now_teach_the_sampler_nothing() -> None:
+    first = Run(proposer(trials=4, space="small")).to_the_end().ended
+    renamed = [
+        replace(known, choices={f"old-{name}": value for name, value in known.choices.items()}) for known in first
+    ]
+    again = proposer(trials=4, space="small", known=renamed)
+    told = again._study.get_trials(deepcopy=False)
+    assert [trial.state for trial in told] == [TrialState.FAIL] * 2
+    assert again.propose() == "done"
 
 
 def test_a_given_anchor_that_this_model_cannot_take_is_refused_with_the_reason() -> None:
@@ -221,10 +275,10 @@ def test_a_given_anchor_that_this_model_cannot_take_is_refused_with_the_reason()
 
 @pytest.mark.parametrize("space", sorted(SPACES))
 def test_the_same_seed_proposes_the_same_again_and_another_does_not(space: str) -> None:
-    trials = 3 if space == "depth" else 14
+    trials = {"depth": 6, "width": 3}.get(space, 14)
     runs = [Run(proposer(trials, space, seed=seed)).to_the_end() for seed in (1, 1, 2)]
     assert runs[0].began == runs[1].began
-    if space != "depth":
+    if trials == 14:
         assert runs[0].began != runs[2].began
 
 

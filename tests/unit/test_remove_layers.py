@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from search_spaces.errors import StudyError
+from search_spaces.errors import CandidateError, StudyError
 from search_spaces.methods import RemoveLayers
 from tests.examples import segment
+from workers.calibration.divergence import Divergence, measuring_batches
 from workers.compression.context import CompressionContext
+from workers.compression.layer_search import bypassed, greedy, least_set, pairwise
 from workers.compression.remove_layers import block_influence, compress, least_influential, shallower_config, spread
 from workers.models import load_model, load_tokenizer
 from workers.prompts import PROMPTS
@@ -192,3 +197,126 @@ def test_a_large_calibration_set_is_thinned_evenly() -> None:
     pairs = [segment(id=str(number)) for number in range(10)]
     assert [int(pair.id) for pair in spread(pairs, 4)] == [0, 2, 5, 7]
     assert spread(pairs, 10) == spread(pairs, 99) == pairs
+
+
+def measuring() -> CompressionContext:
+    """A context with enough different sources that some are left for measuring."""
+    words = ("dog", "cat", "man", "house", "street", "river", "child", "horse")
+    return context([segment(f"A {word} sees a {other}.", f"Ein {other}.") for word in words for other in words[:4]])
+
+
+@pytest.mark.parametrize("by", ["greedy", "pairwise"])
+def test_a_layer_that_does_nothing_is_measured_to_cost_nothing(folder: Path, tmp_path: Path, by: Any) -> None:
+    report = compress(folder, tmp_path, RemoveLayers(count=1, by=by), measuring())
+    assert f"{IDENTITY} (0.0000)" in report.notes[0]
+    assert torch.equal(logits(tmp_path), logits(folder))
+    # Four layers are alike: one of them holds q, o (64 × 64), k, v (32 × 64), the MLP (3 × 64 × 128) and two norms.
+    assert report.targeted == report.changed == 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128 + 2 * 64
+
+
+@pytest.mark.parametrize("by", ["greedy", "pairwise"])
+def test_the_divergence_told_is_that_of_the_folder_written(folder: Path, tmp_path: Path, by: Any) -> None:
+    report = compress(folder, tmp_path, RemoveLayers(count=2, by=by), measuring())
+    divergence = Divergence(load_model(folder, "cpu"), measuring_batches(load_tokenizer(folder), measuring()))
+    found = divergence.of(load_model(tmp_path, "cpu"))
+    assert found > 0.01
+    told = re.findall(r"(\d\.\d{4})(?:\)$| measured)", report.notes[-1])
+    assert told == [f"{found:.4f}"]
+
+
+def test_a_bypassed_layer_is_as_good_as_gone_where_layers_differ_in_kind(
+    tmp_path: Path, character_tokenizer: Any
+) -> None:
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    config = Gemma3TextConfig(
+        vocab_size=len(character_tokenizer) + 10, hidden_size=64, intermediate_size=128, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=512, sliding_window=4,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+        bos_token_id=1, eos_token_id=2, initializer_range=0.2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    parent, out = tmp_path / "parent", tmp_path / "out"
+    out.mkdir()
+    Gemma3ForCausalLM(config).save_pretrained(parent)
+    character_tokenizer.save_pretrained(parent)
+    report = compress(parent, out, RemoveLayers(count=1, by="greedy"), measuring())
+    gone = int(report.notes[0].split(": ")[1].split()[0])
+    model = load_model(parent, "cpu")
+    with torch.inference_mode(), bypassed([model.model.layers[gone]]):
+        assert torch.equal(model(IDS, use_cache=False).logits, logits(out))
+    assert not torch.equal(logits(parent), logits(out))
+
+
+def test_greedy_removes_in_turn_whichever_costs_least_with_those_before() -> None:
+    # Alone 0 costs least, and with it 3; 1 and 2 together would cost nothing.
+    costs = {(0,): 1.0, (1,): 2.0, (2,): 2.0, (3,): 3.0, (0, 1): 9.0, (0, 2): 8.0, (0, 3): 5.0, (1, 2): 0.0}
+    choice = greedy(lambda gone: costs[tuple(sorted(gone))], 4, 2)
+    assert choice.removed == (0, 3)
+    assert choice.notes[0].endswith(": 0 (1.0000), 3 (5.0000)")
+
+
+def test_pairwise_removes_the_set_whose_singles_and_pairs_add_up_to_least() -> None:
+    singles = [1.0, 2.0, 2.0, 3.0]
+    together = {(0, 1): 9.0, (0, 2): 8.0, (0, 3): 5.0, (1, 2): 0.5, (1, 3): 5.0, (2, 3): 4.0}
+    measured: list[tuple[int, ...]] = []
+
+    def cost(gone: Any) -> float:
+        measured.append(tuple(gone))
+        return singles[gone[0]] if len(gone) == 1 else together[tuple(gone)] if len(gone) == 2 else 7.25
+
+    assert pairwise(cost, 4, 2).removed == (1, 2)
+    assert len(measured) == 4 + 6
+    # Of three layers: 0 1 2 costs 9 + 8 + 0.5 - 5 = 12.5, 0 1 3 19 - 6 = 13, 0 2 3 17 - 6 = 11, 1 2 3 9.5 - 7 = 2.5.
+    choice = pairwise(cost, 4, 3)
+    assert choice.removed == (1, 2, 3)
+    assert choice.notes[1] == "divergence of all removed: 7.2500 measured, 2.5000 by singles and pairs"
+    assert len(choice.notes) == 2
+
+
+def test_pairs_are_measured_among_the_sixteen_cheapest_layers_of_a_deep_model() -> None:
+    measured: list[tuple[int, ...]] = []
+
+    def cost(gone: Any) -> float:
+        measured.append(tuple(gone))
+        return float(sum(20 - layer for layer in gone))
+
+    choice = pairwise(cost, 20, 3)
+    assert choice.removed == (17, 18, 19)
+    assert len(measured) == 20 + 16 * 15 // 2 + 1
+    assert min(min(pair) for pair in measured if len(pair) == 2) == 4
+    assert choice.notes[2] == "pairs were measured among the 16 layers of least single cost, of 20"
+
+
+def test_the_least_set_is_found_by_comparing_all() -> None:
+    generator = random.Random(0)
+    singles = {layer: generator.random() for layer in range(7)}
+    pairs = {pair: generator.random() * 3 for pair in combinations(range(7), 2)}
+    matrix = torch.zeros(7, 7, dtype=torch.float64)
+    for (first, second), value in pairs.items():
+        matrix[first, second] = value - singles[first] - singles[second]
+    for count in (1, 2, 3, 6, 7):
+        best, found = least_set(singles, pairs, range(7), count)
+        costs = {}
+        for chosen in combinations(range(7), count):
+            mask = torch.zeros(7, dtype=torch.float64)
+            mask[list(chosen)] = 1
+            alone = torch.tensor([singles[layer] for layer in range(7)], dtype=torch.float64)
+            costs[chosen] = (alone @ mask + mask @ matrix @ mask).item()
+        assert found == pytest.approx(costs[best])
+        assert found == pytest.approx(min(costs.values()))
+
+
+@pytest.mark.parametrize("by", ["greedy", "pairwise"])
+def test_too_few_pairs_to_measure_on_are_refused(folder: Path, tmp_path: Path, by: Any) -> None:
+    with pytest.raises(StudyError, match="too few to leave some out for measuring divergence"):
+        compress(folder, tmp_path, RemoveLayers(count=1, by=by), context())
+    with pytest.raises(StudyError, match="needs calibration pairs"):
+        compress(folder, tmp_path, RemoveLayers(count=1, by=by), context([]))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("by", ["greedy", "pairwise"])
+def test_a_count_that_leaves_no_layer_is_refused(folder: Path, tmp_path: Path, by: Any) -> None:
+    with pytest.raises(CandidateError, match="leaves none of the model's 4 layers"):
+        compress(folder, tmp_path, RemoveLayers(count=4, by=by), measuring())

@@ -16,14 +16,29 @@ import pytest
 from orchestrator.ledger import LedgerWriter, create_ledger, read_ledger
 from orchestrator.report import write_picture, write_report
 from orchestrator.report_about import date_range, interval_note, shared_conditions
-from orchestrator.report_labels import GIGABYTES, interval_text, short_label, signed, smallest_as_good, unit_for
+from orchestrator.report_labels import GIGABYTES, interval_text, signed, smallest_as_good, unit_for
 from orchestrator.report_picture_labels import Box, Label, choose_boxes
 from orchestrator.report_samples import TOKEN, evenly_spread, marked
+from orchestrator.report_steps import short_label
 from orchestrator.results import Intervals, Results, collect
+from orchestrator.study import StudySpec
+from orchestrator.wrapup import keep_artefacts, kept_folders, short_name
 from search_spaces.candidate import BaseModel, Candidate
 from search_spaces.errors import StudyError
-from search_spaces.methods import BitsAndBytes, RemoveLayers, RoundToNearest, Step
+from search_spaces.methods import METHODS, Step
 from search_spaces.outcome import Failure, Footprint, Measurement, Outcome
+from search_spaces.pruners import Magnitude, RemoveChannels, RemoveHeads, RemoveLayers, SparseGPT, TrimVocabulary, Wanda
+from search_spaces.quantizers import (
+    GPTQ,
+    ActivationAware,
+    BitsAndBytes,
+    EightBitFloat,
+    EightBitIntegers,
+    HalfQuadratic,
+    MixedWidths,
+    QuantizeEmbeddings,
+    RoundToNearest,
+)
 from workers.reading.segments import DataSet, Segment, segments_digest
 from workers.scoring import Interval, scores_by_pair
 
@@ -275,6 +290,36 @@ def test_labels_keep_off_each_other_and_inside_the_frame() -> None:
     assert all(box.overlap(frame) == pytest.approx(box.area) for box in boxes)
 
 
+LABELS: list[tuple[Step, str]] = [
+    (RoundToNearest(bits=8), "rtn 8-bit g64"),
+    (RoundToNearest(bits=8, symmetric=False), "rtn 8-bit g64 asym"),
+    (HalfQuadratic(bits=4, group_size=32), "hqq 4-bit g32"),
+    (HalfQuadratic(bits=4, group_size=32, symmetric=True), "hqq 4-bit g32 sym"),
+    (ActivationAware(bits=3), "awq 3-bit g64"),
+    (GPTQ(bits=2, group_size=128), "gptq 2-bit g128"),
+    (GPTQ(bits=2, group_size=128, symmetric=False), "gptq 2-bit g128 asym"),
+    (GPTQ(bits=2, group_size=128, damping=0.1, activation_order=False), "gptq 2-bit g128 damping 0.1 in order"),
+    (MixedWidths(bits=3.25), "mixed 3.25-bit g64"),
+    (MixedWidths(bits=3.0, embeddings=True), "mixed 3-bit g64 + emb"),
+    (MixedWidths(bits=3.0, score="error"), "mixed 3-bit g64 by error"),
+    (BitsAndBytes(format="fp4"), "bnb fp4"),
+    (BitsAndBytes(format="fp4", double_quantization=True), "bnb fp4 dq"),
+    (EightBitFloat(), "fp8"),
+    (EightBitFloat(activations=True), "fp8 w+a"),
+    (EightBitIntegers(), "w8a8"),
+    (QuantizeEmbeddings(bits=8), "emb 8-bit g64"),
+    (QuantizeEmbeddings(bits=4, group_size=-1), "emb 4-bit per channel"),
+    (RemoveLayers(count=2, by="greedy"), "\N{MINUS SIGN}2 layers greedy"),
+    (RemoveHeads(groups=1), "\N{MINUS SIGN}1 kv head"),
+    (RemoveChannels(share=0.2), "\N{MINUS SIGN}20% mlp"),
+    (RemoveChannels(share=0.1047), "\N{MINUS SIGN}10.47% mlp"),
+    (TrimVocabulary(tokens=3968), "3,968 tokens"),
+    (Magnitude(sparsity=0.3), "magnitude 30%"),
+    (Wanda(), "wanda 50%"),
+    (SparseGPT(pattern="2:4"), "sparsegpt 2:4"),
+]
+
+
 @pytest.mark.parametrize(
     ("steps", "label"),
     [
@@ -284,10 +329,16 @@ def test_labels_keep_off_each_other_and_inside_the_frame() -> None:
         ((BitsAndBytes(format="nf4"),), "bnb nf4"),
         ((RemoveLayers(count=1), BitsAndBytes(format="int8")), "\N{MINUS SIGN}1 layer, bnb int8"),
         ((RemoveLayers(count=2),), "\N{MINUS SIGN}2 layers"),
+        *(((step,), label) for step, label in LABELS),
     ],
 )
 def test_short_labels(steps: tuple[Step, ...], label: str) -> None:
     assert short_label(Candidate(BASE, steps)) == label
+
+
+def test_every_method_has_a_short_label_and_no_two_steps_share_one() -> None:
+    assert {step.name for step, _ in LABELS} == set(METHODS)
+    assert len({label for _, label in LABELS}) == len(LABELS)
 
 
 def test_numbers_as_people_read_them(folder: Path) -> None:
@@ -356,3 +407,38 @@ def test_a_study_of_several_days_names_both(folder: Path) -> None:
     later = replace(record, started="2026-07-02T23:00:00+00:00", ended="2026-07-03T00:30:00+00:00")
     assert date_range([later, record]) == "2026-07-01 10:00 to 2026-07-03 00:30 UTC"
     assert date_range([]) == "\N{EM DASH}"
+
+
+@pytest.mark.parametrize(
+    ("steps", "name"),
+    [
+        ((), "baseline"),
+        (
+            (RemoveLayers(count=1, by="greedy"), GPTQ(bits=4, damping=0.1)),
+            "minus-1-layer-greedy-gptq-4-bit-g64-damping-0-1",
+        ),
+        ((RemoveChannels(share=0.1047), TrimVocabulary(tokens=3968)), "minus-10-47-mlp-3-968-tokens"),
+        ((Wanda(pattern="2:4"), RoundToNearest(bits=4)), "wanda-2-4-rtn-4-bit-g64"),
+    ],
+)
+def test_a_kept_folder_has_a_name_that_file_systems_and_mlflow_take(steps: tuple[Step, ...], name: str) -> None:
+    assert short_name(Candidate(BASE, steps)) == name
+
+
+def test_a_kept_folder_is_known_by_its_trial_however_its_steps_were_spelt(tmp_path: Path, folder: Path) -> None:
+    dev = results(folder, "dev")
+    frontier = dev.frontier[-1].record.number
+    beside = next(point.record.number for point in dev.points if not point.on_frontier)
+    for name in (f"trial-{frontier}-rtn-bits4", f"trial-{beside}-old", ".draft-trial-9-x", "trial-mine-x"):
+        (tmp_path / "run" / "artefacts" / name).mkdir(parents=True)
+    spec = StudySpec(out=str(tmp_path / "run"), data="dev.jsonl")
+
+    keep_artefacts(spec, dev)
+
+    assert {path.name for path in (tmp_path / "run" / "artefacts").iterdir()} == {
+        f"trial-{frontier}-rtn-bits4",
+        "trial-mine-x",
+    }
+    assert kept_folders(tmp_path / "run", dev) == {
+        frontier: tmp_path / "run" / "artefacts" / f"trial-{frontier}-rtn-bits4"
+    }

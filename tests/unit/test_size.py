@@ -10,11 +10,13 @@ import torch
 
 from search_spaces.checkpoint import Checkpoint
 from search_spaces.errors import CandidateError
-from search_spaces.methods import BitsAndBytes, RemoveLayers, RoundToNearest, Step
+from search_spaces.methods import Step
+from search_spaces.pruners import RemoveLayers
+from search_spaces.quantizers import BitsAndBytes, RoundToNearest
 from search_spaces.size import predicted_bytes
 from tests.examples import llama_table, segment
 from workers.compression.context import CompressionContext
-from workers.compression.registry import COMPRESSORS
+from workers.compression.registry import compress
 from workers.model_files import bytes_on_disk, read_checkpoint
 from workers.prompts import PROMPTS
 
@@ -50,7 +52,7 @@ def written(folder: Path, steps: tuple[Step, ...], into: Path) -> Path:
     for number, step in enumerate(steps):
         out = into / str(number)
         out.mkdir()
-        COMPRESSORS[type(step)](folder, out, step, context)
+        compress(folder, out, step, context)
         folder = out
     return folder
 

@@ -12,7 +12,9 @@ import yaml
 
 from orchestrator.study import StudySpec, read_study, spec_from_mapping
 from search_spaces.errors import CandidateError, StudyError, UserError
-from search_spaces.methods import BitsAndBytes, RemoveLayers, RoundToNearest
+from search_spaces.methods import METHODS
+from search_spaces.pruners import RemoveLayers, Wanda
+from search_spaces.quantizers import GPTQ, BitsAndBytes, MixedWidths, QuantizeEmbeddings, RoundToNearest
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAST = {"out": "runs/x", "data": "dev.jsonl"}
@@ -27,6 +29,8 @@ FULL = StudySpec(
     references="dev.ref",
     langs="en-de",
     calibration="calibration.jsonl",
+    calibration_tokens=4096,
+    calibration_text="news.txt",
     anchors=((RemoveLayers(count=2), RoundToNearest(bits=4)), (BitsAndBytes(format="nf4"),)),
     seed=7,
     gpus_per_trial=0.5,
@@ -50,6 +54,7 @@ def test_a_study_needs_no_more_than_data_and_out() -> None:
     spec = spec_from_mapping(LEAST)
     assert (spec.space, spec.trials, spec.seed, spec.keep) == ("joint", 12, 0, "frontier")
     assert (spec.decoding.max_new_tokens, spec.decoding.batch_size, spec.decoding.prompt) == (256, 64, None)
+    assert (spec.calibration, spec.calibration_tokens, spec.calibration_text) == (None, 65_536, None)
     assert not spec.trust_remote_code
     assert not spec.skip_bad_rows
     assert spec.store_folder == Path("runs/x/store")
@@ -67,6 +72,21 @@ def test_anchors_are_read_as_steps() -> None:
     text = "{out: o, data: d, anchors: [[{method: remove_layers, count: 2}, {method: rtn, bits: 4}], []]}"
     spec = spec_from_mapping(yaml.safe_load(text))
     assert spec.anchors == ((RemoveLayers(count=2), RoundToNearest(bits=4, group_size=64)), ())
+
+
+def test_anchors_take_every_method() -> None:
+    text = """
+    out: o
+    data: d
+    anchors:
+      - [{method: remove_layers, count: 1, by: greedy}, {method: wanda, pattern: "2:4"}, {method: gptq, bits: 4}]
+      - [{method: mixed, bits: 3.25, embeddings: true}]
+      - [{method: w8a8}, {method: embeddings, bits: 8}]
+    """
+    anchors = spec_from_mapping(yaml.safe_load(text)).anchors
+    assert anchors[0] == (RemoveLayers(count=1, by="greedy"), Wanda(pattern="2:4"), GPTQ(bits=4))
+    assert anchors[1] == (MixedWidths(bits=3.25, embeddings=True),)
+    assert anchors[2] == (METHODS["w8a8"](), QuantizeEmbeddings(bits=8))
 
 
 @pytest.mark.parametrize("missing", ["out", "data"])
@@ -89,6 +109,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ("trials", 1.5, "a whole number of at least 1"),
     ("trials", True, "a whole number of at least 1"),
     ("trials", None, "a whole number of at least 1"),
+    ("calibration_tokens", 0, "a whole number of at least 1"),
+    ("calibration_tokens", 65536.0, "a whole number of at least 1"),
+    ("calibration_tokens", True, "a whole number of at least 1"),
+    ("calibration_text", ["news.txt"], "text"),
     ("seed", -1, "a whole number of at least 0"),
     ("seed", 0.5, "a whole number of at least 0"),
     ("retries", -1, "a whole number of at least 0"),
@@ -97,7 +121,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("gpus_per_trial", float("nan"), "a number of at least 0"),
     ("gpus_per_trial", "1", "a number of at least 0"),
     ("cpus_per_trial", True, "a number of at least 0"),
-    ("space", "breadth", "one of bit-width, depth, joint"),
+    ("space", "breadth", "one of bit-width, mixed, sparsity, depth, width, vocabulary, joint"),
     ("space", ["joint"], "text"),
     ("keep", "best", "one of frontier, all, none"),
     ("prompt", "gemma", "one of alma, chat, few-shot"),
@@ -130,7 +154,8 @@ def test_a_wrong_value_is_refused_with_its_key_and_the_rule(name: str, value: ob
 @pytest.mark.parametrize(
     ("steps", "reason"),
     [
-        ([{"method": "gptq"}], "no method is called 'gptq'"),
+        ([{"method": "quip"}], "no method is called 'quip'"),
+        ([{"method": "gptq", "bits": 4}, {"method": "wanda"}], "can't be made sparse. Put the sparsity first"),
         (["rtn"], "a step is an object"),
         ([{"method": "rtn", "bits": 4}, {"method": "bitsandbytes", "format": "nf4"}], "can be quantized once"),
     ],
@@ -149,6 +174,7 @@ def test_absolute_paths_mean_the_same_from_any_folder(tmp_path: Path, monkeypatc
     assert spec.test == str(tmp_path / "test.jsonl")
     assert spec.references == str(tmp_path / "dev.ref")
     assert spec.calibration == str(tmp_path / "calibration.jsonl")
+    assert spec.calibration_text == str(tmp_path / "news.txt")
     assert spec.model == str(tmp_path / "models/mine")
     assert spec.store is None
     assert spec.store_folder == tmp_path / "runs/x/store"

@@ -9,17 +9,25 @@ from typing import Any
 import torch
 
 from search_spaces.checkpoint import Tensor, is_target
-from search_spaces.methods import BitsAndBytes
+from search_spaces.quantizers import BitsAndBytes
 from workers.compression.context import CompressionContext, Report
-from workers.compression.folder import copy_small_files
+from workers.compression.folder import copy_small_files, stored_tensors
 from workers.model_files import CONFIG, read_checkpoint
 from workers.models import device_map_for, quieten
 
+# safetensors' names for the types that the library stores each format's weights in; 4-bit codes go two a byte.
+STORED_DTYPES = {"int8": "I8", "nf4": "U8", "fp4": "U8"}
+
 
 def compress(parent: Path, out: Path, step: BitsAndBytes, context: CompressionContext) -> Report:
-    """Write the quantized checkpoint to `out`; transformers and bitsandbytes load it by themselves."""
+    """Write the quantized checkpoint to `out`; transformers and bitsandbytes load it by themselves.
+
+    All but the linear weights of the decoder layers is written as bfloat16. Raises ValueError for a weight that is not
+    finite: the library would quantize it to finite nonsense.
+    """
     from transformers import AutoModelForCausalLM
 
+    _refuse_not_finite(parent, context.device)
     quieten()
     model = AutoModelForCausalLM.from_pretrained(
         parent,
@@ -36,17 +44,28 @@ def compress(parent: Path, out: Path, step: BitsAndBytes, context: CompressionCo
     return _report(parent, out, step)
 
 
+def _refuse_not_finite(parent: Path, device: torch.device) -> None:
+    for name, tensor in stored_tensors(parent, device):
+        if is_target(name, Tensor("F32", tuple(tensor.shape))) and not torch.isfinite(tensor).all():
+            raise ValueError(f"{name} holds values that are not finite; the base model is damaged")
+
+
 def _config(step: BitsAndBytes) -> Any:
     from transformers import BitsAndBytesConfig
 
     if step.format == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=step.format,
+        bnb_4bit_use_double_quant=step.double_quantization,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
 
 
 def _report(parent: Path, out: Path, step: BitsAndBytes) -> Report:
     stored = read_checkpoint(out).tensors
-    packed = {"int8": "I8", "nf4": "U8"}[step.format]
+    packed = STORED_DTYPES[step.format]
     targets = {name: tensor for name, tensor in read_checkpoint(parent).tensors.items() if is_target(name, tensor)}
     changed = sum(
         tensor.parameters for name, tensor in targets.items() if stored.get(name, Tensor("F32", ())).dtype == packed

@@ -3,28 +3,74 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from search_spaces.methods import BitsAndBytes, RemoveLayers, RoundToNearest, Step
-from workers.compression import bitsandbytes, remove_layers, rtn
+from search_spaces.methods import Step
+from search_spaces.pruners import (
+    Magnitude,
+    RemoveChannels,
+    RemoveHeads,
+    RemoveLayers,
+    SparseGPT,
+    TrimVocabulary,
+    Wanda,
+)
+from search_spaces.quantizers import (
+    GPTQ,
+    ActivationAware,
+    BitsAndBytes,
+    EightBitFloat,
+    EightBitIntegers,
+    HalfQuadratic,
+    MixedWidths,
+    QuantizeEmbeddings,
+    RoundToNearest,
+)
 from workers.compression.context import CompressionContext, Report
 
 Compress = Callable[[Path, Path, Any, CompressionContext], Report]
 
-COMPRESSORS: dict[type[Step], Compress] = {
-    RoundToNearest: rtn.compress,
-    BitsAndBytes: bitsandbytes.compress,
-    RemoveLayers: remove_layers.compress,
+# The module of workers/compression whose `compress(parent, out, step, context)` carries the method out.
+MODULES: dict[type[Step], str] = {
+    RoundToNearest: "rtn",
+    HalfQuadratic: "hqq",
+    ActivationAware: "awq",
+    GPTQ: "gptq",
+    MixedWidths: "mixed",
+    BitsAndBytes: "bitsandbytes",
+    EightBitFloat: "fp8",
+    EightBitIntegers: "w8a8",
+    QuantizeEmbeddings: "embeddings",
+    RemoveLayers: "remove_layers",
+    RemoveHeads: "remove_heads",
+    RemoveChannels: "remove_channels",
+    TrimVocabulary: "trim_vocabulary",
+    Magnitude: "magnitude",
+    Wanda: "wanda",
+    SparseGPT: "sparsegpt",
 }
 
-NEEDS_CALIBRATION: frozenset[type[Step]] = frozenset({RemoveLayers})
+WITHOUT_CALIBRATION: frozenset[type[Step]] = frozenset(
+    {RoundToNearest, HalfQuadratic, BitsAndBytes, EightBitFloat, EightBitIntegers, QuantizeEmbeddings, Magnitude}
+)
+
+_SOURCES = ("compression", "calibration")
+
+
+def compress(parent: Path, out: Path, step: Step, context: CompressionContext) -> Report:
+    """Carry the step out: write the compressed checkpoint of `parent` to the empty folder `out`."""
+    carry_out: Compress = importlib.import_module(f"workers.compression.{MODULES[type(step)]}").compress
+    return carry_out(parent, out, step, context)
 
 
 def code_version() -> str:
-    """Twelve hex digits over this package's sources: artefacts made by other code are not taken for its own."""
+    """Twelve hex digits over the sources of compression and calibration: artefacts made by other code are not taken
+    for its own."""
     hasher = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        hasher.update(file.name.encode() + b"\0" + file.read_bytes())
+    for package in _SOURCES:
+        for file in sorted((Path(__file__).parent.parent / package).glob("*.py")):
+            hasher.update(f"{package}/{file.name}".encode() + b"\0" + file.read_bytes())
     return hasher.hexdigest()[:12]

@@ -1,8 +1,10 @@
-"""Removal of the decoder layers that change the hidden state least on the calibration set (ShortGPT)."""
+"""Removal of decoder layers: those that change the hidden state least (ShortGPT), or whose absence is measured to cost
+least."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import torch
 
 from search_spaces.checkpoint import layer_of, renumbered
 from search_spaces.errors import StudyError
-from search_spaces.methods import RemoveLayers
+from search_spaces.pruners import RemoveLayers
 from workers.compression.context import CompressionContext, Report
 from workers.compression.folder import copy_small_files, stored_tensors, write_config, write_tensors
+from workers.compression.layer_search import Choice, choose, greedy, pairwise
 from workers.model_files import context_length, read_checkpoint, read_config
 from workers.models import load_model, load_tokenizer
 from workers.prompts import Prompt
@@ -24,17 +27,23 @@ CALIBRATION_TOKENS = 512
 
 
 def compress(parent: Path, out: Path, step: RemoveLayers, context: CompressionContext) -> Report:
-    """Write the checkpoint without its `step.count` least influential layers to `out`."""
-    influence = block_influence(parent, context)
-    removed = least_influential(influence, step.count)
-    keep = [layer for layer in range(len(influence)) if layer not in removed]
+    """Write the checkpoint without `step.count` layers, chosen as `step.by` says, to `out`."""
+    chosen = _CHOICES[step.by](parent, step.count, context)
+    keep = [layer for layer in range(read_checkpoint(parent).layers) if layer not in chosen.removed]
     write_tensors(out, kept_tensors(parent, keep, context.device))
     copy_small_files(parent, out)
     write_config(out, shallower_config(read_config(parent), keep))
     before, after = read_checkpoint(parent), read_checkpoint(out)
     lost = _parameters(before) - _parameters(after)
+    return Report(targeted=lost, changed=lost, notes=chosen.notes)
+
+
+def by_similarity(parent: Path, count: int, context: CompressionContext) -> Choice:
+    """The `count` layers of least block influence."""
+    influence = block_influence(parent, context)
+    removed = least_influential(influence, count)
     said = ", ".join(f"{layer} ({influence[layer]:.4f})" for layer in removed)
-    return Report(targeted=lost, changed=lost, notes=(f"layers removed (block influence): {said}",))
+    return Choice(tuple(removed), (f"layers removed (block influence): {said}",))
 
 
 def least_influential(influence: Sequence[float], count: int) -> list[int]:
@@ -138,3 +147,10 @@ def _layer_cosines(
 
 def _parameters(checkpoint: Any) -> int:
     return sum(tensor.parameters for tensor in checkpoint.tensors.values())
+
+
+_CHOICES: dict[str, Callable[[Path, int, CompressionContext], Choice]] = {
+    "similarity": by_similarity,
+    "greedy": partial(choose, greedy),
+    "pairwise": partial(choose, pairwise),
+}

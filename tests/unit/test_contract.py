@@ -1,0 +1,232 @@
+"""What every method promises, checked on all of them alike: the same bytes again, as many as predicted, a folder that
+loads as the weights it stores, and a parent left as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from search_spaces.candidate import BaseModel, Candidate
+from search_spaces.methods import METHODS, Step
+from search_spaces.pruners import (
+    Magnitude,
+    RemoveChannels,
+    RemoveHeads,
+    RemoveLayers,
+    SparseGPT,
+    TrimVocabulary,
+    Wanda,
+)
+from search_spaces.quantizers import (
+    GPTQ,
+    ActivationAware,
+    BitsAndBytes,
+    EightBitFloat,
+    EightBitIntegers,
+    HalfQuadratic,
+    MixedWidths,
+    QuantizeEmbeddings,
+    RoundToNearest,
+)
+from search_spaces.size import predicted_bytes
+from workers.compression.context import CompressionContext, Report
+from workers.compression.folder import dense_tensors
+from workers.compression.registry import MODULES, compress
+from workers.model_files import bytes_on_disk, read_checkpoint, weight_files
+from workers.models import load_model, load_tokenizer
+from workers.prompts import PROMPTS
+from workers.reading import Segment, read_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+BASE = BaseModel("models/contract", "sha256:" + "0" * 64)
+TOKENS = 800
+WITHIN = 0.005
+EMBEDDINGS = QuantizeEmbeddings(bits=8)
+CASES: list[tuple[Step, ...]] = [
+    (RoundToNearest(bits=8),),
+    (RoundToNearest(bits=3, group_size=32, symmetric=False),),
+    (HalfQuadratic(bits=4),),
+    (ActivationAware(bits=4),),
+    (GPTQ(bits=4),),
+    (GPTQ(bits=2, group_size=128, symmetric=False, activation_order=False),),
+    (MixedWidths(bits=3.5, score="fisher"),),
+    (MixedWidths(bits=4.5, score="error", embeddings=True),),
+    (BitsAndBytes(format="int8"),),
+    (BitsAndBytes(format="nf4"),),
+    (BitsAndBytes(format="fp4", double_quantization=True),),
+    (EightBitFloat(),),
+    (EightBitFloat(activations=True),),
+    (EightBitIntegers(),),
+    (EMBEDDINGS,),
+    (QuantizeEmbeddings(bits=4, group_size=-1),),
+    (RemoveLayers(count=1),),
+    (RemoveLayers(count=1, by="greedy"),),
+    (RemoveLayers(count=1, by="pairwise"),),
+    (RemoveHeads(groups=2),),
+    (RemoveChannels(share=0.25),),
+    (TrimVocabulary(tokens=704),),
+    (Magnitude(sparsity=0.3),),
+    (Wanda(pattern="2:4"),),
+    (SparseGPT(),),
+    (GPTQ(bits=4), EMBEDDINGS),
+    (BitsAndBytes(format="nf4"), EMBEDDINGS),
+    (EightBitIntegers(), EMBEDDINGS),
+    (RemoveLayers(count=1), RoundToNearest(bits=4)),
+    (RemoveChannels(share=0.25), GPTQ(bits=3), EMBEDDINGS),
+    (SparseGPT(), GPTQ(bits=4)),
+    (Magnitude(), EMBEDDINGS),
+    (Wanda(), HalfQuadratic(bits=4), EMBEDDINGS),
+    (TrimVocabulary(tokens=704), RemoveLayers(count=1, by="greedy"), MixedWidths(bits=4.0, embeddings=True)),
+    (RemoveHeads(groups=2), RemoveChannels(share=0.25), BitsAndBytes(format="int8")),
+]
+every_case = pytest.mark.parametrize("steps", CASES, ids=lambda steps: Candidate(BASE, steps).describe())
+
+
+@dataclass(frozen=True)
+class Made:
+    """A written candidate; report: of its last step. parent_before: its parent's files before that step."""
+
+    folder: Path
+    report: Report
+    parent: Path
+    parent_before: dict[str, str]
+
+
+Make = Callable[..., Made]
+
+
+@pytest.fixture(scope="module")
+def pairs() -> list[Segment]:
+    """The shortest of the shipped calibration pairs."""
+    segments = read_dataset(ROOT / "data" / "calibration.jsonl").segments
+    return sorted(segments, key=lambda pair: len(pair.source) + len(pair.references[0]))[:120]
+
+
+@pytest.fixture(scope="module")
+def base(save_llama: Any, pairs: list[Segment]) -> Path:
+    """Two layers of 256 with an untied head, and a byte-level vocabulary made of the calibration pairs."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=TOKENS,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([text for pair in pairs for text in (pair.source, *pair.references)], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    folder: Path = save_llama(
+        vocab_size=TOKENS, hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=8,
+        num_key_value_heads=4, tie_word_embeddings=False, initializer_range=0.1,
+    )  # fmt: skip
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+    fast.save_pretrained(folder)
+    assert len(fast) == TOKENS
+    return folder
+
+
+@pytest.fixture(scope="module")
+def make(base: Path, pairs: list[Segment], tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """(steps, run) -> the candidate, made once a run; each run has statistics and parents of its own."""
+    root = tmp_path_factory.mktemp("made")
+
+    @cache
+    def made(steps: tuple[Step, ...], run: int) -> Made:
+        parent = made(steps[:-1], run).folder if len(steps) > 1 else base
+        key = "-".join([Candidate(BASE, steps[:-1]).digest, str(run)])
+        context = CompressionContext(
+            pairs, PROMPTS["alma"], CPU, seed=0, store=root / f"store-{run}", parent_key=key, calibration_tokens=4096
+        )
+        out = Path(tempfile.mkdtemp(dir=root))
+        before = hashes(parent)
+        return Made(out, compress(parent, out, steps[-1], context), parent, before)
+
+    return lambda steps, run=0: made(steps, run)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        found = model(torch.tensor([[1, 40, 7, 90, 33, 5, 61, 300]])).logits
+    assert isinstance(found, torch.Tensor)
+    return found.float()
+
+
+def not_run_as_dense(step: Step) -> bool:
+    """Whether the format's layers round more than the weights: activations too, or products in a narrow type."""
+    return isinstance(step, BitsAndBytes | EightBitIntegers) or (isinstance(step, EightBitFloat) and step.activations)
+
+
+def dense_model(folder: Path) -> Any:
+    """The architecture that config.json names, with the weights that the folder stands for, in float32."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict({name: tensor.float() for name, tensor, _ in dense_tensors(folder, CPU)})
+    return model.eval()
+
+
+def test_the_cases_cover_every_method() -> None:
+    assert {step.name for steps in CASES for step in steps} == set(METHODS)
+    assert set(MODULES) == set(METHODS.values())
+
+
+@every_case
+def test_a_second_run_writes_the_same_bytes(make: Make, steps: tuple[Step, ...]) -> None:
+    first, second = make(steps), make(steps, 1)
+    assert hashes(first.folder) == hashes(second.folder)
+    assert first.report == second.report
+
+
+@every_case
+def test_the_bytes_are_those_predicted(make: Make, base: Path, steps: tuple[Step, ...]) -> None:
+    written = bytes_on_disk(make(steps).folder)
+    assert predicted_bytes(read_checkpoint(base), steps) == pytest.approx(written, rel=WITHIN)
+    assert written < bytes_on_disk(base)
+
+
+@every_case
+def test_all_that_is_targeted_is_changed(make: Make, steps: tuple[Step, ...]) -> None:
+    report = make(steps).report
+    assert report.changed == report.targeted > 0
+
+
+@every_case
+def test_the_parent_is_left_as_it_was(make: Make, steps: tuple[Step, ...]) -> None:
+    made = make(steps)
+    assert hashes(made.parent) == made.parent_before
+    assert {file.name for file in weight_files(made.folder)} != set()
+
+
+@every_case
+def test_it_loads_and_runs_as_the_weights_it_stores(make: Make, steps: tuple[Step, ...]) -> None:
+    folder = make(steps).folder
+    found = logits(load_model(folder, "cpu"))
+    assert found.isfinite().all()
+    tokenizer = load_tokenizer(folder)
+    assert found.shape[-1] == len(tokenizer)
+    assert tokenizer.decode(tokenizer("Zwei Hunde.", add_special_tokens=False)["input_ids"]) == "Zwei Hunde."
+    if not any(not_run_as_dense(step) for step in steps):
+        torch.testing.assert_close(found, logits(dense_model(folder)), rtol=1e-4, atol=1e-4)

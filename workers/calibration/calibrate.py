@@ -1,0 +1,75 @@
+"""The statistics of a checkpoint: from the artefact store, or the first time from one pass over calibration pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from search_spaces.candidate import digest_of
+from search_spaces.checkpoint import layer_of
+from search_spaces.errors import StudyError
+from workers.artefacts import ArtefactStore
+from workers.calibration.capture import capture, linear_layers
+from workers.calibration.sequences import Shown, balanced, batches, parts, plain, refuse_too_few
+from workers.calibration.statistics import Statistics, read_statistics, write_statistics
+from workers.compression.context import CompressionContext
+from workers.model_files import read_checkpoint
+
+
+def statistics_of(parent: Path, context: CompressionContext) -> Statistics:
+    """The parent's statistics; raises StudyError for too few pairs or a layer that can't be calibrated."""
+    if context.store is None:
+        raise StudyError("calibration statistics need an artefact store to be kept in")
+    artefact = ArtefactStore(context.store).get(statistics_key(context), lambda folder: _build(parent, folder, context))
+    return read_statistics(artefact.path)
+
+
+def statistics_key(context: CompressionContext) -> str:
+    """The store's key: everything that decides the statistics."""
+    return "statistics-" + digest_of({"parent": context.parent_key, **calibration_identity(context)})
+
+
+def calibration_identity(context: CompressionContext) -> dict[str, Any]:
+    """What decides which tokens the model is shown."""
+    pairs = [[pair.langs, pair.source, pair.references[0]] for pair in context.calibration]
+    return {
+        "pairs": digest_of(pairs),
+        "text": digest_of(list(context.calibration_text)),
+        "tokens": context.calibration_tokens,
+        "prompt": context.prompt.name,
+        "seed": context.seed,
+        "dtype": "bfloat16" if context.device.type == "cuda" else "float32",
+    }
+
+
+def calibration_sequences(tokenizer: Any, context: CompressionContext) -> list[Shown]:
+    """The sequences that statistics are taken over: pairs, or running text where the study names one."""
+    if context.calibration_text:
+        return plain(context.calibration_text, tokenizer, context.calibration_tokens)
+    if not context.calibration:
+        raise StudyError("this method needs calibration pairs; name a file of them with --calibration")
+    chosen, _ = parts(context.calibration, context.seed)
+    return balanced(chosen, tokenizer, context.prompt, context.calibration_tokens)
+
+
+def _build(parent: Path, folder: Path, context: CompressionContext) -> dict[str, Any]:
+    from workers.models import load_for_calibration, load_tokenizer
+
+    sequences = calibration_sequences(load_tokenizer(parent, context.trust_remote_code), context)
+    model = load_for_calibration(parent, context.device, context.trust_remote_code)
+    linear = [module for layer in model.get_decoder().layers for module in linear_layers(layer).values()]
+    refuse_too_few(sequences, max(module.in_features for module in linear))
+    prefix = _layers_prefix(read_checkpoint(parent).tensors)
+    write_statistics(folder, capture(model, batches(sequences), context.device), prefix)
+    if context.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return {"tokens": sum(len(sequence.ids) for sequence in sequences), "sequences": len(sequences)}
+
+
+def _layers_prefix(names: Iterable[str]) -> str:
+    """What stands before the layer's number in the names of stored tensors, such as `model.layers`."""
+    name = next(name for name in names if layer_of(name) is not None)
+    return name.split(f".{layer_of(name)}.", 1)[0]

@@ -1,0 +1,134 @@
+"""How far a model's next-token distributions lie from a reference's, on translations that it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from search_spaces.errors import StudyError
+from workers.calibration.sequences import Batch, balanced, batches, parts
+from workers.compression.context import CompressionContext
+
+MEASURING_TOKENS = 4096
+# Logits of so many tokens are made at a time.
+MEASURING_BATCH_TOKENS = 2048
+# Larger references are kept as float16. Its 11 bits leave a KL of the model with itself below 1e-5 even for flat
+# distributions over 10^5 tokens, where bfloat16's 8 bits leave 1e-4.
+FLOAT32_BYTES = 2 * 2**30
+# The share of a GPU's free memory that a reference may take; a larger one is kept in host memory.
+DEVICE_SHARE = 0.25
+# exp(-1e4) is 0, and float16 reaches to -65504: log-probabilities below are no different.
+LEAST_LOG_PROBABILITY = -1e4
+_ROWS = 256
+
+
+class Divergence:
+    """The reference model's log-probabilities over the vocabulary, at the positions that predict target tokens.
+
+    Raises StudyError when the batches hold no target token, ValueError when the model's logits are not finite.
+    """
+
+    def __init__(self, model: Any, batches: Sequence[Batch]) -> None:
+        self._batches = batches
+        self.tokens = sum(int(predicting(batch).sum()) for batch in batches)
+        if not self.tokens:
+            raise StudyError("there is no target token to measure divergence on; name more pairs with --calibration")
+        self._reference: list[torch.Tensor] = []
+        with torch.inference_mode():
+            for batch in batches:
+                logits = target_logits(model, batch)
+                self._reference.append(self._kept(logits))
+
+    def of(self, model: Any) -> float:
+        """Mean over target tokens of KL(reference ‖ model), in nats; raises ValueError for logits not finite."""
+        total = 0.0
+        with torch.inference_mode():
+            for batch, kept in zip(self._batches, self._reference, strict=True):
+                logits = target_logits(model, batch)
+                total += sum(
+                    float(_divergence(kept[start : start + _ROWS].to(logits.device), logits[start : start + _ROWS]))
+                    for start in range(0, len(logits), _ROWS)
+                )
+        return total / self.tokens
+
+    def _kept(self, logits: torch.Tensor) -> torch.Tensor:
+        dtype = torch.float32 if 4 * self.tokens * logits.shape[1] <= FLOAT32_BYTES else torch.float16
+        device = logits.device
+        size = logits.numel() * dtype.itemsize
+        if device.type == "cuda" and size > DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+            device = torch.device("cpu")
+        kept = torch.empty(logits.shape, dtype=dtype, device=device)
+        for start in range(0, len(logits), _ROWS):
+            kept[start : start + _ROWS] = log_probabilities(logits[start : start + _ROWS])
+        return kept
+
+
+def measuring_batches(tokenizer: Any, context: CompressionContext, tokens: int = MEASURING_TOKENS) -> list[Batch]:
+    """The calibration pairs that statistics leave out, as batches; raises StudyError when there are none."""
+    if not context.calibration:
+        raise StudyError("this method needs calibration pairs; name a file of them with --calibration")
+    _, measuring = parts(context.calibration, context.seed)
+    if not measuring:
+        raise StudyError(
+            f"{len(context.calibration)} calibration pairs are too few to leave some out for measuring divergence; "
+            "name a file of more with --calibration"
+        )
+    return batches(balanced(measuring, tokenizer, context.prompt, tokens), MEASURING_BATCH_TOKENS)
+
+
+def predicting(batch: Batch) -> torch.Tensor:
+    """The positions whose next token is a target token: bool (sequences, tokens)."""
+    return torch.nn.functional.pad(batch.target[:, 1:], (0, 1))
+
+
+def target_logits(model: Any, batch: Batch) -> torch.Tensor:
+    """The model's logits at the predicting positions, in its own type: (target tokens, vocabulary).
+
+    The head sees these positions alone; what the model does to logits after its head (softcapping, scaling) is kept.
+    """
+    where = model.get_input_embeddings().weight.device
+    padded = not bool(batch.mask.all())
+    with _head_on(model, predicting(batch)):
+        output = model(
+            input_ids=batch.ids.to(where),
+            attention_mask=batch.mask.to(where) if padded else None,
+            use_cache=False,
+        )
+    logits: torch.Tensor = output.logits[0]
+    return logits
+
+
+def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Float32 log-probabilities of logits (tokens, vocabulary); raises ValueError where they are not finite."""
+    found = torch.log_softmax(logits.float(), dim=-1).clamp(min=LEAST_LOG_PROBABILITY)
+    if not torch.isfinite(found).all():
+        raise ValueError("the model's logits on the calibration set are not finite")
+    return found
+
+
+def _divergence(kept: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Σ over tokens of KL, float64; the kept log-probabilities are normalised again after their rounding."""
+    reference = kept.float()
+    if kept.dtype != torch.float32:
+        reference = torch.log_softmax(reference, dim=-1)
+    return torch.nn.functional.kl_div(
+        log_probabilities(logits), reference, reduction="none", log_target=True
+    ).sum(dtype=torch.float64)  # fmt: skip
+
+
+@contextmanager
+def _head_on(model: Any, positions: torch.Tensor) -> Iterator[None]:
+    """Inside, the head is applied to these positions only, and answers (1, positions, vocabulary)."""
+
+    def choose(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        hidden = inputs[0]
+        return (hidden[positions.to(hidden.device)][None],)
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(choose)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,135 @@
+"""Which calibration pairs are read, and how they become batches of token ids."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from search_spaces.errors import StudyError
+from workers.prompts import Prompt
+from workers.reading.segments import Segment
+
+DEFAULT_TOKENS = 65_536
+LONGEST = 512
+BATCH_TOKENS = 16_384
+# One pair in so many is kept from the statistics, to measure divergence on.
+MEASURING_SHARE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A pair as token ids; target_start: the position of the first token of the translation."""
+
+    ids: tuple[int, ...]
+    target_start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sequences of about one length, padded on the right. ids: int64 (sequences, tokens). mask: bool, the same shape,
+    True on real tokens. target: bool, the same shape, True on tokens of a translation (end of sequence included)."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    target: torch.Tensor
+
+    @property
+    def tokens(self) -> int:
+        return int(self.mask.sum())
+
+
+def parts(pairs: Sequence[Segment], seed: int) -> tuple[list[Segment], list[Segment]]:
+    """The pairs for statistics and those for measuring divergence: disjoint, both with every language, in drawn order.
+
+    A source that stands in several languages is on one side only.
+    """
+    sources = sorted({pair.source for pair in pairs})
+    random.Random(seed).shuffle(sources)
+    rank = {source: position for position, source in enumerate(sources)}
+    ordered = sorted(pairs, key=lambda pair: (rank[pair.source], pair.langs))
+    measuring = [pair for pair in ordered if rank[pair.source] % MEASURING_SHARE == MEASURING_SHARE - 1]
+    statistics = [pair for pair in ordered if rank[pair.source] % MEASURING_SHARE != MEASURING_SHARE - 1]
+    return statistics, measuring
+
+
+def balanced(
+    pairs: Sequence[Segment], tokenizer: Any, prompt: Prompt, tokens: int, longest: int = LONGEST
+) -> list[Shown]:
+    """Pairs in the model's prompt with their translation and end of sequence, about as many tokens of each language
+    pair, `tokens` in all or as many as there are. Sequences are cut at `longest` tokens."""
+    by_langs: dict[str, list[Segment]] = {}
+    for pair in pairs:
+        by_langs.setdefault(pair.langs, []).append(pair)
+    chosen: list[Shown] = []
+    left = tokens
+    for position, langs in enumerate(sorted(by_langs, key=lambda langs: (len(by_langs[langs]), langs))):
+        share = left // (len(by_langs) - position)
+        for pair in by_langs[langs]:
+            if share <= 0:
+                break
+            shown = _shown(pair, tokenizer, prompt, longest)
+            chosen.append(shown)
+            share -= len(shown.ids)
+            left -= len(shown.ids)
+    return chosen
+
+
+def plain(lines: Sequence[str], tokenizer: Any, tokens: int, longest: int = LONGEST) -> list[Shown]:
+    """Lines of running text as they are, cut at `longest` tokens, `tokens` in all or as many as there are."""
+    chosen: list[Shown] = []
+    for line in lines:
+        if tokens <= 0:
+            break
+        ids = tokenizer(line)["input_ids"][:longest]
+        chosen.append(Shown(tuple(ids), 0))
+        tokens -= len(ids)
+    return chosen
+
+
+def batches(sequences: Sequence[Shown], batch_tokens: int = BATCH_TOKENS) -> list[Batch]:
+    """The sequences by falling length, as many in a batch as fit `batch_tokens` with their padding."""
+    ordered = sorted(sequences, key=lambda sequence: -len(sequence.ids))
+    made: list[Batch] = []
+    start = 0
+    while start < len(ordered):
+        count = max(batch_tokens // max(len(ordered[start].ids), 1), 1)
+        made.append(_padded(ordered[start : start + count]))
+        start += count
+    return made
+
+
+def refuse_too_few(sequences: Sequence[Shown], widest: int) -> None:
+    """Raise StudyError when there are fewer tokens than inputs of the widest linear layer: no Hessian has full rank."""
+    tokens = sum(len(sequence.ids) for sequence in sequences)
+    if tokens < widest:
+        raise StudyError(
+            f"the calibration pairs have {tokens} tokens, fewer than the {widest} inputs of the widest linear layer; "
+            "name a file of more pairs with --calibration"
+        )
+
+
+def _shown(pair: Segment, tokenizer: Any, prompt: Prompt, longest: int) -> Shown:
+    before = prompt.render(pair, tokenizer, ())
+    whole = f"{before} {pair.references[0]}"
+    ids = list(tokenizer(whole, add_special_tokens=prompt.special_tokens)["input_ids"])
+    start = len(tokenizer(before, add_special_tokens=prompt.special_tokens)["input_ids"])
+    end = tokenizer.eos_token_id
+    if end is not None and (not ids or ids[-1] != end):
+        ids.append(end)
+    return Shown(tuple(ids[:longest]), min(start, longest))
+
+
+def _padded(sequences: Sequence[Shown]) -> Batch:
+    width = len(sequences[0].ids)
+    ids = torch.zeros(len(sequences), width, dtype=torch.int64)
+    mask = torch.zeros(len(sequences), width, dtype=torch.bool)
+    target = torch.zeros(len(sequences), width, dtype=torch.bool)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence.ids)] = torch.tensor(sequence.ids)
+        mask[row, : len(sequence.ids)] = True
+        target[row, sequence.target_start : len(sequence.ids)] = True
+    return Batch(ids, mask, target)
