@@ -37,19 +37,20 @@ def read_calibration(spec: StudySpec, data: Mapping[str, DataSet]) -> Calibratio
             f"the space {spec.space} has methods that look at activations, and there are no calibration pairs; name a "
             "file of source and reference pairs in the study's languages with --calibration"
         )
+    whole = read_dataset(file)
     found = Calibration(
-        _in_study_languages(read_dataset(file), data),
+        _in_study_languages(whole, data),
         read_text(Path(spec.calibration_text)) if spec.calibration_text else (),
     )
     for split, dataset in data.items():
-        _refuse_shared_pairs(found.pairs, split, dataset)
+        _refuse_shared_pairs(whole, split, dataset)
         _refuse_shared_lines(found.text, split, dataset)
     return found
 
 
 def _in_study_languages(pairs: DataSet, data: Mapping[str, DataSet]) -> DataSet:
-    """The pairs in the language pairs that the study selects on; all of them where none is."""
-    wanted = {segment.langs for segment in data["dev"].segments}
+    """The pairs in the language pairs of the study's data; all of them where none is."""
+    wanted = {segment.langs for dataset in data.values() for segment in dataset.segments}
     kept = tuple(pair for pair in pairs.segments if pair.langs in wanted)
     if not kept or len(kept) == len(pairs.segments):
         return pairs

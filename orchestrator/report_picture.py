@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from orchestrator.report_labels import TIMES, Unit, kinds_of, unit_for
@@ -13,8 +14,10 @@ from orchestrator.results import Point, Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-SIZE_INCHES = (9.0, 5.4)
+SIZE_INCHES = (9.0, 6.4)
+LABEL_WIDTH = 36
 DOTS_PER_INCH = 200
 # Okabe and Ito's colours, told apart by colour-blind readers too: https://jfly.uni-koeln.de/color/
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195")
@@ -34,10 +37,11 @@ def write_picture(path: Path, title: str, results: Results) -> Path:
     axes = figure.add_subplot()
     unit = unit_for(results.points)
     _draw_frame(axes, title, results, unit)
-    _draw_points(axes, results, unit)
+    _draw_points(figure, axes, results, unit)
     figure.draw_without_rendering()
     frontier = [
-        (unit.of(point.bytes), point.quality, short_label(point.record.candidate)) for point in results.frontier
+        (unit.of(point.bytes), point.quality, fill(short_label(point.record.candidate), LABEL_WIDTH))
+        for point in results.frontier
     ]
     drawn = [(unit.of(point.bytes), point.quality) for point in results.points]
     bars = [(unit.of(point.bytes), *bounds) for point in results.points if (bounds := _bounds(point, results.baseline))]
@@ -61,7 +65,7 @@ def _draw_frame(axes: Axes, title: str, results: Results, unit: Unit) -> None:
         axes.text(0.5, 0.5, "no trial ended well", transform=axes.transAxes, ha="center", color=FAINT)
 
 
-def _draw_points(axes: Axes, results: Results, unit: Unit) -> None:
+def _draw_points(figure: Figure, axes: Axes, results: Results, unit: Unit) -> None:
     front = sorted(results.frontier, key=lambda point: point.bytes)
     baseline = results.baseline
     if baseline is not None:
@@ -83,7 +87,7 @@ def _draw_points(axes: Axes, results: Results, unit: Unit) -> None:
         )
         _draw_ratios(axes, baseline, results.points, unit)
     if results.points:
-        axes.legend(loc="lower right", frameon=False, fontsize=9, labelcolor=INK)
+        figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=7, labelcolor=INK)
 
 
 def _draw_kind(

@@ -88,7 +88,7 @@ def joint(offer: Offer) -> list[Choices]:
     if offer.layers:
         anchors.append(whole | _layers_choice(offer, 1) | compact)
     if offer.vocabularies:
-        anchors.append(whole | _vocabulary(offer, 0.5) | compact)
+        anchors.append(whole | _vocabulary(offer, 0.75) | compact)
     anchors.append(whole | {"quantizer": "mixed"} | _mixed(offer, 3.0, embeddings=True))
     anchors.append(whole | _integers(offer, "gptq", 3) | _embeddings(8))
     if offer.channel_shares:

@@ -276,7 +276,7 @@ def test_the_picture_is_a_png_at_twice_the_width_of_a_readme(folder: Path, tmp_p
     path = write_picture(tmp_path / "frontier.png", "tiny $joint$", results(folder, "dev"))
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
-    assert struct.unpack(">II", content[16:24]) == (1800, 1080)
+    assert struct.unpack(">II", content[16:24]) == (1800, 1280)
     assert len(content) > 20_000
 
 

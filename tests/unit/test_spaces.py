@@ -126,7 +126,7 @@ def test_the_joint_anchors_span_the_frontier_within_ten_trials() -> None:
         (GPTQ(bits=4), embeddings),
         (BitsAndBytes(format="int8"),),
         (RemoveLayers(count=1, by="greedy"), GPTQ(bits=4), embeddings),
-        (TrimVocabulary(tokens=3968), GPTQ(bits=4), embeddings),
+        (TrimVocabulary(tokens=6016), GPTQ(bits=4), embeddings),
     ]
     shares = [predicted_bytes(CAPTIONS, steps) / CAPTIONS.bytes for steps in anchors]
     assert min(shares) < 0.42
