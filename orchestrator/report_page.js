@@ -98,7 +98,7 @@
       margin: { l: 66, r: 24, t: 48, b: 66 },
       xaxis: { ...axis, title: { text: `size on disk, ${data.unit}`, font: { size: 13 }, standoff: 12 } },
       yaxis: { ...axis, title: { text: "quality, mean chrF over language pairs", font: { size: 13 } } },
-      legend: { x: 1, y: 0.02, xanchor: "right", yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
+      legend: { orientation: "h", x: 0, y: -0.16, xanchor: "left", yanchor: "top", font: { size: 11 } },
       hoverlabel: { bgcolor: color("--panel"), bordercolor: color("--rule"), align: "left",
         font: { color: color("--ink"), family: getComputedStyle(document.body).fontFamily } },
     };

@@ -198,7 +198,9 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
             mirror.nudge()
         else:
             what = proposal.candidate.describe() or "the baseline"
-            console.print(f"the worker of {what} was lost; attempt {attempts + 1} follows", markup=False)
+            console.print(
+                f"the worker of {what} was lost; attempt {attempts + 1} follows", markup=False, soft_wrap=True
+            )
 
     tuner = tune.Tuner(
         tune.with_resources(

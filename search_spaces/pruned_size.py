@@ -13,6 +13,10 @@ from search_spaces.methods import Sparsifier
 from search_spaces.pruners import RemoveChannels, RemoveHeads, RemoveLayers, TrimVocabulary
 from search_spaces.quantized_size import with_tensors
 
+# Frequent tokens are short, so a tokenizer.json shrinks a little faster than its vocabulary. Measured on the shipped
+# model's: 0.728, 0.467 and 0.215 of its bytes are left with 0.75, 0.5 and 0.25 of its tokens.
+TOKENIZER_POWER = 1.1
+
 QUERY = re.compile(r"self_attn\.q_proj\.(weight|bias)$")
 KEY_VALUE = re.compile(r"self_attn\.[kv]_proj\.(weight|bias)$")
 ATTENTION_OUT = re.compile(r"self_attn\.o_proj\.weight$")
@@ -76,7 +80,7 @@ def after_remove_channels(checkpoint: Checkpoint, step: RemoveChannels) -> Check
 
 
 def after_trim_vocabulary(checkpoint: Checkpoint, step: TrimVocabulary) -> Checkpoint:
-    """Rows of embeddings and head fewer, and a tokenizer.json shorter in proportion; its source files go."""
+    """Rows of embeddings and head fewer, and a shorter tokenizer.json; its source files go."""
     rows = {tensor.shape[0] for name, tensor in checkpoint.tensors.items() if has_a_row_a_token(name)}
     if len(rows) != 1 or not checkpoint.tokenizer_bytes:
         raise CandidateError(
@@ -94,7 +98,7 @@ def after_trim_vocabulary(checkpoint: Checkpoint, step: TrimVocabulary) -> Check
         name: Tensor(tensor.dtype, (step.tokens, *tensor.shape[1:])) if has_a_row_a_token(name) else tensor
         for name, tensor in checkpoint.tensors.items()
     }
-    tokenizer = round(checkpoint.tokenizer_bytes * step.tokens / before)
+    tokenizer = round(checkpoint.tokenizer_bytes * (step.tokens / before) ** TOKENIZER_POWER)
     less = checkpoint.tokenizer_bytes - tokenizer + checkpoint.tokenizer_source_bytes
     trimmed = with_tensors(checkpoint, tensors, -less)
     config = _with_text(checkpoint, vocab_size=step.tokens)

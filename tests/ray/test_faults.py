@@ -15,6 +15,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from tests.ray.conftest import Running, free_port, ledger_lines, mtpareto, trials
+from workers.artefacts import DRAFT
 
 TRIALS = "6"
 Start = Callable[..., Running]
@@ -47,7 +48,7 @@ def test_a_search_killed_at_once_with_everything_it_started_goes_on(
 
 def test_ctrl_c_ends_cleanly_and_resume_goes_on(tmp_path: Path, small_study: list[str], running: Start) -> None:
     folder = tmp_path / "stopped"
-    command = running("search", *small_study, "--space", "joint", "--trials", TRIALS, "--out", str(folder))
+    command = running("search", *small_study, "--space", "bit-width", "--trials", TRIALS, "--out", str(folder))
     command.wait_until(lambda: len(trials(folder)) >= 2)
     command.interrupt()
     code, output = command.end()
@@ -73,7 +74,8 @@ def test_a_lost_worker_is_tried_again_and_a_dead_mlflow_stops_nothing(
         "search", *small_study, "--space", "bit-width", "--trials", "3", "--out", str(folder),
         "--tracking-uri", f"http://127.0.0.1:{port}",
     )  # fmt: skip
-    command.wait_until(lambda: len(trials(folder)) >= 1)
+    # The second trial is under way when it has begun to write what it makes.
+    command.wait_until(lambda: len(trials(folder)) == 1 and any((folder / "store").glob(f"{DRAFT}*")))
     worker = int(trials(folder)[0]["worker"].split(":")[1])
     assert worker in descendants(command.process.pid)
     os.kill(worker, signal.SIGKILL)
