@@ -131,11 +131,11 @@ def prepare(spec: StudySpec, console: Console) -> Study:
     calibration = read_calibration(spec, data)
     base, folder = resolve(spec.model, spec.revision)
     checkpoint = read_checkpoint(folder)
+    refuse_quantized(checkpoint)
     if not checkpoint.targets():
         raise StudyError(
             f"{spec.model} has no decoder layers that compression knows (tensors named ….layers.N.….weight)"
         )
-    refuse_quantized(checkpoint)
     for steps in spec.anchors:
         predicted_bytes(checkpoint, steps)
     return Study(spec, base, checkpoint, data, calibration)
