@@ -24,10 +24,3 @@ def between(name: str, value: object, low: float, high: float) -> None:
     """Raise CandidateError unless the value is a float within [low, high]."""
     if not isinstance(value, float) or not low <= value <= high:
         raise CandidateError(f"{name} is {value!r}; it must be a number with a point, from {low} to {high}")
-
-
-def quantizer_grid(name: str, bits: object, group_size: object, symmetric: object) -> None:
-    """The three parameters that all integer quantizers share."""
-    one_of(f"{name}.bits", bits, WIDTHS)
-    one_of(f"{name}.group_size", group_size, GROUP_SIZES)
-    one_of(f"{name}.symmetric", symmetric, (True, False))

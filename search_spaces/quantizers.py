@@ -11,65 +11,60 @@ from typing import ClassVar, Literal
 
 from search_spaces.errors import CandidateError
 from search_spaces.kinds import Kind
-from search_spaces.parameters import GROUP_SIZES, between, one_of, quantizer_grid
+from search_spaces.parameters import GROUP_SIZES, WIDTHS, between, one_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundToNearest:
+class _IntegerQuantizer:
+    """The grid that every integer quantizer has."""
+
+    kind: ClassVar[Kind] = "quantizer"
+    name: ClassVar[str]
+
+    bits: int
+    group_size: int = 64
+    symmetric: bool = True
+
+    def __post_init__(self) -> None:
+        one_of(f"{self.name}.bits", self.bits, WIDTHS)
+        one_of(f"{self.name}.group_size", self.group_size, GROUP_SIZES)
+        one_of(f"{self.name}.symmetric", self.symmetric, (True, False))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundToNearest(_IntegerQuantizer):
     """Round-to-nearest quantization of every linear weight of the decoder layers.
 
     Reference: Dettmers et al. 2022, https://arxiv.org/abs/2208.07339 §2 (absmax and zeropoint quantization).
     """
 
     name: ClassVar[str] = "rtn"
-    kind: ClassVar[Kind] = "quantizer"
-
-    bits: int
-    group_size: int = 64
-    symmetric: bool = True
-
-    def __post_init__(self) -> None:
-        quantizer_grid(self.name, self.bits, self.group_size, self.symmetric)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HalfQuadratic:
+class HalfQuadratic(_IntegerQuantizer):
     """Quantization whose grid is fitted to the weights alone under a norm that forgives outliers.
 
     Reference: HQQ, Badri and Shaji 2023, https://mobiusml.github.io/hqq_blog.
     """
 
     name: ClassVar[str] = "hqq"
-    kind: ClassVar[Kind] = "quantizer"
 
-    bits: int
-    group_size: int = 64
     symmetric: bool = False
-
-    def __post_init__(self) -> None:
-        quantizer_grid(self.name, self.bits, self.group_size, self.symmetric)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActivationAware:
+class ActivationAware(_IntegerQuantizer):
     """Round-to-nearest after the input channels have been scaled by how large their activations are.
 
     Reference: AWQ, Lin et al. 2023, https://arxiv.org/abs/2306.00978 §3.2.
     """
 
     name: ClassVar[str] = "awq"
-    kind: ClassVar[Kind] = "quantizer"
-
-    bits: int
-    group_size: int = 64
-    symmetric: bool = True
-
-    def __post_init__(self) -> None:
-        quantizer_grid(self.name, self.bits, self.group_size, self.symmetric)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GPTQ:
+class GPTQ(_IntegerQuantizer):
     """Quantization column by column, each column's error made up for by the columns that follow.
 
     damping: share of the Hessian's mean diagonal added to it. activation_order: columns of large activations first,
@@ -77,16 +72,12 @@ class GPTQ:
     """
 
     name: ClassVar[str] = "gptq"
-    kind: ClassVar[Kind] = "quantizer"
 
-    bits: int
-    group_size: int = 64
-    symmetric: bool = True
     damping: float = 0.01
     activation_order: bool = True
 
     def __post_init__(self) -> None:
-        quantizer_grid(self.name, self.bits, self.group_size, self.symmetric)
+        _IntegerQuantizer.__post_init__(self)
         between("gptq.damping", self.damping, 1e-6, 1.0)
         one_of("gptq.activation_order", self.activation_order, (True, False))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,10 +14,18 @@ from search_spaces.methods import Step
 from search_spaces.outcome import Failure, Measurement
 from search_spaces.quantizers import GPTQ, MixedWidths, QuantizeEmbeddings, RoundToNearest
 from workers.attempt import attempt
-from workers.benches.compression_speed import SHAPES, Timed, calibrate_and_quantize, random_model, random_sequences
+from workers.benches.compression_speed import (
+    SHAPES,
+    Timed,
+    as_batches,
+    calibrate_and_quantize,
+    random_model,
+    random_sequences,
+)
 from workers.benches.layer_error import errors_against, held_out_errors
 from workers.benches.llm_compressor import quantize_by_llm_compressor
-from workers.calibration.sequences import Shown, balanced, batches, parts
+from workers.calibration.calibrate import calibration_sequences
+from workers.calibration.sequences import Shown
 from workers.compression.context import CompressionContext
 from workers.evaluation import EvaluationPlan
 from workers.models import default_device, load_for_calibration, load_tokenizer
@@ -128,28 +137,25 @@ def their_error_figures(run: SpeedRun, folder: Path, context: CompressionContext
     and are judged on the model's own inputs here, as ours were fitted.
     """
     device, shape = default_device(), SHAPES[run.shape]
-    ids = random_sequences(shape, run.tokens[0])
-    made = batches([Shown(tuple(row.tolist()), 0) for row in ids])
-    found: dict[str, float] = {}
-    ours, theirs = random_model(shape, device, 2), random_model(shape, device, 2)
-    calibrate_and_quantize(ours, ids, (4,), SPEED_GROUP, device)
-    quantize_by_llm_compressor(theirs, ids, 4, SPEED_GROUP, device, run.tokenizer)
-    whole = random_model(shape, device, 2)
-    errors = [errors_against(whole, _weights_of(changed), made, device) for changed in (ours, theirs)]
-    found["layer_error_ours_over_llmcompressor_random"] = errors[0][0] / errors[1][0]
-    del ours, theirs, whole
-    tokenizer = load_tokenizer(folder)
-    sequences = balanced(
-        parts(context.calibration, context.seed)[0], tokenizer, context.prompt, context.calibration_tokens
-    )
-    packed = _packed_together(sequences)
-    ours, theirs, whole = (load_for_calibration(folder, device).to(device) for _ in range(3))
-    calibrate_and_quantize(ours, packed, (4,), SPEED_GROUP, device)
-    quantize_by_llm_compressor(theirs, packed, 4, SPEED_GROUP, device, run.tokenizer)
-    made = batches([Shown(tuple(row.tolist()), 0) for row in packed])
-    errors = [errors_against(whole, _weights_of(changed), made, device) for changed in (ours, theirs)]
-    found["layer_error_ours_over_llmcompressor_model"] = sum(errors[0]) / sum(errors[1])
-    found["layer_error_ours_over_llmcompressor_model_layer0"] = errors[0][0] / errors[1][0]
+
+    def errors(make: Callable[[], Any], ids: torch.Tensor) -> tuple[list[float], list[float]]:
+        """Ours and theirs, a layer each; make: the same model each time."""
+        ours, theirs = make(), make()
+        calibrate_and_quantize(ours, ids, (4,), SPEED_GROUP, device)
+        quantize_by_llm_compressor(theirs, ids, 4, SPEED_GROUP, device, run.tokenizer)
+        whole, made = make(), as_batches(ids)
+        return (
+            errors_against(whole, _weights_of(ours), made, device),
+            errors_against(whole, _weights_of(theirs), made, device),
+        )
+
+    random_ids = random_sequences(shape, run.tokens[0])
+    ours, theirs = errors(lambda: random_model(shape, device, 2), random_ids)
+    found = {"layer_error_ours_over_llmcompressor_random": ours[0] / theirs[0]}
+    packed = _packed_together(calibration_sequences(load_tokenizer(folder), context))
+    ours, theirs = errors(lambda: load_for_calibration(folder, device).to(device), packed)
+    found["layer_error_ours_over_llmcompressor_model"] = sum(ours) / sum(theirs)
+    found["layer_error_ours_over_llmcompressor_model_layer0"] = ours[0] / theirs[0]
     for name, value in found.items():
         say(f"{name}: {value:.4f}")
     return found

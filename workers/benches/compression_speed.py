@@ -67,6 +67,11 @@ def random_sequences(shape: Shape, tokens: int) -> torch.Tensor:
     return torch.randint(3, shape.vocabulary, (tokens // shape.sequence, shape.sequence), generator=generator)
 
 
+def as_batches(ids: torch.Tensor) -> list[Batch]:
+    """Sequences of one length, int64 (sequences, tokens), as calibration reads them."""
+    return batches([Shown(tuple(row.tolist()), 0) for row in ids])
+
+
 def calibrate_and_quantize(
     model: Any, ids: torch.Tensor, widths: Sequence[int], group_size: int, device: torch.device
 ) -> Timed:
@@ -74,7 +79,7 @@ def calibrate_and_quantize(
 
     As llm-compressor's oneshot without an output folder, it writes nothing to disk.
     """
-    made = batches([Shown(tuple(row.tolist()), 0) for row in ids])
+    made = as_batches(ids)
     return timed(lambda: _each_layer(model, made, widths, group_size, device), device)
 
 

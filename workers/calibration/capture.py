@@ -167,12 +167,7 @@ def _entering(model: Any, layers: Any, batch: Batch, device: torch.device) -> tu
     try:
         for index, layer in enumerate(layers):
             layer.forward = passing(index)
-        padded = not bool(batch.mask.all())
-        model.get_decoder()(
-            input_ids=batch.ids.to(where),
-            attention_mask=batch.mask.to(where) if padded else None,
-            use_cache=False,
-        )
+        model.get_decoder()(**batch.inputs(where))
     finally:
         for layer in layers:
             del layer.forward

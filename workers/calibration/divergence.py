@@ -90,13 +90,8 @@ def target_logits(model: Any, batch: Batch) -> torch.Tensor:
     The head sees these positions alone; what the model does to logits after its head (softcapping, scaling) is kept.
     """
     where = model.get_input_embeddings().weight.device
-    padded = not bool(batch.mask.all())
     with _head_on(model, predicting(batch)):
-        output = model(
-            input_ids=batch.ids.to(where),
-            attention_mask=batch.mask.to(where) if padded else None,
-            use_cache=False,
-        )
+        output = model(**batch.inputs(where))
     logits: torch.Tensor = output.logits[0]
     return logits
 

@@ -9,7 +9,7 @@ import torch
 from search_spaces.quantizers import EightBitFloat
 from workers.compression.context import CompressionContext, Report
 from workers.compression.eight_bits import ByteWeight, write_byte_weights
-from workers.compression.grid import SCALE_DTYPE
+from workers.compression.grid import SCALE_DTYPE, refuse_not_finite
 from workers.compression.quantization_config import WeightScheme
 
 E4M3 = torch.float8_e4m3fn
@@ -30,8 +30,7 @@ def quantize(weight: torch.Tensor) -> ByteWeight:
     table 1); a row of zeros gets the scale 1. Halves go to the even mantissa. Raises ValueError for a weight that is
     not finite.
     """
-    if not torch.isfinite(weight).all():
-        raise ValueError("a weight holds values that are not finite; the base model is damaged")
+    refuse_not_finite(weight)
     weight = weight.float()
     scale = (weight.abs().amax(dim=1, keepdim=True) / LARGEST).to(SCALE_DTYPE)
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)

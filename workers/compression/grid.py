@@ -52,6 +52,12 @@ def grouped(weight: torch.Tensor, group_size: int) -> torch.Tensor:
     return weight.reshape(rows, columns // size, size)
 
 
+def refuse_not_finite(weight: torch.Tensor) -> None:
+    """Raise ValueError for a weight that holds infinities or NaN."""
+    if not torch.isfinite(weight).all():
+        raise ValueError("a weight holds values that are not finite; the base model is damaged")
+
+
 def fit_grid(weight: torch.Tensor, bits: int, group_size: int, symmetric: bool, shrink: float = 1.0) -> Grid:
     """The grid that spans each group's weights: absmax when symmetric, else minimum to maximum, with 0 on the grid.
 
@@ -59,8 +65,7 @@ def fit_grid(weight: torch.Tensor, bits: int, group_size: int, symmetric: bool, 
     largest magnitude over (2^bits - 1) / 2, so that the grid's full width is used. Raises ValueError for a weight that
     is not finite.
     """
-    if not torch.isfinite(weight).all():
-        raise ValueError("a weight holds values that are not finite; the base model is damaged")
+    refuse_not_finite(weight)
     groups = grouped(weight.float(), group_size)
     if symmetric:
         return Grid(_stored(groups.abs().amax(dim=-1) * shrink / ((2**bits - 1) / 2)), None)

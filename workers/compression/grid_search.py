@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from workers.compression.grid import Grid, fit_grid, grouped, on_grid, to_integers
+from workers.compression.grid import Grid, fit_grid, grouped, on_grid, refuse_not_finite, to_integers
 
 # The least share of the spanned range that is tried, and how many are: the fewer bits, the more clipping pays.
 LEAST_SHARE = {8: 0.95, 4: 0.6, 3: 0.45, 2: 0.25}
@@ -30,8 +30,7 @@ def search_grid(weight: torch.Tensor, importance: torch.Tensor, bits: int, group
     if weight.is_cuda:
         from workers.compression.triton_kernels import search_grid_on_gpu
 
-        if not torch.isfinite(weight).all():
-            raise ValueError("a weight holds values that are not finite; the base model is damaged")
+        refuse_not_finite(weight)
         return search_grid_on_gpu(weight, importance, shares(bits), bits, group_size, symmetric)
     rows = max(ROWS_AT_ONCE // weight.shape[1], 1)
     parts = [

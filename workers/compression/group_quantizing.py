@@ -11,9 +11,8 @@ import torch
 from search_spaces.quantizers import GPTQ
 from workers.calibration.statistics import Statistics
 from workers.compression import rtn
-from workers.compression.gptq import column_order, quantize_widths
+from workers.compression.gptq import factor_of, quantize_widths
 from workers.compression.grid import QuantizedWeight
-from workers.compression.inverse import inverse_factor
 from workers.compression.stored_weights import StoredWeights
 from workers.compression.width_groups import AS_IS, WidthGroup, parameter
 
@@ -33,10 +32,7 @@ def quantize_group(
             weight, _ = weights.read(name)
             yield name, weight, {bits: rtn.quantize(weight, bits, group_size) for bits in widths if bits != AS_IS}
         return
-    hessian = statistics.hessian(group.weights[0], weights.device)
-    order = column_order(hessian)
-    factor = inverse_factor(hessian[order][:, order], _GPTQ.damping)
-    del hessian
+    factor, order = factor_of(statistics.hessian(group.weights[0], weights.device), _GPTQ.damping)
     for name in group.weights:
         weight, mask = weights.read(name)
         found = quantize_widths(weight, factor, order, widths, group_size, True, mask)
