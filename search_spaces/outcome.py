@@ -40,12 +40,34 @@ class Footprint:
 
 
 @dataclass(frozen=True, slots=True)
+class Race:
+    """Why a trial was stopped before its last rung.
+
+    verdict: "dominated" (worse, for sure, than a point of no more bytes) or "tie" (within the margin of one). by: that
+    point's trial number. segments: how many were translated. low, high: the anytime-valid interval of candidate minus
+    that point in mean segment quality. projected: that point's quality plus the difference seen.
+    """
+
+    verdict: Literal["dominated", "tie"]
+    by: int
+    segments: int
+    low: float
+    high: float
+    projected: float
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high", "projected"):
+            _finite(name, getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """What a trial measured.
 
     scores: metric -> language pair -> Score. seconds: stage -> seconds spent in it. segments, tokens: how many were
     translated and generated. truncated: hypotheses that reached the length limit, or sources cut to the context.
-    artefact: the key of what was scored in the artefact store; empty for the baseline.
+    artefact: the key of what was scored in the artefact store; empty for the baseline. sanity: check -> the share of
+    hypotheses that failed it. race: None when every segment was translated; else `scores` are of those that were.
     """
 
     scores: Mapping[str, Mapping[str, Score]]
@@ -57,12 +79,16 @@ class Measurement:
     artefact: str = ""
     notes: tuple[str, ...] = ()
     conditions: Mapping[str, str] = field(default_factory=dict)
+    sanity: Mapping[str, float] = field(default_factory=dict)
+    race: Race | None = None
 
     def __post_init__(self) -> None:
         if not self.scores or any(not by_pair for by_pair in self.scores.values()):
             raise ValueError("a measurement needs at least one score for at least one pair")
         for stage, value in self.seconds.items():
             _finite(f"seconds[{stage}]", value)
+        for check, share in self.sanity.items():
+            _finite(f"sanity[{check}]", share)
 
     def overall(self, metric: str) -> float:
         """The mean over language pairs, never pooled."""
@@ -106,6 +132,7 @@ def outcome_from_json(record: Mapping[str, Any]) -> Outcome:
     }
     rest["footprint"] = Footprint(**record["footprint"])
     rest["notes"] = tuple(record["notes"])
+    rest["race"] = Race(**race) if (race := record.get("race")) else None
     return Measurement(**rest)
 
 
