@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
 
-.PHONY: help demo test check unit install install-test clean
+.PHONY: help demo test check unit install install-test comet clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,9 +26,15 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[test]'
 	touch $@
 
+# COMET's own environment, behind this one's torch and ray (workers/comet/environment.py).
+$(VENV)-comet/mtpareto-comet.json: $(VENV)/.installed workers/comet/requirements.txt
+	$(BIN)/python -m workers.comet.environment
+
 install: $(VENV)/.installed ## create .venv and install the project
 
 install-test: $(VENV)/.installed-test ## and what the tests need
+
+comet: $(VENV)-comet/mtpareto-comet.json ## create .venv-comet, where COMET runs
 
 demo: $(VENV)/.installed ## search the shipped model on the CPU, then print the frontier
 	rm -rf runs/demo
@@ -44,8 +50,8 @@ check: $(VENV)/.installed-test ## format, lint, types, import arrows
 unit: $(VENV)/.installed-test ## the unit tests only
 	$(BIN)/python -m pytest -q tests/unit
 
-test: check ## everything: checks, unit tests, data tests, whole searches
+test: check comet ## everything: checks, unit tests, data tests, whole searches
 	$(BIN)/python -m pytest -q tests
 
-clean: ## remove .venv and runs
-	rm -rf $(VENV) runs
+clean: ## remove .venv, .venv-comet and runs
+	rm -rf $(VENV) $(VENV)-comet $(VENV)-comet.lock runs

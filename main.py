@@ -44,10 +44,14 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--device_map", default="auto", help="auto, cpu or cuda:N (default: auto)")
     top.add_argument("--max_new_tokens", type=int, help="length limit of a translation (default: 256)")
     top.add_argument("--batch_size", type=int, help="segments translated at a time (default: 64)")
+    top.add_argument("--beams", type=int, default=1, help="of beam search; 1 is greedy (default: 1)")
     top.add_argument("--prompt", help="alma, chat or few-shot (default: by the model's own files)")
     top.add_argument(
-        "--eval_metrics", default="chrf,bleu", help="of chrf, chrf++ and bleu, with commas (default: chrf,bleu)"
+        "--eval_metrics",
+        default="chrf,bleu",
+        help="of chrf, chrf++, bleu, ter, comet and cometkiwi, with commas (default: chrf,bleu)",
     )
+    top.add_argument("--comet_model", help="COMET's hub id or checkpoint file (default: Unbabel/wmt22-comet-da)")
     top.add_argument(
         "--bins", default="0-30,30-60,60-100", help="of the human or difficulty score: LOW-HIGH, with commas"
     )
@@ -67,8 +71,10 @@ def _measure(options: argparse.Namespace) -> int:
     request = Request(
         data=options.data, outdir=options.outdir, steps=QUANT[options.quant], metrics=metrics, bins=options.bins,
         model=options.model_id, revision=options.revision, device_map=options.device_map,
-        max_new_tokens=options.max_new_tokens, batch_size=options.batch_size, prompt=options.prompt,
-        references=options.references, langs=options.langs, calibration=options.calibration, seed=options.seed,
+        max_new_tokens=options.max_new_tokens, batch_size=options.batch_size, beams=options.beams,
+        prompt=options.prompt,
+        references=options.references, langs=options.langs, calibration=options.calibration,
+        comet_model=options.comet_model, seed=options.seed,
         skip_bad_rows=options.skip_bad_rows, trust_remote_code=options.trust_remote_code,
     )  # fmt: skip
     return measure_one(request, print)

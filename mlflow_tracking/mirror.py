@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from search_spaces.candidate import Candidate
 from search_spaces.methods import step_to_json
 from search_spaces.outcome import Failure, Measurement, Outcome
+from workers.scoring import worst
 
 EXPERIMENT = "mtpareto"
 STUDY_TAG = "mtpareto.study"
@@ -27,7 +28,11 @@ PARAM_LIMIT = 6000
 
 @dataclass(frozen=True, slots=True)
 class MirroredTrial:
-    """A trial as the mirror needs it. more: numbers worked out over the whole study, such as `on_frontier`."""
+    """A trial as the mirror needs it.
+
+    more: numbers worked out over the whole study, such as `on_frontier`. words: the same in words, such as why a trial
+    was dropped early; they become tags.
+    """
 
     number: int
     candidate: Candidate
@@ -38,6 +43,7 @@ class MirroredTrial:
     worker: str
     attempt: int
     more: Mapping[str, float]
+    words: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def uid(self) -> str:
@@ -75,6 +81,7 @@ class Mirror:
             started = _milliseconds(trial.started)
             found = self._create(_name(trial), _tags(trial, parent), _params(trial), started)
         self._log_metrics(found, _metrics(trial), _milliseconds(trial.ended))
+        self._tag(found, trial.words)
         status = "FAILED" if isinstance(trial.outcome, Failure) else "FINISHED"
         self._client.set_terminated(found, status, _milliseconds(trial.ended))
         return found
@@ -139,10 +146,24 @@ class Mirror:
         from mlflow.entities import Metric
 
         have = self._client.get_run(run_id).data.metrics
-        at = at if at is not None else int(datetime.now().timestamp() * 1000)
-        new = [Metric(key, value, at, 0) for key, value in metrics.items() if have.get(key) != value]
+        now = int(datetime.now().timestamp() * 1000)
+        # Of one moment's values MLflow shows the largest, so one that has changed, as `on_frontier` may, is of now.
+        new = [
+            Metric(key, value, now if at is None or key in have else at, 0)
+            for key, value in metrics.items()
+            if have.get(key) != value
+        ]
         if new:
             self._client.log_batch(run_id, metrics=new)
+
+    def _tag(self, run_id: str, words: Mapping[str, str]) -> None:
+        """Set the tags that are new or have changed; an empty word is written only over another."""
+        from mlflow.entities import RunTag
+
+        have = self._client.get_run(run_id).data.tags
+        new = [RunTag(key, value) for key, value in words.items() if have.get(key, "") != value]
+        if new:
+            self._client.log_batch(run_id, tags=new)
 
     def _name_as_output(self, run_id: str, model_id: str) -> None:
         from mlflow.entities import LoggedModelOutput
@@ -197,15 +218,22 @@ def _metrics(trial: MirroredTrial) -> dict[str, float]:
     outcome = trial.outcome
     if not isinstance(outcome, Measurement):
         return metrics
+    race = outcome.race
     for metric, by_pair in outcome.scores.items():
-        name = metric.replace("+", "p")
+        # A raced trial's scores are of some segments only: under the metric's own name they would be compared.
+        name = ("raced." if race else "") + metric.replace("+", "p")
         metrics[name] = outcome.overall(metric)
-        metrics[f"{name}.worst_pair"] = outcome.worst_pair(metric)[1]
-        metrics |= {f"{name}.{pair}": score.value for pair, score in by_pair.items()}
+        values = {pair: score.value for pair, score in by_pair.items()}
+        metrics[f"{name}.worst_pair"] = values[worst(metric, values)]
+        metrics |= {f"{name}.{pair}": value for pair, value in values.items()}
+    if race is not None:
+        metrics |= {f"race.{name}": float(getattr(race, name)) for name in ("segments", "low", "high", "projected")}
+    metrics |= {f"sanity.{check}": share for check, share in outcome.sanity.items()}
     metrics |= {f"seconds.{stage}": value for stage, value in outcome.seconds.items()}
     metrics |= {
         "bytes": float(outcome.footprint.bytes),
         "compressed_fraction": outcome.footprint.compressed_fraction,
+        "segments": float(outcome.segments),
         "truncated": float(outcome.truncated),
         "tokens": float(outcome.tokens),
     }

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from orchestrator.bench_table import as_page
+from orchestrator.bench_figures import COMPRESS
+from orchestrator.bench_record import earlier, merged, this_device, write_record
 from orchestrator.study import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from search_spaces.errors import StudyError
+from workers.conditions import installed
 from workers.decoding import Decoding
-from workers.evaluation import DEFAULT_CALIBRATION_TOKENS, EvaluationPlan, device_name, installed
 from workers.model_files import read_config, resolve
+from workers.plan import DEFAULT_CALIBRATION_TOKENS, EvaluationPlan
 from workers.prompts import choose_prompt
 from workers.reading import read_dataset
 
@@ -80,7 +81,7 @@ def bench_compress(request: BenchRequest, command: str, say: Callable[[str], Non
 
     if "llm-compressor" in request.parts:
         _refuse_missing_rival()
-    _earlier(request.output)
+    earlier(request.output)
     data = read_dataset(request.data)
     calibration = read_dataset(request.calibration)
     base, folder = resolve(request.model)
@@ -104,7 +105,7 @@ def bench_compress(request: BenchRequest, command: str, say: Callable[[str], Non
             figures |= bench.quality_figures(base, plan, say)
     run_conditions = {
         "parts": ", ".join(request.parts),
-        "device": _device(),
+        "device": this_device(),
         "shape": request.shape,
         "tokens": ", ".join(map(str, request.tokens)),
         "model": f"{folder.name} {base.revision[:23]}",
@@ -118,48 +119,9 @@ def bench_compress(request: BenchRequest, command: str, say: Callable[[str], Non
         "python": platform.python_version(),
         **installed(DISTRIBUTIONS),
     }
-    record = merged(_earlier(request.output), figures, run_conditions, command)
-    request.output.parent.mkdir(parents=True, exist_ok=True)
-    request.output.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    request.output.with_suffix(".md").write_text(as_page("Calibration and quantization", record), encoding="utf-8")
+    record = merged(earlier(request.output), figures, run_conditions, command)
+    write_record(request.output, COMPRESS, record)
     return record
-
-
-def merged(
-    earlier: Mapping[str, Any] | None, figures: Mapping[str, float], conditions: Mapping[str, Any], command: str
-) -> dict[str, Any]:
-    """The results file after a run: its figures take the place of an earlier run's, whose others stay.
-
-    Conditions that all runs share stand by themselves; those in which they differ are joined, the latest run last.
-    """
-    rounded = {name: round(value, 4) for name, value in figures.items()}
-    if earlier is None:
-        return {"figures": rounded, "conditions": dict(conditions), "command": command}
-    before = earlier["conditions"]
-    names = [*before, *(name for name in conditions if name not in before)]
-    joined = {
-        name: before.get(name, "none")
-        if before.get(name) == conditions.get(name)
-        else f"{before.get(name, 'none')}; then {conditions.get(name, 'none')}"
-        for name in names
-    }
-    return {
-        "figures": {**earlier["figures"], **rounded},
-        "conditions": joined,
-        "command": f"{earlier['command']}; then {command}",
-    }
-
-
-def _earlier(output: Path) -> dict[str, Any] | None:
-    if not output.is_file():
-        return None
-    try:
-        record: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
-        if {"figures", "conditions", "command"} <= record.keys():
-            return record
-    except ValueError as error:
-        raise StudyError(f"{output} is no results file ({error}); name another with --json") from error
-    raise StudyError(f"{output} is no results file; name another with --json")
 
 
 def _refuse_missing_rival() -> None:
@@ -168,9 +130,3 @@ def _refuse_missing_rival() -> None:
             "llm-compressor is not installed here; `pip install --no-deps llmcompressor==0.14.0.1 "
             "compressed-tensors==0.19.0 auto-round==0.15.1` in an environment of its own, or leave the part out"
         )
-
-
-def _device() -> str:
-    from workers.models import default_device
-
-    return device_name(str(default_device()))

@@ -76,8 +76,8 @@ def figures(seconds: float, trials: Sequence[TrialRecord], busy: Sequence[float]
     """The bench's figures, in seconds and shares.
 
     seconds: everything, from reading the data to the last page. seconds_a_trial: these over the trials, held-out ones
-    included. seconds_working: from the first trial's beginning to the last one's end. gpu_busy_share: the mean of the
-    samples over all of `seconds`.
+    included. trials_dropped: of the measured ones, those that a race ended early. seconds_working: from the first
+    trial's beginning to the last one's end. gpu_busy_share: the mean of the samples over all of `seconds`.
     """
     measured = [trial for trial in trials if trial.measurement is not None]
     spans = [(datetime.fromisoformat(trial.started), datetime.fromisoformat(trial.ended)) for trial in trials]
@@ -86,6 +86,7 @@ def figures(seconds: float, trials: Sequence[TrialRecord], busy: Sequence[float]
         "seconds": seconds,
         "trials": float(len(trials)),
         "trials_measured": float(len(measured)),
+        "trials_dropped": float(sum(trial.measurement.race is not None for trial in measured if trial.measurement)),
         "seconds_a_trial": seconds / max(len(trials), 1),
         "seconds_working": working,
         "seconds_a_trial_working": working / max(len(trials), 1),

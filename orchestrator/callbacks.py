@@ -12,6 +12,8 @@ from ray.tune import Callback
 from orchestrator.mirroring import MirrorThread
 from orchestrator.progress import Progress
 from search_spaces.methods import describe_step, step_from_json
+from search_spaces.outcome import Race
+from workers.plan import SPEED_SPLIT
 
 
 class TrialWatcher(Callback):
@@ -32,5 +34,10 @@ class TrialWatcher(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result or {}
-        self._progress.ended(trial.config["number"], result.get("quality"), result.get("bytes"))
+        race = Race(**result["race"]) if result.get("race") else None
+        number = trial.config["number"]
+        if trial.config["split"] == SPEED_SPLIT and not result.get("failed", 1):
+            self._progress.timed(number, result.get("speed"))
+        else:
+            self._progress.ended(number, result.get("quality"), result.get("bytes"), race)
         self._mirror.nudge()

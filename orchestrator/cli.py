@@ -1,4 +1,4 @@
-"""The command `mtpareto`: search, resume, report, mirror and score. Heavy imports wait until a command needs them."""
+"""The command `mtpareto`: its subcommands and their flags. Heavy imports wait until a command needs them."""
 
 from __future__ import annotations
 
@@ -12,52 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import environment
+from orchestrator.study_flags import add_study_flags
 from search_spaces.errors import UserError
-from search_spaces.spaces import SPACES
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from orchestrator.study import StudySpec
 
+SHIPPED_SEGMENTS = Path(__file__).resolve().parent.parent / "data" / "subset.jsonl"
 # Columns of what is written to a file or a pipe.
 PIPED_WIDTH = 110
-
-STUDY_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("--model", {"help": "hub id or local folder (default: the shipped caption model)"}),
-    ("--revision", {"help": "revision of a hub model"}),
-    ("--data", {"help": "the segments the search selects on, in any format the README lists"}),
-    ("--test", {"help": "held-out segments on which the frontier is scored once"}),
-    ("--references", {"help": "the target lines, when --data is one side of parallel text"}),
-    ("--langs", {"help": "the pair, such as en-de, where a file does not say it"}),
-    ("--calibration", {"help": "pairs for methods that look at activations (default: the shipped ones)"}),
-    (
-        "--calibration-tokens",
-        {"type": int, "help": "tokens that calibration statistics are taken over (default: 65536)"},
-    ),
-    ("--calibration-text", {"help": "a file of running text to take them over instead of the pairs"}),
-    ("--space", {"help": f"{', '.join(SPACES)} (default: joint)"}),
-    ("--trials", {"type": int, "help": "candidates to measure, the baseline included (default: 12)"}),
-    ("--out", {"help": "the run's folder, such as runs/NAME"}),
-    ("--seed", {"type": int, "help": "of the sampler and the bootstrap (default: 0)"}),
-    ("--gpus-per-trial", {"type": float, "help": "GPUs a trial takes, such as 0.5 (default: 1 where there are any)"}),
-    ("--cpus-per-trial", {"type": float, "help": "CPUs a trial takes (default: a node's, shared among its GPUs)"}),
-    ("--max-concurrent", {"type": int, "help": "trials side by side (default: as many as fit)"}),
-    ("--max-new-tokens", {"type": int, "help": "length limit of a translation (default: 256)"}),
-    ("--batch-size", {"type": int, "help": "segments translated at a time (default: 64)"}),
-    ("--prompt", {"help": "alma, chat or few-shot (default: by the model's own files)"}),
-    ("--device-map", {"help": "auto, cpu or cuda:N (default: auto)"}),
-    ("--address", {"help": "a Ray cluster's address (default: RAY_ADDRESS, else a local Ray)"}),
-    ("--tracking-uri", {"help": "an MLflow server or sqlite:///FILE (default: mlflow.db beside the run's folder)"}),
-    ("--store", {"help": "the artefact store, on storage every node reaches (default: inside the run's folder)"}),
-    ("--keep", {"help": "artefacts that stay: frontier, all or none (default: frontier)"}),
-    ("--retries", {"type": int, "help": "further attempts after a lost worker (default: 3)"}),
-)
-
-STUDY_SWITCHES = (
-    ("--skip-bad-rows", "leave bad rows out, and say how many"),
-    ("--trust-remote-code", "run code that comes with the model"),
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,16 +48,18 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     search = commands.add_parser("search", help="search for the quality-versus-size frontier of a model")
-    _add_study_flags(search)
+    add_study_flags(search)
     search.set_defaults(run=_search)
     bench = commands.add_parser("bench", help="time the project's own work").add_subparsers(
         required=True, metavar="BENCH"
     )
     timed = bench.add_parser("search", help="a whole search: seconds a trial, and how busy the GPU was")
-    _add_study_flags(timed)
+    add_study_flags(timed)
     timed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
     timed.set_defaults(run=_bench_search)
     _add_bench_compress(bench)
+    _add_bench_decode(bench)
+    _add_bench_racing(bench)
     for name, command, about in (
         ("resume", _resume, "go on with an interrupted search; nothing is repeated"),
         ("report", _report, "write a run's report, picture and table anew from its ledger"),
@@ -104,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--trials", type=int, help="go on to this many trials instead")
         sub.set_defaults(run=command)
     _add_score(commands)
+    _add_rescore(commands)
     return top
 
 
@@ -126,12 +94,24 @@ def _add_bench_compress(bench: Any) -> None:
     timed.set_defaults(run=_bench_compress)
 
 
-def _add_study_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("study", nargs="?", type=Path, help="a YAML study file; flags override what it says")
-    for flag, settings in STUDY_FLAGS:
-        command.add_argument(flag, **settings)
-    for flag, about in STUDY_SWITCHES:
-        command.add_argument(flag, action="store_true", default=None, help=about)
+def _add_bench_decode(bench: Any) -> None:
+    timed = bench.add_parser("decode", help="the decoder beside transformers' generate: tokens a second")
+    timed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
+    timed.add_argument(
+        "--data", default=str(SHIPPED_SEGMENTS), help="segments for the model (default: the shipped ones)"
+    )
+    timed.add_argument("--model", help="of the parts identical and cpu (default: the shipped caption model)")
+    timed.add_argument(
+        "--shape", default="mistral-7b", help="of the random weights that are timed: mistral-7b or small"
+    )
+    timed.add_argument("--parts", default="speed,identical,cpu", help="of speed, identical and cpu, with commas")
+    timed.set_defaults(run=_bench_decode)
+
+
+def _add_bench_racing(bench: Any) -> None:
+    replayed = bench.add_parser("racing", help="replays of recorded scores: wrong drops, and segments saved by racing")
+    replayed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
+    replayed.set_defaults(run=_bench_racing)
 
 
 def _add_score(commands: Any) -> None:
@@ -145,6 +125,14 @@ def _add_score(commands: Any) -> None:
     score.add_argument("--target", required=True, help="the target language's code, such as de")
     score.add_argument("--sources", type=Path, help="a line a segment; reports copied sources")
     score.set_defaults(run=_score)
+
+
+def _add_rescore(commands: Any) -> None:
+    again = commands.add_parser("rescore", help="score a run's stored hypotheses in further metrics; needs no GPU")
+    again.add_argument("folder", type=Path, help="the run's folder")
+    again.add_argument("--metrics", required=True, help="such as ter,chrf++,comet; report and table then show them too")
+    again.add_argument("--comet-model", help="COMET's hub id, checkpoint or folder (default: the study's)")
+    again.set_defaults(run=_rescore)
 
 
 def _search(options: argparse.Namespace) -> int:
@@ -169,10 +157,36 @@ def _bench_search(options: argparse.Namespace) -> int:
 def _bench_compress(options: argparse.Namespace) -> int:
     environment.prepare(None)
     from orchestrator.bench_compress import bench_compress, request_of
+    from orchestrator.bench_figures import COMPRESS
     from orchestrator.bench_table import as_table
 
     record = bench_compress(request_of(options), shlex.join(["mtpareto", *sys.argv[1:]]), _progress)
-    _console().print(as_table(record["figures"]))
+    _console().print(as_table(record["figures"], COMPRESS))
+    return 0
+
+
+def _bench_decode(options: argparse.Namespace) -> int:
+    environment.prepare(None)
+    from orchestrator.bench_decode import DecodeRequest, bench_decode
+    from orchestrator.bench_figures import DECODE
+    from orchestrator.bench_table import as_table
+    from orchestrator.study import SHIPPED_MODEL
+
+    request = DecodeRequest(
+        output=options.json, data=options.data, parts=tuple(part.strip() for part in options.parts.split(",")),
+        shape=options.shape, model=options.model or str(SHIPPED_MODEL),
+    )  # fmt: skip
+    record = bench_decode(request, shlex.join(["mtpareto", *sys.argv[1:]]), _progress)
+    _console().print(as_table(record["figures"], DECODE))
+    return 0
+
+
+def _bench_racing(options: argparse.Namespace) -> int:
+    from orchestrator.bench_racing import bench_racing
+
+    record = bench_racing(options.json, shlex.join(["mtpareto", *sys.argv[1:]]))
+    for name, value in record["figures"].items():
+        print(f"{name:<34} {value:g}")
     return 0
 
 
@@ -219,6 +233,20 @@ def _mirror(options: argparse.Namespace) -> int:
     if not found.mirrored:
         print("error: MLflow could not be written to; see the warning above, and try again", file=sys.stderr)
         return 1
+    return 0
+
+
+def _rescore(options: argparse.Namespace) -> int:
+    from orchestrator.ledger import read_ledger
+
+    environment.prepare(read_ledger(options.folder).header["spec"]["address"])
+    from orchestrator.rescore import rescore
+    from orchestrator.search import report_again
+
+    metrics = [name.strip() for name in options.metrics.split(",") if name.strip()]
+    path = rescore(options.folder, metrics, _progress, options.comet_model)
+    report_again(options.folder, _console())
+    print(f"rescored  {path}")
     return 0
 
 

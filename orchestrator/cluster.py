@@ -11,6 +11,7 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.ledger import LedgerWriter
+from orchestrator.referee import Referee
 from search_spaces.errors import StudyError
 from workers.actor import LEDGER_NAMESPACE
 
@@ -70,8 +71,8 @@ def place(cpus: float | None, gpus: float | None, most: int | None) -> Placement
     return Placement(cpus, gpus, min(fit, most) if most else fit)
 
 
-def ledger_actor(name: str, folder: str) -> ray.actor.ActorHandle:
-    """The one writer of this run's ledger, on the driver's node, in no CPU slot."""
+def ledger_actor(name: str, folder: str, referee: Referee | None = None) -> ray.actor.ActorHandle:
+    """The one writer of this run's ledger, on the driver's node, in no CPU slot; with a referee it judges races too."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = ray.remote(LedgerWriter).options(
         name=name,
@@ -81,7 +82,7 @@ def ledger_actor(name: str, folder: str) -> ray.actor.ActorHandle:
         max_task_retries=-1,
         scheduling_strategy=here,
     )
-    return actor.remote(folder)
+    return actor.remote(folder, referee)
 
 
 def _fit(node: dict[str, float], cpus: float, gpus: float) -> int:

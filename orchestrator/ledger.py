@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.referee import Referee
 from search_spaces.candidate import Candidate, candidate_from_json
 from search_spaces.errors import StudyError
-from search_spaces.outcome import Measurement, Outcome, outcome_from_json
+from search_spaces.outcome import Measurement, Outcome, Race, outcome_from_json
 
 LEDGER = "ledger.jsonl"
 HYPOTHESES = "hypotheses"
@@ -95,18 +96,27 @@ def read_ledger(folder: Path) -> Ledger:
 
 
 def read_hypotheses(folder: Path, record: TrialRecord) -> list[str]:
-    """The trial's translations, in the data set's order; raises StudyError when it has none."""
+    """The trial's translations, in the data set's order; raises StudyError when it has none.
+
+    A trial that a race ended has those of the segments it translated; `read_lines` says which.
+    """
+    return [line["text"] for line in read_lines(folder, record)]
+
+
+def read_lines(folder: Path, record: TrialRecord) -> list[dict[str, Any]]:
+    """The lines of the trial's hypotheses file, in the data set's order: the segment's `id`, `text`, `tokens`,
+    `truncated`, and `scores` by metric (not in older ledgers); raises StudyError when it has none."""
     if record.hypotheses is None:
         raise StudyError(f"trial {record.number} ended in a failure and has no hypotheses")
     path = folder / record.hypotheses
     if not path.is_file():
         raise StudyError(f"{path}, the hypotheses of trial {record.number}, is gone; put it back to report on this run")
-    texts = [json.loads(line)["text"] for line in path.read_bytes().splitlines()]
-    if record.measurement is not None and len(texts) != record.measurement.segments:
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    if record.measurement is not None and len(lines) != record.measurement.segments:
         raise StudyError(
-            f"{path} has {len(texts)} hypotheses; trial {record.number} made {record.measurement.segments}"
+            f"{path} has {len(lines)} hypotheses; trial {record.number} made {record.measurement.segments}"
         )
-    return texts
+    return lines
 
 
 def create_ledger(folder: Path, header: Mapping[str, Any]) -> None:
@@ -134,11 +144,13 @@ def mend_torn_tail(folder: Path) -> int:
 class LedgerWriter:
     """The one writer of a run's ledger; a Ray actor on the driver's node that takes no CPU slot.
 
-    Each (digest, split) is kept once: a second append of one answers with the first.
+    Each (digest, split) is kept once: a second append of one answers with the first. With a referee it also judges
+    the trials that race on the referee's split, by what the ledger holds.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, referee: Referee | None = None) -> None:
         self._folder = Path(folder)
+        self._referee = referee
         mend_torn_tail(self._folder)
         self._known: dict[Key, dict[str, Any]] = {}
         self._attempts: dict[Key, int] = {}
@@ -146,11 +158,14 @@ class LedgerWriter:
             line = json.loads(text)
             if line["kind"] == "trial":
                 self._known[(line["digest"], line["split"])] = line
+                self._teach(line)
 
     def begin(self, trial: dict[str, Any]) -> tuple[dict[str, Any] | None, int]:
         """The line already kept for this trial, if any, and which attempt this is (from 1)."""
         key = _key(trial)
         self._attempts[key] = self._attempts.get(key, 0) + 1
+        if self._referee is not None:
+            self._referee.begin(trial["number"])
         return self._known.get(key), self._attempts[key]
 
     def append(self, trial: dict[str, Any], hypotheses: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -166,7 +181,23 @@ class LedgerWriter:
         record_from_json(line)
         _append_line(self._folder / LEDGER, line)
         self._known[key] = line
+        self._teach(line)
         return line
+
+    def judge(self, trial: dict[str, Any], positions: list[int], scores: list[float], size: int) -> Race | None:
+        """Why a trial under way is to be stopped, or None when it goes on; see `Referee.judge`."""
+        if self._referee is None:
+            return None
+        return self._referee.judge(trial["number"], positions, scores, size)
+
+    def _teach(self, line: Mapping[str, Any]) -> None:
+        if self._referee is None or line["split"] != self._referee.split:
+            return
+        record = record_from_json(line)
+        # A file that is gone is named by the report; here its trial is no comparator.
+        if record.measurement is not None and record.hypotheses and (self._folder / record.hypotheses).is_file():
+            lines = read_lines(self._folder, record)
+            self._referee.learn(record.number, not record.candidate.steps, record.measurement, lines)
 
     def end(self, complete: bool) -> None:
         """Note that the driver stopped: at the search's end, or before it."""

@@ -7,14 +7,17 @@ the end, by the next resume, or by `mtpareto mirror`.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mlflow_tracking.mirror import Mirror, MirroredTrial
 from orchestrator.ledger import Ledger, TrialRecord, read_ledger
-from orchestrator.results import QUALITY, Point, Results
+from orchestrator.results import Point, Results
+from orchestrator.standing import race_text
+from workers.plan import SPEED_SPLIT
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +30,10 @@ def mirror_ledger(mirror: Mirror, folder: Path, ledger: Ledger, done: set[str]) 
     conditions = {f"condition.{key}": str(value) for key, value in ledger.header["conditions"].items()}
     mirror.study(folder.name, spec, {"folder": str(folder), **conditions})
     for record in ledger.trials:
-        trial = mirrored(record, {})
+        # A speed has no run of its own: it stands beside its point's scores.
+        if record.split == SPEED_SPLIT:
+            continue
+        trial = mirrored(record)
         if trial.uid not in done:
             mirror.trial(trial)
             done.add(trial.uid)
@@ -45,31 +51,58 @@ def mirror_results(
     """Bring the whole study up to date: each trial with its standing, a model a kept artefact, the report."""
     mirror_ledger(mirror, folder, ledger, set())
     for point in results.points:
-        trial = mirrored(point.record, _standing(point))
+        trial = mirrored(point.record, _standing(point), _words(point))
         run_id = mirror.trial(trial)
         if point.record.number in kept:
             mirror.model(trial, run_id, kept[point.record.number])
+    for dropped in results.dropped:
+        trial = mirrored(dropped.record, {"ratio": dropped.ratio, "on_frontier": 0.0}, {"race": dropped.why})
+        run_id = mirror.trial(trial)
+        if dropped.record.number in kept:
+            mirror.model(trial, run_id, kept[dropped.record.number])
     counts = {
-        "trials": float(len(results.points) + len(results.failures)),
+        "trials": float(len(results.points) + len(results.failures) + len(results.dropped)),
         "failures": float(len(results.failures)),
+        "dropped": float(len(results.dropped)),
+        "kept_off": float(len(results.kept_off)),
         "frontier_points": float(len(results.frontier)),
     }
     mirror.finish(status, counts, files)
 
 
-def mirrored(record: TrialRecord, more: dict[str, float]) -> MirroredTrial:
-    """A ledger record as the mirror takes it."""
+def mirrored(
+    record: TrialRecord, more: Mapping[str, float] | None = None, words: Mapping[str, str] | None = None
+) -> MirroredTrial:
+    """A ledger record as the mirror takes it. more, words: what the whole study adds, as metrics and as tags."""
+    measurement = record.measurement
+    race = {"race": race_text(measurement.race)} if measurement and measurement.race else {}
     return MirroredTrial(
         record.number, record.candidate, record.split, record.outcome,
-        record.started, record.ended, record.worker, record.attempt, more,
+        record.started, record.ended, record.worker, record.attempt, more or {}, {**race, **(words or {})},
     )  # fmt: skip
 
 
 def _standing(point: Point) -> dict[str, float]:
-    standing = {"ratio": point.ratio, "on_frontier": float(point.on_frontier)}
-    if point.interval is not None:
-        standing |= {f"{QUALITY}.low": point.interval.low, f"{QUALITY}.high": point.interval.high}
-    return standing
+    standing = {
+        "ratio": point.ratio,
+        "on_frontier": float(point.on_frontier),
+        "kept_off": float(bool(point.kept_off)),
+        "tie": float(point.tied),
+    }
+    intervals = {**point.beside} if point.interval is None else {point.metric: point.interval, **point.beside}
+    for metric, interval in intervals.items():
+        standing |= {f"{metric}.low": interval.low, f"{metric}.high": interval.high}
+    standing |= {f"speed.{name}": value for name, value in point.speeds.items()}
+    return {name: value for name, value in standing.items() if math.isfinite(value)}
+
+
+def _words(point: Point) -> dict[str, str]:
+    """Why the point is kept off the frontier and what it is a tie with; empty words where that is not so.
+
+    An empty word takes the place of one that an earlier mirroring wrote.
+    """
+    tie = f"trial {point.tie.number}: {point.tie.candidate.describe() or 'baseline'}" if point.tie else ""
+    return {"kept_off": "; ".join(point.kept_off), "tie": tie if point.tied else ""}
 
 
 class MirrorThread:

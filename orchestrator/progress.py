@@ -16,13 +16,20 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from orchestrator.standing import race_text
+from search_spaces.outcome import Race
+from workers.plan import SPEED_SPLIT
+
 State = Literal["running", "done", "failed"]
 REDRAW_SECONDS = 0.5
+# What a trial that is not the search's own is called.
+PLACES = {"test": "held-out", SPEED_SPLIT: "speed"}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A trial's line in the table. quality, bytes: None until it has ended well. seconds: since it began, or in all."""
+    """A trial's line in the table. quality, bytes: None until it has ended well. seconds: since it began, or in all.
+    race: how a race ended it, if one did; the quality is then a projected one. speed: what a timed one is told by."""
 
     number: int
     label: str
@@ -32,16 +39,21 @@ class Row:
     seconds: float | None = None
     quality: float | None = None
     bytes: int | None = None
+    race: str | None = None
+    speed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What there is to do: trials asked for, those already known, how many run side by side; the baseline's bytes."""
+    """What there is to do: trials asked for, those already known, how many run side by side; the baseline's bytes; the
+    quality's name, and how many segments the search's data has."""
 
     trials: int
     known: int
     side_by_side: int = 1
     baseline_bytes: int | None = None
+    quality: str = "chrF"
+    segments: int | None = None
 
 
 def time_left(rows: list[Row], totals: Totals, now: float) -> float | None:
@@ -82,12 +94,11 @@ def spell_bytes(size: int) -> str:
 
 def trial_line(row: Row, totals: Totals, baseline_bytes: int | None, left: float | None) -> str:
     """One ended trial as a plain line."""
-    place = f"{row.number + 1}/{totals.trials}" if row.split == "dev" else "held-out"
-    score = (
-        "failed"
-        if row.quality is None
-        else f"chrF {row.quality:5.2f}  {spell_bytes(row.bytes or 0)}{_ratio(row, baseline_bytes)}"
-    )
+    place = f"{row.number + 1}/{totals.trials}" if row.split == "dev" else PLACES[row.split]
+    score = row.speed or "failed"
+    if row.quality is not None:
+        said = row.race or f"{totals.quality} {row.quality:5.2f}"
+        score = f"{said}  {spell_bytes(row.bytes or 0)}{_ratio(row, baseline_bytes)}"
     took = spell_seconds(row.seconds or 0)
     after = "" if left is None or row.split != "dev" else f"  about {spell_seconds(left)} left"
     return f"[{place}] {row.label}: {score}  in {took}{after}"
@@ -99,7 +110,7 @@ def trial_table(rows: list[Row], totals: Totals, now: float) -> Table:
     for name, justify in (
         ("trial", "right"),
         ("steps", "left"),
-        ("chrF", "right"),
+        (totals.quality, "right"),
         ("size", "right"),
         ("ratio", "right"),
         ("", "left"),
@@ -108,8 +119,8 @@ def trial_table(rows: list[Row], totals: Totals, now: float) -> Table:
     base = totals.baseline_bytes
     for row in rows:
         size = "" if row.bytes is None else spell_bytes(row.bytes)
-        quality = "" if row.quality is None else f"{row.quality:.2f}"
-        label = row.label if row.split == "dev" else f"{row.label} [dim](held-out)[/dim]"
+        quality = "" if row.quality is None else f"{'about ' if row.race else ''}{row.quality:.2f}"
+        label = row.label if row.split == "dev" else f"{row.label} [dim]({PLACES[row.split]})[/dim]"
         table.add_row(str(row.number), label, quality, size, _ratio(row, base).strip(), _state(row, now))
     return table
 
@@ -130,9 +141,14 @@ class Progress:
         """A trial began, or began again after its worker was lost."""
         self._events.put(("started", Row(number, label, split, "running", self._clock())))
 
-    def ended(self, number: int, quality: float | None, size: int | None) -> None:
-        """A trial ended; quality and size are None for a failure."""
-        self._events.put(("ended", (number, quality, size, self._clock())))
+    def ended(self, number: int, quality: float | None, size: int | None, race: Race | None = None) -> None:
+        """A trial ended; quality and size are None for a failure, and race None unless a race ended it early."""
+        said = None if race is None else race_text(race, self._totals.segments)
+        self._events.put(("ended", (number, quality, size, said, self._clock())))
+
+    def timed(self, number: int, speed: str | None) -> None:
+        """A frontier point was timed; speed: what came out, in words."""
+        self._events.put(("timed", (number, speed, self._clock())))
 
     def stop(self) -> None:
         """Show the last state and end."""
@@ -161,13 +177,17 @@ class Progress:
         if kind == "started":
             self._rows[value.number] = value
             return
-        number, quality, size, now = value
-        row = self._rows.get(number)
+        row = self._rows.get(value[0])
         if row is None:
             return
-        state: State = "failed" if quality is None else "done"
-        row = replace(row, state=state, quality=quality, bytes=size, seconds=now - row.began)
-        self._rows[number] = row
+        if kind == "timed":
+            _, speed, now = value
+            row = replace(row, state="done", speed=speed or "timed", seconds=now - row.began)
+        else:
+            _, quality, size, race, now = value
+            state: State = "failed" if quality is None else "done"
+            row = replace(row, state=state, quality=quality, bytes=size, race=race, seconds=now - row.began)
+        self._rows[row.number] = row
         if say:
             left = time_left(self._shown(), self._totals, now)
             self._console.print(
@@ -189,7 +209,10 @@ def _state(row: Row, now: float) -> str:
     if row.state == "running":
         return f"[cyan]running {spell_seconds(now - row.began)}[/cyan]"
     took = spell_seconds(row.seconds or 0)
-    return f"[red]failed in {took}[/red]" if row.state == "failed" else f"in {took}"
+    if row.state == "failed":
+        return f"[red]failed in {took}[/red]"
+    said = row.race or row.speed
+    return f"{said}, in {took}" if said else f"in {took}"
 
 
 def _title(rows: list[Row], totals: Totals, now: float) -> str:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import TrialState
 
-from orchestrator.frontier import Loss, on_frontier
+from orchestrator.findings import Finding, finding_of
+from orchestrator.frontier import on_frontier
 from orchestrator.ledger import Key, TrialRecord
 from search_spaces.candidate import BaseModel, Candidate
 from search_spaces.checkpoint import Checkpoint
@@ -24,6 +25,7 @@ from search_spaces.errors import CandidateError
 from search_spaces.methods import Step
 from search_spaces.offers import offer_for
 from search_spaces.size import predicted_bytes
+from workers.plan import SPEED_SPLIT
 
 SAMPLED_TRIES = 10
 
@@ -59,7 +61,8 @@ class Proposer:
     """Proposes each candidate once and learns from every outcome.
 
     Invariant: every proposal ends in exactly one `tell`; with that many outcomes as `trials` on "dev", and then one
-    for each frontier point and the baseline on "test" where that is asked for, `propose` says "done".
+    for each frontier point and the baseline on "test" and for their speed, where these are asked for, `propose` says
+    "done". Speeds are measured last and one at a time, so that nothing runs beside them.
     """
 
     def __init__(
@@ -71,17 +74,20 @@ class Proposer:
         seed: int,
         given: Sequence[tuple[Step, ...]] = (),
         held_out: bool = False,
+        speed: bool = False,
         known: Iterable[TrialRecord] = (),
     ) -> None:
         self._base = base
+        self._baseline_key = (Candidate(base).digest, "dev")
         self._checkpoint = checkpoint
         self._space = space
         self._offer = offer_for(checkpoint)
         self._trials = trials
         self._held_out = held_out
+        self._speed = speed
         self._study = _new_study(_tpe(seed))
         self._random = random.Random(seed)
-        self._losses: dict[Key, Loss | None] = {}
+        self._found: dict[Key, Finding | None] = {}
         self._candidates: dict[str, Candidate] = {}
         self._numbers = 0
         self._pending: dict[int, Proposal] = {}
@@ -105,19 +111,23 @@ class Proposer:
         if any(proposal.split == "dev" for proposal in self._pending.values()):
             return "wait"
         running = {proposal.key for proposal in self._pending.values()}
-        for candidate in self._untested():
+        for candidate in self._without("test"):
             if (candidate.digest, "test") not in running:
                 return self._issue(candidate, "test", {}, predicted_bytes(self._checkpoint, candidate.steps), None)
-        return "wait" if self._pending else "done"
+        if self._pending:
+            return "wait"
+        for candidate in self._without(SPEED_SPLIT):
+            return self._issue(candidate, SPEED_SPLIT, {}, predicted_bytes(self._checkpoint, candidate.steps), None)
+        return "done"
 
-    def tell(self, number: int, loss: Loss | None) -> None:
-        """A trial's losses, or None when it failed; a second telling of one trial changes nothing."""
+    def tell(self, number: int, found: Finding | None) -> None:
+        """What a trial found, or None when it failed; a second telling of one trial changes nothing."""
         proposal = self._pending.pop(number, None)
         if proposal is None:
             return
-        self._losses[proposal.key] = loss
+        self._found[proposal.key] = found
         if (asked := self._asked.pop(number, None)) is not None:
-            _tell_study(self._study, asked, loss)
+            _tell_study(self._study, asked, found)
 
     def propose_again(self, number: int) -> None:
         """Have a pending trial proposed once more, under its number, before anything new."""
@@ -125,21 +135,26 @@ class Proposer:
 
     def finished(self) -> bool:
         """Whether every trial asked for has ended."""
-        return self._over() and not self._pending and not self._untested()
+        return self._over() and not self._pending and not self._without("test") and not self._without(SPEED_SPLIT)
 
     @property
     def baseline_failed(self) -> bool:
         """Whether the uncompressed model itself could not be measured: no candidate can be compared with anything."""
-        key = (Candidate(self._base).digest, "dev")
-        return key in self._losses and self._losses[key] is None
+        return self._baseline_key in self._found and self._found[self._baseline_key] is None
 
     def pending(self, number: int) -> Proposal | None:
         """The proposal of a trial that has not ended."""
         return self._pending.get(number)
 
     def frontier(self) -> list[Candidate]:
-        """The candidates on the dev frontier, and the baseline, from the largest to the smallest."""
-        done = [(key[0], loss) for key, loss in self._losses.items() if key[1] == "dev" and loss is not None]
+        """The candidates on the dev frontier, and the baseline, from the largest to the smallest: those measured whole
+        and within every sanity limit that no other of them dominates."""
+        baseline = self._found.get(self._baseline_key)
+        done = [
+            (key[0], found.loss)
+            for key, found in self._found.items()
+            if key[1] == "dev" and found is not None and found.may_stand(baseline)
+        ]
         kept = on_frontier([loss for _, loss in done])
         chosen = [
             (loss.bytes, self._candidates[digest])
@@ -153,7 +168,7 @@ class Proposer:
         return self.exhausted or self.baseline_failed or self._started("dev") >= self._trials
 
     def _started(self, split: str) -> int:
-        return sum(key[1] == split for key in self._losses) + sum(p.split == split for p in self._pending.values())
+        return sum(key[1] == split for key in self._found) + sum(p.split == split for p in self._pending.values())
 
     def _from_first(self) -> Proposal | None:
         while self._given:
@@ -197,7 +212,7 @@ class Proposer:
         try:
             candidate = Candidate(self._base, steps)
             key = (candidate.digest, "dev")
-            if key in self._losses or any(key == proposal.key for proposal in self._pending.values()):
+            if key in self._found or any(key == proposal.key for proposal in self._pending.values()):
                 return None
             size = predicted_bytes(self._checkpoint, steps)
         except CandidateError as error:
@@ -205,11 +220,11 @@ class Proposer:
             return None
         return self._issue(candidate, "dev", choices, size, asked)
 
-    def _untested(self) -> list[Candidate]:
-        """What is still to be scored on held-out data, were the search over now."""
-        if not self._held_out:
+    def _without(self, split: str) -> list[Candidate]:
+        """What has still to be scored on held-out data, or its speed to be measured, were the search over now."""
+        if not {"test": self._held_out, SPEED_SPLIT: self._speed}[split]:
             return []
-        return [candidate for candidate in self.frontier() if (candidate.digest, "test") not in self._losses]
+        return [candidate for candidate in self.frontier() if (candidate.digest, split) not in self._found]
 
     def _issue(
         self, candidate: Candidate, split: str, choices: Mapping[str, Any], size: int, asked: optuna.Trial | None
@@ -223,14 +238,14 @@ class Proposer:
         return proposal
 
     def _learn(self, record: TrialRecord) -> None:
-        loss = loss_of(record)
-        self._losses[record.key] = loss
+        found = finding_of(record.measurement)
+        self._found[record.key] = found
         self._candidates[record.candidate.digest] = record.candidate
         self._numbers = max(self._numbers, record.number + 1)
         if record.choices:
             asked = self._with_choices(record.choices)
             # Choices of a space that has changed since mean something else now: the sampler learns nothing from them.
-            _tell_study(self._study, asked, loss if asked.params == dict(record.choices) else None)
+            _tell_study(self._study, asked, found if asked.params == dict(record.choices) else None)
 
 
 def _tpe(seed: int) -> optuna.samplers.BaseSampler:
@@ -245,14 +260,8 @@ def _new_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
     return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
 
 
-def loss_of(record: TrialRecord, quality: str = "chrf") -> Loss | None:
-    """A record's losses; None for a failure."""
-    measurement = record.measurement
-    return None if measurement is None else Loss(measurement.overall(quality), measurement.footprint.bytes)
-
-
-def _tell_study(study: optuna.Study, asked: optuna.Trial, loss: Loss | None) -> None:
-    if loss is None:
+def _tell_study(study: optuna.Study, asked: optuna.Trial, found: Finding | None) -> None:
+    if found is None:
         study.tell(asked, state=TrialState.FAIL)
     else:
-        study.tell(asked, [loss.quality, float(loss.bytes)])
+        study.tell(asked, [found.loss.quality, float(found.loss.bytes)])

@@ -36,7 +36,7 @@ def write_report(
     """
     from plotly.offline import get_plotlyjs
 
-    unit = unit_for([*dev.points, *(test.points if test else ())])
+    unit = unit_for([*dev.points, *dev.dropped, *(test.points if test else ())])
     systems = read_systems(folder, shown_points(dev), dev_data, unit)
     content = Content(title, dev, dev_data, test, test_data, header, unit, systems)
     path = folder / REPORT

@@ -14,11 +14,12 @@ from orchestrator.report_labels import (
     Unit,
     counted,
     interval_text,
+    metric_name,
     ratio_text,
     smallest_as_good,
 )
 from orchestrator.report_steps import short_label
-from orchestrator.results import Results
+from orchestrator.results import DEFAULT_QUALITY, Results
 from workers.reading.segments import DataSet
 from workers.scoring import BOOTSTRAP_SAMPLES, lines_by_pair
 
@@ -46,7 +47,8 @@ def heading_facts(
     ]
     if test is not None and test_data is not None:
         rows.append(("Held-out test", text(f"{data_text(test_data)}; {trials_text(test)}")))
-    rows.append(("Frontier", text(f"{counted(len(dev.frontier), 'point')} of {len(dev.points)}")))
+    rows.append(("Quality", text(metric_name(dev.metric))))
+    rows.append(("Frontier", text(_frontier_text(dev))))
     rows.append(_smallest(test, "held-out test", unit) if test and test.points else _smallest(dev, "dev", unit))
     return facts(rows)
 
@@ -86,20 +88,21 @@ def flattened(header: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
     return rows
 
 
-def interval_note(data: Sequence[DataSet]) -> str:
+def interval_note(data: Sequence[DataSet], metric: str = DEFAULT_QUALITY) -> str:
     """What the intervals are, and over how many documents they were taken."""
     documents = "; ".join(f"{dataset.name}: {_documents_text(dataset)}" for dataset in data)
     note = (
-        "Each interval is a 95 % paired bootstrap interval of the candidate's chrF minus the baseline's, as the mean "
-        f"over language pairs. Documents are drawn with replacement within each pair, {BOOTSTRAP_SAMPLES:,} times and "
-        f"alike for both systems, so a document's segments stay together ({documents}). Where an interval holds 0, "
-        "this data does not tell the candidate from the baseline. An interval says how scores vary from document to "
-        "document; it says nothing of the luck of the best among many candidates, which is what the held-out test is "
-        "for."
+        f"Each interval is a 95 % paired bootstrap interval of the candidate's {metric_name(metric)} minus the "
+        f"baseline's, as the mean over language pairs. Documents are drawn with replacement within each pair, "
+        f"{BOOTSTRAP_SAMPLES:,} times and alike for all systems, so a document's segments stay together ({documents}). "
+        "Where an interval holds 0, this data does not tell the candidate from the baseline. An interval says how "
+        "scores vary from document to document; it says nothing of the luck of the best among many candidates, which "
+        "is what the held-out test is for. The words below an interval say how likely people are to see a difference "
+        "of that size between two systems' scores (Kocmi et al. 2024, https://aclanthology.org/2024.acl-long.110)."
     )
     single = sorted({pair for dataset in data for pair, count in documents_by_pair(dataset).items() if count == 1})
     if single:
-        note += f" With one document only ({', '.join(single)}), there is nothing to draw: that pair adds no width."
+        note += f" With one document only ({', '.join(single)}), a pair's segments are drawn one by one instead."
     return f'<p class="about">{text(note)}</p>'
 
 
@@ -116,12 +119,14 @@ def records_of(splits: Iterable[Results]) -> Iterable[TrialRecord]:
     for results in splits:
         yield from (point.record for point in results.points)
         yield from (record for record, _ in results.failures)
+        yield from (trial.record for trial in results.dropped)
 
 
 def trials_text(results: Results) -> str:
-    """`14 trials: 12 ended well, 2 failed`."""
-    well, failed = len(results.points), len(results.failures)
-    return f"{counted(well + failed, 'trial')}: {well} ended well, {failed} failed"
+    """`14 trials: 9 measured in full, 3 dropped early, 2 failed`; without a race, `12 ended well, 2 failed`."""
+    well, failed, dropped = len(results.points), len(results.failures), len(results.dropped)
+    ended = f"{well} measured in full, {dropped} dropped early" if dropped else f"{well} ended well"
+    return f"{counted(well + failed + dropped, 'trial')}: {ended}, {failed} failed"
 
 
 def date_range(records: Sequence[TrialRecord]) -> str:
@@ -146,6 +151,14 @@ def data_details(dataset: DataSet) -> str:
     skipped = [f"{counted(len(dataset.bad_rows), 'bad row')} skipped"] if dataset.bad_rows else []
     first = [dataset.format, f"{counted(len(dataset.segments), 'segment')}", f"pairs {', '.join(dataset.pairs)}"]
     return "; ".join([*first, *left_out, *skipped, f"sha256 {dataset.digest}"])
+
+
+def _frontier_text(dev: Results) -> str:
+    """`5 points of 12, 2 of them ties; 1 kept off by a sanity check`."""
+    ties = sum(point.tied for point in dev.points)
+    said = f"{counted(len(dev.frontier), 'point')} of {len(dev.points)}"
+    said += f", {counted(ties, 'tie')} among them" if ties else ""
+    return said + (f"; {len(dev.kept_off)} kept off by a sanity check" if dev.kept_off else "")
 
 
 def _smallest(results: Results, split: str, unit: Unit) -> tuple[str, str]:

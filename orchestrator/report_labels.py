@@ -6,13 +6,16 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from orchestrator.results import Point
+from orchestrator.results import Dropped, Point
 from workers.scoring import Interval
 
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 NONE = "\N{EM DASH}"
 GIGABYTES_FROM = 2_000_000_000
+METRIC_NAMES = {
+    "chrf": "chrF", "chrf++": "chrF++", "bleu": "BLEU", "ter": "TER", "comet": "COMET", "cometkiwi": "CometKiwi",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ MEGABYTES = Unit("MB", 1_000_000)
 GIGABYTES = Unit("GB", 1_000_000_000)
 
 
-def unit_for(points: Iterable[Point]) -> Unit:
+def unit_for(points: Iterable[Point | Dropped]) -> Unit:
     """The one unit that every size of a report is written in."""
     return GIGABYTES if max((point.bytes for point in points), default=0) >= GIGABYTES_FROM else MEGABYTES
 
@@ -49,6 +52,11 @@ def kinds_of(points: Iterable[Point]) -> list[str]:
 def score_of(point: Point, metric: str) -> float | None:
     """The point's score in a metric, the mean over pairs; None where the study did not ask for that metric."""
     return point.measurement.overall(metric) if metric in point.measurement.scores else None
+
+
+def metric_name(metric: str) -> str:
+    """A metric as its field writes it, such as `chrF`."""
+    return METRIC_NAMES.get(metric, metric)
 
 
 def signed(value: float, digits: int = 2) -> str:
@@ -79,6 +87,10 @@ def differs(point: Point) -> bool:
 
 
 def smallest_as_good(points: Sequence[Point]) -> Point | None:
-    """The smallest compressed point that is not shown to be worse than the baseline; None where there is none."""
-    good = [point for point in points if point.steps and point.interval is not None and point.interval.high >= 0.0]
+    """The smallest sane compressed point that is not shown to be worse than the baseline; None where there is none."""
+    good = [
+        point
+        for point in points
+        if point.steps and not point.kept_off and point.interval is not None and point.interval.high >= 0.0
+    ]
     return min(good, key=lambda point: point.bytes, default=None)

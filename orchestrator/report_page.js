@@ -19,16 +19,28 @@
   const shapeOf = (index) => SHAPES[(index + Math.floor(index / SHAPES.length)) % SHAPES.length];
   const kindShape = (kind) => (kind === "baseline" ? "star" : shapeOf(compressed.indexOf(kind)));
 
+  const hollow = (point) => point.frontier && point.tie !== "";
+  const pointShape = (point, kind) => (point.keptOff.length ? "x-thin" : kindShape(kind));
+
   function hoverText(point) {
     const lines = [
       `<b>${safe(point.steps)}</b>`,
       `trial ${point.trial}${point.frontier ? ", on the frontier" : ""}`,
       `${point.sizeText}, ${point.bytes.toLocaleString("en")} bytes, ${point.ratioText}`,
-      `chrF ${point.chrf.toFixed(2)}` + (point.bounds ? ` (${point.intervalText} against the baseline)` : ""),
+      `${data.metric} ${point.quality.toFixed(2)}` + (point.bounds ? ` (${point.intervalText} against the baseline)` : ""),
     ];
-    if (point.bleu !== null) lines.push(`BLEU ${point.bleu.toFixed(2)}`);
-    lines.push(`worst pair ${safe(point.worstPair)}: chrF ${point.worst.toFixed(2)}`);
+    if (point.others.length) lines.push(safe(point.others.join(", ")));
+    lines.push(`worst pair ${safe(point.worstPair)}: ${data.metric} ${point.worst.toFixed(2)}`);
+    if (point.frontier && point.tie) lines.push(safe(point.tie));
+    for (const reason of point.keptOff) lines.push(`kept off the frontier: ${safe(reason)}`);
     return lines.join("<br>");
+  }
+
+  function droppedText(trial) {
+    return [
+      `<b>${safe(trial.steps)}</b>`, `trial ${trial.trial}, ${trial.sizeText}, ${trial.ratioText}`, safe(trial.why),
+      `projected ${data.metric} ${trial.projected.toFixed(2)}`,
+    ].join("<br>");
   }
 
   function bars(points, kind, opacity) {
@@ -44,13 +56,34 @@
   function markers(points, kind) {
     return {
       type: "scatter", mode: "markers", showlegend: false, legendgroup: kind, hovertemplate: "%{text}<extra></extra>",
-      x: points.map((point) => point.size), y: points.map((point) => point.chrf), text: points.map(hoverText),
+      x: points.map((point) => point.size), y: points.map((point) => point.quality), text: points.map(hoverText),
       customdata: points.map((point) => point.digest),
       marker: {
-        symbol: kindShape(kind), color: kindColor(kind), size: kindSize(kind),
+        symbol: points.map((point) => pointShape(point, kind)), size: kindSize(kind),
+        color: points.map((point) => (hollow(point) ? color("--panel") : kindColor(kind))),
         opacity: points.map((point) => (point.frontier || kind === "baseline" ? 1 : PALE)),
-        line: { width: 1, color: color("--panel") },
+        line: {
+          width: points.map((point) => (hollow(point) || point.keptOff.length ? 2 : 1)),
+          color: points.map((point) => (hollow(point) || point.keptOff.length ? kindColor(kind) : color("--panel"))),
+        },
       },
+    };
+  }
+
+  function dropped(trials) {
+    return {
+      type: "scatter", mode: "markers", name: "dropped early, where it was heading", legendgroup: "dropped",
+      hovertemplate: "%{text}<extra></extra>", customdata: trials.map((trial) => trial.digest),
+      x: trials.map((trial) => trial.size), y: trials.map((trial) => trial.projected), text: trials.map(droppedText),
+      marker: { symbol: "line-ew-open", size: 11, color: color("--faint"), opacity: 0.55, line: { width: 2 } },
+    };
+  }
+
+  // An entry of the legend alone, for a mark that points of every kind can have.
+  function mark(name, symbol) {
+    return {
+      type: "scatter", mode: "markers", name, hoverinfo: "skip", x: [null], y: [null],
+      marker: { symbol, size: 10, color: color("--faint"), line: { width: 2 } },
     };
   }
 
@@ -63,11 +96,11 @@
   }
 
   function traces(view) {
-    const frontier = view.points.filter((point) => point.frontier).sort((a, b) => a.size - b.size || a.chrf - b.chrf);
+    const frontier = view.points.filter((point) => point.frontier).sort((a, b) => a.size - b.size || a.quality - b.quality);
     const list = [{
       type: "scatter", mode: "lines", name: "frontier", hoverinfo: "skip", opacity: 0.7,
       line: { shape: "hv", color: color("--faint"), width: 1.3 },
-      x: frontier.map((point) => point.size), y: frontier.map((point) => point.chrf),
+      x: frontier.map((point) => point.size), y: frontier.map((point) => point.quality),
     }];
     for (const kind of data.kinds) {
       const points = view.points.filter((point) => point.kind === kind);
@@ -76,14 +109,17 @@
       list.push(bars(points.filter((point) => point.frontier), kind, 0.8));
       list.push(markers(points, kind), entry(kind));
     }
+    if (view.points.some(hollow)) list.push(mark("tie with a point no larger", "circle-open"));
+    if (view.points.some((point) => point.keptOff.length)) list.push(mark("kept off: fails a sanity check", "x-thin-open"));
+    if (view.dropped.length) list.push(dropped(view.dropped));
     const lit = view.points.filter((point) => point.digest === pinned);
     list.push({
       type: "scatter", mode: "markers", hoverinfo: "skip", showlegend: false,
-      x: lit.map((point) => point.size), y: lit.map((point) => point.chrf),
+      x: lit.map((point) => point.size), y: lit.map((point) => point.quality),
       marker: { symbol: "circle-open", size: 20, color: color("--accent"), line: { width: 2.5 } },
     });
     if (view.baseline) {
-      list.push({ type: "scatter", mode: "markers", x: [view.baseline.size], y: [view.baseline.chrf], xaxis: "x2",
+      list.push({ type: "scatter", mode: "markers", x: [view.baseline.size], y: [view.baseline.quality], xaxis: "x2",
         hoverinfo: "skip", showlegend: false, marker: { opacity: 0 } });
     }
     return list;
@@ -97,7 +133,7 @@
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: color("--ink") },
       margin: { l: 66, r: 24, t: 48, b: 66 },
       xaxis: { ...axis, title: { text: `size on disk, ${data.unit}`, font: { size: 13 }, standoff: 12 } },
-      yaxis: { ...axis, title: { text: "quality, mean chrF over language pairs", font: { size: 13 } } },
+      yaxis: { ...axis, title: { text: `quality, mean ${data.metric} over language pairs`, font: { size: 13 } } },
       legend: { orientation: "h", x: 0, y: -0.16, xanchor: "left", yanchor: "top", font: { size: 11 } },
       hoverlabel: { bgcolor: color("--panel"), bordercolor: color("--rule"), align: "left",
         font: { color: color("--ink"), family: getComputedStyle(document.body).fontFamily } },
@@ -111,7 +147,7 @@
         tickvals: ratios.map((ratio) => view.baseline.size / ratio), ticktext: ratios.map((ratio) => `${ratio}×`),
       };
       result.shapes = [{
-        type: "line", xref: "paper", x0: 0, x1: 1, y0: view.baseline.chrf, y1: view.baseline.chrf, layer: "below",
+        type: "line", xref: "paper", x0: 0, x1: 1, y0: view.baseline.quality, y1: view.baseline.quality, layer: "below",
         line: { color: faint, width: 1, dash: "dash" },
       }];
     }

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.racing import ALPHA, MARGIN
 from orchestrator.report_about import conditions_block, heading_facts, interval_note
+from orchestrator.report_breakdown import breakdown_table
 from orchestrator.report_html import json_script, section, text
-from orchestrator.report_labels import Unit
+from orchestrator.report_labels import Unit, metric_name
+from orchestrator.report_pairs import pairs_table
 from orchestrator.report_plot import plot_data
 from orchestrator.report_samples import System, samples_html
+from orchestrator.report_speed import speed_table
+from orchestrator.report_standing import dropped_table, sanity_note, sanity_table
 from orchestrator.report_tables import (
     failures_table,
     held_out_table,
-    pairs_table,
     points_table,
     shown_points,
     signatures_table,
@@ -32,15 +36,37 @@ POLICY = (
 
 HELD_OUT_SENTENCE = (
     "The dev scores chose these points, which flatters them a little; the held-out test had no part in the choice, "
-    "so its figure is the honest one."
+    "so its figure is the honest one. It also decides which points are ties."
 )
 PLOT_NOTE = (
-    "Quality is the mean chrF over language pairs, size the bytes on disk of every file needed to run. The bar on a "
-    "point is its 95 % paired interval against the baseline, drawn from the baseline's chrF; the line joins the "
-    "frontier: the best chrF to be had at each size. Hover over a point, or click it, to light up its row; click a row "
-    "to ring its point."
+    "Quality is the mean {metric} over language pairs, size the bytes on disk of every file needed to run. The bar on "
+    "a point is its 95 % paired interval against the baseline, drawn from the baseline's {metric}; the line joins the "
+    "frontier: the best {metric} to be had at each size. Hover over a point, or click it, to light up its row; click a "
+    "row to ring its point."
 )
-PAIRS_NOTE = "The baseline and each point of the frontier; beside each score, its difference from the baseline."
+TIE_NOTE = (
+    "A hollow point is a tie: there is a point of no more bytes that it is not shown to be better than, because the "
+    "95 % paired interval of their difference{where} holds 0 or lies below it. Its place on the frontier may be luck."
+)
+SPEED_NOTE = (
+    "Of the models as they ship, in the engine that translated: packed weights stay packed, and the bytes that they "
+    "take on the device were checked against the files. Tokens a second with prompts read, so many segments at a time. "
+    "Peak memory is torch's, of loading and decoding, keys and values included."
+)
+DROPPED_NOTE = (
+    f"A race ends a trial as soon as the evidence says, at an error of {ALPHA:.0%} over all its looks, that it is "
+    f"worse than a point of no more bytes, or within {MARGIN} points of one. Such a trial was not translated in full, "
+    "so it has no score to compare and can't be on the frontier. Projected is that point's score plus the difference "
+    "seen; differences are of mean segment scores, in an interval that holds at every look."
+)
+PAIRS_NOTE = (
+    "The baseline and each point of the frontier; beside each score, its difference from the baseline. Each point's "
+    "worst pair is in bold."
+)
+BREAKDOWN_NOTE = (
+    "Each group's {metric} is the mean over the language pairs in it, beside it the difference from the baseline. A "
+    "small group's score is a matter of chance."
+)
 SAMPLES_NOTE = (
     "Segments spread evenly over the dev set, not picked. Words that differ from the baseline's are marked; a thin bar "
     "stands where words of the baseline's are missing. Hover over either to see what the baseline has there."
@@ -92,11 +118,18 @@ def _sections(content: Content, splits: Sequence[Results]) -> list[str]:
         sections.append(section("points", "All points", points_table(content.dev, content.unit)))
     if content.test is not None:
         sections.append(_held_out_section(content.dev, content.test, content.unit))
+    if any(point.speed for point in content.dev.points):
+        sections.append(section("speed", "Speed and memory", _note(SPEED_NOTE), speed_table(content.dev, content.unit)))
+    if content.dev.dropped:
+        dropped = dropped_table(content.dev, content.unit)
+        sections.append(section("dropped", "Dropped early", _note(DROPPED_NOTE), dropped))
     sections += [
         section("failures", "Failures", failures_table(content.dev)),
+        _sanity_section(content),
         _pairs_section(content),
+        _breakdown_section(content),
         section("samples", "Sample translations", _note(SAMPLES_NOTE), samples_html(content.dev_data, content.systems)),
-        section("signatures", "How it was scored", interval_note(data), signatures_table(splits)),
+        section("signatures", "How it was scored", interval_note(data, content.dev.metric), signatures_table(splits)),
     ]
     return sections
 
@@ -113,7 +146,13 @@ def _plot_section(content: Content) -> str:
             '<button type="button" data-view="dev" aria-pressed="true">dev</button>'
             '<button type="button" data-view="test" aria-pressed="false">held-out test</button></div>'
         )
-    return section("plot-section", "Quality against size", toggle, '<div id="plot"></div>', _note(PLOT_NOTE))
+    note = PLOT_NOTE.format(metric=metric_name(content.dev.metric))
+    notes = [_note(note), *([_note(_tie_note(content))] if any(point.tied for point in content.dev.points) else [])]
+    return section("plot-section", "Quality against size", toggle, '<div id="plot"></div>', *notes)
+
+
+def _tie_note(content: Content) -> str:
+    return TIE_NOTE.format(where=" on the held-out test" if content.test and content.test.points else "")
 
 
 def _held_out_section(dev: Results, test: Results, unit: Unit) -> str:
@@ -121,6 +160,16 @@ def _held_out_section(dev: Results, test: Results, unit: Unit) -> str:
     if test.failures:
         parts += ["<h3>Failures on the held-out test</h3>", failures_table(test)]
     return section("held-out", "Held-out test", *parts)
+
+
+def _sanity_section(content: Content) -> str:
+    shares = sanity_table(content.dev, content.unit)
+    if not shares:
+        return ""
+    parts = [_note(sanity_note(content.dev, content.dev_data)), shares]
+    if content.test is not None and (there := sanity_table(content.test, content.unit)):
+        parts += ["<h3>On the held-out test</h3>", there]
+    return section("sanity", "Sanity", *parts)
 
 
 def _pairs_section(content: Content) -> str:
@@ -131,6 +180,12 @@ def _pairs_section(content: Content) -> str:
     if content.test is not None and (chosen := _chosen_on_test(points, content.test)):
         parts += ["<h3>On the held-out test</h3>", pairs_table(content.test, chosen, content.unit)]
     return section("pairs", "By language pair", *parts)
+
+
+def _breakdown_section(content: Content) -> str:
+    parts = breakdown_table(content.dev_data, content.systems, content.dev.metric)
+    note = _note(BREAKDOWN_NOTE.format(metric=metric_name(content.dev.metric)))
+    return section("breakdown", "By kind of segment", note, parts) if parts else ""
 
 
 def _chosen_on_test(points: Sequence[Any], test: Results) -> list[Any]:

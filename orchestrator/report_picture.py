@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from orchestrator.report_labels import TIMES, Unit, kinds_of, unit_for
+from orchestrator.report_labels import TIMES, Unit, kinds_of, metric_name, unit_for
 from orchestrator.report_picture_labels import place_labels
 from orchestrator.report_steps import short_label
 from orchestrator.results import Point, Results
@@ -24,6 +24,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 INK, FAINT, LINE = "#1c2330", "#6b7280", "#9aa3af"
 OFF_FRONTIER = 0.32
+TIE_LABEL = "hollow: tie with a point no larger"
 RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0)
 
 
@@ -35,7 +36,7 @@ def write_picture(path: Path, title: str, results: Results) -> Path:
     figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    unit = unit_for(results.points)
+    unit = unit_for([*results.points, *results.dropped])
     _draw_frame(axes, title, results, unit)
     _draw_points(figure, axes, results, unit)
     figure.draw_without_rendering()
@@ -44,6 +45,7 @@ def write_picture(path: Path, title: str, results: Results) -> Path:
         for point in results.frontier
     ]
     drawn = [(unit.of(point.bytes), point.quality) for point in results.points]
+    drawn += [(unit.of(trial.bytes), trial.race.projected) for trial in results.dropped]
     bars = [(unit.of(point.bytes), *bounds) for point in results.points if (bounds := _bounds(point, results.baseline))]
     rules = [results.baseline.quality] if results.baseline else []
     place_labels(axes, frontier, drawn, bars, rules, INK)
@@ -54,7 +56,7 @@ def write_picture(path: Path, title: str, results: Results) -> Path:
 def _draw_frame(axes: Axes, title: str, results: Results, unit: Unit) -> None:
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=12, parse_math=False)
     axes.set_xlabel(f"size on disk, {unit.name}", color=INK)
-    axes.set_ylabel("quality, mean chrF over language pairs", color=INK)
+    axes.set_ylabel(f"quality, mean {metric_name(results.metric)} over language pairs", color=INK)
     axes.grid(color="#eceff3", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.margins(x=0.09, y=0.12)
@@ -83,9 +85,12 @@ def _draw_points(figure: Figure, axes: Axes, results: Results, unit: Unit) -> No
         _draw_kind(axes, of_kind, baseline, unit, kind, colour, shape)
     if baseline is not None:
         axes.scatter(
-            unit.of(baseline.bytes), baseline.quality, s=150, marker="*", color=INK, zorder=5, label="baseline"
-        )
+            unit.of(baseline.bytes), baseline.quality, s=150, marker="*", zorder=5, label="baseline",
+            color="white" if baseline.tied else INK, edgecolor=INK,
+        )  # fmt: skip
         _draw_ratios(axes, baseline, results.points, unit)
+    _draw_dropped(axes, results, unit)
+    _explain_marks(axes, results)
     if results.points:
         figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=7, labelcolor=INK)
 
@@ -97,11 +102,32 @@ def _draw_kind(
         alpha = 1.0 if point.on_frontier else OFF_FRONTIER
         if bounds := _bounds(point, baseline):
             axes.vlines(unit.of(point.bytes), *bounds, color=colour, linewidth=1.3, alpha=0.75 * alpha, zorder=3)
+        if point.kept_off:
+            axes.scatter(unit.of(point.bytes), point.quality, s=40, marker="x", color=colour, alpha=0.6, zorder=4)
+            continue
+        face, edge, width = ("white", colour, 1.5) if point.tied else (colour, "white", 0.7)
         axes.scatter(
-            unit.of(point.bytes), point.quality, s=46, marker=shape, color=colour, alpha=alpha, edgecolor="white",
-            linewidth=0.7, zorder=4,
+            unit.of(point.bytes), point.quality, s=46, marker=shape, color=face, alpha=alpha, edgecolor=edge,
+            linewidth=width, zorder=4,
         )  # fmt: skip
     axes.scatter([], [], s=46, marker=shape, color=colour, label=kind)
+
+
+def _draw_dropped(axes: Axes, results: Results, unit: Unit) -> None:
+    """Trials that a race ended, faintly, where they were heading."""
+    if results.dropped:
+        axes.scatter(
+            [unit.of(trial.bytes) for trial in results.dropped], [trial.race.projected for trial in results.dropped],
+            s=40, marker="_", color=LINE, zorder=2, label="dropped early, where it was heading",
+        )  # fmt: skip
+
+
+def _explain_marks(axes: Axes, results: Results) -> None:
+    """Legend entries of the marks that points of every kind can have."""
+    if any(point.tied for point in results.points):
+        axes.scatter([], [], s=46, marker="o", color="white", edgecolor=FAINT, linewidth=1.5, label=TIE_LABEL)
+    if results.kept_off:
+        axes.scatter([], [], s=40, marker="x", color=FAINT, label="kept off: fails a sanity check")
 
 
 def _draw_ratios(axes: Axes, baseline: Point, points: Sequence[Point], unit: Unit) -> None:

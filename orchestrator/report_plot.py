@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.report_labels import Unit, interval_text, kinds_of, ratio_text, score_of
+from orchestrator.report_labels import Unit, interval_text, kinds_of, metric_name, ratio_text, score_of
+from orchestrator.report_standing import tie_text
 from orchestrator.report_steps import short_label
-from orchestrator.results import QUALITY, Point, Results
+from orchestrator.results import Dropped, Point, Results
 
 
 def plot_data(views: Mapping[str, Results], unit: Unit) -> dict[str, Any]:
@@ -16,6 +17,7 @@ def plot_data(views: Mapping[str, Results], unit: Unit) -> dict[str, Any]:
     kinds = kinds_of(point for results in views.values() for point in results.points)
     return {
         "unit": unit.name,
+        "metric": metric_name(next(iter(views.values())).metric),
         "kinds": kinds,
         "views": {split: _view(results, unit) for split, results in views.items()},
     }
@@ -24,15 +26,15 @@ def plot_data(views: Mapping[str, Results], unit: Unit) -> dict[str, Any]:
 def _view(results: Results, unit: Unit) -> dict[str, Any]:
     baseline = results.baseline
     return {
-        "baseline": None if baseline is None else {"size": unit.of(baseline.bytes), "chrf": baseline.quality},
-        "points": [_point(point, baseline, unit) for point in results.points],
+        "baseline": None if baseline is None else {"size": unit.of(baseline.bytes), "quality": baseline.quality},
+        "points": [_point(point, results, unit) for point in results.points],
+        "dropped": [_dropped(trial, unit) for trial in results.dropped],
     }
 
 
-def _point(point: Point, baseline: Point | None, unit: Unit) -> dict[str, Any]:
-    interval = point.interval
-    pair, worst = point.measurement.worst_pair(QUALITY)
-    bleu = score_of(point, "bleu")
+def _point(point: Point, results: Results, unit: Unit) -> dict[str, Any]:
+    interval, baseline = point.interval, results.baseline
+    pair, worst = point.measurement.worst_pair(point.metric)
     bounds = None
     if interval is not None and baseline is not None and point.steps:
         bounds = [baseline.quality + interval.low, baseline.quality + interval.high]
@@ -46,11 +48,30 @@ def _point(point: Point, baseline: Point | None, unit: Unit) -> dict[str, Any]:
         "size": unit.of(point.bytes),
         "sizeText": unit.text(point.bytes),
         "ratioText": ratio_text(point.ratio),
-        "chrf": point.quality,
-        "bleu": bleu if bleu is None or math.isfinite(bleu) else None,
+        "quality": point.quality,
+        "others": [
+            f"{metric_name(metric)} {value:.2f}"
+            for metric in results.metrics[1:]
+            if (value := score_of(point, metric)) is not None and math.isfinite(value)
+        ],
         "worstPair": pair,
         "worst": worst,
         "bounds": bounds,
         "intervalText": interval_text(interval),
         "frontier": point.on_frontier,
+        "tie": tie_text(point, unit),
+        "keptOff": list(point.kept_off),
+    }
+
+
+def _dropped(trial: Dropped, unit: Unit) -> dict[str, Any]:
+    return {
+        "digest": trial.record.candidate.digest,
+        "trial": trial.record.number,
+        "steps": trial.record.candidate.describe(),
+        "size": unit.of(trial.bytes),
+        "sizeText": unit.text(trial.bytes),
+        "ratioText": ratio_text(trial.ratio),
+        "projected": trial.race.projected,
+        "why": trial.why,
     }

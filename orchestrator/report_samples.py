@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 
+from orchestrator.intervals import segment_scores_of
 from orchestrator.ledger import read_hypotheses
 from orchestrator.report_html import text
 from orchestrator.report_labels import Unit
@@ -15,7 +16,7 @@ from orchestrator.report_steps import short_label
 from orchestrator.results import Point
 from search_spaces.errors import StudyError
 from workers.reading.segments import DataSet, Segment
-from workers.scoring import lines_by_pair
+from workers.scoring import NEURAL_METRICS, lines_by_pair
 
 SAMPLES_A_PAIR = 12
 
@@ -28,12 +29,13 @@ TOKEN = re.compile(rf"\s+|[{UNSPACED}][{MARKS}]*|[{SIGNS}]|[^\s{UNSPACED}{SIGNS}
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One point's hypotheses, in the data set's order."""
+    """One point's hypotheses, in the data set's order. values: the score of each, where the quality is their mean."""
 
     label: str
     size: str
     is_baseline: bool
     hypotheses: tuple[str, ...]
+    values: tuple[float, ...] | None = None
 
 
 def read_systems(folder: Path, points: Sequence[Point], dataset: DataSet, unit: Unit) -> list[System]:
@@ -47,7 +49,16 @@ def read_systems(folder: Path, points: Sequence[Point], dataset: DataSet, unit: 
                 f"{len(dataset.segments)} segments of {dataset.name}; report with the data the study was run on"
             )
         label = short_label(point.record.candidate)
-        systems.append(System(label, unit.text(point.bytes), not point.steps, tuple(hypotheses)))
+        values = segment_scores_of(folder, point.record, point.metric) if point.metric in NEURAL_METRICS else None
+        systems.append(
+            System(
+                label,
+                unit.text(point.bytes),
+                not point.steps,
+                tuple(hypotheses),
+                None if values is None else tuple(values),
+            )
+        )
     return systems
 
 

@@ -1,4 +1,4 @@
-"""The report's tables: every point, the failures, the scores pair by pair, and the frontier on the held-out test."""
+"""The report's tables of trials: every point, the failures, and the frontier on the held-out test."""
 
 from __future__ import annotations
 
@@ -10,54 +10,87 @@ from orchestrator.report_labels import (
     Unit,
     differs,
     interval_text,
+    metric_name,
     ratio_text,
     score_of,
-    signed,
 )
+from orchestrator.report_standing import noticeable_text, tie_text
 from orchestrator.report_steps import short_label
-from orchestrator.results import QUALITY, Point, Results
+from orchestrator.results import Point, Results
 
 FRONTIER_MARK = "\N{BLACK CIRCLE}"
-PAIR_METRICS = (("chrf", "chrF"), ("bleu", "BLEU"))
-# A difference of this many points gets the strongest tint.
-TINT_AT = 8.0
+TIE_MARK = "\N{WHITE CIRCLE}"
+KEPT_OFF_MARK = "\N{MULTIPLICATION SIGN}"
 
 
 def points_table(results: Results, unit: Unit) -> str:
-    """Every trial that ended well, a row each, sortable."""
+    """Every trial that was measured in full, a row each, sortable."""
     partly = any(point.measurement.footprint.compressed_fraction < 1.0 for point in results.points)
+    quality, *others = results.metrics
     names = [
         ("Trial", "number"), ("Frontier", "centre"), ("Steps", ""), (unit.name, "number"), ("Ratio", "number"),
-        ("chrF", "number"), ("95 % interval of the difference", "number"), ("BLEU", "number"), ("Worst pair, chrF", ""),
-        *([("Compressed", "number")] if partly else []), ("Cut short", "number"), ("Seconds", "number"),
+        (metric_name(quality), "number"), ("95 % interval of the difference", "number"),
+        *((metric_name(metric), "number") for metric in others), (f"Worst pair, {metric_name(quality)}", ""),
+        *([("Compressed", "number")] if partly else []),
+        ("Cut short", "number"), ("Seconds", "number"),
     ]  # fmt: skip
-    rows = [_point_row(point, unit, partly) for point in results.points]
+    rows = [_point_row(point, results, unit, others, partly) for point in results.points]
     return table(head(names, sortable=True), rows, "sortable points")
 
 
-def _point_row(point: Point, unit: Unit, partly: bool) -> str:
+def _point_row(point: Point, results: Results, unit: Unit, others: Sequence[str], partly: bool) -> str:
     measurement = point.measurement
-    pair, worst = measurement.worst_pair(QUALITY)
-    bleu = score_of(point, "bleu")
+    pair, worst = measurement.worst_pair(point.metric)
     seconds = sum(measurement.seconds.values())
     stages = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in measurement.seconds.items())
     share = measurement.footprint.compressed_fraction
     notes = "".join(f'<span class="note">{text(note)}</span>' for note in measurement.notes)
     cells = [
         number(str(point.record.number), point.record.number),
-        cell(FRONTIER_MARK if point.on_frontier else "", int(not point.on_frontier), "centre mark"),
-        cell(f"{text(point.label)}{notes}", point.label, "steps"),
+        cell(_mark(point), _mark_order(point), "centre mark"),
+        cell(f"{text(point.label)}{_standing(point, unit)}{notes}", point.label, "steps"),
         number(f"{unit.of(point.bytes):,.2f}", point.bytes),
         number(ratio_text(point.ratio), point.ratio),
         number(f"{point.quality:.2f}", point.quality, "main"),
-        number(_interval(point), _middle(point), "" if differs(point) else "faint"),
-        number(NONE if bleu is None else f"{bleu:.2f}", bleu),
+        _interval_cell(point, results.baseline),
+        *(_score_cell(point, metric) for metric in others),
         cell(f'{text(pair)} <span class="figure">{worst:.2f}</span>', worst, "one-line"),
         *([number(f"{share:.1%}", share, "warn" if share < 1.0 else "faint")] if partly else []),
         number(str(measurement.truncated), measurement.truncated, "warn" if measurement.truncated else "faint"),
         f'<td class="number" data-order="{seconds}" title="{text(stages)}">{seconds:,.1f}</td>',
     ]
     return f"{_row_tag(point)}{''.join(cells)}</tr>"
+
+
+def _standing(point: Point, unit: Unit) -> str:
+    """Why the point is kept off the frontier, or what it is a tie with."""
+    reasons = "".join(f'<span class="note warn">kept off: {text(reason)}</span>' for reason in point.kept_off)
+    return reasons + (f'<span class="note">{text(tie_text(point, unit))}</span>' if point.tied else "")
+
+
+def _mark(point: Point) -> str:
+    if point.kept_off:
+        return KEPT_OFF_MARK
+    return "" if not point.on_frontier else TIE_MARK if point.tied else FRONTIER_MARK
+
+
+def _mark_order(point: Point) -> int:
+    """Points told from all smaller ones sort first, then ties, then the others, and those kept off last."""
+    return 3 if point.kept_off else 2 if not point.on_frontier else int(point.tied)
+
+
+def _interval_cell(point: Point, baseline: Point | None) -> str:
+    felt = noticeable_text(point, baseline)
+    note = f'<span class="note">{text(felt)}</span>' if felt else ""
+    order = "" if (middle := _middle(point)) is None else repr(middle)
+    return cell(f"{text(_interval(point))}{note}", order, f"number {'' if differs(point) else 'faint'}".strip())
+
+
+def _score_cell(point: Point, metric: str) -> str:
+    value = score_of(point, metric)
+    interval = point.beside.get(metric) if point.steps else None
+    note = f'<span class="note one-line">{text(interval_text(interval))}</span>' if interval else ""
+    return cell(NONE if value is None else f"{value:.2f}{note}", "" if value is None else repr(value), "number")
 
 
 def failures_table(results: Results) -> str:
@@ -84,60 +117,27 @@ def shown_points(results: Results) -> list[Point]:
     return others if results.baseline is None else [results.baseline, *others]
 
 
-def pairs_table(results: Results, points: Sequence[Point], unit: Unit) -> str:
-    """Scores by language pair (rows) and point (columns), each with its difference from the baseline."""
-    names = [("Pair", ""), ("Metric", "")]
-    columns = "".join(
-        f'<th scope="col" class="number point" title="{text(point.label)}">{text(short_label(point.record.candidate))}'
-        f'<span class="note">{text(unit.text(point.bytes))}</span></th>'
-        for point in points
-    )
-    header = head(names).replace("</tr></thead>", f"{columns}</tr></thead>")
-    rows = [
-        _pair_row(pair, metric, label, points, results.baseline)
-        for pair in (sorted(points[0].measurement.scores[QUALITY]) if points else [])
-        for metric, label in PAIR_METRICS
-        if metric in points[0].measurement.scores
-    ]
-    return table(header, rows, "pairs")
-
-
-def _pair_row(pair: str, metric: str, label: str, points: Sequence[Point], baseline: Point | None) -> str:
-    cells = "".join(_pair_cell(pair, metric, point, baseline) for point in points)
-    style, name = ("first", text(pair)) if metric == PAIR_METRICS[0][0] else ("second", "")
-    return f'<tr class="{style}"><th scope="row">{name}</th>{cell(label)}{cells}</tr>'
-
-
-def _pair_cell(pair: str, metric: str, point: Point, baseline: Point | None) -> str:
-    value = point.measurement.scores[metric][pair].value
-    if baseline is None or not point.steps:
-        return cell(f"{value:.2f}", style="number")
-    difference = value - baseline.measurement.scores[metric][pair].value
-    tint = round(100 * min(abs(difference) / TINT_AT, 1.0))
-    side = "worse" if difference < 0 else "better"
-    return (
-        f'<td class="number tint {side}" style="--tint:{tint}%">{value:.2f} '
-        f'<span class="difference">{text(signed(difference))}</span></td>'
-    )
-
-
 def held_out_table(dev: Results, test: Results, unit: Unit) -> str:
     """The frontier that dev chose, its dev figures beside its test figures."""
     measured = {point.record.candidate.digest: point for point in test.points}
     failed = {record.candidate.digest: failure.reason for record, failure in test.failures}
+    quality, others = metric_name(test.metric), test.metrics[1:]
     names = [
-        ("Point", ""), (unit.name, "number"), ("Ratio", "number"), ("dev chrF", "number"), ("dev interval", "number"),
-        ("test chrF", "number"), ("test interval", "number"), ("test BLEU", "number"), ("test worst pair, chrF", ""),
+        ("Point", ""), (unit.name, "number"), ("Ratio", "number"), (f"dev {quality}", "number"),
+        ("dev interval", "number"), (f"test {quality}", "number"), ("test interval", "number"),
+        *((f"test {metric_name(metric)}", "number") for metric in others), (f"test worst pair, {quality}", ""),
         ("On the test's frontier", "centre"),
     ]  # fmt: skip
     rows = []
     for point in shown_points(dev):
         digest = point.record.candidate.digest
-        rows.append(_held_out_row(point, measured.get(digest), failed.get(digest), unit))
+        rows.append(_held_out_row(point, measured.get(digest), failed.get(digest), test, others, unit))
     return table(head(names), rows, "held-out")
 
 
-def _held_out_row(point: Point, test: Point | None, failed: str | None, unit: Unit) -> str:
+def _held_out_row(
+    point: Point, test: Point | None, failed: str | None, results: Results, others: Sequence[str], unit: Unit
+) -> str:
     cells = [
         f'<td class="steps" title="{text(point.label)}">{text(short_label(point.record.candidate))}</td>',
         number(f"{unit.of(point.bytes):,.2f}", point.bytes),
@@ -147,15 +147,15 @@ def _held_out_row(point: Point, test: Point | None, failed: str | None, unit: Un
     ]
     if test is None:
         why = f"failed: {failed.replace('_', ' ')}" if failed else "not measured"
-        return f'{_row_tag(point)}{"".join(cells)}<td colspan="5" class="warn">{text(why)}</td></tr>'
-    pair, worst = test.measurement.worst_pair(QUALITY)
-    bleu = score_of(test, "bleu")
+        return f'{_row_tag(point)}{"".join(cells)}<td colspan="{4 + len(others)}" class="warn">{text(why)}</td></tr>'
+    pair, worst = test.measurement.worst_pair(test.metric)
+    mark = _mark(test) or "no"
     cells += [
         number(f"{test.quality:.2f}", test.quality, "main"),
-        number(_interval(test), None, "" if differs(test) else "faint"),
-        number(NONE if bleu is None else f"{bleu:.2f}", bleu),
+        _interval_cell(test, results.baseline),
+        *(_score_cell(test, metric) for metric in others),
         cell(f'{text(pair)} <span class="figure">{worst:.2f}</span>', style="one-line"),
-        cell(FRONTIER_MARK if test.on_frontier else "no", style="centre mark" if test.on_frontier else "centre faint"),
+        cell(f"{mark}{_standing(test, unit)}", style="centre mark" if test.on_frontier else "centre faint"),
     ]
     return f"{_row_tag(point)}{''.join(cells)}</tr>"
 

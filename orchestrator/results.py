@@ -1,38 +1,57 @@
-"""What a study found, worked out from its ledger alone: each point with its interval, and the frontier."""
+"""What a study found, worked out from its ledger alone: each point with its interval, the frontier, and its ties."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from orchestrator.frontier import Loss, on_frontier
-from orchestrator.ledger import Key, TrialRecord, read_hypotheses
-from search_spaces.outcome import Failure, Measurement
-from workers.reading.segments import DataSet
-from workers.scoring import Interval, Statistics, corpus_statistics, paired_interval
+from orchestrator.intervals import Intervals
+from orchestrator.ledger import TrialRecord
+from orchestrator.standing import kept_off, race_text
+from search_spaces.outcome import Failure, Measurement, Race, Speed
+from workers.scoring import Interval
 
-QUALITY = "chrf"
-CSV_COLUMNS = (
-    "trial", "steps", "bytes", "ratio", "chrf", "bleu", "worst_pair", "chrf_low", "chrf_high", "on_frontier",
-)  # fmt: skip
+DEFAULT_QUALITY = "chrf"
+# What a study's quality can be; where both are measured, each has its interval.
+QUALITIES = ("chrf", "comet")
+METRIC_ORDER = ("chrf", "comet", "cometkiwi", "bleu", "chrf++", "ter")
+
+Speeds = Mapping[str, Speed]
+
+
+def quality_of(header: Mapping[str, Any]) -> str:
+    """The metric that a study's frontier is of, by its ledger's header."""
+    return str(header.get("spec", {}).get("quality") or DEFAULT_QUALITY)
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A trial that ended well.
+    """A trial that was measured on every segment.
 
-    ratio: the baseline's bytes over these. interval: candidate minus baseline in chrF, None where there is no
-    baseline to pair with. on_frontier: not dominated by any other point of its split.
+    metric: the study's quality. ratio: the baseline's bytes over these. interval: candidate minus baseline in quality,
+    None where there is no baseline to pair with; beside: the same in the other metrics that have one. kept_off: why it
+    may not stand on the frontier. on_frontier: not dominated by any other point of its split that may. tie: the
+    smallest point of no more bytes that this one is not shown to be better than. speed: of the model as it ships, where
+    the search got that far.
     """
 
     record: TrialRecord
     measurement: Measurement
+    metric: str
     ratio: float
     interval: Interval | None
     on_frontier: bool
+    kept_off: tuple[str, ...] = ()
+    tie: TrialRecord | None = None
+    beside: Mapping[str, Interval] = field(default_factory=dict)
+    speed: Speed | None = None
+
+    @property
+    def speeds(self) -> dict[str, float]:
+        """Its speed's numbers by name; empty where there are none."""
+        return {} if self.speed is None else self.speed.figures()
 
     @property
     def steps(self) -> str:
@@ -48,15 +67,44 @@ class Point:
 
     @property
     def quality(self) -> float:
-        return self.measurement.overall(QUALITY)
+        return self.measurement.overall(self.metric)
+
+    @property
+    def tied(self) -> bool:
+        """Whether it is on the frontier without being shown to be better than all that is no larger."""
+        return self.on_frontier and self.tie is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A trial that a race ended early. of: the segments of the whole data set. ratio: as a point's."""
+
+    record: TrialRecord
+    measurement: Measurement
+    race: Race
+    of: int
+    ratio: float
+
+    @property
+    def bytes(self) -> int:
+        return self.measurement.footprint.bytes
+
+    @property
+    def why(self) -> str:
+        return race_text(self.race, self.of)
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """points: the trials that ended well, by trial number. failures: the others, with their reasons."""
+    """points: the trials measured in full, by trial number. failures, dropped: the others, with their reasons.
+
+    metric: the quality.
+    """
 
     points: tuple[Point, ...]
     failures: tuple[tuple[TrialRecord, Failure], ...]
+    dropped: tuple[Dropped, ...] = ()
+    metric: str = DEFAULT_QUALITY
 
     @property
     def frontier(self) -> list[Point]:
@@ -67,72 +115,108 @@ class Results:
     def baseline(self) -> Point | None:
         return next((point for point in self.points if not point.record.candidate.steps), None)
 
+    @property
+    def kept_off(self) -> list[Point]:
+        """The points that may not stand on the frontier, by trial number."""
+        return [point for point in self.points if point.kept_off]
 
-def collect(records: Sequence[TrialRecord], intervals: Intervals) -> Results:
-    """The results of one split's trials, each paired with the baseline by their stored hypotheses."""
-    measured = [(record, record.outcome) for record in records if isinstance(record.outcome, Measurement)]
-    failures = [(record, record.outcome) for record in records if isinstance(record.outcome, Failure)]
+    @property
+    def metrics(self) -> list[str]:
+        """Every metric that a point has, the quality first."""
+        names = {name for point in self.points for name in point.measurement.scores}
+        order = [self.metric, *METRIC_ORDER]
+        return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def collect(records: Sequence[TrialRecord], intervals: Intervals, speeds: Speeds | None = None) -> Results:
+    """The results of one split's trials, each paired with the baseline by their stored hypotheses.
+
+    speeds: candidate's digest -> the speed it has as it ships, or why that was not measured.
+    """
+    ended = [(record, record.outcome) for record in records if isinstance(record.outcome, Measurement)]
+    measured = [(record, outcome) for record, outcome in ended if outcome.race is None]
     baseline = next(((record, outcome) for record, outcome in measured if not record.candidate.steps), None)
-    losses = [Loss(outcome.overall(QUALITY), outcome.footprint.bytes) for _, outcome in measured]
-    points = [
-        Point(
-            record,
-            outcome,
-            baseline[1].footprint.bytes / outcome.footprint.bytes if baseline else float("nan"),
-            intervals.between(record, baseline[0]) if baseline else None,
-            kept,
-        )
-        for (record, outcome), kept in zip(measured, on_frontier(losses), strict=True)
+    points = [_point(record, outcome, baseline, intervals, speeds or {}) for record, outcome in measured]
+    whole, usual = len(intervals.segments), baseline[1] if baseline else None
+    dropped = [
+        Dropped(record, outcome, outcome.race, whole, _ratio(outcome, usual))
+        for record, outcome in ended
+        if outcome.race
     ]
-    return Results(tuple(points), tuple(failures))
+    failures = [(record, record.outcome) for record in records if isinstance(record.outcome, Failure)]
+    return Results(tuple(_with_standing(points, intervals)), tuple(failures), tuple(dropped), intervals.metric)
 
 
-def frontier_csv(points: Sequence[Point]) -> str:
-    """`frontier.csv`: a row a trial that ended well, by trial number."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_row(point) for point in points)
-    return text.getvalue()
+def judged(dev: Results, test: Results | None) -> Results:
+    """The dev results with each point's tie as the held-out data has it, where the point was measured there."""
+    on_test = {point.record.candidate.digest: point for point in test.points} if test else {}
+    on_dev = {point.record.candidate.digest: point.record for point in dev.points}
+
+    def tie(point: Point) -> TrialRecord | None:
+        there = on_test.get(point.record.candidate.digest)
+        if there is None or there.kept_off:
+            return point.tie
+        return on_dev.get(there.tie.candidate.digest, there.tie) if there.tie else None
+
+    return replace(dev, points=tuple(replace(point, tie=tie(point)) for point in dev.points))
 
 
-def _row(point: Point) -> Mapping[str, object]:
-    interval = point.interval
+def _point(
+    record: TrialRecord,
+    outcome: Measurement,
+    baseline: tuple[TrialRecord, Measurement] | None,
+    intervals: Intervals,
+    speeds: Speeds,
+) -> Point:
+    """The point, without its standing among the others."""
+    usual = baseline[1] if baseline else None
+    return Point(
+        record,
+        outcome,
+        intervals.metric,
+        _ratio(outcome, usual),
+        intervals.between(record, baseline[0]) if baseline else None,
+        on_frontier=False,
+        kept_off=kept_off(outcome, usual),
+        beside=_beside(record, baseline[0], intervals) if baseline else {},
+        speed=speeds.get(record.candidate.digest),
+    )
+
+
+def _beside(record: TrialRecord, baseline: TrialRecord, intervals: Intervals) -> Mapping[str, Interval]:
+    """The interval in the metric that could have been the quality, where both were measured in it."""
     return {
-        "trial": point.record.number,
-        "steps": point.steps,
-        "bytes": point.bytes,
-        "ratio": "" if interval is None else f"{point.ratio:.6f}",
-        "chrf": f"{point.quality:.6f}",
-        "bleu": f"{point.measurement.overall('bleu'):.6f}",
-        "worst_pair": f"{point.measurement.worst_pair(QUALITY)[1]:.6f}",
-        "chrf_low": "" if interval is None else f"{interval.low:.6f}",
-        "chrf_high": "" if interval is None else f"{interval.high:.6f}",
-        "on_frontier": int(point.on_frontier),
+        metric: intervals.between(record, baseline, metric)
+        for metric in QUALITIES
+        if metric != intervals.metric
+        and all(trial.measurement and metric in trial.measurement.scores for trial in (record, baseline))
+        and intervals.can_compare(record, baseline, metric)
     }
 
 
-class Intervals:
-    """The paired intervals of one run's trials, each worked out once from the stored hypotheses."""
+def _with_standing(points: Sequence[Point], intervals: Intervals) -> list[Point]:
+    """The points with `on_frontier` and `tie`, among those that may stand on the frontier."""
+    allowed = [point for point in points if not point.kept_off]
+    kept = on_frontier([Loss(point.quality, point.bytes) for point in allowed])
+    standing = {
+        point.record.key: replace(point, on_frontier=keep, tie=_tie(point, allowed, intervals))
+        for point, keep in zip(allowed, kept, strict=True)
+    }
+    return [standing.get(point.record.key, point) for point in points]
 
-    def __init__(self, folder: Path, dataset: DataSet, seed: int) -> None:
-        self._folder = folder
-        self._dataset = dataset
-        self._seed = seed
-        self._statistics: dict[Key, Statistics] = {}
-        self._intervals: dict[tuple[Key, Key], Interval] = {}
 
-    def between(self, record: TrialRecord, baseline: TrialRecord) -> Interval:
-        """The 95 % interval of record minus baseline in chrF, mean over pairs."""
-        keys = record.key, baseline.key
-        if keys not in self._intervals:
-            self._intervals[keys] = paired_interval(
-                QUALITY, self._dataset.segments, self._of(record), self._of(baseline), self._seed
-            )
-        return self._intervals[keys]
+def _tie(point: Point, others: Sequence[Point], intervals: Intervals) -> TrialRecord | None:
+    """The smallest of the others, of no more bytes, whose paired interval of point minus it is not all above 0."""
+    unbeaten = [
+        other
+        for other in others
+        if other is not point
+        and other.bytes <= point.bytes
+        and intervals.between(point.record, other.record).low <= 0.0
+    ]
+    smallest = min(unbeaten, key=lambda other: (other.bytes, other.record.number), default=None)
+    return smallest.record if smallest else None
 
-    def _of(self, record: TrialRecord) -> Statistics:
-        if record.key not in self._statistics:
-            hypotheses = read_hypotheses(self._folder, record)
-            self._statistics[record.key] = corpus_statistics(QUALITY, self._dataset.segments, hypotheses)
-        return self._statistics[record.key]
+
+def _ratio(outcome: Measurement, baseline: Measurement | None) -> float:
+    return baseline.footprint.bytes / outcome.footprint.bytes if baseline else float("nan")

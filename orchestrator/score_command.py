@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric
 
 RESAMPLES = 1000
-NAMES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++"}
+NAMES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER"}
 
 
 class ScoreError(UserError):
@@ -49,7 +49,7 @@ def run_score(
     references: list[Path],
     target: str,
     sources: Path | None,
-    metrics: tuple[str, ...] = ("bleu", "chrf", "chrf++"),
+    metrics: tuple[str, ...] = ("bleu", "chrf", "chrf++", "ter"),
     echo: Callable[[str], None] = print,
 ) -> None:
     """Print each system's scores with their signatures; with several systems, test each against the first.

@@ -10,7 +10,7 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,9 +26,12 @@ from orchestrator import cluster
 from orchestrator.calibration import Calibration, read_calibration, refuse_changed_calibration
 from orchestrator.callbacks import TrialWatcher
 from orchestrator.ledger import Ledger, create_ledger, mend_torn_tail, read_ledger
+from orchestrator.measured_metrics import metrics_of
 from orchestrator.mirroring import MirrorThread
 from orchestrator.progress import Progress, Totals
 from orchestrator.proposals import Proposal, Proposer
+from orchestrator.referee import Referee
+from orchestrator.report_labels import metric_name
 from orchestrator.searcher import ParetoSearcher
 from orchestrator.single import spell_left_out
 from orchestrator.study import StudySpec, spec_from_mapping
@@ -41,13 +44,13 @@ from search_spaces.size import predicted_bytes, refuse_quantized
 from search_spaces.spaces import SPACES
 from workers.actor import CompressionTrial
 from workers.artefacts import ArtefactStore
-from workers.evaluation import EvaluationPlan
+from workers.comet.actor import GPU_SHARE, start_comet
 from workers.model_files import read_checkpoint, resolve
+from workers.plan import RACED_SPLIT, EvaluationPlan
 from workers.reading import DataSet, read_dataset
 
 log = logging.getLogger(__name__)
 
-METRICS = ("chrf", "bleu")
 # More than any search proposes: the Proposer says when it is over.
 UNLIMITED = 10**9
 DRIVER_DISTRIBUTIONS = ("ray", "optuna", "mlflow", "sacrebleu")
@@ -62,13 +65,19 @@ class Study:
     checkpoint: Checkpoint
     data: Mapping[str, DataSet]
     calibration: Calibration
+    metrics: tuple[str, ...]
+
+    @property
+    def measures_comet(self) -> bool:
+        return "comet" in self.metrics
 
     def plan(self, gpus: float) -> EvaluationPlan:
         """What every trial is measured under."""
         spec = self.spec
         return EvaluationPlan(
-            self.data, self.calibration.pairs, METRICS, spec.decoding, spec.store_folder, spec.seed, spec.device_map,
-            gpus if 0 < gpus < 1 else None, spec.trust_remote_code, spec.calibration_tokens, self.calibration.text,
+            self.data, self.calibration.pairs, self.metrics, spec.decoding, spec.store_folder, spec.seed,
+            spec.device_map, gpus if 0 < gpus < 1 else None, spec.trust_remote_code, spec.calibration_tokens,
+            self.calibration.text, spec.rungs, spec.comet_model,
         )  # fmt: skip
 
 
@@ -84,7 +93,7 @@ def resume_search(folder: Path, console: Console, trials: int | None = None) -> 
     ledger, spec = reopen(folder)
     if trials is not None:
         spec = replace(spec, trials=trials)
-    study = prepare(spec, console)
+    study = prepare(spec, console, ledger.header.get("metrics", ()))
     if study.base.revision != ledger.header["base"]["revision"]:
         raise StudyError(
             f"the model {spec.model} has changed since the study began ({ledger.header['base']['revision']}, now "
@@ -122,8 +131,8 @@ def read_data(spec: StudySpec) -> dict[str, DataSet]:
     return data
 
 
-def prepare(spec: StudySpec, console: Console) -> Study:
-    """Read and check everything the spec names; writes nothing."""
+def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = None) -> Study:
+    """Read and check everything the spec names; writes nothing. earlier: the metrics that the study began with."""
     data = read_data(spec)
     for dataset in data.values():
         for line in spell_left_out(dataset):
@@ -138,7 +147,8 @@ def prepare(spec: StudySpec, console: Console) -> Study:
         )
     for steps in spec.anchors:
         predicted_bytes(checkpoint, steps)
-    return Study(spec, base, checkpoint, data, calibration)
+    metrics = metrics_of(spec, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), earlier)
+    return Study(spec, base, checkpoint, data, calibration, metrics)
 
 
 def header(study: Study) -> dict[str, Any]:
@@ -148,6 +158,7 @@ def header(study: Study) -> dict[str, Any]:
         "base": {"name": study.base.name, "revision": study.base.revision, "bytes": study.checkpoint.bytes},
         "data": {split: dataset.digest for split, dataset in study.data.items()},
         "calibration": study.calibration.identity(),
+        "metrics": list(study.metrics),
         "conditions": {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "python": platform.python_version(),
@@ -174,9 +185,13 @@ def _run(study: Study, console: Console) -> Found:
 def _loop(study: Study, ledger: Ledger, console: Console) -> None:
     """Tune's loop, until the Proposer is done or a signal ends it; the ledger then says which."""
     spec = study.spec
-    placement = cluster.place(spec.cpus_per_trial, spec.gpus_per_trial, spec.max_concurrent)
+    if study.measures_comet:
+        # Before trials take every GPU; it lives as long as this process.
+        start_comet(spec.comet_model or "comet", spec.store_folder)
+    placement = cluster.place(spec.cpus_per_trial, _gpus_asked(study), spec.max_concurrent)
     name = f"ledger-{os.getpid()}-{threading.get_ident()}"
-    actor = cluster.ledger_actor(name, str(spec.folder))
+    segments = study.data[RACED_SPLIT].segments
+    actor = cluster.ledger_actor(name, str(spec.folder), Referee(segments, spec.quality) if spec.rungs else None)
     proposer = Proposer(
         study.base,
         study.checkpoint,
@@ -185,10 +200,14 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
         spec.seed,
         spec.anchors,
         "test" in study.data,
+        spec.speed,
         ledger.trials,
     )
     known = len(ledger.on("dev"))
-    progress = Progress(Totals(spec.trials, known, placement.side_by_side, study.checkpoint.bytes), console)
+    totals = Totals(
+        spec.trials, known, placement.side_by_side, study.checkpoint.bytes, metric_name(spec.quality), len(segments)
+    )
+    progress = Progress(totals, console)
     mirror = MirrorThread(lambda: connect(spec), spec.folder)
 
     def on_lost(proposal: Proposal, attempts: int, last: bool) -> None:
@@ -235,6 +254,22 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
         console.print(f"the space {spec.space} holds no more candidates for this model than were tried")
     if proposer.baseline_failed:
         console.print("the uncompressed baseline failed, so there is nothing to compare with; the search stopped there")
+
+
+def _gpus_asked(study: Study) -> float | None:
+    """The share of a GPU that a trial asks for: what was said; else, where COMET is measured, all but COMET's share."""
+    gpus = study.spec.gpus_per_trial
+    there = ray.cluster_resources().get("GPU", 0.0) if study.measures_comet else 0.0
+    if not there:
+        return gpus
+    if gpus is None:
+        return 1.0 - GPU_SHARE
+    if gpus > there - GPU_SHARE:
+        raise StudyError(
+            f"a trial asks for {gpus:g} of {there:g} GPUs, and COMET takes {GPU_SHARE:g}; "
+            f"ask for {1.0 - GPU_SHARE:g} with --gpus-per-trial"
+        )
+    return gpus
 
 
 def _trial_folder(trial: Any) -> str:

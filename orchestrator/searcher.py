@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from orchestrator.frontier import Loss
+from orchestrator.findings import finding_in
 from orchestrator.proposals import Proposal, Proposer
 
 
@@ -52,7 +51,7 @@ class ParetoSearcher(Searcher):
         return proposal.to_json()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Rungs are not raced yet: a trial reports once, when it is done."""
+        """Nothing: a rung that ended no trial says nothing yet."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the Proposer how the trial ended, or have it tried again."""
@@ -60,8 +59,9 @@ class ParetoSearcher(Searcher):
         proposal = None if number is None else self._proposer.pending(number)
         if number is None or proposal is None:
             return
-        if not error and result is not None and "failed" in result:
-            self._proposer.tell(number, _loss(result))
+        # A trial that ends without an error after a rung that was not its last has been lost too.
+        if not error and result is not None and "failed" in result and result["done"]:
+            self._proposer.tell(number, finding_in(result))
             return
         self._losses[number] += 1
         last = self._losses[number] > self._retries
@@ -81,9 +81,3 @@ class ParetoSearcher(Searcher):
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its searcher for a restore that this project does from the ledger instead."""
         return {}
-
-
-def _loss(result: dict[str, Any]) -> Loss | None:
-    if result["failed"] or not math.isfinite(result.get("quality", math.nan)):
-        return None
-    return Loss(result["quality"], result["bytes"])

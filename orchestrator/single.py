@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.environment import prepare
 from orchestrator.progress import spell_bytes, spell_seconds
+from orchestrator.single_files import Line, write_files
 from orchestrator.study import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from search_spaces.candidate import Candidate
 from search_spaces.methods import Step
 from search_spaces.outcome import Failure, Measurement
 from search_spaces.size import predicted_bytes
 from workers.attempt import attempt
+from workers.bins import bin_of, parse_bins
 from workers.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
-from workers.evaluation import EvaluationPlan
+from workers.measuring import neural_model
 from workers.model_files import read_checkpoint, resolve
+from workers.plan import EvaluationPlan
 from workers.reading import DataSet, read_dataset
-from workers.scoring import known_metrics, segment_scores
-from workers.summary import bin_of, parse_bins, summarize
+from workers.sanity import failed_checks, spell_failures, unchecked
+from workers.scoring import NEURAL_METRICS, known_metrics
+from workers.summary import summarize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +43,12 @@ class Request:
     device_map: str
     max_new_tokens: int | None
     batch_size: int | None
+    beams: int
     prompt: str | None
     references: str | None
     langs: str | None
     calibration: str | None
+    comet_model: str | None
     seed: int
     skip_bad_rows: bool
     trust_remote_code: bool
@@ -51,7 +57,7 @@ class Request:
 def measure_one(request: Request, say: Callable[[str], None]) -> int:
     """Measure the candidate and write its files; returns 0, or 1 when it failed. Raises UserError, with nothing
     written, for what can't be done."""
-    metrics = known_metrics(request.metrics)
+    metrics = known_metrics(request.metrics, neural=True)
     bins = parse_bins(request.bins)
     dataset = read_dataset(
         request.data, references=request.references, langs=request.langs, skip_bad_rows=request.skip_bad_rows
@@ -62,28 +68,61 @@ def measure_one(request: Request, say: Callable[[str], None]) -> int:
     predicted_bytes(read_checkpoint(folder), request.steps)
     for line in spell_left_out(dataset):
         say(line)
-    outcome, hypotheses = attempt(candidate, "dev", plan)
+    with _comet(plan):
+        outcome, hypotheses = attempt(candidate, "dev", plan)
     if isinstance(outcome, Failure):
         say(f"failed, {outcome.reason} in {outcome.stage}: {outcome.message}")
         return 1
-    texts = [line["text"] for line in hypotheses]
+    lines = [
+        Line(
+            segment, line["text"], line["truncated"], line["scores"], bin_of(segment.human_score, bins),
+            failed_checks(segment, line["text"], line["truncated"]),
+        )
+        for segment, line in zip(dataset.segments, hypotheses, strict=True)
+    ]  # fmt: skip
     summary = {
         "config": _config(request, candidate, plan),
-        "counts": _counts(dataset, outcome),
-        "metrics": summarize(metrics, dataset.segments, texts, bins),
+        "counts": _counts(dataset, outcome, lines),
+        "sanity": dict(outcome.sanity),
+        "metrics": summarize(
+            outcome.scores, dataset.segments, [line.text for line in lines], [line.scores for line in lines], bins
+        ),
         "measurement": outcome.to_json(),
     }
-    request.outdir.mkdir(parents=True, exist_ok=True)
-    rows = segment_scores(metrics, dataset.segments, texts)
-    _write_predictions(request.outdir / "predictions.jsonl", dataset, hypotheses, rows)
-    _write_rows(
-        request.outdir / "rows.csv", dataset, hypotheses, rows, [bin_of(s.human_score, bins) for s in dataset.segments]
-    )
-    (request.outdir / "summary.json").write_text(
-        json.dumps(summary, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
-    )
+    write_files(request.outdir, summary, lines)
     _say_scores(summary, outcome, request.outdir, say)
+    for check, languages in unchecked(dataset.segments).items():
+        say(f"note      the check {check.replace('_', ' ')!r} knows nothing of {', '.join(languages)}: it was not made")
     return 0
+
+
+@contextmanager
+def _comet(plan: EvaluationPlan) -> Iterator[None]:
+    """A Ray for COMET's process where the plan asks for COMET: the cluster RAY_ADDRESS names, else one started here.
+
+    Raises UserError before anything is translated when its model or its environment can't be had.
+    """
+    models = [neural_model(metric, plan.comet_model) for metric in plan.metrics if metric in NEURAL_METRICS]
+    if not models:
+        yield
+        return
+    from workers.comet.environment import comet_python
+    from workers.comet.files import refuse_unreachable
+
+    for model in models:
+        refuse_unreachable(model)
+    comet_python()
+    prepare(None)
+    import ray
+
+    from orchestrator.cluster import join
+
+    started = join(None)
+    try:
+        yield
+    finally:
+        if started:
+            ray.shutdown()
 
 
 def spell_left_out(dataset: DataSet) -> list[str]:
@@ -101,6 +140,7 @@ def _plan(request: Request, dataset: DataSet, metrics: tuple[str, ...]) -> Evalu
         DEFAULT_MAX_NEW_TOKENS if request.max_new_tokens is None else request.max_new_tokens,
         DEFAULT_BATCH_SIZE if request.batch_size is None else request.batch_size,
         request.prompt,
+        request.beams,
     )
     calibration = request.calibration or (str(SHIPPED_CALIBRATION) if SHIPPED_CALIBRATION.is_file() else None)
     return EvaluationPlan(
@@ -112,6 +152,7 @@ def _plan(request: Request, dataset: DataSet, metrics: tuple[str, ...]) -> Evalu
         seed=request.seed,
         device_map=request.device_map,
         trust_remote_code=request.trust_remote_code,
+        comet_model=request.comet_model,
     )
 
 
@@ -125,76 +166,32 @@ def _config(request: Request, candidate: Candidate, plan: EvaluationPlan) -> dic
         "device_map": request.device_map,
         "max_new_tokens": plan.decoding.max_new_tokens,
         "batch_size": plan.decoding.batch_size,
+        "beams": plan.decoding.beams,
         "eval_metrics": list(plan.metrics),
         "bins": request.bins,
         "seed": request.seed,
     }
 
 
-def _counts(dataset: DataSet, outcome: Measurement) -> dict[str, Any]:
+def _counts(dataset: DataSet, outcome: Measurement, lines: Sequence[Line]) -> dict[str, Any]:
     return {
         "segments": len(dataset.segments),
         "by_langpair": dict(sorted(Counter(segment.langs for segment in dataset.segments).items())),
         "truncated": outcome.truncated,
+        "failing_a_check": sum(bool(line.failed) for line in lines),
         "without_reference": dataset.without_reference,
         "left_out": dict(dataset.left_out),
         "bad_rows": len(dataset.bad_rows),
     }
 
 
-def _write_predictions(
-    path: Path, dataset: DataSet, hypotheses: Sequence[dict[str, Any]], rows: Sequence[dict[str, float]]
-) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        for segment, hypothesis, scores in zip(dataset.segments, hypotheses, rows, strict=True):
-            references = segment.references
-            line = {
-                "id": segment.id,
-                "langs": segment.langs,
-                "src": segment.source,
-                "ref": references[0] if len(references) == 1 else list(references),
-                "pred": hypothesis["text"],
-                "domain": segment.domain,
-                "doc_id": segment.doc_id,
-                "metrics": scores,
-                "truncated": hypothesis["truncated"],
-            }
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def _write_rows(
-    path: Path,
-    dataset: DataSet,
-    hypotheses: Sequence[dict[str, Any]],
-    rows: Sequence[dict[str, float]],
-    bins: Sequence[str],
-) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        names = list(rows[0]) if rows else []
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["id", "langs", "domain", "doc_id", "score", "bin", "truncated", *names])
-        for segment, hypothesis, scores, name in zip(dataset.segments, hypotheses, rows, bins, strict=True):
-            score = "" if segment.human_score is None else segment.human_score
-            writer.writerow(
-                [
-                    segment.id,
-                    segment.langs,
-                    segment.domain,
-                    segment.doc_id,
-                    score,
-                    name,
-                    int(hypothesis["truncated"]),
-                    *scores.values(),
-                ]
-            )
-
-
 def _say_scores(summary: dict[str, Any], outcome: Measurement, outdir: Path, say: Callable[[str], None]) -> None:
     for metric, numbers in summary["metrics"].items():
-        by_pair = ", ".join(f"{pair} {value:.2f}" for pair, value in numbers["by_langpair"].items())
-        say(f"{metric:<7} {numbers['overall']:.2f}  ({by_pair})")
-    say(f"size    {spell_bytes(outcome.footprint.bytes)}")
-    say(f"time    {spell_seconds(sum(outcome.seconds.values()))} for {outcome.segments} segments")
-    if outcome.truncated:
-        say(f"cut     {outcome.truncated} segments reached a length limit (marked `truncated`)")
-    say(f"written {outdir}/predictions.jsonl, rows.csv, summary.json")
+        by_pair = [f"{pair} {value:.2f}" for pair, value in numbers["by_langpair"].items()]
+        worst = f"worst {numbers['worst_pair']} {numbers['worst_pair_score']:.2f}" if len(by_pair) > 1 else ""
+        say(f"{metric:<9} {numbers['overall']:.2f}  ({', '.join(by_pair)})  {worst}".rstrip())
+    say(f"size      {spell_bytes(outcome.footprint.bytes)}")
+    say(f"time      {spell_seconds(sum(outcome.seconds.values()))} for {outcome.segments} segments")
+    if any(outcome.sanity.values()):
+        say(f"sanity    of {outcome.segments} hypotheses: {spell_failures(outcome.sanity, outcome.segments)}")
+    say(f"written   {outdir}/predictions.jsonl, rows.csv, summary.json")

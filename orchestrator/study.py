@@ -14,7 +14,7 @@ from search_spaces.errors import StudyError
 from search_spaces.methods import Step, step_from_json, step_to_json
 from search_spaces.spaces import SPACES
 from workers.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
-from workers.evaluation import DEFAULT_CALIBRATION_TOKENS
+from workers.plan import DEFAULT_CALIBRATION_TOKENS
 from workers.prompts import PROMPTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,10 +22,13 @@ SHIPPED_MODEL = ROOT / "models" / "captions"
 SHIPPED_CALIBRATION = ROOT / "data" / "calibration.jsonl"
 
 Keep = Literal["frontier", "all", "none"]
-TEXTS = ("out", "data", "space", "model", "device_map", "keep")
+Quality = Literal["chrf", "comet"]
+DEFAULT_RUNGS = (64, 256, 1024)
+RUNGS_RULE = "a list of ascending whole numbers of at least 1, or [] for no racing"
+TEXTS = ("out", "data", "space", "model", "device_map", "keep", "quality")
 OPTIONAL_TEXTS = (
     "revision", "test", "references", "langs", "calibration", "calibration_text", "prompt", "address", "tracking_uri",
-    "store",
+    "store", "comet_model",
 )  # fmt: skip
 
 
@@ -40,7 +43,10 @@ class StudySpec:
     before the space's own. gpus_per_trial, cpus_per_trial, max_concurrent: None fits them to the cluster. address:
     a Ray cluster's; None is RAY_ADDRESS's, or a local one. tracking_uri: None is `mlflow.db` beside the run's
     folder. store: the artefacts', None is inside the run's folder. keep: which artefacts stay there when the search
-    ends. retries: attempts more for a trial whose worker was lost.
+    ends. retries: attempts more for a trial whose worker was lost. quality: the metric that the frontier is of. rungs:
+    after how many segments a race looks whether a candidate is beaten; () measures all of every candidate. comet_model:
+    a hub id, a checkpoint or its folder; None is COMET's usual one. beams: 1 decodes greedily. speed: whether the
+    frontier's points are timed when the search is over.
     """
 
     out: str
@@ -71,10 +77,17 @@ class StudySpec:
     retries: int = 3
     skip_bad_rows: bool = False
     trust_remote_code: bool = False
+    quality: Quality = "chrf"
+    rungs: tuple[int, ...] = DEFAULT_RUNGS
+    comet_model: str | None = None
+    beams: int = 1
+    speed: bool = True
 
     def __post_init__(self) -> None:
         _check(self.space in SPACES, "space", self.space, f"one of {', '.join(SPACES)}")
         _check(self.keep in get_args(Keep), "keep", self.keep, f"one of {', '.join(get_args(Keep))}")
+        _check(self.quality in get_args(Quality), "quality", self.quality, f"one of {', '.join(get_args(Quality))}")
+        _check(_ascending(self.rungs), "rungs", list(self.rungs), RUNGS_RULE)
         _check(_whole(self.trials) and self.trials >= 1, "trials", self.trials, "a whole number of at least 1")
         tokens = self.calibration_tokens
         _check(_whole(tokens) and tokens >= 1, "calibration_tokens", tokens, "a whole number of at least 1")
@@ -84,13 +97,13 @@ class StudySpec:
         for name in ("gpus_per_trial", "cpus_per_trial"):
             value = getattr(self, name)
             _check(value is None or (_number(value) and value >= 0), name, value, "a number of at least 0")
-        for name in ("skip_bad_rows", "trust_remote_code"):
+        for name in ("skip_bad_rows", "trust_remote_code", "speed"):
             _check(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
         for steps in self.anchors:
             refuse_senseless_order(steps)
         limit = self.max_concurrent
         _check(limit is None or (_whole(limit) and limit >= 1), "max_concurrent", limit, "a whole number of at least 1")
-        Decoding(self.max_new_tokens, self.batch_size, self.prompt)
+        Decoding(self.max_new_tokens, self.batch_size, self.prompt, self.beams)
 
     @property
     def folder(self) -> Path:
@@ -98,7 +111,7 @@ class StudySpec:
 
     @property
     def decoding(self) -> Decoding:
-        return Decoding(self.max_new_tokens, self.batch_size, self.prompt)
+        return Decoding(self.max_new_tokens, self.batch_size, self.prompt, self.beams)
 
     @property
     def store_folder(self) -> Path:
@@ -117,12 +130,15 @@ class StudySpec:
         }
         if Path(self.model).expanduser().is_dir():
             changes["model"] = str(Path(self.model).expanduser().resolve())
+        if self.comet_model is not None and Path(self.comet_model).expanduser().exists():
+            changes["comet_model"] = str(Path(self.comet_model).expanduser().resolve())
         return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
         """The spec as a JSON object that `spec_from_mapping` reads back."""
         record = asdict(self)
         record["anchors"] = [[step_to_json(step) for step in steps] for steps in self.anchors]
+        record["rungs"] = list(self.rungs)
         return record
 
 
@@ -141,6 +157,10 @@ def spec_from_mapping(record: Mapping[str, Any]) -> StudySpec:
     for name in (*TEXTS, *OPTIONAL_TEXTS):
         left_out = name not in values or (values[name] is None and name in OPTIONAL_TEXTS)
         _check(left_out or isinstance(values[name], str), name, values.get(name), "text")
+    if "rungs" in values:
+        rungs = values["rungs"]
+        _check(isinstance(rungs, (list, tuple)), "rungs", rungs, RUNGS_RULE)
+        values["rungs"] = tuple(rungs)
     return StudySpec(**values)
 
 
@@ -164,6 +184,11 @@ def _check(holds: bool, name: str, value: object, rule: str) -> None:
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _ascending(rungs: tuple[object, ...]) -> bool:
+    sizes = [rung for rung in rungs if isinstance(rung, int) and not isinstance(rung, bool) and rung >= 1]
+    return len(sizes) == len(rungs) and sizes == sorted(set(sizes))
 
 
 def _number(value: object) -> bool:

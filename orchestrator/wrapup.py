@@ -9,28 +9,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from mlflow_tracking.mirror import Mirror
+from orchestrator.frontier_table import print_frontier
+from orchestrator.intervals import Intervals
 from orchestrator.ledger import Ledger, TrialRecord, read_ledger
 from orchestrator.mirroring import mirror_results
-from orchestrator.progress import spell_bytes
 from orchestrator.report_labels import MINUS
 from orchestrator.report_steps import short_label
-from orchestrator.results import QUALITY, Intervals, Point, Results, collect, frontier_csv
+from orchestrator.rescored import read_rescored, with_rescored
+from orchestrator.results import Results, collect, judged, quality_of
+from orchestrator.results_csv import frontier_csv
 from orchestrator.study import StudySpec
 from search_spaces.candidate import Candidate
+from search_spaces.outcome import Failure, Measurement, Outcome, Speed
 from workers.artefacts import DRAFT, MANIFEST, ArtefactStore
+from workers.plan import SPEED_SPLIT
 from workers.reading import DataSet
 
 log = logging.getLogger(__name__)
 
 ARTEFACTS = "artefacts"
 TUNE_FOLDER = "tune"
-# Columns of a terminal from which the frontier's table shows the worst pair too.
-ROOMY = 95
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,8 @@ class Found:
 def wrap_up(spec: StudySpec, data: Mapping[str, DataSet], console: Console) -> Found:
     """Everything that follows from the ledger, written anew each time."""
     ledger = read_ledger(spec.folder)
-    dev = collect(ledger.on("dev"), Intervals(spec.folder, data["dev"], spec.seed))
-    test = None
-    if ledger.on("test"):
-        test = collect(ledger.on("test"), Intervals(spec.folder, data["test"], spec.seed))
-    (spec.folder / "frontier.csv").write_text(frontier_csv(dev.points), encoding="utf-8")
+    dev, test = read_results(ledger, spec, data)
+    (spec.folder / "frontier.csv").write_text(frontier_csv(dev), encoding="utf-8")
     if ledger.complete:
         keep_artefacts(spec, dev)
     kept = kept_folders(spec.folder, dev)
@@ -67,22 +65,48 @@ def wrap_up(spec: StudySpec, data: Mapping[str, DataSet], console: Console) -> F
     return found
 
 
+def read_results(ledger: Ledger, spec: StudySpec, data: Mapping[str, DataSet]) -> tuple[Results, Results | None]:
+    """What a ledger says on dev, ties as the held-out data has them, and on test, None where nothing was scored there.
+
+    Metrics that reached the run later count like those of the ledger.
+    """
+    rescored = read_rescored(spec.folder)
+    speeds = {record.candidate.digest: _speed(record.outcome) for record in ledger.on(SPEED_SPLIT)}
+
+    def on(split: str) -> Results:
+        intervals = Intervals(spec.folder, data[split], spec.seed, quality_of(ledger.header))
+        return collect(with_rescored(ledger.on(split), rescored), intervals, speeds)
+
+    test = on("test") if ledger.on("test") else None
+    return judged(on("dev"), test), test
+
+
+def _speed(outcome: Outcome) -> Speed:
+    """The speed that a trial of it found; one that failed was not measured, for that reason."""
+    if isinstance(outcome, Failure):
+        return Speed(reason=f"failed, {outcome.reason.replace('_', ' ')}: {outcome.message}")
+    if isinstance(outcome, Measurement):
+        raise TypeError("a trial of the speed ended in a measurement of quality")
+    return outcome
+
+
 def keep_artefacts(spec: StudySpec, dev: Results) -> None:
     """Give each artefact that stays a folder under `artefacts/`; remove the run's own store and Tune's state.
 
     Files are hard links where the file system allows it. What the store held can be made again; a store elsewhere,
     shared with other studies, is left as it is.
     """
-    chosen = {"frontier": dev.frontier, "all": list(dev.points), "none": []}[spec.keep]
+    every = _records(dev)
+    chosen = {"frontier": [point.record for point in dev.frontier], "all": every, "none": []}[spec.keep]
     target = spec.folder / ARTEFACTS
-    for point in chosen:
-        source = _stored(spec, point.record)
-        if source is not None and point.record.number not in _by_number(target):
-            _link(source, target / folder_name(point))
+    for record in chosen:
+        source = _stored(spec, record)
+        if source is not None and record.number not in _by_number(target):
+            _link(source, target / folder_name(record))
     for draft in target.glob(f"{DRAFT}*"):
         shutil.rmtree(draft)
     for number, folder in _by_number(target).items():
-        if number not in {point.record.number for point in chosen}:
+        if number not in {record.number for record in chosen}:
             shutil.rmtree(folder)
     if spec.store is None:
         shutil.rmtree(spec.store_folder, ignore_errors=True)
@@ -93,7 +117,12 @@ def keep_artefacts(spec: StudySpec, dev: Results) -> None:
 def kept_folders(folder: Path, dev: Results) -> dict[int, Path]:
     """trial number -> the folder of its kept artefact."""
     there = _by_number(folder / ARTEFACTS)
-    return {point.record.number: there[point.record.number] for point in dev.points if point.record.number in there}
+    return {record.number: there[record.number] for record in _records(dev) if record.number in there}
+
+
+def _records(dev: Results) -> list[TrialRecord]:
+    """The trials that did not fail: those that a race ended too, whose artefacts are there as well."""
+    return [*(point.record for point in dev.points), *(trial.record for trial in dev.dropped)]
 
 
 def _by_number(target: Path) -> dict[int, Path]:
@@ -102,44 +131,14 @@ def _by_number(target: Path) -> dict[int, Path]:
     return {int(number): folder for folder in folders if (number := folder.name.split("-")[1]).isdecimal()}
 
 
-def folder_name(point: Point) -> str:
+def folder_name(record: TrialRecord) -> str:
     """`trial-3-rtn-4-bit-g64`: what a person can tell apart in a listing."""
-    return f"trial-{point.record.number}-{short_name(point.record.candidate)}"
+    return f"trial-{record.number}-{short_name(record.candidate)}"
 
 
 def short_name(candidate: Candidate) -> str:
     """The steps in letters, digits and hyphens, which any file system and MLflow's model names take."""
     return re.sub("[^a-z0-9]+", "-", short_label(candidate).replace(MINUS, "minus ")).strip("-")
-
-
-def print_frontier(console: Console, dev: Results, test: Results | None) -> None:
-    """The frontier as a table that fits 80 columns; the interval is of the difference from the baseline."""
-    table = Table(title="Quality-versus-size frontier", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("candidate", overflow="fold")
-    roomy = console.width >= ROOMY
-    last = (*(("worst pair",) if roomy else ()), *(("held-out",) if test else ()))
-    for name in ("size", "ratio", "chrF", "95 % interval", *last):
-        table.add_column(name, justify="right", no_wrap=True)
-    held_out = {point.record.candidate.digest: point for point in test.points} if test else {}
-    for point in [*(() if dev.baseline is None or dev.baseline.on_frontier else (dev.baseline,)), *dev.frontier]:
-        judged = held_out.get(point.record.candidate.digest)
-        row = [
-            str(point.record.number), short_label(point.record.candidate), spell_bytes(point.bytes),
-            f"{point.ratio:.2f}x", f"{point.quality:.2f}", _spell_interval(point),
-        ]  # fmt: skip
-        if roomy:
-            row.append(f"{point.measurement.worst_pair(QUALITY)[1]:.2f}")
-        if test is not None:
-            row.append("" if judged is None else f"{judged.quality:.2f}")
-        table.add_row(*row)
-    console.print(table)
-
-
-def _spell_interval(point: Point) -> str:
-    if point.interval is None or not point.steps:
-        return ""
-    return f"{point.interval.low:+.2f} {point.interval.high:+.2f}"
 
 
 def _write_pages(

@@ -1,4 +1,4 @@
-"""How a trial ended: a Measurement or a Failure, never anything else; NaN and infinity are refused."""
+"""How a trial ended: a Measurement, a Speed or a Failure, never anything else; NaN and infinity are refused."""
 
 from __future__ import annotations
 
@@ -118,7 +118,46 @@ class Failure:
         return {"kind": "failure", **asdict(self)}
 
 
-Outcome = Measurement | Failure
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast a model runs as it ships, and what it takes; or the reason why that was not measured.
+
+    tokens_s: batch -> generated tokens a second, reading the prompts included. latency: seconds that one segment takes
+    alone. load_seconds: from files to a model on the device. peak_bytes: torch's, of load and decoding; None on a CPU.
+    weights_bytes: held on the device. kernels: what computed the linear layers.
+    """
+
+    tokens_s: Mapping[int, float] = field(default_factory=dict)
+    latency: float | None = None
+    load_seconds: float | None = None
+    peak_bytes: int | None = None
+    weights_bytes: int | None = None
+    kernels: tuple[str, ...] = ()
+    reason: str | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if bool(self.tokens_s) == (self.reason is not None):
+            raise ValueError("a speed is either measured, or there is a reason why not")
+        for batch, value in self.tokens_s.items():
+            _finite(f"tokens_s[{batch}]", value)
+
+    def figures(self) -> dict[str, float]:
+        """Its numbers by flat names; empty where it was not measured."""
+        named = {f"tokens_s_b{batch}": value for batch, value in self.tokens_s.items()}
+        others = {
+            "latency_s": self.latency, "load_s": self.load_seconds, "peak_bytes": self.peak_bytes,
+            "weights_bytes": self.weights_bytes,
+        }  # fmt: skip
+        return named | {name: float(value) for name, value in others.items() if value is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """The speed as a JSON object, told apart from other outcomes by its key `kind`."""
+        tokens_s = {str(batch): value for batch, value in self.tokens_s.items()}
+        return {"kind": "speed", **asdict(self), "tokens_s": tokens_s, "kernels": list(self.kernels)}
+
+
+Outcome = Measurement | Failure | Speed
 
 
 def outcome_from_json(record: Mapping[str, Any]) -> Outcome:
@@ -126,6 +165,9 @@ def outcome_from_json(record: Mapping[str, Any]) -> Outcome:
     rest = {key: value for key, value in record.items() if key != "kind"}
     if record["kind"] == "failure":
         return Failure(**rest)
+    if record["kind"] == "speed":
+        tokens_s = {int(batch): value for batch, value in rest["tokens_s"].items()}
+        return Speed(**{**rest, "tokens_s": tokens_s, "kernels": tuple(rest["kernels"])})
     rest["scores"] = {
         metric: {pair: Score(**score) for pair, score in by_pair.items()}
         for metric, by_pair in record["scores"].items()

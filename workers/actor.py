@@ -1,27 +1,41 @@
-"""The GPU actor: a Ray Tune trainable that measures one candidate a `step()` and reports only what the ledger has kept.
+"""The GPU actor: a Ray Tune trainable whose `step()` is one rung, and that reports only what the ledger has kept.
 
-One process serves trial after trial (`reuse_actors`), so imports and the CUDA context are paid for once.
+One process serves trial after trial (`reuse_actors`), so imports and the CUDA context are paid for once. A trial that
+races asks the ledger's actor after each rung but the last whether to go on; Tune itself stops none.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
-import sys
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import ray
 from ray.tune import Trainable
 
-from search_spaces.candidate import candidate_from_json
-from search_spaces.outcome import Measurement, outcome_from_json
-from workers.attempt import attempt
-from workers.evaluation import EvaluationPlan
+from search_spaces.candidate import Candidate, candidate_from_json
+from search_spaces.outcome import Failure, Measurement, Race, Speed, outcome_from_json
+from workers.attempt import kept_lines, tried
+from workers.evaluation import Evaluated, Evaluation, races
+from workers.gpu_memory import release_memory
+from workers.plan import SPEED_SPLIT, EvaluationPlan
+from workers.shipped_speed import shipped_speed
+from workers.stages import Stages
 
 LEDGER_NAMESPACE = "mtpareto"
-LEFT_BEHIND_BYTES = 512 * 2**20
+
+
+@dataclass(slots=True)
+class UnderWay:
+    """A trial that has begun. record: the part of its ledger line that is known. evaluation: None where only the speed
+    is asked for."""
+
+    record: dict[str, Any]
+    candidate: Candidate
+    evaluation: Evaluation | None
+    stages: Stages
 
 
 class CompressionTrial(Trainable):
@@ -32,30 +46,65 @@ class CompressionTrial(Trainable):
         self._plan = plan
         self._ledger = ray.get_actor(ledger, namespace=LEDGER_NAMESPACE)
         self._trial = config
+        self._under_way: UnderWay | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in the same process; False (a new process) when GPU memory was left behind."""
         self._trial = new_config
+        self._under_way = None
         return release_memory()
 
     def step(self) -> dict[str, Any]:
-        """Measure the candidate, wait until the ledger has the outcome on disk, and report it."""
-        record = {key: self._trial[key] for key in ("number", "candidate", "split", "choices", "predicted_bytes")}
-        known, number = ray.get(self._ledger.begin.remote(record))
+        """Translate the candidate's next rung. With its last one, or where the race ends it, wait until the ledger has
+        the outcome on disk, and report it; otherwise report that it goes on."""
+        known = self._begin() if self._under_way is None else None
         if known is not None:
             return report(known)
-        started = _now()
-        candidate = candidate_from_json(record["candidate"])
-        outcome, hypotheses = attempt(candidate, record["split"], self._plan)
-        record |= {
-            "outcome": outcome.to_json(),
-            "attempt": number,
-            "started": started,
+        assert self._under_way is not None
+        under_way = self._under_way
+        found: Evaluated | Speed | Failure | None
+        if under_way.evaluation is None:
+            stages = under_way.stages
+            found = tried(lambda: shipped_speed(under_way.candidate, self._plan, stages), stages)
+        else:
+            found = self._rung(under_way, under_way.evaluation)
+            if found is None:
+                return going_on(under_way.record, len(under_way.evaluation.positions))
+        record = under_way.record | {
+            "outcome": (found.measurement if isinstance(found, Evaluated) else found).to_json(),
             "ended": _now(),
             "worker": _place(),
         }
-        kept = ray.get(self._ledger.append.remote(record, hypotheses))
-        return report(kept)
+        self._under_way = None
+        lines = kept_lines(found) if isinstance(found, Evaluated) else []
+        return report(ray.get(self._ledger.append.remote(record, lines)))
+
+    def _begin(self) -> dict[str, Any] | None:
+        """The ledger's line when it has this trial already; else None, and the trial is under way."""
+        record = {key: self._trial[key] for key in ("number", "candidate", "split", "choices", "predicted_bytes")}
+        known, attempt = ray.get(self._ledger.begin.remote(record))
+        if known is not None:
+            return dict(known)
+        candidate, split, stages = candidate_from_json(record["candidate"]), record["split"], Stages()
+        record |= {"attempt": attempt, "started": _now()}
+        evaluation = None
+        if split != SPEED_SPLIT:
+            evaluation = Evaluation(candidate, split, self._plan, stages, racing=races(candidate, split, self._plan))
+        self._under_way = UnderWay(record, candidate, evaluation, stages)
+        return None
+
+    def _rung(self, under_way: UnderWay, evaluation: Evaluation) -> Evaluated | Failure | None:
+        """One rung further: what was measured, once that is all or the race has ended it; None when it goes on."""
+        failure = tried(evaluation.advance, under_way.stages)
+        if failure is not None:
+            return failure
+        race: Race | None = None
+        if not evaluation.over:
+            asked = (evaluation.positions, evaluation.qualities, evaluation.bytes)
+            race = ray.get(self._ledger.judge.remote(under_way.record, *asked))
+            if race is None:
+                return None
+        return tried(lambda: evaluation.evaluated(race), under_way.stages)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to save: finished work is in the ledger and the artefact store."""
@@ -65,26 +114,50 @@ class CompressionTrial(Trainable):
 
     def cleanup(self) -> None:
         """Give the GPU's memory back before the process ends."""
+        self._under_way = None
         release_memory()
 
 
+def going_on(record: dict[str, Any], segments: int) -> dict[str, Any]:
+    """What Tune is told after a rung that ended nothing."""
+    return {"done": False, "number": record["number"], "split": record["split"], "failed": 0, "segments": segments}
+
+
 def report(record: dict[str, Any]) -> dict[str, Any]:
-    """What Tune is told: plain numbers, present whether the trial was measured or failed."""
+    """What Tune is told at a trial's end: plain numbers, present whether the trial was measured or failed.
+
+    quality: projected where a race ended the trial, which is then `raced`, with its Race. sanity: pairs of a check and
+    the share of hypotheses that failed it.
+    """
     outcome = outcome_from_json(record["outcome"])
     told: dict[str, Any] = {"done": True, "number": record["number"], "split": record["split"], "failed": 1}
+    if isinstance(outcome, Speed):
+        told |= {"failed": 0, "speed": spell_speed(outcome)}
     if isinstance(outcome, Measurement):
-        told |= {"failed": 0, "quality": outcome.overall(next(iter(outcome.scores))), "bytes": outcome.footprint.bytes}
+        race = outcome.race
+        told |= {
+            "failed": 0,
+            "quality": outcome.overall(next(iter(outcome.scores))) if race is None else race.projected,
+            "bytes": outcome.footprint.bytes,
+            "segments": outcome.segments,
+            "raced": int(race is not None),
+            # A list, for Tune flattens mappings.
+            "sanity": [list(item) for item in outcome.sanity.items()],
+        }
+        if race is not None:
+            told["race"] = asdict(race)
     return told
 
 
-def release_memory() -> bool:
-    """Free what the last trial held; False when a GPU still holds more than a CUDA context's worth of tensors."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
-        return True
-    torch.cuda.empty_cache()
-    return bool(torch.cuda.memory_allocated() < LEFT_BEHIND_BYTES)
+def spell_speed(speed: Speed) -> str:
+    """`81, 610, 3,120 tokens/s at batch 1, 8, 64`, or why it was not measured."""
+    if speed.reason is not None:
+        return f"speed not measured: {speed.reason}"
+    return (
+        ", ".join(f"{value:,.0f}" for value in speed.tokens_s.values())
+        + " tokens/s at batch "
+        + ", ".join(str(batch) for batch in speed.tokens_s)
+    )
 
 
 def _now() -> str:

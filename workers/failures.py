@@ -15,6 +15,8 @@ TRANSIENT_ERRNOS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EC
 POISONED_CONTEXT = ("CUDA error", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "ECC error")
 # What the runtime and cuBLAS say of it where torch has no exception of its own.
 OUT_OF_GPU_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+# Ray's words for another process (COMET's) that is gone or out of reach.
+LOST_ACTORS = frozenset({"RayActorError", "GetTimeoutError"})
 TRACE_LINES = 4
 
 
@@ -24,6 +26,8 @@ def is_transient(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno in TRANSIENT_ERRNOS
+    if any(kind.__name__ in LOST_ACTORS for kind in type(error).__mro__):
+        return True
     return not is_out_of_memory(error) and any(sign in str(error) for sign in POISONED_CONTEXT)
 
 

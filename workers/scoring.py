@@ -13,6 +13,7 @@ import numpy as np
 from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
 
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Score
@@ -25,12 +26,18 @@ CONFIDENCE = 0.95
 
 # sacreBLEU's tokenizers by target language (https://github.com/mjpost/sacrebleu, "Tokenization"); 13a for the rest.
 BLEU_TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
+# A Chinese or Japanese sentence has no spaces: TER would take it for one word, unless it is cut into characters.
+TER_OF_CHARACTERS = frozenset({"zh", "ja", "yue"})
 
 METRICS: dict[str, Callable[[str], Metric]] = {
     "chrf": lambda language: CHRF(),
     "chrf++": lambda language: CHRF(word_order=2),
     "bleu": lambda language: BLEU(tokenize=bleu_tokenizer(language)),
+    "ter": lambda language: TER(normalized=ter_cuts(language), asian_support=ter_cuts(language)),
 }
+# Measured by a model of their own, apart from these (workers/comet).
+NEURAL_METRICS = ("comet", "cometkiwi")
+LOWER_IS_BETTER = frozenset({"ter"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +53,29 @@ def bleu_tokenizer(target_language: str) -> str:
     return BLEU_TOKENIZERS.get(target_language.split("_")[0], "13a")
 
 
-def known_metrics(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, if every one is a metric; raises StudyError otherwise."""
+def ter_cuts(target_language: str) -> bool:
+    """Whether TER cuts a target language's text into characters (sacreBLEU: --ter-normalized --ter-asian-support)."""
+    return target_language.split("_")[0] in TER_OF_CHARACTERS
+
+
+def known_metrics(names: Sequence[str], neural: bool = False) -> tuple[str, ...]:
+    """The names, each once, if every one is a metric: sacreBLEU's, and the neural ones where they can be measured.
+
+    Raises StudyError otherwise.
+    """
+    known = (*METRICS, *(NEURAL_METRICS if neural else ()))
     for name in names:
-        if name not in METRICS:
-            raise StudyError(f"there is no metric {name!r}; there are {', '.join(METRICS)}")
+        if name not in known:
+            raise StudyError(f"there is no metric {name!r}; there are {', '.join(known)}")
     if not names:
-        raise StudyError(f"no metric was named; choose from {', '.join(METRICS)}")
+        raise StudyError(f"no metric was named; choose from {', '.join(known)}")
     return tuple(dict.fromkeys(names))
+
+
+def worst(metric: str, scores: Mapping[str, float]) -> str:
+    """The name of the worst score: the lowest, for TER the highest; the first by name where several are as bad."""
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    return min(sorted(scores), key=lambda name: sign * scores[name])
 
 
 def corpus_score(name: str, segments: Sequence[Segment], hypotheses: Sequence[str]) -> Score:
@@ -125,6 +147,22 @@ def corpus_statistics(name: str, segments: Sequence[Segment], hypotheses: Sequen
         )
         statistics[pair] = np.asarray(rows)
     return statistics
+
+
+def group_scorer(name: str, segments: Sequence[Segment], hypotheses: Sequence[str]) -> Callable[[Sequence[int]], float]:
+    """A function from positions of one pair to their corpus score; every hypothesis is compared once for all calls."""
+    rows: dict[int, np.ndarray[Any, Any]] = {}
+    metrics: dict[str, Metric] = {}
+    statistics = corpus_statistics(name, segments, hypotheses)
+    for pair, at in lines_by_pair(segments).items():
+        metrics[pair] = _metric_for(name, [segments[line] for line in at])
+        rows.update(zip(at, statistics[pair], strict=True))
+
+    def score(lines: Sequence[int]) -> float:
+        summed = np.sum([rows[line] for line in lines], axis=0).tolist()
+        return float(metrics[segments[lines[0]].langs]._compute_score_from_stats(summed).score)
+
+    return score
 
 
 def paired_interval(

@@ -1,4 +1,4 @@
-"""Translation of segments by a causal LM: greedy, batched by length, cut and cleaned alike for every candidate."""
+"""Translation of segments by a causal LM: prompted, decoded, cut and cleaned alike for every candidate."""
 
 from __future__ import annotations
 
@@ -6,20 +6,61 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from search_spaces.errors import StudyError
+from workers.decoder.decode import Decoder
+from workers.decoder.greedy import Request
 from workers.decoding import Decoding, Hypothesis
 from workers.prompts import Prompt
 from workers.reading.segments import Segment
 
+# A line break as tokenizers spell it in their vocabularies: as it is, in byte-level BPE, and as a byte of its own.
+LINE_BREAKS = ("\n", "\u010a", "<0x0A>")
+
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Prepared:
     """A segment ready for the model: its prompt's token ids, and whether its source was cut to fit."""
 
     ids: tuple[int, ...]
     cut: bool
+
+
+class Translator:
+    """A model that translates one list of segments after another; what the decoder has captured stays between them."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        prompt: Prompt,
+        examples: Sequence[Segment],
+        decoding: Decoding,
+        context: int | None,
+    ) -> None:
+        """context: the model's positions in tokens (None: no limit known)."""
+        self._tokenizer = tokenizer
+        self._prompt = prompt
+        self._examples = examples
+        self._decoding = decoding
+        self._context = context
+        self._stops = stop_ids(model, tokenizer)
+        line_ends = line_break_ids(tokenizer) if prompt.one_line else frozenset()
+        self._decoder = Decoder(model, self._stops, decoding.batch_size, decoding.beams, line_ends)
+
+    def __call__(
+        self, segments: Sequence[Segment], progress: Callable[[int], None] = lambda done: None
+    ) -> list[Hypothesis]:
+        """One hypothesis a segment, in the segments' order. progress is told how many are done."""
+        prepared = [
+            prepare(segment, self._tokenizer, self._prompt, self._examples, self._decoding, self._context)
+            for segment in segments
+        ]
+        limit = self._decoding.max_new_tokens
+        answers = self._decoder.decode([Request(one.ids, limit) for one in prepared], progress)
+        return [
+            _hypothesis(self._tokenizer, self._prompt, one, ids, self._stops, self._decoding)
+            for one, ids in zip(prepared, answers, strict=True)
+        ]
 
 
 def translate(
@@ -32,20 +73,8 @@ def translate(
     context: int | None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Hypothesis]:
-    """One hypothesis a segment, in the segments' order.
-
-    context: the model's positions in tokens (None: no limit known). progress is told how many are done.
-    """
-    requests = [prepare(segment, tokenizer, prompt, examples, decoding, context) for segment in segments]
-    order = sorted(range(len(requests)), key=lambda position: (len(requests[position].ids), position))
-    hypotheses: dict[int, Hypothesis] = {}
-    for start in range(0, len(order), decoding.batch_size):
-        at = order[start : start + decoding.batch_size]
-        hypotheses.update(
-            zip(at, _translate_batch(model, tokenizer, prompt, [requests[i] for i in at], decoding), strict=True)
-        )
-        progress(len(hypotheses))
-    return [hypotheses[position] for position in range(len(segments))]
+    """One hypothesis a segment, in the segments' order: a `Translator` used once."""
+    return Translator(model, tokenizer, prompt, examples, decoding, context)(segments, progress)
 
 
 def prepare(
@@ -55,14 +84,14 @@ def prepare(
     examples: Sequence[Segment],
     decoding: Decoding,
     context: int | None,
-) -> Request:
+) -> Prepared:
     """The prompt's ids; a source too long for the context loses its end, until prompt and translation fit.
 
     Raises StudyError when the length limit alone fills the context.
     """
     ids = _encode(segment, tokenizer, prompt, examples)
     if context is None or len(ids) <= context - decoding.max_new_tokens:
-        return Request(ids, cut=False)
+        return Prepared(ids, cut=False)
     room = context - decoding.max_new_tokens
     source = tokenizer(segment.source, add_special_tokens=False)["input_ids"]
     around = len(ids) - len(source)
@@ -71,7 +100,7 @@ def prepare(
         shorter = _with_source(segment, tokenizer.decode(source[:keep]).strip())
         ids = _encode(shorter, tokenizer, prompt, examples)
         if len(ids) <= room:
-            return Request(ids, cut=True)
+            return Prepared(ids, cut=True)
         keep -= max(len(ids) - room, 1)
     way_out = f"ask for fewer than {context - around} new tokens" if context > around else "choose another --prompt"
     raise StudyError(
@@ -80,31 +109,8 @@ def prepare(
     )
 
 
-def _translate_batch(
-    model: Any, tokenizer: Any, prompt: Prompt, requests: Sequence[Request], decoding: Decoding
-) -> list[Hypothesis]:
-    stops = stop_ids(model, tokenizer)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stops[0]
-    width = max(len(request.ids) for request in requests)
-    rows = [[pad] * (width - len(request.ids)) + list(request.ids) for request in requests]
-    mask = [[0] * (width - len(request.ids)) + [1] * len(request.ids) for request in requests]
-    with torch.inference_mode():
-        output = model.generate(
-            torch.tensor(rows, device=model.device),
-            attention_mask=torch.tensor(mask, device=model.device),
-            max_new_tokens=decoding.max_new_tokens,
-            do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None,
-            eos_token_id=stops, pad_token_id=pad,
-        )  # fmt: skip
-    continuations = output[:, width:].tolist()
-    return [
-        _hypothesis(tokenizer, prompt, request, ids, stops, decoding)
-        for request, ids in zip(requests, continuations, strict=True)
-    ]
-
-
 def _hypothesis(
-    tokenizer: Any, prompt: Prompt, request: Request, ids: list[int], stops: Sequence[int], decoding: Decoding
+    tokenizer: Any, prompt: Prompt, prepared: Prepared, ids: list[int], stops: Sequence[int], decoding: Decoding
 ) -> Hypothesis:
     end = next((position for position, token in enumerate(ids) if token in stops), None)
     kept = ids if end is None else ids[:end]
@@ -112,7 +118,14 @@ def _hypothesis(
     text = prompt.clean(raw)
     ended_by_line = prompt.one_line and "\n" in raw.strip()
     reached_limit = end is None and len(ids) >= decoding.max_new_tokens and not ended_by_line
-    return Hypothesis(text, len(kept), request.cut or reached_limit)
+    return Hypothesis(text, len(kept), prepared.cut or reached_limit)
+
+
+def line_break_ids(tokenizer: Any) -> frozenset[int]:
+    """The token ids that hold a line break."""
+    ids = range(len(tokenizer))
+    pieces = zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True)
+    return frozenset(id for id, piece in pieces if any(mark in piece for mark in LINE_BREAKS))
 
 
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:

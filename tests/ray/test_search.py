@@ -54,8 +54,8 @@ def test_every_trial_ends_in_one_outcome_and_the_baseline_is_trial_0(run: Path) 
 
 
 def test_frontier_csv_has_the_documented_columns_and_a_true_frontier(run: Path) -> None:
-    points = rows(run)
-    assert list(points[0]) == [
+    points = [point for point in rows(run) if not point["race"] and not point["kept_off"]]
+    assert list(points[0])[:10] == [
         "trial", "steps", "bytes", "ratio", "chrf", "bleu", "worst_pair", "chrf_low", "chrf_high", "on_frontier",
     ]  # fmt: skip
     assert points[0]["steps"] == "" and float(points[0]["ratio"]) == 1.0

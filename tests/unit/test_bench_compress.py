@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.bench_compress import BenchRequest, merged
+from orchestrator.bench_compress import BenchRequest
+from orchestrator.bench_figures import COMPRESS
+from orchestrator.bench_record import merged
 from orchestrator.bench_table import as_page, explained, meets
 from orchestrator.cli import main
 
@@ -56,15 +58,15 @@ def test_marks_are_held_on_their_own_side() -> None:
     assert meets(1.31, "<= 1.3") is False
     assert meets(2.4, ">= 2.5") is False
     assert meets(2.4, "") is None
-    assert explained("mixed_minus_uniform3_low") == ("lower end of its 95 % interval, paired", ">= 0")
-    assert explained("mixed_minus_uniform3_high")[1] == ""
+    assert explained("mixed_minus_uniform3_low", COMPRESS) == ("lower end of its 95 % interval, paired", ">= 0")
+    assert explained("mixed_minus_uniform3_high", COMPRESS)[1] == ""
 
 
 def test_the_page_that_ships_is_made_of_the_results_that_ship() -> None:
     record = json.loads(RESULTS.read_text(encoding="utf-8"))
     page = RESULTS.with_suffix(".md").read_text(encoding="utf-8")
-    assert page == as_page("Calibration and quantization", record)
-    assert all(explained(name)[0] for name in record["figures"])
+    assert page == as_page(record, COMPRESS)
+    assert all(explained(name, COMPRESS)[0] for name in record["figures"])
 
 
 def test_a_request_keeps_its_defaults() -> None:

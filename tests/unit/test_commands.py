@@ -80,6 +80,8 @@ def test_main_py_refuses_a_bad_flag(
         (["--trials", "0"], "trials is 0"),
         (["--keep", "best"], "keep is 'best'"),
         (["--gpus-per-trial", "-1"], "gpus_per_trial is -1.0"),
+        (["--quality", "ter"], "quality is 'ter'; it must be one of chrf, comet"),
+        (["--rungs", "64,64"], "rungs is [64, 64]"),
         (["--model", "models/none/here"], "models/none/here is no folder here"),
     ],
 )
@@ -137,7 +139,25 @@ def test_a_run_is_not_begun_twice_in_one_folder(
     assert (tmp_path / "out" / "ledger.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("command", ["resume", "report", "mirror"])
-def test_a_folder_without_a_ledger_is_no_run(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([command, str(tmp_path)]) == 2
+@pytest.mark.parametrize("command", [["resume"], ["report"], ["mirror"], ["rescore", "--metrics", "ter"]])
+def test_a_folder_without_a_ledger_is_no_run(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command, str(tmp_path)]) == 2
     assert "holds no ledger.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "rungs"), [("64,256", [64, 256]), (" 8 , 16,", [8, 16]), ("none", []), ("", []), (",", [])]
+)
+def test_rungs_are_numbers_or_none(text: str, rungs: list[int]) -> None:
+    options = cli.parser().parse_args(["search", "--data", "dev.jsonl", "--rungs", text])
+    assert options.rungs == rungs
+
+
+def test_rungs_that_are_no_numbers_are_refused_with_the_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.parser().parse_args(["search", "--rungs", "few"])
+    assert "rungs is 'few'; it must be numbers of segments with commas, such as 64,256,1024, or none" in (
+        capsys.readouterr().err
+    )

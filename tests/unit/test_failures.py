@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from search_spaces.candidate import Candidate
 from search_spaces.errors import CandidateError, ModelFilesError, StudyError
@@ -15,8 +16,9 @@ from search_spaces.outcome import Failure, Score
 from tests.examples import BASE, dataset, measurement, segment
 from workers.attempt import attempt
 from workers.decoding import Decoding, Hypothesis
-from workers.evaluation import EmptyOutput, Evaluated, EvaluationPlan, Stages
+from workers.evaluation import EmptyOutput, Evaluated, Stages
 from workers.failures import as_failure, is_transient
+from workers.plan import EvaluationPlan
 
 SEGMENTS = [segment(id="a"), segment(id="b")]
 BASELINE = Candidate(BASE)
@@ -47,6 +49,8 @@ OWN_FAULTS: list[tuple[BaseException, str]] = [
     (OSError("the model is not the one the study began with"), "error"),
 ]
 PASSING_FAULTS: list[BaseException] = [
+    ActorDiedError(),
+    ActorUnavailableError("COMET is out of reach", None),
     ConnectionResetError(),
     ConnectionRefusedError(),
     BrokenPipeError(),
@@ -120,15 +124,16 @@ def test_a_user_error_is_passed_on_in_its_own_words(tmp_path: Path) -> None:
     assert outcome == Failure("unsupported", "translate", "StudyError: ask for fewer tokens")
 
 
-def test_an_attempt_keeps_each_hypothesis_with_its_segments_id(tmp_path: Path) -> None:
+def test_an_attempt_keeps_each_hypothesis_with_its_segments_id_and_scores(tmp_path: Path) -> None:
     def measure(candidate: Candidate, split: str, plan: EvaluationPlan, stages: Stages) -> Evaluated:
-        return Evaluated(measurement(), (Hypothesis("Eins", 3, False), Hypothesis("", 9, True)), tmp_path)
+        hypotheses = (Hypothesis("Eins", 3, False), Hypothesis("", 9, True))
+        return Evaluated(measurement(), tuple(SEGMENTS), hypotheses, ({"chrf": 60.0}, {"chrf": 0.0}), tmp_path)
 
     outcome, hypotheses = attempt(BASELINE, "dev", plan(tmp_path), measure)
     assert outcome == measurement()
     assert hypotheses == [
-        {"id": "a", "text": "Eins", "tokens": 3, "truncated": False},
-        {"id": "b", "text": "", "tokens": 9, "truncated": True},
+        {"id": "a", "text": "Eins", "tokens": 3, "truncated": False, "scores": {"chrf": 60.0}},
+        {"id": "b", "text": "", "tokens": 9, "truncated": True, "scores": {"chrf": 0.0}},
     ]
 
 

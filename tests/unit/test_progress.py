@@ -18,6 +18,7 @@ from orchestrator.progress import (
     trial_line,
     trial_table,
 )
+from search_spaces.outcome import Race
 from tests.fakes import Clock
 
 
@@ -112,6 +113,22 @@ def test_the_line_of_a_failure_and_of_a_held_out_trial() -> None:
     assert trial_line(held_out, Totals(12, 0), None, 60.0) == "[held-out] baseline: chrF  9.50  1.00 kB  in 5 s"
 
 
+def test_the_line_of_a_trial_that_a_race_ended_names_the_winner_instead_of_a_score() -> None:
+    race = "dropped at 64 of 252 segments: tie with trial 1"
+    row = Row(3, "rtn(bits=2)", "dev", "done", 0.0, 5.0, 31.0, 2_500_000, race)
+    assert (
+        trial_line(row, Totals(12, 0), 10_000_000, None)
+        == "[4/12] rtn(bits=2): dropped at 64 of 252 segments: tie with trial 1  2.50 MB  4.00x  in 5 s"
+    )
+
+
+def test_the_quality_is_called_by_its_name() -> None:
+    row = Row(3, "rtn(bits=4)", "dev", "done", 0.0, 75.0, 81.234, 2_500_000)
+    assert "COMET 81.23" in trial_line(row, Totals(12, 0, quality="COMET"), None, None)
+    text = shown(lambda console: console.print(trial_table([row], Totals(12, 0, quality="COMET"), now=9.0)))
+    assert "COMET" in text and "chrF" not in text
+
+
 def shown(show: Callable[[Console], None], terminal: bool = False) -> str:
     console = Console(file=io.StringIO(), width=200, force_terminal=terminal, color_system=None)
     show(console)
@@ -123,7 +140,7 @@ def shown(show: Callable[[Console], None], terminal: bool = False) -> str:
 def test_without_a_terminal_each_end_is_a_line_under_the_given_clock() -> None:
     def show(console: Console) -> None:
         clock = Clock()
-        progress = Progress(Totals(3, 0, baseline_bytes=4000), console, clock)
+        progress = Progress(Totals(4, 0, baseline_bytes=4000, segments=252), console, clock)
         progress.started(0, "baseline", "dev")
         clock.now = 10.0
         progress.ended(0, 60.0, 4000)
@@ -133,13 +150,18 @@ def test_without_a_terminal_each_end_is_a_line_under_the_given_clock() -> None:
         progress.started(2, "remove_layers(count=1)", "dev")
         clock.now = 33.0
         progress.ended(2, None, None)
+        progress.started(3, "rtn[bits=2]", "dev")
+        clock.now = 34.0
+        progress.ended(3, 20.0, 800, Race("dominated", 1, 64, -30.0, -4.0, 20.0))
         progress.ended(99, 1.0, 1)
         progress.stop()
 
     assert shown(show).splitlines() == [
-        "[1/3] baseline: chrF 60.00  4.00 kB  1.00x  in 10 s  about 20 s left",
-        "[2/3] rtn[bits=4]: chrF 50.00  1.00 kB  4.00x  in 20 s  about 15 s left",
-        "[3/3] remove_layers(count=1): failed  in 3 s  about 0 s left",
+        "[1/4] baseline: chrF 60.00  4.00 kB  1.00x  in 10 s  about 30 s left",
+        "[2/4] rtn[bits=4]: chrF 50.00  1.00 kB  4.00x  in 20 s  about 30 s left",
+        "[3/4] remove_layers(count=1): failed  in 3 s  about 11 s left",
+        "[4/4] rtn[bits=2]: dropped at 64 of 252 segments: worse than trial 1 by 4.0 to 30.0  800 B  5.00x  in 1 s  "
+        "about 0 s left",
     ]
 
 

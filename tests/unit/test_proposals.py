@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from orchestrator.findings import Finding, finding_of
 from orchestrator.frontier import Loss
 from orchestrator.ledger import TrialRecord
 from orchestrator.proposals import Proposal, Proposer
@@ -17,7 +18,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.choices import Choices, ChoiceSource, Space
 from search_spaces.methods import Step
 from search_spaces.offers import Offer
-from search_spaces.outcome import Failure
+from search_spaces.outcome import Failure, Race
 from search_spaces.pruners import RemoveLayers
 from search_spaces.quantizers import GPTQ, BitsAndBytes, QuantizeEmbeddings, RoundToNearest
 from search_spaces.spaces import SPACES
@@ -69,7 +70,7 @@ SMALL = Space("what a test can count", steps_of_small, anchors_of_small)
 def proposer(
     trials: int, space: str = "joint", known: Iterable[TrialRecord] = (), held_out: bool = True, seed: int = 0
 ) -> Proposer:
-    return Proposer(BASE, CHECKPOINT, SPACES.get(space, SMALL), trials, seed, GIVEN, held_out, known)
+    return Proposer(BASE, CHECKPOINT, SPACES.get(space, SMALL), trials, seed, GIVEN, held_out, known=known)
 
 
 @dataclass
@@ -96,7 +97,7 @@ class Run:
                 return self
             ending = running.pop(self.order.randrange(len(running)))
             found = self.losses(ending)
-            self.of.tell(ending.number, found)
+            self.of.tell(ending.number, found and Finding(found))
             self.ended.append(record(ending, found))
 
 
@@ -163,15 +164,44 @@ def test_the_frontier_and_the_baseline_are_held_out_once_each(losses: Losses, si
     assert {proposal.split for proposal in run.began[:16]} == {"dev"}
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_only_what_was_measured_whole_and_is_sane_is_held_out(resumed: bool) -> None:
+    search = proposer(trials=5)
+    dev = [proposal for _ in range(5) if isinstance(proposal := search.propose(), Proposal)]
+    baseline, good, raced, tied, copies = dev
+    usual, too_many = {"copied": 0.0, "empty": 0.05}, {"copied": 0.5, "empty": 0.05}
+    lost = Race("dominated", good.number, 64, -9.0, -4.0, 99.0)
+    tie = Race("tie", good.number, 64, -0.2, 0.1, 49.9)
+    ended = [
+        (baseline, replace(measurement(50.0, 1000), sanity=usual)),
+        (good, replace(measurement(49.0, 900), sanity=usual)),
+        (raced, replace(measurement(48.0, 100), sanity=usual, race=lost)),
+        (tied, replace(measurement(48.0, 800), sanity=usual, race=tie)),
+        (copies, replace(measurement(60.0, 100), sanity=too_many)),
+    ]
+    if resumed:
+        search = proposer(
+            trials=5, known=[replace(record(proposal, loss(proposal)), outcome=m) for proposal, m in ended]
+        )
+    for proposal, m in () if resumed else ended:
+        search.tell(proposal.number, finding_of(m))
+    assert search.frontier() == [baseline.candidate, good.candidate]
+    held_out = [proposal for _ in range(2) if isinstance(proposal := search.propose(), Proposal)]
+    assert [proposal.candidate for proposal in held_out] == [baseline.candidate, good.candidate]
+    assert {proposal.split for proposal in held_out} == {"test"}
+    sampled = [trial.values[0] for trial in search._study.get_trials(deepcopy=False) if trial.values]
+    assert sampled == [99.0, 49.9, 60.0]
+
+
 def test_held_out_trials_wait_for_the_last_search_trial_and_then_run_side_by_side() -> None:
     search = proposer(trials=8)
     dev = [proposal for _ in range(8) if isinstance(proposal := search.propose(), Proposal)]
     assert len(dev) == 8
     for proposal in dev[:-1]:
-        search.tell(proposal.number, loss(proposal))
+        search.tell(proposal.number, Finding(loss(proposal)))
         assert search.propose() == "wait"
     assert not search.finished()
-    search.tell(dev[-1].number, loss(dev[-1]))
+    search.tell(dev[-1].number, Finding(loss(dev[-1])))
 
     first, second = search.propose(), search.propose()
     assert isinstance(first, Proposal)
@@ -197,7 +227,7 @@ def test_a_second_telling_changes_nothing() -> None:
     proposal = search.propose()
     assert isinstance(proposal, Proposal)
     assert search.pending(proposal.number) == proposal
-    search.tell(proposal.number, Loss(50.0, 10))
+    search.tell(proposal.number, Finding(Loss(50.0, 10)))
     search.tell(proposal.number, None)
     search.tell(99, None)
     assert search.pending(proposal.number) is None
@@ -314,3 +344,23 @@ def test_a_failed_baseline_ends_the_search() -> None:
     assert steps(run.began) == [()]
     assert run.of.baseline_failed
     assert run.of.finished()
+
+
+def test_the_speed_of_each_frontier_point_is_asked_for_last_and_one_at_a_time() -> None:
+    proposer = Proposer(BASE, CHECKPOINT, SPACES["bit-width"], trials=2, seed=0, held_out=True, speed=True)
+    split_order = []
+    waits = 0
+    pending: list[Proposal] = []
+    while (proposal := proposer.propose()) != "done":
+        if proposal == "wait":
+            waits += 1
+            one = pending.pop(0)
+            proposer.tell(one.number, None if one.split == "speed" else Finding(Loss(60.0, one.predicted_bytes)))
+            continue
+        assert isinstance(proposal, Proposal)
+        split_order.append(proposal.split)
+        pending.append(proposal)
+        assert proposal.split != "speed" or len(pending) == 1
+    assert split_order == ["dev", "dev", "test", "test", "speed", "speed"]
+    assert waits == 6
+    assert proposer.finished()

@@ -13,20 +13,22 @@ from typing import Any
 
 import pytest
 
+from orchestrator.intervals import Intervals
 from orchestrator.ledger import LedgerWriter, create_ledger, read_ledger
 from orchestrator.report import write_picture, write_report
 from orchestrator.report_about import date_range, interval_note, shared_conditions
+from orchestrator.report_breakdown import breakdown_table
 from orchestrator.report_labels import GIGABYTES, interval_text, signed, smallest_as_good, unit_for
 from orchestrator.report_picture_labels import Box, Label, choose_boxes
-from orchestrator.report_samples import TOKEN, evenly_spread, marked
+from orchestrator.report_samples import TOKEN, System, evenly_spread, marked
 from orchestrator.report_steps import short_label
-from orchestrator.results import Intervals, Results, collect
+from orchestrator.results import Results, collect
 from orchestrator.study import StudySpec
 from orchestrator.wrapup import keep_artefacts, kept_folders, short_name
 from search_spaces.candidate import BaseModel, Candidate
 from search_spaces.errors import StudyError
 from search_spaces.methods import METHODS, Step
-from search_spaces.outcome import Failure, Footprint, Measurement, Outcome
+from search_spaces.outcome import Failure, Footprint, Measurement, Outcome, Race, Speed
 from search_spaces.pruners import Magnitude, RemoveChannels, RemoveHeads, RemoveLayers, SparseGPT, TrimVocabulary, Wanda
 from search_spaces.quantizers import (
     GPTQ,
@@ -39,6 +41,7 @@ from search_spaces.quantizers import (
     QuantizeEmbeddings,
     RoundToNearest,
 )
+from tests.recorded_run import Made, write_data, write_run
 from workers.reading.segments import DataSet, Segment, segments_digest
 from workers.scoring import Interval, scores_by_pair
 
@@ -199,7 +202,7 @@ def test_the_plot_has_every_point_with_its_interval(parsed: Page, folder: Path) 
     assert data["kinds"] == ["baseline", "bitsandbytes", "remove_layers + rtn", "rtn"]
     assert dev.baseline is not None
     for drawn, point in zip(data["views"]["dev"]["points"], dev.points, strict=True):
-        assert (drawn["bytes"], drawn["chrf"], drawn["frontier"]) == (point.bytes, point.quality, point.on_frontier)
+        assert (drawn["bytes"], drawn["quality"], drawn["frontier"]) == (point.bytes, point.quality, point.on_frontier)
         assert drawn["digest"] == point.record.candidate.digest
         if point.steps:
             assert point.interval is not None
@@ -256,6 +259,89 @@ def test_a_report_without_test_or_baseline_or_bleu(folder: Path, tmp_path: Path)
     assert "No trial failed." in content
     assert 'data-view="test"' not in content
     write_picture(tmp_path / "frontier.png", "alone", Results(points, ()))
+
+
+@pytest.fixture(name="raced", scope="module")
+def raced_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """A study of COMET in which a trial was dropped early, one fails a sanity check, and the baseline is a tie."""
+    parent = tmp_path_factory.mktemp("raced")
+    data = write_data(parent / "dev.jsonl")
+    comet = [80.0 + line % 5 for line in range(24)]
+    trials = [
+        Made(11_000_000, 0.0, None, comet=comet, sanity={"repeated": 0.0}),
+        Made(6_000_000, 0.1, 8, comet=[*comet[:-1], comet[-1] - 1], sanity={"repeated": 0.0}),
+        Made(5_000_000, 0.1, 4, comet=comet, sanity={"repeated": 0.25}),
+        Made(4_000_000, 0.1, 3, comet=comet, race=Race("dominated", 1, 8, -9.84, -4.12, 71.25)),
+    ]
+    folder = write_run(parent / "run", {"dev": data}, trials, quality="comet")
+    dev = collect(read_ledger(folder).on("dev"), Intervals(folder, data, 0, "comet"))
+    timed = Speed({1: 1234.5, 8: 9000.0}, 0.052, 1.5, 5_000_000, 4_200_000, ("packed 4-bit",))
+    speeds = [timed, *[Speed(reason="the kernels for packed weights need a GPU")] * (len(dev.points) - 1)]
+    dev = replace(
+        dev, points=tuple(replace(point, speed=speed) for point, speed in zip(dev.points, speeds, strict=True))
+    )
+    path = write_report(folder, "raced", dev, data, None, None, read_ledger(folder).header)
+    write_picture(folder / "frontier.png", "raced", dev)
+    content = path.read_text(encoding="utf-8")
+    script = content[: content.rindex("<script>")].rindex("<script>")
+    return Page(content[:script] + content[content.index("</script>", script) + len("</script>") :])
+
+
+def test_what_is_not_on_the_frontier_for_a_reason_is_said(raced: Page) -> None:
+    shown = " ".join(raced.text)
+    for expected in (
+        "4 trials: 3 measured in full, 1 dropped early, 0 failed",
+        "2 points of 3, 1 tie among them; 1 kept off by a sanity check",
+        "dropped at 8 of 24 segments: worse than trial 1 by 4.1 to 9.8",
+        "kept off: 25 % of hypotheses repeat themselves",
+        "tie with rtn 8-bit g64 (6.00 MB)",
+        "A hollow point is a tie",
+        "Here that is 1 trial.",
+        "25.0%",
+        "Tokens/s at 8", "1,234", "9,000", "0.052", "4.20", "packed 4-bit",
+        "not measured: the kernels for packed weights need a GPU", "below what people notice",
+    ):  # fmt: skip
+        assert expected in shown, expected
+    view = json.loads(raced.data)["views"]["dev"]
+    assert [point["tie"] for point in view["points"]] == ["tie with rtn 8-bit g64 (6.00 MB)", "", ""]
+    assert [len(point["keptOff"]) for point in view["points"]] == [0, 0, 1]
+    assert [(trial["trial"], trial["projected"]) for trial in view["dropped"]] == [(3, 71.25)]
+
+
+def test_a_study_of_comet_says_so_everywhere(raced: Page) -> None:
+    shown = " ".join(raced.text)
+    assert json.loads(raced.data)["metric"] == "COMET"
+    for expected in (
+        "Worst pair, COMET",
+        "mean COMET over language pairs",
+        "candidate's COMET minus",
+        "By kind of segment",
+    ):
+        assert expected in shown, expected
+    data = json.loads(raced.data)["views"]["dev"]["points"][1]
+    assert [text.split()[0] for text in data["others"]] == ["chrF", "BLEU"]
+
+
+def test_the_breakdown_says_where_a_point_is_worse_than_the_baseline() -> None:
+    about = (("news", 20.0), ("news", 20.0), ("speech", 90.0), ("news", 20.0), ("news", None), ("speech", 90.0))
+    segments = tuple(
+        replace(segment, domain=domain, human_score=score)
+        for segment, (domain, score) in zip(DEV.segments, about, strict=True)
+    )
+    good = tuple(segment.references[0] for segment in segments)
+    bad = tuple("" if segment.domain == "speech" else text for segment, text in zip(segments, good, strict=True))
+    systems = [System("baseline", "11 MB", True, good), System("rtn 4-bit g64", "5 MB", False, bad)]
+    table = breakdown_table(replace(DEV, segments=segments), systems, "chrf")
+    rows = [re.sub("<[^>]*>", " ", row).split() for row in re.findall("<tr.*?</tr>", table)]
+    assert ["Domain", "news", "100.00", "100.00", "0.00"] in rows
+    assert ["speech", "100.00", "0.00", "\N{MINUS SIGN}100.00"] in rows
+    assert ["Human", "score", "0-30", "100.00", "100.00", "0.00"] in rows
+    assert ["unscored", "100.00", "100.00", "0.00"] in rows
+    assert rows[-1][:4] == ["Document", "its", "worst", "100.00"]
+    assert "en-de/doc2" in rows[-1]
+    assert breakdown_table(DEV, [], "chrf") == ""
+    by_values = [replace(system, values=(50.0,) * 6) for system in systems]
+    assert "100.00" not in breakdown_table(DEV, by_values, "comet")
 
 
 def test_a_study_in_which_all_failed(folder: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,22 @@ TEXTS = {
         ["犬が公園で走っています。", "老人は本を読む。", "子供がボールで遊ぶ。"],
         ["犬が公園を走っている。", "老人は本を読んでいる。", "子供二人がボールで遊ぶ。"],
     ),
+    "cs": (
+        ["Pes běží v parku.", "Starý muž čte, a ona spí.", "Dvě děti si hrají s „míčem“ za 1,5 eura."],
+        ["Pes utíká parkem.", "Starý muž čte a ona spí.", "Dvě děti si hrají s „míčem“ za 1,50 eura."],
+    ),
+    "ru": (
+        ["Собака бежит в парке.", "Старик читает, а она спит.", "Двое детей играют в мяч — до 18:30."],
+        ["Собака бежит по парку.", "Старик читает, пока она спит.", "Два ребёнка играют в мяч — до 18:30."],
+    ),
+    "is": (
+        ["Hundur hleypur í garði.", "Gamli maðurinn les og hún sefur.", "Tvö börn leika með bolta."],
+        ["Hundur hleypur um garðinn.", "Gamli maðurinn les á meðan hún sefur.", "Tvö börn leika sér með bolta."],
+    ),
 }
-TOKENIZERS = {"de": "13a", "zh": "zh", "ja": "ja-mecab"}
+TOKENIZERS = {"de": "13a", "cs": "13a", "ru": "13a", "is": "13a", "zh": "zh", "ja": "ja-mecab"}
+CHARACTERS = ["--ter-normalized", "--ter-asian-support"]
+SHARED_ESA = Path(__file__).resolve().parents[3] / "shared" / "data" / "wmt24" / "wmt24_esa.jsonl.gz"
 
 
 def write(path: Path, lines: list[str]) -> Path:
@@ -42,7 +57,7 @@ def scored(
     references: list[Path],
     target: str,
     sources: Path | None,
-    metrics: tuple[str, ...] = ("bleu", "chrf", "chrf++"),
+    metrics: tuple[str, ...] = ("bleu", "chrf", "chrf++", "ter"),
 ) -> list[str]:
     """What the command prints, a line an item."""
     lines: list[str] = []
@@ -52,7 +67,7 @@ def scored(
 
 def figures(lines: list[str]) -> dict[str, tuple[str, str]]:
     """Metric -> (score as printed, signature), of the first system."""
-    found = (re.fullmatch(r"  (BLEU|chrF|chrF\+\+) +(\d+\.\d\d)  (\S+)", line) for line in lines)
+    found = (re.fullmatch(r"  (BLEU|chrF|chrF\+\+|TER) +(\d+\.\d\d)  (\S+)", line) for line in lines)
     return {match[1]: (match[2], match[3]) for match in reversed(list(filter(None, found)))}
 
 
@@ -63,26 +78,55 @@ def german_files(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def command_line(hypotheses: Path, references: Path, target: str) -> dict[str, tuple[str, str]]:
-    """What sacreBLEU's own command line gives for BLEU and chrF."""
-    flags = ["-m", "bleu", "chrf", "-tok", TOKENIZERS[target], "-w", "2", "-f", "json"]
-    command = [sys.executable, "-m", "sacrebleu", str(references), "-i", str(hypotheses), *flags]
+    """What sacreBLEU's own command line gives, asked as its documentation says for the language."""
+    words = CHARACTERS if target in ("zh", "ja") else []
+    given = [
+        row
+        for flags in (["-m", "bleu", "chrf", "ter", "-tok", TOKENIZERS[target], *words],
+                      ["-m", "chrf", "--chrf-word-order", "2"])
+        for row in sacrebleu_rows([str(references), "-i", str(hypotheses), *flags])
+    ]  # fmt: skip
+    names = {"BLEU": "BLEU", "chrF2": "chrF", "chrF2++": "chrF++", "TER": "TER"}
+    return {names[row["name"]]: (f"{row['score']:.2f}", row["signature"]) for row in given}
+
+
+def sacrebleu_rows(arguments: list[str]) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "sacrebleu", *arguments, "-w", "2", "-f", "json"]
     printed = subprocess.run(command, capture_output=True, check=True, text=True, encoding="utf-8").stdout
-    names = {"BLEU": "BLEU", "chrF2": "chrF"}
-    return {names[row["name"]]: (f"{row['score']:.2f}", row["signature"]) for row in json.loads(printed)}
+    found = json.loads(printed)
+    return found if isinstance(found, list) else [found]
 
 
-@pytest.mark.parametrize("target", ["de", "zh", "ja"])
+@pytest.mark.parametrize("target", list(TEXTS))
 def test_scores_and_signatures_are_those_of_sacrebleu_s_command_line(target: str, tmp_path: Path) -> None:
-    from sacrebleu.metrics.chrf import CHRF
-
     hypotheses, references = (write(tmp_path / name, TEXTS[target][k]) for k, name in enumerate(("hyp", "ref")))
     found = figures(scored([hypotheses], [references], target, None))
-    score, signature = found.pop("chrF++")
+    assert list(found) == ["TER", "chrF++", "chrF", "BLEU"]
     assert found == command_line(hypotheses, references, target)
 
-    with_words = CHRF(word_order=2)
-    assert score == f"{with_words.corpus_score(TEXTS[target][0], [TEXTS[target][1]]).score:.2f}"
-    assert signature == with_words.get_signature().format()
+
+@pytest.mark.parametrize("target", ["de", "cs", "ru", "is", "zh", "ja", "ko"])
+def test_the_tokenizer_is_the_one_sacrebleu_chooses_by_itself(target: str, tmp_path: Path) -> None:
+    text = TEXTS.get(target, (["개가 풀밭을 달린다."], ["갈색 개가 풀밭을 달리고 있다."]))
+    hypotheses, references = (write(tmp_path / name, text[k]) for k, name in enumerate(("hyp", "ref")))
+    (row,) = sacrebleu_rows([str(references), "-i", str(hypotheses), "-m", "bleu", "-l", f"en-{target}"])
+    found = figures(scored([hypotheses], [references], target, None, ("bleu",)))["BLEU"]
+    assert found == (f"{row['score']:.2f}", row["signature"])
+
+
+@pytest.mark.skipif(not SHARED_ESA.is_file(), reason="needs WMT24's judged translations in ../shared/data/wmt24")
+@pytest.mark.parametrize(("pair", "system"), [("en-cs", "CUNI-MH"), ("en-ja", "GPT-4"), ("en-zh", "Unbabel-Tower70B")])
+def test_real_systems_outputs_score_as_by_sacrebleu_s_command_line(pair: str, system: str, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in gzip.decompress(SHARED_ESA.read_bytes()).decode().splitlines()]
+    human = {row["line_id"]: row["tgt"] for row in rows if row["langs"] == pair and row["system"] == "refA"}
+    judged = {row["line_id"]: row["tgt"] for row in rows if row["langs"] == pair and row["system"] == system}
+    # TER takes seconds for each long paragraph, and they prove nothing more.
+    lines = [line for line in judged if line in human and len(judged[line]) < 60][:40]
+    assert len(lines) == 40
+    texts = ([" ".join(side[line].split()) for line in lines] for side in (judged, human))
+    hypotheses, references = (write(tmp_path / name, text) for name, text in zip(("hyp", "ref"), texts, strict=True))
+    target = pair.removeprefix("en-")
+    assert figures(scored([hypotheses], [references], target, None)) == command_line(hypotheses, references, target)
 
 
 def test_a_regional_target_gets_its_language_s_tokenizer(tmp_path: Path) -> None:

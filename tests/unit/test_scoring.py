@@ -15,11 +15,13 @@ from workers.scoring import (
     bleu_tokenizer,
     corpus_score,
     corpus_statistics,
+    group_scorer,
     known_metrics,
     overall,
     paired_interval,
     scores_by_pair,
     segment_scores,
+    worst,
 )
 
 GERMAN = ["Ein Hund rennt über die Wiese.", "Der alte Mann liest ein Buch.", "Zwei Kinder spielen im Garten."]
@@ -130,10 +132,52 @@ def test_overall_is_the_mean_over_pairs_not_pooled() -> None:
     assert overall({"a": Score(10.0, "s"), "b": Score(20.0, "s"), "c": Score(60.0, "s")}) == 30.0
 
 
+def ter(hypotheses: list[str], references: list[str], characters: bool = False) -> float:
+    options = {"normalized": characters, "asian_support": characters}
+    return float(sacrebleu.corpus_ter(hypotheses, [references], **options).score)
+
+
+def test_ter_is_sacrebleus_and_cuts_chinese_and_japanese_into_characters() -> None:
+    score = corpus_score("ter", german(), GERMAN_OUT)
+    assert score.value == ter(GERMAN_OUT, GERMAN)
+    assert score.signature == f"nrefs:1|case:lc|tok:tercom|norm:no|punct:yes|asian:no|version:{sacrebleu.__version__}"
+    for pair in ("en-zh", "en-ja", "en-zh_TW"):
+        _, references, hypotheses = FAR_EAST[pair]
+        segments = [segment("x", text, langs=pair, id=str(line)) for line, text in enumerate(references)]
+        score = corpus_score("ter", segments, hypotheses)
+        assert score.value == ter(hypotheses, references, characters=True) < ter(hypotheses, references)
+        assert "norm:yes|punct:yes|asian:yes" in score.signature
+    _, references, hypotheses = FAR_EAST["en-ko"]
+    korean = [segment("x", text, langs="en-ko", id=str(line)) for line, text in enumerate(references)]
+    assert corpus_score("ter", korean, hypotheses).value == ter(hypotheses, references)
+    rows = segment_scores(("ter",), [segment("x", GERMAN[0])], GERMAN_OUT[:1])
+    assert rows == [{"ter": sacrebleu.sentence_ter(GERMAN_OUT[0], [GERMAN[0]]).score}]
+
+
+def test_the_worst_is_the_lowest_and_for_ter_the_highest() -> None:
+    scores = {"en-fr": 20.0, "en-de": 20.0, "en-cs": 60.0}
+    assert worst("chrf", scores) == "en-de"
+    assert worst("ter", scores) == "en-cs"
+
+
+@pytest.mark.parametrize("name", ["chrf", "chrf++", "bleu", "ter"])
+def test_a_group_of_lines_is_scored_as_if_it_were_alone(name: str) -> None:
+    _, references, hypotheses = FAR_EAST["en-zh"]
+    segments = [*german(), segment("x", references[0], langs="en-zh", id="9")]
+    score = group_scorer(name, segments, [*GERMAN_OUT, hypotheses[0]])
+    for lines in ([0, 2], [1], [0, 1, 2]):
+        alone = corpus_score(name, [segments[line] for line in lines], [GERMAN_OUT[line] for line in lines])
+        assert score(lines) == alone.value
+    assert score([3]) == corpus_score(name, segments[3:], hypotheses[:1]).value
+
+
 def test_an_unknown_metric_is_refused_and_a_repeated_one_is_taken_once() -> None:
     assert known_metrics(["chrf", "bleu", "chrf"]) == ("chrf", "bleu")
-    with pytest.raises(StudyError, match=r"no metric 'comet'; there are chrf, chrf\+\+, bleu"):
+    with pytest.raises(StudyError, match=r"no metric 'comet'; there are chrf, chrf\+\+, bleu, ter$"):
         known_metrics(["chrf", "comet"])
+    assert known_metrics(["chrf", "comet"], neural=True) == ("chrf", "comet")
+    with pytest.raises(StudyError, match=r"no metric 'meteor'; there are chrf, .*, ter, comet, cometkiwi$"):
+        known_metrics(["meteor"], neural=True)
     with pytest.raises(StudyError, match="no metric was named"):
         known_metrics([])
 

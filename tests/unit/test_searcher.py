@@ -30,7 +30,7 @@ def searcher(trials: int, retries: int) -> tuple[ParetoSearcher, Proposer, Losse
 
 
 def measured(suggested: dict[str, Any], quality: float = 50.0) -> dict[str, Any]:
-    return {"number": suggested["number"], "failed": 0, "quality": quality, "bytes": 1000}
+    return {"done": True, "number": suggested["number"], "failed": 0, "quality": quality, "bytes": 1000}
 
 
 def suggest(search: ParetoSearcher, trial_id: str) -> dict[str, Any]:
@@ -67,6 +67,25 @@ def test_a_result_without_numbers_counts_as_lost() -> None:
     suggest(search, "a")
     search.on_trial_complete("a", {"time_total_s": 1.0})
     assert losses.told == [(0, 1, True)]
+
+
+def test_a_trial_that_ends_after_a_rung_that_was_not_its_last_counts_as_lost() -> None:
+    search, proposer, losses = searcher(trials=2, retries=0)
+    number = suggest(search, "a")["number"]
+    rung = {"done": False, "number": number, "failed": 0, "segments": 64}
+    search.on_trial_result("a", rung)
+    assert proposer.pending(number) is not None
+    search.on_trial_complete("a", rung)
+    assert losses.told == [(0, 1, True)]
+
+
+def test_a_raced_trial_teaches_the_sampler_its_projected_quality_and_is_kept_off_the_frontier() -> None:
+    search, proposer, _ = searcher(trials=2, retries=0)
+    search.on_trial_complete("a", measured(suggest(search, "a"), quality=40.0))
+    raced = suggest(search, "b")
+    search.on_trial_complete("b", measured(raced, quality=45.0) | {"raced": 1, "sanity": [["empty", 0.25]]})
+    assert [candidate.steps for candidate in proposer.frontier()] == [()]
+    assert [trial.values for trial in proposer._study.trials if trial.values] == [[45.0, 1000.0]]
 
 
 def test_a_failure_is_told_once_and_a_nan_is_one() -> None:

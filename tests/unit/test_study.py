@@ -47,6 +47,9 @@ FULL = StudySpec(
     retries=0,
     skip_bad_rows=True,
     trust_remote_code=True,
+    quality="comet",
+    rungs=(32, 128),
+    comet_model="models/comet",
 )
 
 
@@ -57,6 +60,7 @@ def test_a_study_needs_no_more_than_data_and_out() -> None:
     assert (spec.calibration, spec.calibration_tokens, spec.calibration_text) == (None, 65_536, None)
     assert not spec.trust_remote_code
     assert not spec.skip_bad_rows
+    assert (spec.quality, spec.rungs, spec.comet_model) == ("chrf", (64, 256, 1024), None)
     assert spec.store_folder == Path("runs/x/store")
     assert spec.mlflow_uri == "sqlite:///runs/mlflow.db"
 
@@ -124,6 +128,16 @@ WRONG: list[tuple[str, Any, str]] = [
     ("space", "breadth", "one of bit-width, mixed, sparsity, depth, width, vocabulary, joint"),
     ("space", ["joint"], "text"),
     ("keep", "best", "one of frontier, all, none"),
+    ("quality", "bleu", "one of chrf, comet"),
+    ("quality", None, "text"),
+    ("comet_model", 7, "text"),
+    ("rungs", "64,256", "a list of ascending whole numbers of at least 1, or [] for no racing"),
+    ("rungs", None, "a list of ascending whole numbers of at least 1, or [] for no racing"),
+    ("rungs", [0], "a list of ascending whole numbers of at least 1, or [] for no racing"),
+    ("rungs", [64, 64], "a list of ascending whole numbers of at least 1, or [] for no racing"),
+    ("rungs", [256, 64], "a list of ascending whole numbers of at least 1, or [] for no racing"),
+    ("rungs", [64, True], "a list of ascending whole numbers of at least 1, or [] for no racing"),
+    ("rungs", [64.0], "a list of ascending whole numbers of at least 1, or [] for no racing"),
     ("prompt", "gemma", "one of alma, chat, few-shot"),
     ("prompt", ["alma"], "text"),
     ("max_new_tokens", 0, "a whole number of at least 1"),
@@ -165,9 +179,14 @@ def test_an_anchor_that_makes_no_sense_is_refused_before_anything_starts(steps: 
         spec_from_mapping({**LEAST, "anchors": [steps]})
 
 
+def test_no_rungs_is_no_racing() -> None:
+    assert spec_from_mapping({**LEAST, "rungs": []}).rungs == ()
+
+
 def test_absolute_paths_mean_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "models" / "mine").mkdir(parents=True)
+    for name in ("mine", "comet"):
+        (tmp_path / "models" / name).mkdir(parents=True)
     spec = replace(FULL, model="models/mine", store=None).absolute()
     assert spec.out == str(tmp_path / "runs/x")
     assert spec.data == str(tmp_path / "dev.txt")
@@ -176,6 +195,7 @@ def test_absolute_paths_mean_the_same_from_any_folder(tmp_path: Path, monkeypatc
     assert spec.calibration == str(tmp_path / "calibration.jsonl")
     assert spec.calibration_text == str(tmp_path / "news.txt")
     assert spec.model == str(tmp_path / "models/mine")
+    assert spec.comet_model == str(tmp_path / "models/comet")
     assert spec.store is None
     assert spec.store_folder == tmp_path / "runs/x/store"
     monkeypatch.chdir("/")
@@ -184,7 +204,8 @@ def test_absolute_paths_mean_the_same_from_any_folder(tmp_path: Path, monkeypatc
 
 def test_a_hub_id_is_not_taken_for_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert FULL.absolute().model == "haoranxu/ALMA-7B"
+    spec = replace(FULL, comet_model="Unbabel/wmt22-comet-da").absolute()
+    assert (spec.model, spec.comet_model) == ("haoranxu/ALMA-7B", "Unbabel/wmt22-comet-da")
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_a_cut_source_is_marked_in_its_hypothesis_alone(model: Any, tokenizer: A
 def test_progress_is_told_how_many_are_done(model: Any, tokenizer: Any) -> None:
     told: list[int] = []
     translate(model, tokenizer, ALMA, SEGMENTS, (), Decoding(2, 3), CONTEXT, told.append)
-    assert told == [3, 6, 7]
+    assert told == list(range(1, len(SEGMENTS) + 1))
 
 
 def test_stop_tokens_are_the_generation_configs_and_the_tokenizers_once_each(model: Any, tokenizer: Any) -> None:

@@ -27,8 +27,8 @@ from workers.benches.llm_compressor import quantize_by_llm_compressor
 from workers.calibration.calibrate import calibration_sequences
 from workers.calibration.sequences import Shown
 from workers.compression.context import CompressionContext
-from workers.evaluation import EvaluationPlan
 from workers.models import default_device, load_for_calibration, load_tokenizer
+from workers.plan import EvaluationPlan
 from workers.prompts import Prompt
 from workers.scoring import corpus_statistics, paired_interval
 

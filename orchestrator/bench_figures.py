@@ -1,0 +1,71 @@
+"""What each bench's figures are, and the marks they are held to."""
+
+from __future__ import annotations
+
+from orchestrator.bench_table import Figures
+
+COMPRESS = Figures(
+    title="Calibration and quantization",
+    note="Marks of seconds and memory are for the shape mistral-7b on one H100.",
+    known={
+        "gptq4_s": ("seconds: the short calibration and GPTQ at 4 bits", "<= 30"),
+        "gptq4_1m_s": ("seconds: the long calibration and GPTQ at 4 bits", "<= 130"),
+        "gptq_all_widths_s": ("seconds: the short calibration and GPTQ at 8, 4, 3 and 2 bits", ""),
+        "gptq_all_widths_ratio": ("all four widths over one, in time", "<= 1.3"),
+        "peak_gpu_gib": ("GiB of GPU memory at most, weights included", "<= 37.2"),
+        "llmcompressor_s": ("seconds: llm-compressor, short calibration, 4 bits, scaled to all layers", ""),
+        "llmcompressor_1m_s": ("seconds: llm-compressor, long calibration, 4 bits, scaled to all layers", ""),
+        "llmcompressor_ratio_65k": ("its seconds over ours, short calibration", ">= 2.5"),
+        "llmcompressor_ratio_1m": ("its seconds over ours, long calibration", ">= 6"),
+        "llmcompressor_ratio_four_widths": ("its four runs over our one", ">= 8"),
+        "layer_error_ours_over_llmcompressor_random": ("our output error over its, random weights, layer 0", "<= 1.01"),
+        "layer_error_ours_over_llmcompressor_model": ("our output error over its, the model, all layers", "<= 1"),
+        "layer_error_ours_over_llmcompressor_model_layer0": ("the same, layer 0", "<= 1"),
+        "layer_error_gptq_over_rtn_4": ("GPTQ's output error over RTN's on held-out pairs, 4 bits", "<= 0.6"),
+        "layer_error_gptq_over_rtn_3": ("the same, 3 bits", "<= 0.6"),
+        "layer_error_gptq_over_rtn_2": ("the same, 2 bits", "<= 0.6"),
+        "chrf_bf16": ("chrF, uncompressed", ""),
+        "chrf_gptq4": ("chrF, GPTQ at 4 bits in groups of 64", ""),
+        "chrf_gptq3": ("chrF, GPTQ at 3 bits in groups of 64", ""),
+        "chrf_rtn3": ("chrF, round-to-nearest at 3 bits in groups of 64", ""),
+        "chrf_uniform3": ("chrF, uniform GPTQ at 3 bits with 8-bit embeddings: the size of the next three", ""),
+        "chrf_mixed": ("chrF, widths of layers and embeddings by measured divergence", ""),
+        "chrf_raw_error": ("chrF, widths of layers by raw weight error, 8-bit embeddings", ""),
+        "chrf_raw_error_embeddings": ("chrF, widths of layers and embeddings by raw weight error", ""),
+        "gptq4_minus_bf16": ("chrF that GPTQ at 4 bits gains on none", ">= -0.5"),
+        "gptq3_minus_rtn3": ("chrF that GPTQ gains on RTN at 3 bits", ">= 0"),
+        "mixed_minus_uniform3": ("chrF that mixed gains on uniform", ""),
+        "mixed_minus_raw_error": ("chrF that mixed gains on raw error by layers", ""),
+        "mixed_minus_raw_error_embeddings": ("chrF that mixed gains on raw error with the same choices", ""),
+        "bytes_mixed_over_uniform3": ("bytes over those of uniform 3", ""),
+        "bytes_raw_error_over_uniform3": ("bytes over those of uniform 3", ""),
+        "bytes_raw_error_embeddings_over_uniform3": ("bytes over those of uniform 3", ""),
+    },
+    above_zero=("mixed_minus_uniform3_low", "mixed_minus_raw_error_low"),
+)
+
+DECODE = Figures(
+    title="Decoding",
+    note="Of random weights of the shape mistral-7b in bfloat16 on one H100, prompts of 80 tokens and 64 new ones, "
+    "reading the prompts included, kernels compiled and steps captured before; `generate` is transformers'.",
+    known={
+        "ratio_b64": ("tokens a second over `generate`'s, 64 segments at a time", ">= 8"),
+        "ratio_b256": ("the same, 256 at a time", ">= 4"),
+        "ratio_mixed_1024": ("1,024 segments of mixed lengths, 256 at a time, over `generate` with 64", ">= 10"),
+        "ratio_mixed_1024_b64": ("the same, 64 at a time", ">= 10"),
+        "tokens_s_b64": ("tokens a second, 64 segments at a time", ""),
+        "tokens_s_b256": ("tokens a second, 256 at a time", ""),
+        "tokens_s_mixed": ("tokens a second, mixed lengths, 256 at a time", ""),
+        "generate_tokens_s_b64": ("tokens a second, `generate`, 64 at a time", ""),
+        "generate_tokens_s_b256": ("tokens a second, `generate`, 256 at a time", ""),
+        "generate_tokens_s_mixed": ("tokens a second, `generate`, mixed lengths, 64 at a time", ""),
+        "seconds_1000_segments": ("seconds: 1,000 segments, 256 at a time", "<= 15"),
+        "seconds_1000_segments_b64": ("seconds: 1,000 segments, 64 at a time", "<= 15"),
+        "warm_up_s_b64": ("seconds: the first call, 64 at a time, which compiles and captures", ""),
+        "warm_up_s_b256": ("seconds: the first call, 256 at a time", ""),
+        "identical_share": ("share of the model's outputs that equal `generate`'s on the GPU, bfloat16", ""),
+        "cpu_ratio": ("`generate`'s seconds over ours on a CPU, the model, its segments", ">= 2"),
+        "cpu_identical_share": ("share of its outputs that equal `generate`'s on the CPU, float32", ">= 1"),
+        "cpu_seconds": ("seconds: the model's segments on the CPU", ""),
+    },
+)

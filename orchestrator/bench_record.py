@@ -1,0 +1,63 @@
+"""The results file of a bench: what an earlier run wrote there, what this one measured, and the page beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.bench_table import Figures, as_page
+from search_spaces.errors import StudyError
+from workers.conditions import device_name
+
+
+def merged(
+    before: Mapping[str, Any] | None, figures: Mapping[str, float], conditions: Mapping[str, Any], command: str
+) -> dict[str, Any]:
+    """The results file after a run: its figures take the place of an earlier run's, whose others stay.
+
+    Conditions that all runs share stand by themselves; those in which they differ are joined, the latest run last.
+    """
+    rounded = {name: round(value, 4) for name, value in figures.items()}
+    if before is None:
+        return {"figures": rounded, "conditions": dict(conditions), "command": command}
+    held = before["conditions"]
+    names = [*held, *(name for name in conditions if name not in held)]
+    joined = {
+        name: held.get(name, "none")
+        if held.get(name) == conditions.get(name)
+        else f"{held.get(name, 'none')}; then {conditions.get(name, 'none')}"
+        for name in names
+    }
+    return {
+        "figures": {**before["figures"], **rounded},
+        "conditions": joined,
+        "command": f"{before['command']}; then {command}",
+    }
+
+
+def earlier(output: Path) -> dict[str, Any] | None:
+    if not output.is_file():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+        if {"figures", "conditions", "command"} <= record.keys():
+            return record
+    except ValueError as error:
+        raise StudyError(f"{output} is no results file ({error}); name another with --json") from error
+    raise StudyError(f"{output} is no results file; name another with --json")
+
+
+def write_record(output: Path, known: Figures, record: Mapping[str, Any]) -> None:
+    """Write the results file, and its page beside it."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    output.with_suffix(".md").write_text(as_page(record, known), encoding="utf-8")
+
+
+def this_device() -> str:
+    """The first GPU's name, or the CPU's threads."""
+    from workers.models import default_device
+
+    return device_name(str(default_device()))

@@ -1,0 +1,42 @@
+"""What a search learns from a trial that ended well: its losses, and whether it may stand on the frontier."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.frontier import Loss
+from search_spaces.outcome import Measurement
+from workers.sanity import over_limits
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """loss: the sampler's two objectives; the quality is projected where a race ended the trial, which is then `raced`.
+    sanity: check -> the share of hypotheses that failed it."""
+
+    loss: Loss
+    raced: bool = False
+    sanity: Mapping[str, float] = field(default_factory=dict)
+
+    def may_stand(self, baseline: Finding | None) -> bool:
+        """Whether it may stand on the frontier: measured whole, and within every sanity limit."""
+        return not self.raced and not over_limits(self.sanity, baseline.sanity if baseline else None)
+
+
+def finding_of(measurement: Measurement | None) -> Finding | None:
+    """What a ledger's measurement says; None for a failure. The quality is a measurement's first metric."""
+    if measurement is None:
+        return None
+    race = measurement.race
+    quality = measurement.overall(next(iter(measurement.scores))) if race is None else race.projected
+    return Finding(Loss(quality, measurement.footprint.bytes), race is not None, measurement.sanity)
+
+
+def finding_in(result: Mapping[str, Any]) -> Finding | None:
+    """What Tune's last result of a trial says (see `workers.actor.report`); None for a failure, or without numbers."""
+    if result["failed"] or not math.isfinite(result.get("quality", math.nan)):
+        return None
+    return Finding(Loss(result["quality"], result["bytes"]), bool(result.get("raced")), dict(result.get("sanity", [])))

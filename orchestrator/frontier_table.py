@@ -1,0 +1,86 @@
+"""The frontier in the terminal: a table that fits 80 columns, and a line a trial that is not on it for a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.progress import spell_bytes
+from orchestrator.report_labels import metric_name, score_of
+from orchestrator.report_steps import short_label
+from orchestrator.results import QUALITIES, Point, Results
+
+# Columns left to the candidate below which the worst pair gives its place up.
+ROOM_FOR_CANDIDATE = 22
+TIE = "="
+
+
+def print_frontier(console: Console, dev: Results, test: Results | None) -> None:
+    """The frontier as a table; the interval is of the difference from the baseline."""
+    beside = [metric for metric in QUALITIES if metric != dev.metric and metric in dev.metrics]
+    scores = [(metric_name(metric), 6) for metric in (dev.metric, *beside)]
+    last = [("held-out", 9)] if test else []
+    fixed = sum(width for _, width in [("trial", 6), ("size", 9), ("ratio", 6), *scores, ("interval", 14), *last])
+    roomy = console.width - fixed - len("worst pair") - 3 >= ROOM_FOR_CANDIDATE
+    names = ["size", "ratio", scores[0][0], "95 % interval", *(name for name, _ in scores[1:])]
+    names += [*(["worst pair"] if roomy else []), *(name for name, _ in last)]
+    table = Table(title="Quality-versus-size frontier", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("candidate", overflow="fold")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    held_out = {point.record.candidate.digest: point for point in test.points} if test else {}
+    shown = [*(() if dev.baseline is None or dev.baseline.on_frontier else (dev.baseline,)), *dev.frontier]
+    for point in shown:
+        judged = held_out.get(point.record.candidate.digest)
+        row = [
+            str(point.record.number), short_label(point.record.candidate), spell_bytes(point.bytes),
+            f"{point.ratio:.2f}x", f"{_tie_mark(point)}{point.quality:.2f}", _spell_interval(point),
+            *(_spell_score(point, metric) for metric in beside),
+        ]  # fmt: skip
+        if roomy:
+            pair, worst = point.measurement.worst_pair(dev.metric)
+            row.append(f"{pair} {worst:.2f}")
+        if test is not None:
+            row.append("" if judged is None else f"{judged.quality:.2f}")
+        table.add_row(*row)
+    console.print(table)
+    for line in said_below(shown, dev):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def said_below(shown: Sequence[Point], results: Results) -> list[str]:
+    """What the table's marks mean, and which trials are not in it for a reason of their own."""
+    lines = [
+        f"{TIE} trial {point.record.number} is not shown to be better than trial {point.tie.number}, which is no larger"
+        for point in shown
+        if point.tied and point.tie
+    ]
+    lines += [
+        f"trial {point.record.number} ({short_label(point.record.candidate)}) is kept off the frontier: "
+        + "; ".join(point.kept_off)
+        for point in results.kept_off
+    ]
+    lines += [
+        f"trial {trial.record.number} ({short_label(trial.record.candidate)}) was {trial.why}"
+        for trial in results.dropped
+    ]
+    return lines
+
+
+def _tie_mark(point: Point) -> str:
+    return f"{TIE} " if point.tied else ""
+
+
+def _spell_score(point: Point, metric: str) -> str:
+    score = score_of(point, metric)
+    return "" if score is None else f"{score:.2f}"
+
+
+def _spell_interval(point: Point) -> str:
+    if point.interval is None or not point.steps:
+        return ""
+    return f"{point.interval.low:+.2f} {point.interval.high:+.2f}"

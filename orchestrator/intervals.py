@@ -1,0 +1,120 @@
+"""95 % intervals of the differences between a study's trials, by a paired bootstrap over documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.ledger import Key, TrialRecord, read_hypotheses, read_lines
+from search_spaces.errors import StudyError
+from workers.reading.segments import DataSet, Segment
+from workers.scoring import (
+    BOOTSTRAP_SAMPLES,
+    CONFIDENCE,
+    NEURAL_METRICS,
+    Interval,
+    Statistics,
+    _document_counts,
+    _metric_for,
+    _sampled_scores,
+    corpus_statistics,
+    lines_by_pair,
+)
+
+Samples = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Intervals:
+    """One split's intervals. Every trial is resampled once, all alike, so that any two can be compared.
+
+    metric: the study's quality. seed: of the draws of documents, the same for every trial.
+    """
+
+    def __init__(self, folder: Path, dataset: DataSet, seed: int, metric: str = "chrf") -> None:
+        self._folder = folder
+        self._dataset = dataset
+        self._seed = seed
+        self.metric = metric
+        self._samples: dict[tuple[Key, str], Samples] = {}
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        return self._dataset.segments
+
+    def between(self, record: TrialRecord, other: TrialRecord, metric: str | None = None) -> Interval:
+        """The interval of record minus other in a metric (the quality), mean over pairs.
+
+        Raises StudyError where hypotheses, or the segment scores that the metric is the mean of, are missing.
+        """
+        return interval_of(self._of(record, metric or self.metric) - self._of(other, metric or self.metric))
+
+    def can_compare(self, record: TrialRecord, other: TrialRecord, metric: str) -> bool:
+        """Whether both trials have what the metric's interval is worked out from."""
+        if metric not in NEURAL_METRICS:
+            return True
+        return all(segment_scores_of(self._folder, trial, metric) is not None for trial in (record, other))
+
+    def _of(self, record: TrialRecord, metric: str) -> Samples:
+        key = record.key, metric
+        if key not in self._samples:
+            self._samples[key] = self._resampled(record, metric)
+        return self._samples[key]
+
+    def _resampled(self, record: TrialRecord, metric: str) -> Samples:
+        if metric in NEURAL_METRICS:
+            scores = segment_scores_of(self._folder, record, metric)
+            if scores is None or len(scores) != len(self.segments):
+                raise StudyError(
+                    f"{self._folder / str(record.hypotheses)} does not hold a {metric} score for each of the "
+                    f"{len(self.segments)} segments; without them trial {record.number} has no interval"
+                )
+            return resampled_means(self.segments, scores, self._seed)
+        hypotheses = read_hypotheses(self._folder, record)
+        return resampled_scores(metric, self.segments, corpus_statistics(metric, self.segments, hypotheses), self._seed)
+
+
+def resampled_scores(metric: str, segments: Sequence[Segment], statistics: Statistics, seed: int) -> Samples:
+    """A metric's corpus score, the mean over pairs, in each bootstrap sample of documents: shape (samples,).
+
+    statistics: the system's `corpus_statistics`. Systems resampled with one seed are resampled alike, so the
+    differences of their samples are a paired bootstrap (Koehn 2004, https://aclanthology.org/W04-3250).
+    """
+    rng = np.random.default_rng(seed)
+    total = np.zeros(BOOTSTRAP_SAMPLES)
+    lines = lines_by_pair(segments)
+    for pair, at in lines.items():
+        part = [segments[line] for line in at]
+        total += _sampled_scores(_metric_for(metric, part), _document_counts(part, rng) @ statistics[pair])
+    return total / len(lines)
+
+
+def resampled_means(segments: Sequence[Segment], scores: Sequence[float], seed: int) -> Samples:
+    """The mean segment score, the mean over pairs, in each bootstrap sample of documents: shape (samples,).
+
+    scores: one a segment. The draws are those of `resampled_scores`.
+    """
+    rng = np.random.default_rng(seed)
+    total = np.zeros(BOOTSTRAP_SAMPLES)
+    lines = lines_by_pair(segments)
+    for at in lines.values():
+        counts = _document_counts([segments[line] for line in at], rng)
+        total += counts @ np.asarray([scores[line] for line in at]) / counts.sum(axis=1)
+    return total / len(lines)
+
+
+def interval_of(differences: Samples) -> Interval:
+    """The percentile interval of resampled differences."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(differences, [tail, 100 - tail])
+    return Interval(float(low), float(high))
+
+
+def segment_scores_of(folder: Path, record: TrialRecord, metric: str) -> list[float] | None:
+    """A metric's stored score of each segment, in the data set's order; None where they were not kept."""
+    lines = read_lines(folder, record)
+    if any(metric not in line.get("scores", {}) for line in lines):
+        return None
+    return [float(line["scores"][metric]) for line in lines]

@@ -1,0 +1,96 @@
+"""The report's word on trials beside the frontier: ties, trials dropped early, and the sanity checks behind it all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from orchestrator.report_html import cell, head, number, table, text
+from orchestrator.report_labels import Unit, counted, metric_name, ratio_text
+from orchestrator.report_steps import short_label
+from orchestrator.results import Dropped, Point, Results
+from workers.noticeable import noticeable
+from workers.reading.segments import DataSet
+from workers.sanity import over_limits, unchecked
+
+
+def tie_text(point: Point, unit: Unit) -> str:
+    """`tie with rtn 4-bit g64 (5.60 MB)`; empty where the point is shown to be better than all that is no larger."""
+    if point.tie is None or point.tie.measurement is None:
+        return ""
+    return f"tie with {short_label(point.tie.candidate)} ({unit.text(point.tie.measurement.footprint.bytes)})"
+
+
+def noticeable_text(point: Point, baseline: Point | None) -> str:
+    """How likely people are to see the point's difference from the baseline; empty for the baseline itself."""
+    return noticeable(point.metric, point.quality - baseline.quality) if baseline and point.steps else ""
+
+
+def dropped_table(results: Results, unit: Unit) -> str:
+    """The trials that a race ended early: how, and where they were heading."""
+    names = [
+        ("Trial", "number"), ("Steps", ""), (unit.name, "number"), ("Ratio", "number"),
+        (f"Projected {metric_name(results.metric)}", "number"), ("How it ended", ""),
+    ]  # fmt: skip
+    return table(head(names, sortable=True), [_dropped_row(trial, unit) for trial in results.dropped], "sortable")
+
+
+def _dropped_row(trial: Dropped, unit: Unit) -> str:
+    cells = [
+        number(str(trial.record.number), trial.record.number),
+        cell(text(trial.record.candidate.describe()), style="steps"),
+        number(f"{unit.of(trial.bytes):,.2f}", trial.bytes),
+        number(ratio_text(trial.ratio), trial.ratio),
+        number(f"{trial.race.projected:.2f}", trial.race.projected, "faint"),
+        cell(text(trial.why)),
+    ]
+    return f'<tr data-digest="{text(trial.record.candidate.digest)}">{"".join(cells)}</tr>'
+
+
+def sanity_table(results: Results, unit: Unit) -> str:
+    """The share of each trial's hypotheses that failed each check; empty where no trial was checked."""
+    shares = [point.measurement.sanity for point in results.points]
+    shares += [trial.measurement.sanity for trial in results.dropped]
+    checks = list(dict.fromkeys(check for of_trial in shares for check in of_trial))
+    if not checks:
+        return ""
+    names = [("Trial", "number"), ("Candidate", ""), (unit.name, "number")]
+    names += [(check.replace("_", " ").capitalize(), "number") for check in checks]
+    baseline = results.baseline
+    usual = baseline.measurement.sanity if baseline else {}
+    trials: list[Point | Dropped] = sorted([*results.points, *results.dropped], key=lambda trial: trial.record.number)
+    return table(
+        head(names, sortable=True), [_sanity_row(trial, checks, usual, unit) for trial in trials], "sortable sanity"
+    )
+
+
+def sanity_note(results: Results, data: DataSet) -> str:
+    """What the sanity table shows, and what its checks can't tell on this data."""
+    note = (
+        "The share of hypotheses that fail each check, whatever their score. A trial whose share is over the limit, "
+        "counted from the baseline's, is kept off the frontier."
+    )
+    kept_off = counted(len(results.kept_off), "trial")
+    note += f" Here that is {kept_off}." if results.kept_off else " Here every trial is within the limits."
+    for check, targets in unchecked(data.segments).items():
+        note += f" {check.replace('_', ' ').capitalize()} is not checked for {', '.join(targets)}."
+    return note
+
+
+def _sanity_row(trial: Point | Dropped, checks: Sequence[str], usual: Mapping[str, float], unit: Unit) -> str:
+    shares = trial.measurement.sanity
+    reasons = trial.kept_off if isinstance(trial, Point) else (trial.why,)
+    notes = "".join(f'<span class="note">{text(reason)}</span>' for reason in reasons)
+    cells = [
+        number(str(trial.record.number), trial.record.number),
+        cell(f"{text(short_label(trial.record.candidate))}{notes}", style="steps"),
+        number(f"{unit.of(trial.bytes):,.2f}", trial.bytes),
+        *(_share_cell(check, shares.get(check), usual) for check in checks),
+    ]
+    return f'<tr data-digest="{text(trial.record.candidate.digest)}">{"".join(cells)}</tr>'
+
+
+def _share_cell(check: str, share: float | None, usual: Mapping[str, float]) -> str:
+    if share is None:
+        return number("", None)
+    over = bool(over_limits({check: share}, usual))
+    return number(f"{share:.1%}", share, "warn" if over else "faint" if share == 0.0 else "")

@@ -1,0 +1,71 @@
+"""The flags that spell a study on the command line: one a key of a study file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from search_spaces.spaces import SPACES
+
+
+def rungs(text: str) -> list[int]:
+    """`64,256,1024`; nothing or `none` is no racing."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return [] if names == ["none"] else [int(part) for part in names]
+    except ValueError as error:
+        rule = "it must be numbers of segments with commas, such as 64,256,1024, or none"
+        raise argparse.ArgumentTypeError(f"rungs is {text!r}; {rule}") from error
+
+
+STUDY_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--model", {"help": "hub id or local folder (default: the shipped caption model)"}),
+    ("--revision", {"help": "revision of a hub model"}),
+    ("--data", {"help": "the segments the search selects on, in any format the README lists"}),
+    ("--test", {"help": "held-out segments on which the frontier is scored once"}),
+    ("--references", {"help": "the target lines, when --data is one side of parallel text"}),
+    ("--langs", {"help": "the pair, such as en-de, where a file does not say it"}),
+    ("--calibration", {"help": "pairs for methods that look at activations (default: the shipped ones)"}),
+    (
+        "--calibration-tokens",
+        {"type": int, "help": "tokens that calibration statistics are taken over (default: 65536)"},
+    ),
+    ("--calibration-text", {"help": "a file of running text to take them over instead of the pairs"}),
+    ("--space", {"help": f"{', '.join(SPACES)} (default: joint)"}),
+    ("--trials", {"type": int, "help": "candidates to measure, the baseline included (default: 12)"}),
+    ("--out", {"help": "the run's folder, such as runs/NAME"}),
+    ("--seed", {"type": int, "help": "of the sampler and the bootstrap (default: 0)"}),
+    ("--gpus-per-trial", {"type": float, "help": "GPUs a trial takes, such as 0.5 (default: 1 where there are any)"}),
+    ("--cpus-per-trial", {"type": float, "help": "CPUs a trial takes (default: a node's, shared among its GPUs)"}),
+    ("--max-concurrent", {"type": int, "help": "trials side by side (default: as many as fit)"}),
+    ("--max-new-tokens", {"type": int, "help": "length limit of a translation (default: 256)"}),
+    ("--batch-size", {"type": int, "help": "segments translated at a time (default: 64)"}),
+    ("--beams", {"type": int, "help": "of beam search; 1 is greedy (default: 1)"}),
+    ("--prompt", {"help": "alma, chat or few-shot (default: by the model's own files)"}),
+    ("--device-map", {"help": "auto, cpu or cuda:N (default: auto)"}),
+    ("--address", {"help": "a Ray cluster's address (default: RAY_ADDRESS, else a local Ray)"}),
+    ("--tracking-uri", {"help": "an MLflow server or sqlite:///FILE (default: mlflow.db beside the run's folder)"}),
+    ("--store", {"help": "the artefact store, on storage every node reaches (default: inside the run's folder)"}),
+    ("--keep", {"help": "artefacts that stay: frontier, all or none (default: frontier)"}),
+    ("--retries", {"type": int, "help": "further attempts after a lost worker (default: 3)"}),
+    ("--quality", {"help": "chrf or comet: the metric of the frontier (default: chrf)"}),
+    ("--rungs", {"type": rungs, "help": "segments after which a race looks, or none (default: 64,256,1024)"}),
+    ("--comet-model", {"help": "COMET's hub id, checkpoint or folder (default: Unbabel/wmt22-comet-da)"}),
+)
+
+STUDY_SWITCHES = (
+    ("--skip-bad-rows", "leave bad rows out, and say how many"),
+    ("--trust-remote-code", "run code that comes with the model"),
+)
+
+
+def add_study_flags(command: argparse.ArgumentParser) -> None:
+    """Give a command the study file, and a flag for each of its keys; what is not given stays None."""
+    command.add_argument("study", nargs="?", type=Path, help="a YAML study file; flags override what it says")
+    for flag, settings in STUDY_FLAGS:
+        command.add_argument(flag, **settings)
+    for flag, about in STUDY_SWITCHES:
+        command.add_argument(flag, action="store_true", default=None, help=about)
+    about = "do not time the frontier's points when the search is over"
+    command.add_argument("--no-speed", dest="speed", action="store_false", default=None, help=about)

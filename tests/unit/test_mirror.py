@@ -1,0 +1,67 @@
+"""A trial in MLflow: its numbers follow the study, a raced trial's are told apart, and words become tags."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlflow_tracking.mirror import EXPERIMENT, Mirror, MirroredTrial
+from search_spaces.candidate import Candidate
+from search_spaces.outcome import Measurement, Race, Score
+from search_spaces.quantizers import RoundToNearest
+from tests.examples import BASE, measurement
+
+RACE = Race("dominated", 3, 64, -9.8, -4.1, 52.0)
+
+
+@pytest.fixture(name="store", scope="module")
+def new_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+def trial(outcome: Measurement, bits: int, more: dict[str, float], words: dict[str, str]) -> MirroredTrial:
+    at = "2026-01-01T00:00:00+00:00"
+    return MirroredTrial(
+        bits, Candidate(BASE, (RoundToNearest(bits=bits),)), "dev", outcome, at, at, "host", 1, more, words
+    )
+
+
+def mirrored(store: str, tmp_path: Path, given: MirroredTrial) -> Any:
+    from mlflow import MlflowClient
+
+    mirror = Mirror(store, "study", tmp_path)
+    mirror.study("study", {}, {})
+    run_id = mirror.trial(given)
+    assert MlflowClient(store).get_experiment_by_name(EXPERIMENT) is not None
+    return MlflowClient(store).get_run(run_id).data
+
+
+def test_a_number_that_falls_and_a_word_that_goes_are_brought_up_to_date(store: str, tmp_path: Path) -> None:
+    outcome = replace(measurement({"en-de": 50.0, "en-zh": 30.0}), sanity={"empty": 0.25})
+    first = mirrored(store, tmp_path, trial(outcome, 4, {"on_frontier": 1.0}, {"tie": "trial 2", "kept_off": ""}))
+    assert (first.metrics["on_frontier"], first.tags["tie"]) == (1.0, "trial 2")
+    assert "kept_off" not in first.tags
+    assert (first.metrics["chrf"], first.metrics["chrf.worst_pair"], first.metrics["sanity.empty"]) == (
+        40.0,
+        30.0,
+        0.25,
+    )
+    later = mirrored(store, tmp_path, trial(outcome, 4, {"on_frontier": 0.0}, {"tie": "", "kept_off": "a reason"}))
+    assert (later.metrics["on_frontier"], later.tags["tie"], later.tags["kept_off"]) == (0.0, "", "a reason")
+
+
+def test_a_raced_trial_has_no_number_under_the_name_of_a_whole_measurement(store: str, tmp_path: Path) -> None:
+    raced = mirrored(store, tmp_path, trial(replace(measurement(48.0), race=RACE), 2, {}, {"race": "dropped"}))
+    assert raced.metrics["raced.chrf"] == 48.0
+    assert "chrf" not in raced.metrics
+    assert (raced.metrics["race.projected"], raced.metrics["race.segments"]) == (52.0, 64.0)
+    assert raced.tags["race"] == "dropped"
+
+
+def test_the_worst_pair_of_an_error_rate_is_the_highest(store: str, tmp_path: Path) -> None:
+    by_pair = {"en-de": Score(20.0, "s"), "en-zh": Score(70.0, "s")}
+    data = mirrored(store, tmp_path, trial(replace(measurement(), scores={"ter": by_pair}), 8, {}, {}))
+    assert data.metrics["ter.worst_pair"] == 70.0

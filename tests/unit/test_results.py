@@ -1,0 +1,204 @@
+"""What a study found: intervals against their definition, ties, what is kept off the frontier, and the table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from orchestrator.frontier_table import print_frontier
+from orchestrator.intervals import Intervals, resampled_means
+from orchestrator.ledger import read_hypotheses, read_ledger
+from orchestrator.results import Results, collect, judged, quality_of
+from orchestrator.results_csv import FIRST_COLUMNS, frontier_csv
+from orchestrator.standing import race_text
+from search_spaces.errors import StudyError
+from search_spaces.outcome import Race
+from tests.recorded_run import Made, write_data, write_run
+from workers.reading import DataSet
+from workers.scoring import corpus_statistics, paired_interval
+
+LOOPS = {"repeated": 0.25, "empty": 0.0}
+SANE = {"repeated": 0.0, "empty": 0.0}
+DROPPED = Race("dominated", 2, 8, -9.8, -4.1, 52.0)
+
+
+@pytest.fixture(name="data")
+def dev_data(tmp_path: Path) -> DataSet:
+    return write_data(tmp_path / "dev.jsonl")
+
+
+def found(folder: Path, data: DataSet, metric: str = "chrf", split: str = "dev") -> Results:
+    return collect(read_ledger(folder).on(split), Intervals(folder, data, 0, metric))
+
+
+def rows(results: Results) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(frontier_csv(results))))
+
+
+def test_an_interval_is_the_paired_bootstrap_of_the_two_systems_texts(tmp_path: Path, data: DataSet) -> None:
+    folder = write_run(
+        tmp_path / "run", {"dev": data}, [Made(100, 0.0, None), Made(50, 0.0, 4, {1: 0.5, 6: 0.9, 9: 0.2})]
+    )
+    point = found(folder, data).points[1]
+    records = read_ledger(folder).on("dev")
+    ours, theirs = (corpus_statistics("chrf", data.segments, read_hypotheses(folder, record)) for record in records)
+    expected = paired_interval("chrf", data.segments, theirs, ours, 0)
+    assert point.interval is not None
+    assert (point.interval.low, point.interval.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert point.interval.low < -5
+
+
+def test_the_mean_of_segment_scores_varies_as_documents_do(data: DataSet) -> None:
+    # Each pair's documents of two segments: with scores that are equal inside a document, the mean of six documents has
+    # the standard deviation of one over the root of six; the mean over two pairs, that over the root of two.
+    documents = {segment.doc_id: position for position, segment in enumerate(data.segments)}
+    scores = [10.0 * (documents[segment.doc_id] % 3) for segment in data.segments]
+    samples = resampled_means(data.segments, scores, 0)
+    by_document = [10.0 * (position % 3) for position in documents.values()]
+    assert samples.mean() == pytest.approx(np.mean(by_document), abs=0.5)
+    assert samples.std() == pytest.approx(np.std(by_document) / np.sqrt(6 * 2), rel=0.1)
+    assert np.allclose(resampled_means(data.segments, [score + 1.5 for score in scores], 0), samples + 1.5)
+
+
+def test_comet_as_the_quality_is_paired_by_its_segment_scores(tmp_path: Path, data: DataSet) -> None:
+    base = [80.0 + line % 5 for line in range(24)]
+    trials = [
+        Made(100, 0.0, None, comet=base, metrics=("chrf",)),
+        Made(50, 0.3, 4, comet=[score + 2.0 for score in base], metrics=("chrf",)),
+    ]
+    results = found(write_run(tmp_path / "run", {"dev": data}, trials, quality="comet"), data, "comet")
+    better = results.points[1]
+    assert better.interval is not None
+    assert (better.interval.low, better.interval.high) == pytest.approx((2.0, 2.0))
+    assert [point.on_frontier for point in results.points] == [False, True], "by chrF it would be the other way"
+    assert results.metrics == ["comet", "chrf"]
+    assert better.beside["chrf"].high < 0
+    row = rows(results)[1]
+    assert list(row)[: len(FIRST_COLUMNS)] == list(FIRST_COLUMNS)
+    assert (row["quality"], row["bleu"]) == ("comet", "")
+    assert float(row["comet"]) == pytest.approx(better.quality, abs=1e-6)
+    assert float(row["comet_low"]) == pytest.approx(2.0)
+    assert float(row["chrf_high"]) < 0
+    assert float(row["worst_pair"]) == pytest.approx(better.measurement.worst_pair("comet")[1])
+
+
+def test_segment_scores_that_are_missing_are_named_with_their_file(tmp_path: Path, data: DataSet) -> None:
+    folder = write_run(tmp_path / "run", {"dev": data}, [Made(100, 0.0, None)], quality="comet")
+    with pytest.raises(StudyError, match=r"does not hold a comet score for each of the 24 segments"):
+        found(folder, data, "comet")
+    assert quality_of(read_ledger(folder).header) == "comet"
+    assert quality_of({"spec": {}}) == "chrf"
+
+
+def test_raced_and_insane_trials_are_listed_but_never_on_the_frontier(tmp_path: Path, data: DataSet) -> None:
+    trials = [
+        Made(100, 0.0, None, sanity=SANE),
+        Made(90, 0.0, 8, sanity=LOOPS),
+        Made(80, 0.1, 4, sanity=SANE),
+        Made(10, 0.0, 3, sanity=SANE, race=DROPPED),
+    ]
+    results = found(write_run(tmp_path / "run", {"dev": data}, trials), data)
+    assert [point.record.number for point in results.frontier] == [0, 2]
+    assert [point.record.number for point in results.kept_off] == [1]
+    assert "repeat" in results.kept_off[0].kept_off[0]
+    assert [trial.why for trial in results.dropped] == ["dropped at 8 of 24 segments: worse than trial 2 by 4.1 to 9.8"]
+    written = rows(results)
+    assert [row["trial"] for row in written] == ["0", "1", "2", "3"]
+    assert written[1]["kept_off"] == results.kept_off[0].kept_off[0]
+    assert written[1]["on_frontier"] == "0"
+    raced = written[3]
+    assert (raced["chrf"], raced["bleu"], raced["worst_pair"], raced["chrf_low"]) == ("", "", "", "")
+    assert (raced["segments"], raced["race"], raced["race_by"]) == ("8", "dominated", "2")
+    assert float(raced["projected"]) == 52.0
+    assert float(written[1]["sanity_repeated"]) == 0.25
+
+
+def test_a_tie_is_named_so_and_told_without_the_total_where_it_is_unknown() -> None:
+    tie = Race("tie", 3, 256, -0.3, 0.2, 61.0)
+    assert race_text(tie, 1012) == "dropped at 256 of 1,012 segments: tie with trial 3"
+    assert race_text(tie) == "dropped at 256 segments: tie with trial 3"
+    together = replace(DROPPED, high=0.4)
+    assert race_text(together) == "dropped at 8 segments: worse than trial 2 by up to 9.8"
+
+
+def tied_trials(split: str = "dev", shift: int = 0) -> list[Made]:
+    """Sizes 100 to 40: the first two differ in one segment, the third is clearly worse, the fourth much worse."""
+    return [
+        Made(100, 0.0, None, split=split),
+        Made(80, 0.0, 8, {3 + shift: 0.05}, split=split),
+        Made(60, 0.3, 4, split=split),
+        Made(40, 0.6, 3, split=split),
+    ]
+
+
+def test_a_frontier_point_not_shown_to_be_better_than_a_smaller_one_is_a_tie(tmp_path: Path, data: DataSet) -> None:
+    results = found(write_run(tmp_path / "run", {"dev": data}, tied_trials()), data)
+    assert [point.on_frontier for point in results.points] == [True] * 4
+    baseline, close, worse, worst = results.points
+    assert baseline.tie is not None
+    assert baseline.tie.number == 1
+    assert [point.tied for point in results.points] == [True, False, False, False]
+    assert (close.tie, worse.tie, worst.tie) == (None, None, None)
+    assert [row["tie"] for row in rows(results)] == ["1", "", "", ""]
+
+
+def test_of_equal_points_both_are_ties_and_a_point_is_none_with_itself(tmp_path: Path, data: DataSet) -> None:
+    trials = [Made(100, 0.0, None), Made(50, 0.2, 4), Made(50, 0.2, 4, symmetric=False)]
+    results = found(write_run(tmp_path / "run", {"dev": data}, trials), data)
+    assert [point.tie and point.tie.number for point in results.points] == [None, 2, 1]
+
+
+def test_held_out_data_decides_which_points_are_ties(tmp_path: Path, data: DataSet) -> None:
+    # On test the baseline is clearly better than the 8-bit point, which is a tie with the 4-bit one there.
+    test = write_data(tmp_path / "test.jsonl", seed=1)
+    judges = [
+        Made(100, 0.0, None, split="test"),
+        Made(80, 0.3, 8, {0: 0.29}, split="test"),
+        Made(60, 0.3, 4, split="test"),
+    ]
+    folder = write_run(tmp_path / "run", {"dev": data, "test": test}, [*tied_trials(), *judges])
+    dev = judged(found(folder, data), found(folder, test, split="test"))
+    assert [point.tie and point.tie.number for point in dev.points] == [None, 2, None, None]
+    assert dev.points[1].tie == dev.points[2].record, "named by its number on dev"
+    assert judged(dev, None) == dev
+
+
+def test_a_point_kept_off_is_no_tie_of_others(tmp_path: Path, data: DataSet) -> None:
+    trials = tied_trials()
+    trials[1] = replace(trials[1], sanity=LOOPS)
+    results = found(write_run(tmp_path / "run", {"dev": data}, trials), data)
+    assert results.points[0].tie is None
+
+
+@pytest.mark.parametrize(("width", "pair_shown"), [(80, True), (110, True), (60, False)])
+def test_the_terminal_shows_the_worst_pair_where_it_fits(
+    tmp_path: Path, data: DataSet, width: int, pair_shown: bool
+) -> None:
+    trials = [*tied_trials(), Made(30, 0.0, 2, sanity=LOOPS), Made(10, 0.0, 2, race=DROPPED, symmetric=False)]
+    results = found(write_run(tmp_path / "run", {"dev": data}, trials), data)
+    console = Console(width=width, record=True, file=io.StringIO())
+    print_frontier(console, results, None)
+    text = console.export_text()
+    assert ("worst pair" in text) == pair_shown
+    assert all(len(line) <= width for line in text.splitlines()[:8])
+    assert "= trial 0 is not shown to be better than trial 1, which is no larger" in text
+    assert "trial 4 (rtn 2-bit g64) is kept off the frontier: 25 % of hypotheses repeat themselves" in text
+    assert "trial 5 (rtn 2-bit g64 asym) was dropped at 8 of 24 segments: worse than trial 2 by 4.1 to 9.8" in text
+
+
+def test_comet_stands_beside_chrf_with_its_own_interval(tmp_path: Path, data: DataSet) -> None:
+    trials = [Made(100, 0.0, None, comet=[80.0] * 24), Made(50, 0.2, 4, comet=[79.0] * 24)]
+    results = found(write_run(tmp_path / "run", {"dev": data}, trials), data)
+    assert results.points[1].beside["comet"].low == pytest.approx(-1.0)
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_frontier(console, results, None)
+    shown = console.export_text()
+    assert "COMET" in shown
+    assert "79.00" in shown
+    assert float(rows(results)[1]["comet_high"]) == pytest.approx(-1.0)

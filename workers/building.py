@@ -1,0 +1,129 @@
+"""A candidate's folder: the base model's own, or its artefact, each prefix of the steps made once."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from search_spaces.candidate import Candidate, digest_of
+from search_spaces.errors import ModelFilesError
+from search_spaces.methods import Step, step_to_json
+from search_spaces.outcome import Footprint
+from workers.artefacts import Artefact, ArtefactStore
+from workers.model_files import bytes_on_disk, read_checkpoint, read_config, resolve
+from workers.plan import EvaluationPlan
+from workers.prompts import Prompt, choose_prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A candidate's files. artefact: None for the baseline."""
+
+    base: Path
+    prompt: Prompt
+    artefact: Artefact | None
+
+    @property
+    def folder(self) -> Path:
+        return self.artefact.path if self.artefact else self.base
+
+
+def built(candidate: Candidate, plan: EvaluationPlan) -> Built:
+    """The candidate's files, compressed now where the store does not have them, and its prompt."""
+    from workers.models import load_tokenizer
+
+    name = candidate.base.name
+    base = base_folder(name, candidate.base.revision)
+    has_template = getattr(load_tokenizer(base, plan.trust_remote_code), "chat_template", None) is not None
+    prompt = choose_prompt(name, read_config(base), has_template, plan.decoding.prompt)
+    return Built(base, prompt, compressed(candidate, base, prompt, plan))
+
+
+@functools.lru_cache(maxsize=4)
+def base_folder(name: str, revision: str) -> Path:
+    """The base model's folder on this node, its content checked once a process."""
+    if not revision.startswith("sha256:"):
+        try:
+            return resolve(name, revision)[1]
+        except ModelFilesError as error:
+            # The driver has fetched it, so this is the node's trouble, and may pass.
+            raise ConnectionError(str(error)) from error
+    base, folder = resolve(name)
+    if base.revision != revision:
+        raise OSError(f"the model in {folder} is not the one the study began with ({base.revision}, not {revision})")
+    return folder
+
+
+def compressed(candidate: Candidate, base: Path, prompt: Prompt, plan: EvaluationPlan) -> Artefact | None:
+    """The candidate's artefact, each prefix of its steps made once and kept in the store; None for the baseline."""
+    from workers.compression.context import CompressionContext
+    from workers.compression.registry import compress
+    from workers.export_readme import write_readme
+    from workers.models import default_device
+
+    store = ArtefactStore(plan.store)
+    context = CompressionContext(
+        calibration=plan.calibration.segments if plan.calibration else (),
+        prompt=prompt,
+        device=default_device(),
+        seed=plan.seed,
+        trust_remote_code=plan.trust_remote_code,
+        store=plan.store,
+        parent_key=candidate.base.identity(),
+        calibration_tokens=plan.calibration_tokens,
+        calibration_text=plan.calibration_text,
+    )
+    parent = base
+    artefact: Artefact | None = None
+    for length, step in enumerate(candidate.steps, start=1):
+        prefix = candidate.prefix(length)
+        earlier = artefact.about if artefact else {"targeted": 0, "changed": 0, "notes": []}
+
+        def build(
+            out: Path,
+            parent: Path = parent,
+            step: Any = step,
+            steps: tuple[Step, ...] = prefix.steps,
+            earlier: dict[str, Any] = earlier,
+            context: CompressionContext = context,
+        ) -> dict[str, Any]:
+            report = compress(parent, out, step, context)
+            write_readme(out, candidate.base.name, steps)
+            return {
+                "steps": [*earlier.get("steps", []), step_to_json(step)],
+                "targeted": earlier["targeted"] + report.targeted,
+                "changed": earlier["changed"] + report.changed,
+                "notes": [*earlier["notes"], *report.notes],
+            }
+
+        artefact = store.get(artefact_key(prefix, prompt, plan), build)
+        parent = artefact.path
+        context = replace(context, parent_key=artefact.path.name)
+    return artefact
+
+
+def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> str:
+    """The store's key: everything that decides the artefact's bytes."""
+    from workers.compression.registry import WITHOUT_CALIBRATION, code_version
+
+    data: dict[str, Any] = {}
+    if any(type(step) not in WITHOUT_CALIBRATION for step in candidate.steps):
+        data = {
+            "calibration": plan.calibration.digest if plan.calibration else "",
+            "prompt": prompt.name,
+            "tokens": plan.calibration_tokens,
+            "text": digest_of(list(plan.calibration_text)),
+        }
+    return digest_of({"candidate": candidate.digest, "data": data, "seed": plan.seed, "code": code_version()})
+
+
+def footprint(candidate: Candidate, base: Path, artefact: Artefact | None) -> Footprint:
+    """The bytes and parameters of what runs; raises RuntimeError when compression changed none of its targets."""
+    about = artefact.about if artefact else {"targeted": 0, "changed": 0}
+    fraction = about["changed"] / about["targeted"] if about["targeted"] else 1.0
+    if candidate.steps and fraction == 0.0:
+        raise RuntimeError("compression left every targeted weight unchanged")
+    parameters = sum(tensor.parameters for tensor in read_checkpoint(base).tensors.values())
+    return Footprint(bytes_on_disk(artefact.path if artefact else base), parameters, fraction)

@@ -1,0 +1,88 @@
+"""One pass of tokens through a blueprint; how keys are kept and attended to is the engine's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch.nn import functional
+
+from workers.decoder.blueprint import Activation, Blueprint, Layer, Norm
+
+# (layer's index, layer, projected queries, keys and values) -> attention's output (tokens, heads * head_dim).
+Attend = Callable[[int, Layer, torch.Tensor], torch.Tensor]
+
+
+class Operations(Protocol):
+    """The arithmetic between matrix products."""
+
+    def norm(self, x: torch.Tensor, norm: Norm) -> torch.Tensor: ...
+
+    def add_norm(self, x: torch.Tensor, residual: torch.Tensor, norm: Norm) -> tuple[torch.Tensor, torch.Tensor]:
+        """x + residual, normed and as it is."""
+        ...
+
+    def gated(self, gate_up: torch.Tensor, activation: Activation) -> torch.Tensor: ...
+
+
+def hidden_states(
+    blueprint: Blueprint, ops: Operations, ids: torch.Tensor, attend: Attend, wanted: torch.Tensor | None = None
+) -> torch.Tensor:
+    """ids (tokens,) -> the last layer's output before the final norm, (tokens, width).
+
+    wanted: positions of the tokens whose output is needed; behind the last layer's attention only they go on.
+    """
+    residual = blueprint.embed(ids)
+    x = ops.norm(residual, blueprint.layers[0].before_attention)
+    last = len(blueprint.layers) - 1
+    for index, layer in enumerate(blueprint.layers):
+        read = attend(index, layer, layer.qkv(x))
+        if index == last and wanted is not None:
+            read, residual = read[wanted], residual[wanted]
+        branch = layer.out(read)
+        if layer.after_attention is not None:
+            branch = ops.norm(branch, layer.after_attention)
+        x, residual = ops.add_norm(branch, residual, layer.before_mlp)
+        branch = layer.down(ops.gated(layer.gate_up(x), blueprint.activation))
+        if layer.after_mlp is not None:
+            branch = ops.norm(branch, layer.after_mlp)
+        if index == last:
+            return residual + branch
+        x, residual = ops.add_norm(branch, residual, blueprint.layers[index + 1].before_attention)
+    return residual
+
+
+def logits(blueprint: Blueprint, ops: Operations, hidden: torch.Tensor) -> torch.Tensor:
+    """The final norm and the head: (tokens, width) -> (tokens, vocabulary)."""
+    return blueprint.head(ops.norm(hidden, blueprint.norm))
+
+
+class TorchOperations:
+    """The arithmetic in plain torch, in the order transformers has it."""
+
+    def norm(self, x: torch.Tensor, norm: Norm) -> torch.Tensor:
+        width = (x.shape[-1],)
+        if norm.offset:
+            return functional.rms_norm(x.float(), width, norm.weight, norm.eps).type_as(x)
+        if x.dtype == torch.float32:
+            return functional.rms_norm(x, width, norm.weight, norm.eps)
+        return norm.weight * functional.rms_norm(x.float(), width, None, norm.eps).type_as(x)
+
+    def add_norm(self, x: torch.Tensor, residual: torch.Tensor, norm: Norm) -> tuple[torch.Tensor, torch.Tensor]:
+        total = residual + x
+        return self.norm(total, norm), total
+
+    def gated(self, gate_up: torch.Tensor, activation: Activation) -> torch.Tensor:
+        gate, up = gate_up.chunk(2, dim=-1)
+        if activation == "silu":
+            return functional.silu(gate) * up
+        return functional.gelu(gate, approximate="tanh") * up
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864): x (tokens, heads, head_dim), cos and sin
+    (tokens, head_dim)."""
+    half = x.shape[-1] // 2
+    turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+    return x * cos[:, None] + turned * sin[:, None]

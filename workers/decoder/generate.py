@@ -1,0 +1,49 @@
+"""What the decoder falls back to: transformers' `generate` in batches sorted by length, for any architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from workers.decoder.greedy import Request, longest_first
+
+
+def generate(
+    model: Any,
+    requests: Sequence[Request],
+    stops: Sequence[int],
+    batch_size: int,
+    beams: int,
+    done: dict[int, list[int]],
+    progress: Callable[[int], None],
+) -> None:
+    """Put each request's new tokens into `done`; those in it already are left out.
+
+    A batch runs to its longest limit, and each row is then cut to its own.
+    """
+    order = longest_first(requests, done)
+    pad = stops[0] if stops else 0
+    for start in range(0, len(order), batch_size):
+        at = order[start : start + batch_size]
+        batch = [requests[position] for position in at]
+        width = max(len(request.ids) for request in batch)
+        ids = [[pad] * (width - len(request.ids)) + list(request.ids) for request in batch]
+        mask = [[0] * (width - len(request.ids)) + [1] * len(request.ids) for request in batch]
+        with torch.inference_mode():
+            output = model.generate(
+                torch.tensor(ids, device=model.device),
+                attention_mask=torch.tensor(mask, device=model.device),
+                max_new_tokens=max(request.limit for request in batch),
+                do_sample=False, num_beams=beams, temperature=None, top_p=None, top_k=None,
+                eos_token_id=list(stops) or None, pad_token_id=pad,
+            )  # fmt: skip
+        for position, request, row in zip(at, batch, output[:, width:].tolist(), strict=True):
+            done[position] = _ended(row[: request.limit], stops)
+        progress(len(done))
+
+
+def _ended(tokens: list[int], stops: Sequence[int]) -> list[int]:
+    end = next((place for place, token in enumerate(tokens) if token in stops), None)
+    return tokens if end is None else tokens[: end + 1]

@@ -1,0 +1,55 @@
+"""Whether a text is in another language than it should be, by py3langid (naive Bayes over byte n-grams, offline).
+
+Lui and Baldwin 2012, https://aclanthology.org/P12-3005; https://github.com/adbar/py3langid. It decides between few
+languages: the target, the source, and those that a damaged model falls into most.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from workers.scripts import prose, width
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
+
+RIVALS = ("cs", "de", "en", "es", "fr", "ja", "ru", "zh")
+# Shorter texts hold too little to tell by: names, numbers, a word that two languages share.
+SHORTEST = 25
+SURE = 0.9
+
+
+def other_language(text: str, source: str, target: str) -> str | None:
+    """The language that a text is in for sure, where that is not `target`; None where it is, or can't be told."""
+    told = prose(text)
+    wanted = _base(target)
+    if width(told) < SHORTEST or wanted not in known_languages():
+        return None
+    candidates = {wanted, _base(source), *RIVALS} & known_languages()
+    language, probability = _identifier(tuple(sorted(candidates))).classify(told)
+    return language if language != wanted and probability >= SURE else None
+
+
+@lru_cache(maxsize=1)
+def known_languages() -> frozenset[str]:
+    """The codes that the library can tell apart (about a hundred)."""
+    return frozenset(_identifier(()).labels)
+
+
+@lru_cache(maxsize=64)
+def _identifier(languages: tuple[str, ...]) -> LanguageIdentifier:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    if not languages:
+        return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    every = _identifier(())
+    few = LanguageIdentifier(
+        every.nb_ptc, every.nb_pc, every.nb_classes, every.tk_nextmove, every.tk_output, True, tk_row=every.tk_row
+    )
+    few.set_languages(languages)
+    return few
+
+
+def _base(language: str) -> str:
+    return language.split("_")[0]

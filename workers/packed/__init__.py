@@ -1,0 +1,1 @@
+"""Running a compressed model with its weights kept packed: the modules, the low-bit kernels, the loader."""

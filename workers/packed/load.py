@@ -1,0 +1,162 @@
+"""Loading a model with its weights kept packed: a skeleton without memory, filled tensor by tensor from its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from search_spaces.checkpoint import is_embedding
+from search_spaces.errors import UserError
+from workers.compression.folder import packed_stems, stored_tensors
+from workers.compression.quantization_config import bits_of
+from workers.model_files import read_checkpoint, read_config
+from workers.models import CPU_DTYPE, CUDA_DTYPE, load_model
+from workers.own_format import is_own, refuse_incomplete
+from workers.packed.eight_bit import EightBitLinear, why_not
+from workers.packed.held import assert_packed
+from workers.packed.linear import PackedEmbedding, PackedLinear
+from workers.packed.weight import packed_weight
+
+MASK = "weight_mask"
+
+
+class NotPackedError(UserError):
+    """A model that can't be run with its weights kept packed, and why."""
+
+
+def why_not_packed(folder: Path) -> str | None:
+    """Why the folder's weights can't be kept packed in memory while it runs; None when they can, or are dense."""
+    quantization = read_config(folder).get("quantization_config", {})
+    parts = packed_stems(read_checkpoint(folder).tensors)
+    if any(MASK in names for names in parts.values()):
+        return "its weights are sparse, and no kernel runs them as they are stored"
+    if quantization.get("quant_method") == "bitsandbytes" and is_own(folder):
+        return "its layers are bitsandbytes' and its embeddings packed, and no loader keeps both"
+    return None
+
+
+def load_packed(folder: Path, device: torch.device, trust_remote_code: bool = False) -> Any:
+    """The model in eval mode on the device, its weights as they are stored; bfloat16 elsewhere on a GPU, float32 on a
+    CPU.
+
+    A dense folder and one of bitsandbytes load as `load_model` has them. Raises NotPackedError for a folder that can't
+    be kept packed or whose bytes on the device show that it was not, ModelFilesError when weights are missing.
+    """
+    reason = why_not_packed(folder)
+    if reason is not None:
+        raise NotPackedError(f"{folder} can't be run packed: {reason}")
+    if not _is_packed(folder):
+        model = load_model(folder, str(device), trust_remote_code)
+    else:
+        model = _filled(folder, device, trust_remote_code)
+    assert_packed(model, folder)
+    return model
+
+
+def _is_packed(folder: Path) -> bool:
+    """Whether some weight is stored in a form of compressed-tensors."""
+    config = read_config(folder).get("quantization_config", {})
+    return config.get("quant_method") == "compressed-tensors" and bool(packed_stems(read_checkpoint(folder).tensors))
+
+
+def _filled(folder: Path, device: torch.device, trust_remote_code: bool) -> Any:
+    dtype = CUDA_DTYPE if device.type == "cuda" else CPU_DTYPE
+    model = _skeleton(folder, dtype, trust_remote_code)
+    config = read_config(folder)
+    parts = packed_stems(read_checkpoint(folder).tensors)
+    with_inputs = _with_inputs(config)
+    waiting: dict[str, dict[str, torch.Tensor]] = {}
+    biases: dict[str, torch.Tensor] = {}
+    unknown: list[str] = []
+    for name, tensor in stored_tensors(folder, device):
+        stem, _, part = name.rpartition(".")
+        if part in parts.get(stem, ()):
+            found = waiting.setdefault(stem, {})
+            found[part] = tensor
+            if found.keys() == parts[stem]:
+                module = _module(stem, waiting.pop(stem), bits_of(stem, config), model, dtype, with_inputs)
+                if stem in biases:
+                    module.bias = biases.pop(stem)
+                model.set_submodule(stem, module)
+        elif part == "bias" and stem in parts:
+            owner = model.get_submodule(stem)
+            if isinstance(owner, PackedLinear | EightBitLinear):
+                owner.bias = tensor.to(dtype)
+            else:
+                biases[stem] = tensor.to(dtype)
+        elif not _set(model, stem, part, tensor.to(dtype)):
+            unknown.append(name)
+    _tie(model)
+    missing = [name for name, value in model.named_parameters() if value.is_meta]
+    refuse_incomplete(folder, missing, unknown)
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.device != device:
+                setattr(module, name, buffer.to(device))
+    model.config.name_or_path = str(folder)
+    return model.eval()
+
+
+def _skeleton(folder: Path, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+    """The architecture with its parameters on no device; buffers that are worked out, such as rotary ones, are real."""
+    from accelerate import init_empty_weights  # type: ignore[import-untyped]
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model
+
+
+def _module(
+    stem: str, stored: dict[str, torch.Tensor], bits: int | None, model: Any, dtype: torch.dtype, with_inputs: bool
+) -> Any:
+    if with_inputs and not is_embedding(f"{stem}.weight"):
+        weight = stored["weight"]
+        reason = why_not(weight.shape[0], weight.shape[1], weight.dtype)
+        if reason is not None:
+            raise NotPackedError(f"{stem}: {reason}")
+        return EightBitLinear(weight, stored["weight_scale"])
+    weight = packed_weight(stored, bits)
+    if isinstance(model.get_submodule(stem), nn.Embedding):
+        factor = getattr(model.get_submodule(stem), "scalar_embed_scale", None)
+        return PackedEmbedding(weight, dtype, factor)
+    return PackedLinear(weight)
+
+
+def _with_inputs(config: dict[str, Any]) -> bool:
+    groups = config["quantization_config"].get("config_groups", {}).values()
+    return any(group.get("input_activations") for group in groups)
+
+
+def _set(model: Any, stem: str, part: str, tensor: torch.Tensor) -> bool:
+    """Give a parameter or buffer its value; False where the model has none of this name."""
+    try:
+        owner = model.get_submodule(stem)
+    except AttributeError:
+        return False
+    if part in owner._parameters:
+        owner._parameters[part] = nn.Parameter(tensor, requires_grad=False)
+    elif part in owner._buffers:
+        owner._buffers[part] = tensor
+    else:
+        return False
+    return True
+
+
+def _tie(model: Any) -> None:
+    """A head that has no weight of its own takes the embeddings', packed or not."""
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if not model.config.get_text_config().tie_word_embeddings or isinstance(head, PackedLinear):
+        return
+    if isinstance(embeddings, PackedEmbedding):
+        model.set_output_embeddings(PackedLinear(embeddings.stored))
+    else:
+        head.weight = embeddings.weight

@@ -1,0 +1,43 @@
+"""The speed of a candidate as it ships: its own files, their weights kept packed, on the study's own prompts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from search_spaces.candidate import Candidate
+from search_spaces.outcome import Speed
+from workers.building import built
+from workers.conditions import conditions
+from workers.gpu_memory import limit_memory, release_memory
+from workers.model_files import context_length, read_config
+from workers.plan import RACED_SPLIT, EvaluationPlan
+from workers.rungs import race_order
+from workers.stages import Stages
+
+PROMPTS = 64
+
+
+def shipped_speed(candidate: Candidate, plan: EvaluationPlan, stages: Stages) -> Speed:
+    """Measure one candidate's speed. Raises what the libraries raise; `stages` then says where."""
+    import torch
+
+    from workers.models import default_device, load_tokenizer
+    from workers.speed import NEW_TOKENS, measure_speed
+    from workers.translate import prepare
+
+    dataset = plan.data[RACED_SPLIT]
+    with stages.stage("compress"):
+        made = built(candidate, plan)
+    with stages.stage("speed"):
+        limit_memory(plan.memory_fraction)
+        device = default_device() if plan.device_map == "auto" else torch.device(plan.device_map)
+        tokenizer = load_tokenizer(made.folder, plan.trust_remote_code)
+        examples = plan.calibration.segments if plan.calibration else ()
+        context = context_length(read_config(made.folder))
+        chosen = [dataset.segments[at] for at in race_order(dataset.segments, plan.seed)[:PROMPTS]]
+        limited = replace(plan.decoding, max_new_tokens=NEW_TOKENS)
+        prompts = [prepare(one, tokenizer, made.prompt, examples, limited, context).ids for one in chosen]
+        speed = measure_speed(made.folder, prompts, device, trust_remote_code=plan.trust_remote_code)
+        release_memory()
+    about = conditions(dataset, plan, made.prompt, str(device))
+    return replace(speed, conditions=about | {"decoding": f"{NEW_TOKENS} new tokens a segment, stop tokens ignored"})
