@@ -18,13 +18,14 @@ from workers.conditions import device_name, installed
 from workers.model_files import resolve
 from workers.reading import read_dataset
 
-PARTS = ("speed", "identical", "cpu")
+PARTS = ("speed", "identical", "packed", "cpu")
+ON_GPU = ("speed", "identical", "packed")
 DISTRIBUTIONS = ("torch", "transformers", "triton")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeRequest:
-    """What the bench was asked. parts: of PARTS; speed and identical need a GPU. shape: of the random weights that are
+    """What the bench was asked. parts: of PARTS; all but cpu need a GPU. shape: of the random weights that are
     timed. model, data: of the parts identical and cpu."""
 
     output: Path
@@ -51,7 +52,7 @@ def bench_decode(request: DecodeRequest, command: str, say: Callable[[str], None
     before = earlier(request.output)
     data = read_dataset(request.data)
     base, folder = resolve(request.model)
-    on_gpu = {"speed", "identical"} & set(request.parts)
+    on_gpu = set(ON_GPU) & set(request.parts)
     if on_gpu and this_device().startswith("cpu"):
         raise StudyError(f"the parts {', '.join(sorted(on_gpu))} need a GPU, and there is none; ask for --parts cpu")
     figures: dict[str, float] = {}
@@ -59,6 +60,10 @@ def bench_decode(request: DecodeRequest, command: str, say: Callable[[str], None
         figures |= bench.shipped_figures(folder, data.segments, "auto")
     if "speed" in request.parts:
         figures |= bench.speed_figures(request.shape, say)
+    if "packed" in request.parts:
+        from workers.benches.packed_bench import packed_figures
+
+        figures |= packed_figures(request.shape, say)
     if "cpu" in request.parts:
         figures |= bench.shipped_figures(folder, data.segments, "cpu")
     conditions = {

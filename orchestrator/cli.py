@@ -104,7 +104,9 @@ def _add_bench_decode(bench: Any) -> None:
     timed.add_argument(
         "--shape", default="mistral-7b", help="of the random weights that are timed: mistral-7b or small"
     )
-    timed.add_argument("--parts", default="speed,identical,cpu", help="of speed, identical and cpu, with commas")
+    timed.add_argument(
+        "--parts", default="speed,identical,packed,cpu", help="of speed, identical, packed and cpu, with commas"
+    )
     timed.set_defaults(run=_bench_decode)
 
 

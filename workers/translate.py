@@ -56,7 +56,9 @@ class Translator:
             for segment in segments
         ]
         limit = self._decoding.max_new_tokens
-        answers = self._decoder.decode([Request(one.ids, limit) for one in prepared], progress)
+        shared = shared_beginnings([one.ids for one in prepared], [segment.langs for segment in segments])
+        requests = [Request(one.ids, limit, alike) for one, alike in zip(prepared, shared, strict=True)]
+        answers = self._decoder.decode(requests, progress)
         return [
             _hypothesis(self._tokenizer, self._prompt, one, ids, self._stops, self._decoding)
             for one, ids in zip(prepared, answers, strict=True)
@@ -119,6 +121,22 @@ def _hypothesis(
     ended_by_line = prompt.one_line and "\n" in raw.strip()
     reached_limit = end is None and len(ids) >= decoding.max_new_tokens and not ended_by_line
     return Hypothesis(text, len(kept), prepared.cut or reached_limit)
+
+
+def shared_beginnings(prompts: Sequence[tuple[int, ...]], pairs: Sequence[str]) -> list[int]:
+    """How many of its first ids each prompt has in common with all others of its language pair; 0 for one alone."""
+    together: dict[str, list[tuple[int, ...]]] = {}
+    for ids, pair in zip(prompts, pairs, strict=True):
+        together.setdefault(pair, []).append(ids)
+    # What the first and the last in order have in common, all between them have.
+    common = {pair: _alike(min(group), max(group)) if len(group) > 1 else 0 for pair, group in together.items()}
+    return [common[pair] for pair in pairs]
+
+
+def _alike(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """How many of their first ids two prompts share."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
 
 
 def line_break_ids(tokenizer: Any) -> frozenset[int]:

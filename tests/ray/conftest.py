@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from workers.plan import SPEED_SPLIT
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -115,4 +117,10 @@ def ledger_lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def trials(folder: Path) -> list[dict[str, Any]]:
-    return [line for line in ledger_lines(folder) if line["kind"] == "trial"]
+    """The ledger's lines of trials that translate."""
+    return [line for line in ledger_lines(folder) if line["kind"] == "trial" and line["split"] != SPEED_SPLIT]
+
+
+def timed(folder: Path) -> list[dict[str, Any]]:
+    """The ledger's lines of frontier points that were timed."""
+    return [line for line in ledger_lines(folder) if line["kind"] == "trial" and line["split"] == SPEED_SPLIT]

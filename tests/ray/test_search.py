@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from tests.ray.conftest import ROOT, ledger_lines, mtpareto, trials
+from tests.ray.conftest import ROOT, ledger_lines, mtpareto, timed, trials
 from workers.models import load_model, load_tokenizer
 
 TRIALS = 7
@@ -82,6 +82,23 @@ def test_the_frontier_is_scored_once_on_held_out_data(run: Path) -> None:
     chosen = {line["digest"] for line in trials(run) if line["split"] == "dev" and str(line["number"]) in numbers}
     judged = [line["digest"] for line in trials(run) if line["split"] == "test"]
     assert sorted(judged) == sorted(chosen)
+
+
+def test_the_frontier_is_timed_last_as_it_ships(run: Path) -> None:
+    judged = {line["digest"] for line in trials(run) if line["split"] == "test"}
+    speeds = timed(run)
+    assert sorted(line["digest"] for line in speeds) == sorted(judged)
+    assert min(line["number"] for line in speeds) > max(line["number"] for line in trials(run))
+    for line in speeds:
+        assert line["outcome"]["kind"] == "speed"
+        methods = {step["method"] for step in line["candidate"]["steps"]}
+        if not methods - {"remove_layers", "bitsandbytes"}:
+            assert set(line["outcome"]["tokens_s"]) == {"1", "8", "64"}
+            assert min(line["outcome"]["tokens_s"].values()) > 0 < line["outcome"]["weights_bytes"]
+        else:
+            assert "need a GPU" in line["outcome"]["reason"]
+    baseline = rows(run)[0]
+    assert float(baseline["speed_tokens_s_b64"]) > 0
 
 
 def test_the_baseline_is_what_main_py_measures(run: Path, small_data: Path, tmp_path: Path) -> None:

@@ -40,6 +40,9 @@ from search_spaces.size import predicted_bytes
 from workers.compression.context import CompressionContext, Report
 from workers.compression.folder import dense_tensors
 from workers.compression.registry import MODULES, compress
+from workers.decoder.decode import Decoder
+from workers.decoder.generate import generate
+from workers.decoder.greedy import Request
 from workers.model_files import bytes_on_disk, read_checkpoint, weight_files
 from workers.models import load_model, load_tokenizer
 from workers.prompts import PROMPTS
@@ -230,3 +233,15 @@ def test_it_loads_and_runs_as_the_weights_it_stores(make: Make, steps: tuple[Ste
     assert tokenizer.decode(tokenizer("Zwei Hunde.", add_special_tokens=False)["input_ids"]) == "Zwei Hunde."
     if not any(not_run_as_dense(step) for step in steps):
         torch.testing.assert_close(found, logits(dense_model(folder)), rtol=1e-4, atol=1e-4)
+
+
+@every_case
+def test_the_decoder_translates_it_as_generate_does(make: Make, steps: tuple[Step, ...]) -> None:
+    """One request at a time, for LLM.int8() looks for outliers over the whole batch."""
+    model = load_model(make(steps).folder, "cpu")
+    decoder = Decoder(model, (2,), 1)
+    assert decoder.unknown is None
+    asked = [Request(tuple(range(3 + place, 15 + 2 * place)), 12) for place in range(3)]
+    expected: dict[int, list[int]] = {}
+    generate(model, asked, (2,), 1, 1, expected, lambda count: None)
+    assert decoder.decode(asked) == [expected[place] for place in range(3)]

@@ -11,6 +11,7 @@ from torch import nn
 
 from tests.tiny_models import SETTINGS, VOCABULARY, tiny_model
 from workers.decoder.decode import Decoder
+from workers.decoder.dense_engine import best_tokens
 from workers.decoder.greedy import Request
 
 STOPS = tuple(range(2, VOCABULARY, 9))
@@ -88,6 +89,28 @@ def test_a_sequence_ends_at_a_line_end_once_it_holds_something() -> None:
         assert len(tokens) == 14 or (inside[-1] and not all(inside))
         assert not any(end and not all(inside[:place]) for place, end in enumerate(inside[:-1]))
     assert any(len(tokens) < 14 for tokens in answers)
+
+
+@pytest.mark.parametrize("family", SETTINGS)
+@pytest.mark.parametrize("beams", [1, 2])
+def test_beginnings_that_prompts_share_are_read_once_and_change_nothing(family: str, beams: int) -> None:
+    model = tiny_model(family, seed=4)
+    beginnings = [tuple(range(5, 15)), (*range(40, 43),), ()]
+    asked = [
+        Request((*beginnings[place % 3], *one.ids), one.limit, len(beginnings[place % 3]))
+        for place, one in enumerate(requests(14, seed=4, limit=8))
+    ]
+    # One that is nothing but its beginning: its last token is read all the same.
+    asked.append(Request(beginnings[0], 8, len(beginnings[0])))
+    assert Decoder(model, STOPS, 4, beams).decode(asked) == by_generate(model, asked, STOPS, beams)
+
+
+@pytest.mark.parametrize(("rows", "vocabulary"), [(1, 5), (3, 128), (64, 8000), (7, 1000)])
+def test_the_best_token_is_the_first_highest(rows: int, vocabulary: int) -> None:
+    torch.manual_seed(rows)
+    scores = torch.randint(0, 50, (rows, vocabulary)).float()
+    for given in (scores, scores.t().contiguous().t()):
+        assert torch.equal(best_tokens(given), scores.argmax(dim=-1))
 
 
 def test_progress_counts_every_request_once() -> None:

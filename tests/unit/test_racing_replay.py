@@ -39,8 +39,9 @@ def test_candidates_made_equal_are_dropped_in_at_most_5_percent_of_2000_replays(
 
 
 def test_races_save_segments_in_every_order(figures: dict[str, float]) -> None:
-    assert 1.25 < figures["segments_saved_ratio_least"] <= figures["segments_saved_ratio_at_most"]
-    assert figures["segments_saved_ratio_dominated_least"] > 2
+    # 23 of the 48 trials had nothing before them that beats them: no race could save more than `at_most`.
+    assert 1.6 < figures["segments_saved_ratio_least"] <= figures["segments_saved_ratio_at_most"]
+    assert figures["segments_saved_ratio_dominated_least"] >= 5
 
 
 def test_hopeless_trials_are_gone_at_the_first_rung(figures: dict[str, float]) -> None:
@@ -64,7 +65,7 @@ def test_a_replay_says_what_judge_says(recorded: Recorded) -> None:
 
 
 def test_the_record_is_scores_without_sentences(recorded: Recorded) -> None:
-    assert RECORDED.stat().st_size <= 500_000
+    assert RECORDED.stat().st_size <= 900_000
     assert len(recorded.trials) >= 24
     assert {segment.source for segment in recorded.segments} == {""}
     scores = np.stack([trial.scores for trial in recorded.trials])

@@ -20,7 +20,7 @@ from workers.model_files import read_config
 from workers.models import load_model, load_tokenizer
 from workers.prompts import choose_prompt
 from workers.reading.segments import Segment
-from workers.translate import prepare, stop_ids
+from workers.translate import prepare, shared_beginnings, stop_ids
 
 PROMPT_TOKENS = 80
 NEW_TOKENS = 64
@@ -97,11 +97,10 @@ def shipped_figures(folder: Path, segments: Sequence[Segment], device: str) -> d
     model, tokenizer = load_model(folder, device), load_tokenizer(folder)
     prompt = choose_prompt(str(folder), read_config(folder), tokenizer.chat_template is not None, None)
     decoding = Decoding()
-    limit = decoding.max_new_tokens
-    requests = [
-        Request(prepare(segment, tokenizer, prompt, (), decoding, model.config.max_position_embeddings).ids, limit)
-        for segment in segments
-    ]
+    context = model.config.max_position_embeddings
+    prompts = [prepare(segment, tokenizer, prompt, (), decoding, context).ids for segment in segments]
+    shared = shared_beginnings(prompts, [segment.langs for segment in segments])
+    requests = [Request(ids, decoding.max_new_tokens, alike) for ids, alike in zip(prompts, shared, strict=True)]
     stops = stop_ids(model, tokenizer)
     decoder = Decoder(model, stops, decoding.batch_size)
     ours, theirs = decoder.decode(requests), _generated(model, decoding.batch_size, requests, stops)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 
@@ -107,7 +108,7 @@ class BeamLoop:
 
     def _refill(self) -> None:
         groups = [group for group in range(self._groups) if group not in self._active]
-        taken = list(self._queue)[: len(groups)]
+        taken = list(islice(self._queue, len(groups)))
         rooms = [room_of(self._requests[position]) for position in taken for _ in range(self._beams)]
         count = min(
             self._engine.fits(rooms) // self._beams,
@@ -122,7 +123,7 @@ class BeamLoop:
             position = self._queue.popleft()
             request = self._requests[position]
             self._active[group] = Sentence(position, [Hypothesis(0.0, ())] * self._beams)
-            admitted.append(Admission(group * self._beams, request.ids, room_of(request)))
+            admitted.append(Admission(group * self._beams, request.ids, room_of(request), request.shared))
         scores = self._engine.prefill_scores(admitted)
         firsts, others = [], []
         for one in admitted:

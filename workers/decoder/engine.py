@@ -11,11 +11,16 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A prompt that goes into a slot. room: tokens that the slot must be able to hold, prompt included."""
+    """A prompt that goes into a slot.
+
+    room: tokens that the slot must be able to hold, prompt included. shared: how many of its first tokens other prompts
+    begin with too; an engine may read them once.
+    """
 
     slot: int
     ids: tuple[int, ...]
     room: int
+    shared: int = 0
 
 
 class Tokens(Protocol):

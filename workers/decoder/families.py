@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from workers.decoder.blueprint import Activation, Blueprint, Layer, Norm
-from workers.decoder.projections import alone, is_capturable, side_by_side
+from workers.decoder.projections import alone, head, is_capturable, side_by_side
 
 # Their attention, feed-forward and rotary modules are named alike in transformers 5; what differs is read from them.
 FAMILIES = (
@@ -86,7 +86,7 @@ def read_blueprint(model: Any) -> Blueprint:
         embed=inner.embed_tokens,
         layers=layers,
         norm=_norm(inner.norm, offset),
-        head=alone(model.lm_head),
+        head=head(model.lm_head),
         ropes={name: _rope(inner.rotary_emb, name, model.dtype) for name in {layer.rope for layer in layers}},
         activation=ACTIVATIONS[_activation_name(model.config)],
         capturable=all(is_capturable(module) for module in linears),

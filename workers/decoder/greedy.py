@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from workers.decoder.engine import Admission, Engine, Tokens
 
@@ -16,10 +17,11 @@ PREFILL_TOKENS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A prompt's ids, and how many tokens may follow."""
+    """A prompt's ids, and how many tokens may follow. shared: how many of its first ids others begin with too."""
 
     ids: tuple[int, ...]
     limit: int
+    shared: int = 0
 
 
 @dataclass(slots=True)
@@ -75,7 +77,7 @@ class GreedyLoop:
     def _refill(self) -> None:
         while self._queue and len(self._active) < self._engine.slots:
             free = [slot for slot in range(self._engine.slots) if slot not in self._active]
-            taken = list(self._queue)[: len(free)]
+            taken = list(islice(self._queue, len(free)))
             count = min(
                 self._engine.fits([room_of(self._requests[position]) for position in taken]),
                 within(PREFILL_TOKENS, [len(self._requests[position].ids) for position in taken]),
@@ -91,7 +93,7 @@ class GreedyLoop:
                 position = self._queue.popleft()
                 request = self._requests[position]
                 self._active[slot] = _Sequence(position)
-                admitted.append(Admission(slot, request.ids, room_of(request)))
+                admitted.append(Admission(slot, request.ids, room_of(request), request.shared))
             tokens = self._engine.prefill(admitted)
             self._under_way.append(([(one.slot, self._active[one.slot]) for one in admitted], tokens))
             self._settle(0)
