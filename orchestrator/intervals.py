@@ -17,11 +17,11 @@ from workers.scoring import (
     NEURAL_METRICS,
     Interval,
     Statistics,
-    _document_counts,
-    _metric_for,
-    _sampled_scores,
     corpus_statistics,
+    document_counts,
     lines_by_pair,
+    metric_for,
+    sampled_scores,
 )
 
 Samples = np.ndarray[Any, np.dtype[np.float64]]
@@ -87,7 +87,7 @@ def resampled_scores(metric: str, segments: Sequence[Segment], statistics: Stati
     lines = lines_by_pair(segments)
     for pair, at in lines.items():
         part = [segments[line] for line in at]
-        total += _sampled_scores(_metric_for(metric, part), _document_counts(part, rng) @ statistics[pair])
+        total += sampled_scores(metric_for(metric, part), document_counts(part, rng) @ statistics[pair])
     return total / len(lines)
 
 
@@ -100,7 +100,7 @@ def resampled_means(segments: Sequence[Segment], scores: Sequence[float], seed: 
     total = np.zeros(BOOTSTRAP_SAMPLES)
     lines = lines_by_pair(segments)
     for at in lines.values():
-        counts = _document_counts([segments[line] for line in at], rng)
+        counts = document_counts([segments[line] for line in at], rng)
         total += counts @ np.asarray([scores[line] for line in at]) / counts.sum(axis=1)
     return total / len(lines)
 

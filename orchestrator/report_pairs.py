@@ -8,7 +8,7 @@ from orchestrator.report_html import cell, head, table, text
 from orchestrator.report_labels import NONE, Unit, metric_name, signed
 from orchestrator.report_steps import short_label
 from orchestrator.results import Point, Results
-from workers.scoring import LOWER_IS_BETTER
+from search_spaces.outcome import LOWER_IS_BETTER
 
 # A difference of this many points gets the strongest tint: COMET's points are worth more.
 TINT_AT = {"comet": 2.0, "cometkiwi": 2.0}

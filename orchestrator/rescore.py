@@ -10,7 +10,7 @@ import ray
 from orchestrator.cluster import join
 from orchestrator.ledger import Ledger, TrialRecord, read_lines
 from orchestrator.rescored import read_rescored, trial_key, write_rescored
-from orchestrator.search import read_data, reopen
+from orchestrator.search import read_data, refuse_changed_data, reopen
 from orchestrator.study import StudySpec
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Score
@@ -32,7 +32,7 @@ def rescore(folder: Path, metrics: Sequence[str], say: Said, comet_model: str | 
     names = known_metrics(metrics, neural=True)
     ledger, spec = reopen(folder)
     data = read_data(spec)
-    refuse_changed(ledger, data, spec.folder)
+    refuse_changed_data(ledger, data, spec.folder)
     plan = EvaluationPlan(
         data, None, names, spec.decoding, spec.store_folder, spec.seed, comet_model=comet_model or spec.comet_model
     )
@@ -56,12 +56,6 @@ def paired(folder: Path, record: TrialRecord, dataset: DataSet) -> tuple[list[Se
             "score with the data the study was run on"
         )
     return [by_id[line["id"]] for line in lines], [line["text"] for line in lines]
-
-
-def refuse_changed(ledger: Ledger, data: Mapping[str, DataSet], folder: Path) -> None:
-    """Raise StudyError when the data is not what the study was run on."""
-    if {split: dataset.digest for split, dataset in data.items()} != ledger.header["data"]:
-        raise StudyError(f"the data of the study in {folder} has changed since it began; put it back to score it again")
 
 
 def _score_all(ledger: Ledger, folder: Path, plan: EvaluationPlan, say: Said) -> dict[str, dict[str, dict[str, Score]]]:

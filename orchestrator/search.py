@@ -99,7 +99,7 @@ def resume_search(folder: Path, console: Console, trials: int | None = None) -> 
             f"the model {spec.model} has changed since the study began ({ledger.header['base']['revision']}, now "
             f"{study.base.revision}); results of the two can't be mixed: put the old one back, or begin a new study"
         )
-    _refuse_changed_data(ledger, study.data, spec.folder)
+    refuse_changed_data(ledger, study.data, spec.folder)
     refuse_changed_calibration(ledger.header, study.calibration, spec.folder)
     if torn := mend_torn_tail(spec.folder):
         console.print(f"the ledger's last line was cut short by a crash; {torn} bytes were moved to ledger.torn")
@@ -110,7 +110,7 @@ def report_again(folder: Path, console: Console) -> Found:
     """Write a run's pages anew from its ledger and bring MLflow up to date with it; runs no trial."""
     ledger, spec = reopen(folder)
     data = read_data(spec)
-    _refuse_changed_data(ledger, data, spec.folder)
+    refuse_changed_data(ledger, data, spec.folder)
     return wrap_up(spec, data, console)
 
 
@@ -299,7 +299,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _refuse_changed_data(ledger: Ledger, data: Mapping[str, DataSet], folder: Path) -> None:
+def refuse_changed_data(ledger: Ledger, data: Mapping[str, DataSet], folder: Path) -> None:
     if {split: dataset.digest for split, dataset in data.items()} != ledger.header["data"]:
         raise StudyError(
             f"the data of the study in {folder} has changed since it began; put it back, or begin a new study"

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+# All other metrics are better when higher.
+LOWER_IS_BETTER = frozenset({"ter"})
+
 Reason = Literal["out_of_memory", "unsupported", "empty_output", "not_finite", "lost", "error"]
 
 
@@ -96,8 +99,9 @@ class Measurement:
         return sum(score.value for score in by_pair.values()) / len(by_pair)
 
     def worst_pair(self, metric: str) -> tuple[str, float]:
-        """The pair with the lowest score, and that score."""
-        pair = min(sorted(self.scores[metric]), key=lambda name: self.scores[metric][name].value)
+        """The pair with the worst score, and that score."""
+        worst = max if metric in LOWER_IS_BETTER else min
+        pair = worst(sorted(self.scores[metric]), key=lambda name: self.scores[metric][name].value)
         return pair, self.scores[metric][pair].value
 
     def to_json(self) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from search_spaces.outcome import LOWER_IS_BETTER
 from workers.bins import OUTSIDE, UNSCORED, Bin, bin_of, length_bin, length_bins
 from workers.reading.segments import Segment
-from workers.scoring import LOWER_IS_BETTER, METRICS, group_scorer, lines_by_pair, worst
+from workers.scoring import METRICS, group_scorer, lines_by_pair, worst
 
 WORST_DOCUMENTS = 10
 UNNAMED = "none named"

@@ -16,7 +16,7 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
 from search_spaces.errors import StudyError
-from search_spaces.outcome import Score
+from search_spaces.outcome import LOWER_IS_BETTER, Score
 from workers.reading.segments import Segment
 
 Statistics = dict[str, "np.ndarray[Any, Any]"]
@@ -37,7 +37,6 @@ METRICS: dict[str, Callable[[str], Metric]] = {
 }
 # Measured by a model of their own, apart from these (workers/comet).
 NEURAL_METRICS = ("comet", "cometkiwi")
-LOWER_IS_BETTER = frozenset({"ter"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,7 @@ def corpus_statistics(name: str, segments: Sequence[Segment], hypotheses: Sequen
     statistics: Statistics = {}
     for pair, at in lines_by_pair(segments).items():
         part = [segments[line] for line in at]
-        rows = _metric_for(name, part)._extract_corpus_statistics(
+        rows = metric_for(name, part)._extract_corpus_statistics(
             [hypotheses[line] for line in at], reference_streams(part)
         )
         statistics[pair] = np.asarray(rows)
@@ -155,7 +154,7 @@ def group_scorer(name: str, segments: Sequence[Segment], hypotheses: Sequence[st
     metrics: dict[str, Metric] = {}
     statistics = corpus_statistics(name, segments, hypotheses)
     for pair, at in lines_by_pair(segments).items():
-        metrics[pair] = _metric_for(name, [segments[line] for line in at])
+        metrics[pair] = metric_for(name, [segments[line] for line in at])
         rows.update(zip(at, statistics[pair], strict=True))
 
     def score(lines: Sequence[int]) -> float:
@@ -179,9 +178,9 @@ def paired_interval(
     lines = lines_by_pair(segments)
     for pair, at in lines.items():
         part = [segments[line] for line in at]
-        metric = _metric_for(name, part)
-        counts = _document_counts(part, rng)
-        differences += _sampled_scores(metric, counts @ candidate[pair]) - _sampled_scores(
+        metric = metric_for(name, part)
+        counts = document_counts(part, rng)
+        differences += sampled_scores(metric, counts @ candidate[pair]) - sampled_scores(
             metric, counts @ baseline[pair]
         )
     differences /= len(lines)
@@ -196,7 +195,7 @@ def _sentence_metric(name: str, language: str) -> Metric:
     return METRICS[name](language)
 
 
-def _document_counts(segments: Sequence[Segment], rng: np.random.Generator) -> np.ndarray[Any, Any]:
+def document_counts(segments: Sequence[Segment], rng: np.random.Generator) -> np.ndarray[Any, Any]:
     """How often each segment is drawn in each sample: shape (samples, segments).
 
     A pair that is one document has its segments drawn instead: drawing the document would give no spread at all.
@@ -208,12 +207,12 @@ def _document_counts(segments: Sequence[Segment], rng: np.random.Generator) -> n
     return drawn[:, [documents[segment.doc_id] for segment in segments]]
 
 
-def _sampled_scores(metric: Metric, summed: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def sampled_scores(metric: Metric, summed: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The corpus score of each row of summed statistics: shape (samples,)."""
     return np.asarray([metric._compute_score_from_stats(row).score for row in summed.tolist()])
 
 
-def _metric_for(name: str, segments: Sequence[Segment]) -> Metric:
+def metric_for(name: str, segments: Sequence[Segment]) -> Metric:
     """A metric that has seen these references: BLEU and chrF set themselves up when they first meet some."""
     metric = METRICS[name](segments[0].target_language)
     metric.corpus_score([""], reference_streams(segments[:1]))

@@ -91,12 +91,13 @@ def test_the_frontier_is_timed_last_as_it_ships(run: Path) -> None:
     assert min(line["number"] for line in speeds) > max(line["number"] for line in trials(run))
     for line in speeds:
         assert line["outcome"]["kind"] == "speed"
-        methods = {step["method"] for step in line["candidate"]["steps"]}
-        if not methods - {"remove_layers", "bitsandbytes"}:
+        if line["outcome"]["reason"] is None:
             assert set(line["outcome"]["tokens_s"]) == {"1", "8", "64"}
             assert min(line["outcome"]["tokens_s"].values()) > 0 < line["outcome"]["weights_bytes"]
         else:
+            # Packed weights, on a machine without one.
             assert "need a GPU" in line["outcome"]["reason"]
+            assert {step["method"] for step in line["candidate"]["steps"]} - {"remove_layers", "bitsandbytes"}
     baseline = rows(run)[0]
     assert float(baseline["speed_tokens_s_b64"]) > 0
 

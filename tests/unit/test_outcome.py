@@ -81,6 +81,11 @@ def test_overall_is_of_the_metric_asked_for() -> None:
     assert (both.overall("chrf"), both.overall("bleu")) == (60.0, 30.0)
 
 
+def test_the_worst_pair_of_what_is_better_when_lower_is_the_highest() -> None:
+    one = measurement({"en-zh": 30.0, "en-de": 70.0})
+    assert replace(one, scores={"ter": one.scores["chrf"]}).worst_pair("ter") == ("en-de", 70.0)
+
+
 def test_the_worst_pair_is_the_lowest_and_the_first_by_name_of_equals() -> None:
     assert measurement({"en-zh": 30.0, "en-de": 70.0}).worst_pair("chrf") == ("en-zh", 30.0)
     assert measurement({"en-zh": 30.0, "en-de": 30.0}).worst_pair("chrf") == ("en-de", 30.0)
