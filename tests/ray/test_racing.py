@@ -155,7 +155,8 @@ def test_a_worker_that_is_lost_in_mid_race_has_its_trial_measured_from_the_start
 ) -> None:
     monkeypatch.setattr(cluster, "LedgerWriter", Deadly)
     data = own_documents(ROOT / "data" / "subset.jsonl", tmp_path / "dev.jsonl", 8)
-    file, run, said = study(tmp_path, 2, [GPTQ3], rungs=[8], data=str(data)), tmp_path / "run", io.StringIO()
+    file = study(tmp_path, 2, [GPTQ3], rungs=[8], data=str(data), speed=False)
+    run, said = tmp_path / "run", io.StringIO()
     search.run_search(spec_from_mapping(read_study(file)), Console(file=said, width=200))
     assert "was lost; attempt 2 follows" in said.getvalue()
     first, retried = trials(run)
