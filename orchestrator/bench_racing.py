@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.bench_record import write_results
 from orchestrator.race_replay import RUNGS, Raced, Recorded, dominated, read_recorded, replay, wrong_drops
 from orchestrator.racing import ALPHA, DROP_SHARE, MARGIN
 from workers.conditions import installed
@@ -46,8 +46,7 @@ def bench_racing(output: Path, command: str) -> dict[str, Any]:
         },
         "command": command,
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_results(output, record)
     return record
 
 

@@ -51,9 +51,14 @@ def earlier(output: Path) -> dict[str, Any] | None:
 
 def write_record(output: Path, known: Figures, record: Mapping[str, Any]) -> None:
     """Write the results file, and its page beside it."""
+    write_results(output, record)
+    output.with_suffix(".md").write_text(as_page(record, known), encoding="utf-8")
+
+
+def write_results(output: Path, record: Mapping[str, Any]) -> None:
+    """Write a results file alone."""
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    output.with_suffix(".md").write_text(as_page(record, known), encoding="utf-8")
 
 
 def this_device() -> str:

@@ -13,11 +13,12 @@ from orchestrator.betting import Array
 from orchestrator.frontier import Loss, dominates
 from orchestrator.race_documents import Evidence, Positions, RaceDocuments
 from orchestrator.racing import ALPHA, MARGIN, Comparator, Kind, comparators_for, decide, dominator
+from orchestrator.study import DEFAULT_RUNGS
 from search_spaces.errors import StudyError
 from workers.reading.segments import Segment
 from workers.rungs import race_order, rung_ends
 
-RUNGS = (64, 256, 1024)
+RUNGS = DEFAULT_RUNGS
 RECORDED = Path(__file__).resolve().parents[1] / "tests" / "data" / "recorded-search.npz"
 
 

@@ -17,8 +17,6 @@ import torch
 from workers.decoder.engine import Admission, BeamEngine
 from workers.decoder.greedy import PREFILL_TOKENS, REFILL_SHARE, Request, longest_first, room_of, within
 
-OUT_OF_THE_RACE = -1.0e9
-
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
