@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from orchestrator.bench_record import write_results
-from orchestrator.race_replay import RUNGS, Raced, Recorded, dominated, read_recorded, replay, wrong_drops
-from orchestrator.racing import ALPHA, DROP_SHARE, MARGIN
+from orchestrator.race_replay import RUNGS, Raced, Recorded, below, dominated, read_recorded, replay, wrong_drops
+from orchestrator.racing import ALPHA, DROP_SHARE, DROPS, MARGIN
+from orchestrator.study import DEFAULT_FLOOR
 from workers.conditions import installed
 from workers.rungs import documents_by_pair
 
 REPLAYS = 2000
 SEVERAL = 4
 ORDERS = 20
+FLOOR = DEFAULT_FLOOR
 SEED = 0
 # A trial this many points of quality below a smaller one is hopeless: it should be gone at the first rung.
 HOPELESS = 10.0
@@ -37,7 +39,9 @@ def bench_racing(output: Path, command: str) -> dict[str, Any]:
             **recorded.about,
             "rungs": f"{', '.join(map(str, RUNGS))}, all",
             "error": f"{ALPHA:.0%} a candidate, {DROP_SHARE:.0%} of it for drops, ties within {MARGIN} points",
-            "wrong drops": f"{REPLAYS} replays with 1 comparator and with {SEVERAL}, scores exchanged by document",
+            "floor": f"{FLOOR:.0%} of the baseline",
+            "wrong drops": f"{REPLAYS} replays with 1 comparator, with {SEVERAL}, and with 1 and the floor, scores "
+            "exchanged by document",
             "orders": f"figures of order {SEED}; the least of orders 0 to {ORDERS - 1}",
             "seed": str(SEED),
             "date": datetime.now(UTC).date().isoformat(),
@@ -54,32 +58,37 @@ def figures(recorded: Recorded) -> dict[str, float]:
     """Every figure of the bench, by name.
 
     The saving over all trials is bounded by `segments_saved_ratio_at_most`: a trial that nothing measured before
-    dominates has to be translated whole, however quick the races.
+    dominates, and that is not below the floor, has to be translated whole, however quick the races.
     """
-    races = [replay(recorded, RUNGS, seed) for seed in range(SEED, SEED + ORDERS)]
+    races = [replay(recorded, RUNGS, seed, FLOOR) for seed in range(SEED, SEED + ORDERS)]
     beaten, ever_beaten = dominated(recorded), dominated(recorded, ever=True)
+    useless = below(recorded, FLOOR)
     every = {trial.number for trial in recorded.trials}
     saved = [saved_ratio(recorded, raced, every) for raced in races]
     saved_beaten = [saved_ratio(recorded, raced, beaten) for raced in races]
-    dropped = [{ended.number for ended in raced if ended.kind == "dominated"} for raced in races]
+    dropped = [{ended.number for ended in raced if ended.kind in DROPS} for raced in races]
     lost_hope = hopeless(recorded)
     first = [ended for ended in races[0] if ended.number in lost_hope]
     between_pairs = correlations(recorded)
     return {
         "wrong_drop_share": wrong_drops(recorded, REPLAYS, 1, SEED) / REPLAYS,
         "wrong_drop_share_several": wrong_drops(recorded, REPLAYS, SEVERAL, SEED) / REPLAYS,
+        "wrong_drop_share_floor": wrong_drops(recorded, REPLAYS, 1, SEED, FLOOR) / REPLAYS,
         "segments_saved_ratio": saved[0],
         "segments_saved_ratio_least": min(saved),
-        "segments_saved_ratio_at_most": len(every) / len(every - beaten),
+        "segments_saved_ratio_at_most": len(every) / len(every - beaten - useless),
+        "segments_saved_ratio_no_floor": saved_ratio(recorded, replay(recorded, RUNGS, SEED), every),
         "segments_saved_ratio_dominated": saved_beaten[0],
         "segments_saved_ratio_dominated_least": min(saved_beaten),
         "segments_saved_ratio_dominated_ever": saved_ratio(recorded, races[0], ever_beaten),
         "trials": len(recorded.trials),
         "trials_dominated": len(beaten),
         "trials_dominated_ever": len(ever_beaten),
+        "trials_below_floor": len(useless),
         "trials_dropped": len(dropped[0]),
+        "trials_dropped_floor": sum(ended.kind == "below the floor" for ended in races[0]),
         "trials_tied": sum(ended.kind == "tie" for ended in races[0]),
-        "frontier_trials_dropped_most": max(len(each - ever_beaten) for each in dropped),
+        "frontier_trials_dropped_most": max(len(each - ever_beaten - useless) for each in dropped),
         "hopeless_trials": len(lost_hope),
         "hopeless_gone_at_first_rung": sum(ended.segments == _first_rung(races[0]) for ended in first),
         "correlation_between_pairs_mean": float(np.mean(between_pairs)),

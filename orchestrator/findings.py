@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.frontier import Loss
+from orchestrator.frontier import Loss, below_floor
 from search_spaces.outcome import Measurement
 from workers.sanity import over_limits
 
@@ -21,9 +21,12 @@ class Finding:
     raced: bool = False
     sanity: Mapping[str, float] = field(default_factory=dict)
 
-    def may_stand(self, baseline: Finding | None) -> bool:
-        """Whether it may stand on the frontier: measured whole, and within every sanity limit."""
-        return not self.raced and not over_limits(self.sanity, baseline.sanity if baseline else None)
+    def may_stand(self, baseline: Finding | None, floor: float) -> bool:
+        """Whether it may stand on the frontier: measured whole, within every sanity limit, and not below this share of
+        the baseline's quality."""
+        if self.raced or over_limits(self.sanity, baseline.sanity if baseline else None):
+            return False
+        return not below_floor(self.loss.quality, baseline.loss.quality if baseline else None, floor)
 
 
 def finding_of(measurement: Measurement | None) -> Finding | None:

@@ -1,4 +1,4 @@
-"""Dominance between points of quality (up) and bytes (down): pure arithmetic, and exact."""
+"""Dominance between points of quality (up) and bytes (down), and the floor of quality: pure arithmetic, and exact."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ class Loss(NamedTuple):
 def dominates(one: Loss, other: Loss) -> bool:
     """Whether `one` is at least as good in both objectives and better in one."""
     return one.quality >= other.quality and one.bytes <= other.bytes and one != other
+
+
+def below_floor(quality: float, baseline: float | None, share: float) -> bool:
+    """Whether a quality is below this share of the baseline's, and so of no use at any size.
+
+    share: from 0, which asks for nothing, to below 1. Nothing is below the floor of a baseline that is not known, or
+    whose own quality is 0 or less.
+    """
+    return share > 0 and baseline is not None and baseline > 0 and quality < share * baseline
 
 
 def on_frontier(losses: Sequence[Loss]) -> list[bool]:

@@ -76,6 +76,7 @@ class Proposer:
         held_out: bool = False,
         speed: bool = False,
         known: Iterable[TrialRecord] = (),
+        floor: float = 0.0,
     ) -> None:
         self._base = base
         self._baseline_key = (Candidate(base).digest, "dev")
@@ -85,6 +86,7 @@ class Proposer:
         self._trials = trials
         self._held_out = held_out
         self._speed = speed
+        self._floor = floor
         self._study = _new_study(_tpe(seed))
         self._random = random.Random(seed)
         self._found: dict[Key, Finding | None] = {}
@@ -147,13 +149,13 @@ class Proposer:
         return self._pending.get(number)
 
     def frontier(self) -> list[Candidate]:
-        """The candidates on the dev frontier, and the baseline, from the largest to the smallest: those measured whole
-        and within every sanity limit that no other of them dominates."""
+        """The candidates on the dev frontier, and the baseline, from the largest to the smallest: those measured whole,
+        within every sanity limit and not below the floor, that no other of them dominates."""
         baseline = self._found.get(self._baseline_key)
         done = [
             (key[0], found.loss)
             for key, found in self._found.items()
-            if key[1] == "dev" and found is not None and found.may_stand(baseline)
+            if key[1] == "dev" and found is not None and found.may_stand(baseline, self._floor)
         ]
         kept = on_frontier([loss for _, loss in done])
         chosen = [

@@ -10,9 +10,19 @@ from typing import Any
 import numpy as np
 
 from orchestrator.betting import Array
-from orchestrator.frontier import Loss, dominates
+from orchestrator.frontier import Loss, below_floor, dominates
 from orchestrator.race_documents import Evidence, Positions, RaceDocuments
-from orchestrator.racing import ALPHA, MARGIN, Comparator, Kind, comparators_for, decide, dominator
+from orchestrator.racing import (
+    ALPHA,
+    MARGIN,
+    Comparator,
+    Kind,
+    comparators_for,
+    decide,
+    dominator,
+    floor_among,
+    floor_under,
+)
 from orchestrator.study import DEFAULT_RUNGS
 from search_spaces.errors import StudyError
 from workers.reading.segments import Segment
@@ -26,8 +36,8 @@ RECORDED = Path(__file__).resolve().parents[1] / "tests" / "data" / "recorded-se
 class Recorded:
     """A search whose every trial translated every segment.
 
-    segments: pair and document alone, without texts. trials: in the order in which they were measured. names: what each
-    trial did to the model. about: what the scores were taken under.
+    segments: pair and document alone, without texts. trials: in the order in which they were measured, the baseline
+    first. names: what each trial did to the model. about: what the scores were taken under.
     """
 
     segments: tuple[Segment, ...]
@@ -79,12 +89,16 @@ def read_recorded(path: Path = RECORDED) -> Recorded:
     return Recorded(segments, trials, tuple(map(str, kept["names"])), about)
 
 
-def replay(recorded: Recorded, rungs: Sequence[int], seed: int) -> list[Raced]:
-    """Race each trial, in the order of the search, against those that were then measured in full."""
+def replay(recorded: Recorded, rungs: Sequence[int], seed: int, floor: float = 0.0) -> list[Raced]:
+    """Race each trial but the baseline, in the order of the search, against those that were then measured in full.
+
+    floor: the share of the baseline's quality below which a trial is of no use.
+    """
     looks = _looks(recorded, rungs, seed)
-    measured: list[Comparator] = []
-    raced: list[Raced] = []
-    for trial in recorded.trials:
+    baseline, *others = recorded.trials
+    measured = [baseline, *floor_under(baseline, floor)]
+    raced = [Raced(baseline.number, "go on", len(baseline.scores), None)]
+    for trial in others:
         ended = _race(trial, comparators_for(trial.bytes, measured), looks)
         raced.append(ended)
         if ended.kind == "go on":
@@ -105,22 +119,31 @@ def dominated(recorded: Recorded, ever: bool = False) -> set[int]:
     }
 
 
-def wrong_drops(recorded: Recorded, replays: int, rivals: int, seed: int) -> int:
-    """In how many replays a candidate as good as its comparators was called dominated, at any rung.
+def below(recorded: Recorded, floor: float) -> set[int]:
+    """The numbers of the trials below the floor, every segment scored."""
+    baseline = recorded.trials[0].quality
+    return {trial.number for trial in recorded.trials if below_floor(trial.quality, baseline, floor)}
+
+
+def wrong_drops(recorded: Recorded, replays: int, rivals: int, seed: int, floor: float = 0.0) -> int:
+    """In how many replays a candidate as good as its comparators was dropped, at any rung.
 
     Each replay draws a candidate and so many comparators from the trials, and has them exchange their scores at random,
     document by document, a text in all pairs alike: with one comparator that is a sign flip of each difference. All are
-    then equally good, and differ as much as real ones.
+    then equally good, and differ as much as real ones. With a floor its scores are exchanged too: the candidate is then
+    as good as the floor and no better.
     """
     rng = np.random.default_rng(seed)
     looks = _looks(recorded, RUNGS, seed)
     scores = np.stack([trial.scores for trial in recorded.trials])
+    least = [point.scores for point in floor_under(recorded.trials[0], floor)]
+    many = rivals + 1 + len(least)
     texts = np.unique([segment.doc_id for segment in recorded.segments], return_inverse=True)[1]
     everywhere = np.arange(len(texts))
     wrong = 0
     for _ in range(replays):
-        drawn = scores[rng.choice(len(scores), rivals + 1, replace=False)]
-        places = rng.permuted(np.tile(np.arange(rivals + 1), (int(texts.max()) + 1, 1)), axis=1)[texts]
+        drawn = np.stack([*scores[rng.choice(len(scores), rivals + 1, replace=False)], *least])
+        places = rng.permuted(np.tile(np.arange(many), (int(texts.max()) + 1, 1)), axis=1)[texts]
         candidate, *others = drawn[places.T, everywhere]
         others.sort(key=lambda other: -float(other.mean()))
         wrong += any(dominator(_evidence(candidate, others, look), ALPHA) is not None for look in looks)
@@ -138,16 +161,17 @@ def _looks(recorded: Recorded, rungs: Sequence[int], seed: int) -> list[Look]:
 def _race(trial: Comparator, comparators: Sequence[Comparator], looks: Sequence[Look]) -> Raced:
     """The last look is no decision: everything is translated by then."""
     for look in looks[:-1]:
-        kind, at = _decide(trial.scores, [point.scores for point in comparators], look)
+        kind, at = _decide(trial.scores, comparators, look)
         if kind != "go on":
             return Raced(trial.number, kind, len(look.positions), comparators[at].number)
     return Raced(trial.number, "go on", len(trial.scores), None)
 
 
-def _decide(candidate: Array, others: Sequence[Array], look: Look) -> tuple[Kind, int]:
-    if not others:
+def _decide(candidate: Array, comparators: Sequence[Comparator], look: Look) -> tuple[Kind, int]:
+    if not comparators:
         return "go on", 0
-    return decide(_evidence(candidate, others, look), ALPHA, MARGIN)
+    evidence = _evidence(candidate, [point.scores for point in comparators], look)
+    return decide(evidence, ALPHA, MARGIN, floor_among(comparators))
 
 
 def _evidence(candidate: Array, others: Sequence[Array], look: Look) -> list[list[Evidence]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.racing import Comparator, comparators_for, judge
+from orchestrator.racing import Comparator, comparators_for, floor_under, judge
 from search_spaces.outcome import Measurement, Race
 from workers.plan import RACED_SPLIT
 from workers.reading.segments import Segment
@@ -17,15 +17,18 @@ from workers.sanity import over_limits
 class Referee:
     """Judges the trials of one split by those that were measured whole.
 
-    segments: the split's, all of them. quality: the metric that is raced in. A trial runs against the same points at
+    segments: the split's, all of them. quality: the metric that is raced in. floor: the share of the baseline's quality
+    below which a candidate is of no use; 0 asks for nothing. A trial runs against the same points, and the floor, at
     every look of one attempt: those that were known at its first.
     """
 
-    def __init__(self, segments: Sequence[Segment], quality: str, split: str = RACED_SPLIT) -> None:
+    def __init__(self, segments: Sequence[Segment], quality: str, floor: float = 0.0, split: str = RACED_SPLIT) -> None:
         self.split = split
         self._segments = tuple(segments)
         self._ids = [segment.id for segment in segments]
         self._quality = quality
+        self._share = floor
+        self._floor: list[Comparator] = []
         self._measured: dict[int, tuple[Comparator, Mapping[str, float]]] = {}
         self._baseline: Mapping[str, float] | None = None
         self._fields: dict[int, list[Comparator]] = {}
@@ -45,6 +48,8 @@ class Referee:
         scores = np.asarray([line["scores"][self._quality] for line in lines], dtype=np.float64)
         point = Comparator(number, measurement.footprint.bytes, measurement.overall(self._quality), scores)
         self._measured[number] = point, measurement.sanity
+        if is_baseline:
+            self._floor = floor_under(point, self._share)
 
     def begin(self, number: int) -> None:
         """A trial begins, or begins anew: its race does too."""
@@ -57,17 +62,15 @@ class Referee:
         candidate takes on disk.
         """
         if number not in self._fields:
-            self._fields[number] = comparators_for(bytes, self._sane())
-        field = self._fields[number]
-        verdict = judge(self._segments, positions, scores, field)
+            self._fields[number] = comparators_for(bytes, [*self._sane(), *self._floor])
+        verdict = judge(self._segments, positions, scores, self._fields[number])
         if verdict.kind == "go on" or verdict.by is None:
             return None
-        quality = next(point.quality for point in field if point.number == verdict.by)
-        projected = quality + verdict.difference
-        return Race(verdict.kind, verdict.by, len(positions), verdict.low, verdict.high, projected)
+        floor = self._share if verdict.kind == "below the floor" else 0.0
+        return Race(verdict.kind, verdict.by, len(positions), verdict.low, verdict.high, verdict.projected, floor)
 
     def _sane(self) -> list[Comparator]:
-        """The points that may stand on the frontier; none before the baseline says what is normal."""
+        """The points within their sanity limits; none before the baseline says what is normal."""
         if self._baseline is None:
             return []
         return [point for point, shares in self._measured.values() if not over_limits(shares, self._baseline)]

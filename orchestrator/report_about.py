@@ -154,11 +154,11 @@ def data_details(dataset: DataSet) -> str:
 
 
 def _frontier_text(dev: Results) -> str:
-    """`5 points of 12, 2 of them ties; 1 kept off by a sanity check`."""
+    """`5 points of 12, 2 of them ties; 1 kept off it`."""
     ties = sum(point.tied for point in dev.points)
     said = f"{counted(len(dev.frontier), 'point')} of {len(dev.points)}"
     said += f", {counted(ties, 'tie')} among them" if ties else ""
-    return said + (f"; {len(dev.kept_off)} kept off by a sanity check" if dev.kept_off else "")
+    return said + (f"; {len(dev.kept_off)} kept off it" if dev.kept_off else "")
 
 
 def _smallest(results: Results, split: str, unit: Unit) -> tuple[str, str]:

@@ -110,7 +110,7 @@
       list.push(markers(points, kind), entry(kind));
     }
     if (view.points.some(hollow)) list.push(mark("tie with a point no larger", "circle-open"));
-    if (view.points.some((point) => point.keptOff.length)) list.push(mark("kept off: fails a sanity check", "x-thin-open"));
+    if (view.points.some((point) => point.keptOff.length)) list.push(mark("kept off: fails a check or is below the floor", "x-thin-open"));
     if (view.dropped.length) list.push(dropped(view.dropped));
     const lit = view.points.filter((point) => point.digest === pinned);
     list.push({

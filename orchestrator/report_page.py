@@ -55,9 +55,10 @@ SPEED_NOTE = (
 )
 DROPPED_NOTE = (
     f"A race ends a trial as soon as the evidence says, at an error of {ALPHA:.0%} over all its looks, that it is "
-    f"worse than a point of no more bytes, or within {MARGIN} points of one. Such a trial was not translated in full, "
-    "so it has no score to compare and can't be on the frontier. Projected is that point's score plus the difference "
-    "seen; differences are of mean segment scores, in an interval that holds at every look."
+    f"worse than a point of no more bytes, within {MARGIN} points of one, or below the study's floor, a share of the "
+    "baseline's quality. Such a trial was not translated in full, so it has no score to compare and can't be on the "
+    "frontier. Projected is that point's score, or the floor, plus the difference seen; differences are of mean "
+    "segment scores, in an interval that holds at every look."
 )
 PAIRS_NOTE = (
     "The baseline and each point of the frontier; beside each score, its difference from the baseline. Each point's "

@@ -25,6 +25,7 @@ SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 INK, FAINT, LINE = "#1c2330", "#6b7280", "#9aa3af"
 OFF_FRONTIER = 0.32
 TIE_LABEL = "hollow: tie with a point no larger"
+KEPT_OFF_LABEL = "kept off: fails a check or is below the floor"
 RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0)
 
 
@@ -127,7 +128,7 @@ def _explain_marks(axes: Axes, results: Results) -> None:
     if any(point.tied for point in results.points):
         axes.scatter([], [], s=46, marker="o", color="white", edgecolor=FAINT, linewidth=1.5, label=TIE_LABEL)
     if results.kept_off:
-        axes.scatter([], [], s=40, marker="x", color=FAINT, label="kept off: fails a sanity check")
+        axes.scatter([], [], s=40, marker="x", color=FAINT, label=KEPT_OFF_LABEL)
 
 
 def _draw_ratios(axes: Axes, baseline: Point, points: Sequence[Point], unit: Unit) -> None:

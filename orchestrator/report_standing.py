@@ -69,8 +69,9 @@ def sanity_note(results: Results, data: DataSet) -> str:
         "The share of hypotheses that fail each check, whatever their score. A trial whose share is over the limit, "
         "counted from the baseline's, is kept off the frontier."
     )
-    kept_off = counted(len(results.kept_off), "trial")
-    note += f" Here that is {kept_off}." if results.kept_off else " Here every trial is within the limits."
+    usual = results.baseline.measurement.sanity if results.baseline else {}
+    over = sum(bool(over_limits(point.measurement.sanity, usual)) for point in results.points)
+    note += f" Here that is {counted(over, 'trial')}." if over else " Here every trial is within the limits."
     for check, targets in unchecked(data.segments).items():
         note += f" {check.replace('_', ' ').capitalize()} is not checked for {', '.join(targets)}."
     return note

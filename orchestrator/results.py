@@ -128,15 +128,18 @@ class Results:
         return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
-def collect(records: Sequence[TrialRecord], intervals: Intervals, speeds: Speeds | None = None) -> Results:
+def collect(
+    records: Sequence[TrialRecord], intervals: Intervals, speeds: Speeds | None = None, floor: float = 0.0
+) -> Results:
     """The results of one split's trials, each paired with the baseline by their stored hypotheses.
 
-    speeds: candidate's digest -> the speed it has as it ships, or why that was not measured.
+    speeds: candidate's digest -> the speed it has as it ships, or why that was not measured. floor: the share of the
+    baseline's quality that a point of the frontier must have.
     """
     ended = [(record, record.outcome) for record in records if isinstance(record.outcome, Measurement)]
     measured = [(record, outcome) for record, outcome in ended if outcome.race is None]
     baseline = next(((record, outcome) for record, outcome in measured if not record.candidate.steps), None)
-    points = [_point(record, outcome, baseline, intervals, speeds or {}) for record, outcome in measured]
+    points = [_point(record, outcome, baseline, intervals, speeds or {}, floor) for record, outcome in measured]
     whole, usual = len(intervals.segments), baseline[1] if baseline else None
     dropped = [
         Dropped(record, outcome, outcome.race, whole, _ratio(outcome, usual))
@@ -167,6 +170,7 @@ def _point(
     baseline: tuple[TrialRecord, Measurement] | None,
     intervals: Intervals,
     speeds: Speeds,
+    floor: float,
 ) -> Point:
     """The point, without its standing among the others."""
     usual = baseline[1] if baseline else None
@@ -177,7 +181,7 @@ def _point(
         _ratio(outcome, usual),
         intervals.between(record, baseline[0]) if baseline else None,
         on_frontier=False,
-        kept_off=kept_off(outcome, usual),
+        kept_off=kept_off(outcome, usual, intervals.metric, floor),
         beside=_beside(record, baseline[0], intervals) if baseline else {},
         speed=speeds.get(record.candidate.digest),
     )

@@ -22,8 +22,9 @@ def frontier_csv(results: Results) -> str:
     The first ten columns are the same in every study. worst_pair is of the study's quality, which `quality` names;
     every further metric has a column, and `NAME_low` and `NAME_high` where it has an interval. A trial that a race
     ended early has no scores, since it was not measured on every segment: `segments`, `race`, `race_by` and `projected`
-    say how it ended. sanity_CHECK is the share of hypotheses that failed a check, kept_off why a point may not stand on
-    the frontier, tie the trial of a point no larger that a frontier point is not shown to be better than.
+    say how it ended; race_by is the baseline for one below the floor. sanity_CHECK is the share of hypotheses that
+    failed a check, kept_off why a point may not stand on the frontier, tie the trial of a point no larger that a
+    frontier point is not shown to be better than.
     """
     rows = sorted(
         [

@@ -117,7 +117,8 @@ def report_again(folder: Path, console: Console) -> Found:
 def reopen(folder: Path) -> tuple[Ledger, StudySpec]:
     """A run's ledger, and its study as it stands in that folder now."""
     ledger = read_ledger(folder.resolve())
-    return ledger, spec_from_mapping({**ledger.header["spec"], "out": str(folder.resolve())})
+    # A study that began before there was a floor has none.
+    return ledger, spec_from_mapping({"floor": 0.0, **ledger.header["spec"], "out": str(folder.resolve())})
 
 
 def read_data(spec: StudySpec) -> dict[str, DataSet]:
@@ -191,7 +192,8 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
     placement = cluster.place(spec.cpus_per_trial, _gpus_asked(study), spec.max_concurrent)
     name = f"ledger-{os.getpid()}-{threading.get_ident()}"
     segments = study.data[RACED_SPLIT].segments
-    actor = cluster.ledger_actor(name, str(spec.folder), Referee(segments, spec.quality) if spec.rungs else None)
+    referee = Referee(segments, spec.quality, spec.floor) if spec.rungs else None
+    actor = cluster.ledger_actor(name, str(spec.folder), referee)
     proposer = Proposer(
         study.base,
         study.checkpoint,
@@ -202,6 +204,7 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
         "test" in study.data,
         spec.speed,
         ledger.trials,
+        spec.floor,
     )
     known = len(ledger.on("dev"))
     totals = Totals(

@@ -24,6 +24,7 @@ SHIPPED_CALIBRATION = ROOT / "data" / "calibration.jsonl"
 Keep = Literal["frontier", "all", "none"]
 Quality = Literal["chrf", "comet"]
 DEFAULT_RUNGS = (64, 256, 1024)
+DEFAULT_FLOOR = 0.5
 RUNGS_RULE = "a list of ascending whole numbers of at least 1, or [] for no racing"
 TEXTS = ("out", "data", "space", "model", "device_map", "keep", "quality")
 OPTIONAL_TEXTS = (
@@ -44,8 +45,9 @@ class StudySpec:
     a Ray cluster's; None is RAY_ADDRESS's, or a local one. tracking_uri: None is `mlflow.db` beside the run's
     folder. store: the artefacts', None is inside the run's folder. keep: which artefacts stay there when the search
     ends. retries: attempts more for a trial whose worker was lost. quality: the metric that the frontier is of. rungs:
-    after how many segments a race looks whether a candidate is beaten; () measures all of every candidate. comet_model:
-    a hub id, a checkpoint or its folder; None is COMET's usual one. beams: 1 decodes greedily. speed: whether the
+    after how many segments a race looks whether a candidate is beaten; () measures all of every candidate. floor: the
+    share of the baseline's quality that a candidate must keep, 0 asks for nothing. comet_model: a hub id, a checkpoint
+    or its folder; None is COMET's usual one. beams: 1 decodes greedily. speed: whether the
     frontier's points are timed when the search is over.
     """
 
@@ -79,6 +81,7 @@ class StudySpec:
     trust_remote_code: bool = False
     quality: Quality = "chrf"
     rungs: tuple[int, ...] = DEFAULT_RUNGS
+    floor: float = DEFAULT_FLOOR
     comet_model: str | None = None
     beams: int = 1
     speed: bool = True
@@ -88,6 +91,7 @@ class StudySpec:
         _check(self.keep in get_args(Keep), "keep", self.keep, f"one of {', '.join(get_args(Keep))}")
         _check(self.quality in get_args(Quality), "quality", self.quality, f"one of {', '.join(get_args(Quality))}")
         _check(_ascending(self.rungs), "rungs", list(self.rungs), RUNGS_RULE)
+        _check(_number(self.floor) and 0 <= self.floor < 1, "floor", self.floor, "a number of at least 0 and below 1")
         _check(_whole(self.trials) and self.trials >= 1, "trials", self.trials, "a whole number of at least 1")
         tokens = self.calibration_tokens
         _check(_whole(tokens) and tokens >= 1, "calibration_tokens", tokens, "a whole number of at least 1")

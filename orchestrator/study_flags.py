@@ -51,6 +51,10 @@ STUDY_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--retries", {"type": int, "help": "further attempts after a lost worker (default: 3)"}),
     ("--quality", {"help": "chrf or comet: the metric of the frontier (default: chrf)"}),
     ("--rungs", {"type": rungs, "help": "segments after which a race looks, or none (default: 64,256,1024)"}),
+    (
+        "--floor",
+        {"type": float, "help": "share of the baseline's quality that a candidate must keep, or 0 (default: 0.5)"},
+    ),
     ("--comet-model", {"help": "COMET's hub id, checkpoint or folder (default: Unbabel/wmt22-comet-da)"}),
 )
 

@@ -75,7 +75,7 @@ def read_results(ledger: Ledger, spec: StudySpec, data: Mapping[str, DataSet]) -
 
     def on(split: str) -> Results:
         intervals = Intervals(spec.folder, data[split], spec.seed, quality_of(ledger.header))
-        return collect(with_rescored(ledger.on(split), rescored), intervals, speeds)
+        return collect(with_rescored(ledger.on(split), rescored), intervals, speeds, spec.floor)
 
     test = on("test") if ledger.on("test") else None
     return judged(on("dev"), test), test

@@ -46,20 +46,23 @@ class Footprint:
 class Race:
     """Why a trial was stopped before its last rung.
 
-    verdict: "dominated" (worse, for sure, than a point of no more bytes) or "tie" (within the margin of one). by: that
-    point's trial number. segments: how many were translated. low, high: the anytime-valid interval of candidate minus
-    that point in mean segment quality. projected: that point's quality plus the difference seen.
+    verdict: "dominated" (worse, for sure, than a point of no more bytes), "below the floor" (below a share of the
+    baseline's quality, for sure) or "tie" (within the margin of a point of no more bytes). by: that point's trial
+    number, the baseline's for the floor. segments: how many were translated. low, high: the anytime-valid interval of
+    candidate minus that point, or the floor, in mean segment quality. projected: that point's quality, or the floor,
+    plus the difference seen. floor: the share of the baseline's quality, where the verdict is of it; else 0.
     """
 
-    verdict: Literal["dominated", "tie"]
+    verdict: Literal["dominated", "below the floor", "tie"]
     by: int
     segments: int
     low: float
     high: float
     projected: float
+    floor: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("low", "high", "projected"):
+        for name in ("low", "high", "projected", "floor"):
             _finite(name, getattr(self, name))
 
 

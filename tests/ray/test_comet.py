@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import random
 import shutil
@@ -17,6 +18,7 @@ import transformers
 
 from orchestrator import cluster
 from search_spaces.errors import StudyError
+from tests.ray.conftest import mtpareto, trials
 from tests.tiny_comet import Row, built, in_comet, scored
 from workers.comet.actor import start_comet
 from workers.comet.environment import comet_python
@@ -121,3 +123,27 @@ def test_a_checkpoint_that_would_run_something_is_refused(
     torch.save(content | {"made": Fraction(1, 3)}, folder / "checkpoints" / "model.ckpt")
     with pytest.raises(StudyError, match=r"fractions\.Fraction"):
         comet_scores(str(folder), SOURCES[:1], HYPOTHESES[:1], REFERENCES[:1], tmp_path)
+
+
+def test_a_search_by_comet_shows_chrf_beside_it(
+    models: dict[str, tuple[Path, list[float]]], tmp_path: Path, small_study: list[str]
+) -> None:
+    folder = tmp_path / "runs" / "comet"
+    model = str(models["regression_metric"][0])
+    done = mtpareto(
+        "search", *small_study, "--space", "bit-width", "--trials", "3", "--quality", "comet", "--comet-model", model,
+        "--no-speed", "--out", str(folder),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    measured = [line["outcome"] for line in trials(folder)]
+    assert [outcome["kind"] for outcome in measured] == ["measurement"] * 3
+    for outcome in measured:
+        assert next(iter(outcome["scores"])) == "comet" and {"chrf", "bleu"} < set(outcome["scores"])
+        assert all("regression_metric" in score["signature"] for score in outcome["scores"]["comet"].values())
+    with (folder / "frontier.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["quality"] for row in rows} == {"comet"} and all(float(row["chrf"]) > 0 for row in rows)
+    best = max(float(row["comet"]) for row in rows)
+    assert next(row for row in rows if float(row["comet"]) == best)["on_frontier"] == "1"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "COMET" in page and "chrF" in page

@@ -1,4 +1,4 @@
-"""Races inside real searches: a hopeless candidate is dropped, and neither a resume nor a lost worker upsets a race."""
+"""Races inside real searches: hopeless candidates are dropped, and neither a resume nor a lost worker upsets a race."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ from workers.translate import Translator
 
 GPTQ3 = [{"method": "gptq", "bits": 3}]
 # Worse than 3 bits for sure, and larger.
-HOPELESS = [[{"method": "remove_layers", "count": count}] for count in (2, 3)]
+HOPELESS = [{"method": "remove_layers", "count": 2}]
+# Smaller than anything else, and of no use.
+USELESS = [{"method": "remove_layers", "count": 3}, {"method": "rtn", "bits": 2}]
 RUNGS = (32, 64)
 SEGMENTS = 252
 
@@ -65,9 +67,9 @@ def looks(data: Path) -> list[int]:
     return rung_ends(segments, race_order(segments, 0), RUNGS)
 
 
-def test_a_hopeless_candidate_is_dropped_and_a_resumed_search_races_on(tmp_path: Path) -> None:
+def test_hopeless_candidates_are_dropped_and_a_resumed_search_knows_its_floor(tmp_path: Path) -> None:
     test = own_documents(ROOT / "data" / "test.jsonl", tmp_path / "test.jsonl", 8)
-    file, run = study(tmp_path, 3, [GPTQ3, *HOPELESS], test=str(test)), tmp_path / "run"
+    file, run = study(tmp_path, 3, [GPTQ3, HOPELESS, USELESS], test=str(test)), tmp_path / "run"
     done = mtpareto("search", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -93,7 +95,11 @@ def test_a_hopeless_candidate_is_dropped_and_a_resumed_search_races_on(tmp_path:
     after = trials(run)
     assert after[: len(before)] == before
     (new,) = after[len(before) :]
-    assert new["outcome"]["race"]["verdict"] == "dominated" and new["outcome"]["race"]["by"] == 1
+    assert new["predicted_bytes"] < min(line["predicted_bytes"] for line in before)
+    race = new["outcome"]["race"]
+    assert (race["verdict"], race["by"], race["floor"]) == ("below the floor", 0, 0.5)
+    assert race["low"] < race["high"] < 0.0
+    assert f"of {SEGMENTS} segments: keeps less than 50 % of the baseline's quality, for sure" in again.stdout
 
 
 class Ties(Referee):

@@ -82,6 +82,7 @@ def test_main_py_refuses_a_bad_flag(
         (["--gpus-per-trial", "-1"], "gpus_per_trial is -1.0"),
         (["--quality", "ter"], "quality is 'ter'; it must be one of chrf, comet"),
         (["--rungs", "64,64"], "rungs is [64, 64]"),
+        (["--floor", "50"], "floor is 50.0; it must be a number of at least 0 and below 1"),
         (["--model", "models/none/here"], "models/none/here is no folder here"),
     ],
 )

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from orchestrator.frontier import Loss, dominates, hypervolume, on_frontier
+from orchestrator.frontier import Loss, below_floor, dominates, hypervolume, on_frontier
 from tests.examples import frontier_by_definition
 
 
@@ -63,3 +63,21 @@ def test_points_outside_the_reference_add_no_area() -> None:
     assert hypervolume([Loss(5.0, 40), Loss(50.0, 100), Loss(60.0, 140)], Loss(10.0, 100)) == 0.0
     assert hypervolume([Loss(5.0, 10), Loss(30.0, 40), Loss(90.0, 140)], Loss(10.0, 100)) == 1200.0
     assert hypervolume([], Loss(10.0, 100)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("quality", "baseline", "share", "below"),
+    [
+        (29.9, 60.0, 0.5, True),
+        (30.0, 60.0, 0.5, False),
+        (0.0, 60.0, 0.0, False),
+        (60.0, 60.0, 0.99, False),
+        (1.0, None, 0.5, False),
+        (-1.0, 0.0, 0.5, False),
+        (-9.0, -2.0, 0.5, False),
+    ],
+)
+def test_the_floor_is_a_share_of_the_baselines_quality(
+    quality: float, baseline: float | None, share: float, below: bool
+) -> None:
+    assert below_floor(quality, baseline, share) == below

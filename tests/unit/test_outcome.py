@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from search_spaces.outcome import Failure, Footprint, Measurement, Score, outcome_from_json
+from search_spaces.outcome import Failure, Footprint, Measurement, Race, Score, outcome_from_json
 from tests.examples import measurement
 
 NOT_FINITE = [math.nan, math.inf, -math.inf]
@@ -57,6 +57,16 @@ def test_a_measurement_survives_json() -> None:
         conditions={"device": "cpu", "seed": "0"},
     )
     assert outcome_from_json(json.loads(json.dumps(whole.to_json()))) == whole
+
+
+def test_a_race_survives_json_and_one_from_before_there_was_a_floor_is_read() -> None:
+    whole = replace(measurement(), race=Race("below the floor", 0, 64, -20.0, -11.5, 14.5, 0.5))
+    written = json.loads(json.dumps(whole.to_json()))
+    assert outcome_from_json(written) == whole
+    old = replace(measurement(), race=Race("tie", 3, 64, -0.2, 0.1, 49.9))
+    written = json.loads(json.dumps(old.to_json()))
+    del written["race"]["floor"]
+    assert outcome_from_json(written) == old
 
 
 def test_a_failure_survives_json() -> None:

@@ -68,9 +68,14 @@ SMALL = Space("what a test can count", steps_of_small, anchors_of_small)
 
 
 def proposer(
-    trials: int, space: str = "joint", known: Iterable[TrialRecord] = (), held_out: bool = True, seed: int = 0
+    trials: int,
+    space: str = "joint",
+    known: Iterable[TrialRecord] = (),
+    held_out: bool = True,
+    seed: int = 0,
+    floor: float = 0.0,
 ) -> Proposer:
-    return Proposer(BASE, CHECKPOINT, SPACES.get(space, SMALL), trials, seed, GIVEN, held_out, known=known)
+    return Proposer(BASE, CHECKPOINT, SPACES.get(space, SMALL), trials, seed, GIVEN, held_out, known=known, floor=floor)
 
 
 @dataclass
@@ -165,10 +170,10 @@ def test_the_frontier_and_the_baseline_are_held_out_once_each(losses: Losses, si
 
 
 @pytest.mark.parametrize("resumed", [False, True])
-def test_only_what_was_measured_whole_and_is_sane_is_held_out(resumed: bool) -> None:
-    search = proposer(trials=5)
-    dev = [proposal for _ in range(5) if isinstance(proposal := search.propose(), Proposal)]
-    baseline, good, raced, tied, copies = dev
+def test_only_what_was_measured_whole_is_sane_and_not_below_the_floor_is_held_out(resumed: bool) -> None:
+    search = proposer(trials=6, floor=0.5)
+    dev = [proposal for _ in range(6) if isinstance(proposal := search.propose(), Proposal)]
+    baseline, good, raced, tied, copies, useless = dev
     usual, too_many = {"copied": 0.0, "empty": 0.05}, {"copied": 0.5, "empty": 0.05}
     lost = Race("dominated", good.number, 64, -9.0, -4.0, 99.0)
     tie = Race("tie", good.number, 64, -0.2, 0.1, 49.9)
@@ -178,10 +183,11 @@ def test_only_what_was_measured_whole_and_is_sane_is_held_out(resumed: bool) -> 
         (raced, replace(measurement(48.0, 100), sanity=usual, race=lost)),
         (tied, replace(measurement(48.0, 800), sanity=usual, race=tie)),
         (copies, replace(measurement(60.0, 100), sanity=too_many)),
+        (useless, replace(measurement(24.0, 100), sanity=usual)),
     ]
     if resumed:
         search = proposer(
-            trials=5, known=[replace(record(proposal, loss(proposal)), outcome=m) for proposal, m in ended]
+            trials=6, known=[replace(record(proposal, loss(proposal)), outcome=m) for proposal, m in ended], floor=0.5
         )
     for proposal, m in () if resumed else ended:
         search.tell(proposal.number, finding_of(m))
@@ -190,7 +196,7 @@ def test_only_what_was_measured_whole_and_is_sane_is_held_out(resumed: bool) -> 
     assert [proposal.candidate for proposal in held_out] == [baseline.candidate, good.candidate]
     assert {proposal.split for proposal in held_out} == {"test"}
     sampled = [trial.values[0] for trial in search._study.get_trials(deepcopy=False) if trial.values]
-    assert sampled == [99.0, 49.9, 60.0]
+    assert sampled == [99.0, 49.9, 60.0, 24.0]
 
 
 def test_held_out_trials_wait_for_the_last_search_trial_and_then_run_side_by_side() -> None:

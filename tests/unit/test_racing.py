@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.betting import BETS, SHARES, Sample, log_capital, upper_end
 from orchestrator.race_documents import RaceDocuments
-from orchestrator.racing import Comparator, comparators_for, decide, judge
+from orchestrator.racing import DROPS, Comparator, comparators_for, decide, floor_under, judge
 from tests.unit.test_racing_rungs import segments_of
 from workers.reading.segments import Segment
 from workers.rungs import race_order, rung_ends
@@ -19,9 +19,11 @@ def point(number: int, size: int, quality: float, scores: np.ndarray | None = No
     return Comparator(number, size, quality, np.zeros(0) if scores is None else scores)
 
 
-def verdicts(segments: list[Segment], candidate: np.ndarray, others: list[np.ndarray], looks: list) -> set[str]:
+def verdicts(
+    segments: list[Segment], candidate: np.ndarray, others: list[np.ndarray], looks: list, floor: int | None = None
+) -> set[str]:
     return {
-        decide([documents.evidence(candidate[order], other) for other in others], ALPHA, MARGIN)[0]
+        decide([documents.evidence(candidate[order], other) for other in others], ALPHA, MARGIN, floor)[0]
         for order, documents in looks
     }
 
@@ -186,3 +188,70 @@ def test_comparators_are_frontier_points_of_no_more_bytes_the_best_first() -> No
     assert [each.number for each in comparators_for(79, measured)] == [1, 3]
     assert [each.number for each in comparators_for(80, measured)] == [4, 1, 3]
     assert comparators_for(29, measured) == []
+
+
+def test_a_candidate_below_the_floor_is_dropped_however_small_and_its_quality_projected() -> None:
+    segments = segments_of(en_de=[1] * 200, en_cs=[1] * 200)
+    order = race_order(segments, seed=0)[:64]
+    drawn = np.random.default_rng(6)
+    baseline = point(0, 100, 62.0, drawn.uniform(40, 80, 400))
+    candidate = drawn.uniform(0, 20, 400)
+    comparators = comparators_for(1, [baseline, *floor_under(baseline, 0.5)])
+    verdict = judge(segments, order, candidate[order].tolist(), comparators)
+    assert (verdict.kind, verdict.by) == ("below the floor", 0)
+    assert verdict.low < verdict.difference < verdict.high < 0
+    assert verdict.difference == pytest.approx((candidate - baseline.scores / 2)[order].mean())
+    assert verdict.projected == pytest.approx(31.0 + verdict.difference)
+    assert judge(segments, order, candidate[order].tolist(), comparators_for(1, [baseline])).kind == "go on"
+
+
+def test_a_candidate_at_the_floor_is_no_tie_with_it_and_may_be_one_with_a_point() -> None:
+    segments = segments_of(en_de=[1] * 4000)
+    order = race_order(segments, seed=0)
+    drawn = np.random.default_rng(7)
+    baseline = point(0, 100, 60.0, drawn.uniform(50, 70, 4000))
+    (floor,) = floor_under(baseline, 0.5)
+    at_the_floor = floor.scores[order].tolist()
+    alone = judge(segments, order, at_the_floor, [floor])
+    assert (alone.kind, alone.by) == ("go on", None)
+    near = point(4, 50, 30.2, floor.scores + 0.02)
+    together = judge(segments, order, at_the_floor, [near, floor])
+    assert (together.kind, together.by) == ("tie", 4)
+
+
+def test_the_nearest_that_is_told_is_a_point_and_not_the_floor() -> None:
+    segments = segments_of(en_de=[1] * 300)
+    order = race_order(segments, seed=0)[:64]
+    baseline = point(0, 100, 60.0, np.random.default_rng(8).uniform(40, 80, 300))
+    candidate = baseline.scores * 0.6
+    far = point(3, 9, 30.5, candidate - 10)
+    verdict = judge(segments, order, candidate[order].tolist(), [far, *floor_under(baseline, 0.5)])
+    assert (verdict.kind, verdict.by) == ("go on", 3)
+
+
+@pytest.mark.parametrize("points", [0, 2])
+def test_a_candidate_that_is_not_below_the_floor_is_rarely_dropped(points: int) -> None:
+    """It is exactly as good as the floor, and as the points beside it."""
+    segments = segments_of(en_de=[1] * 120, en_cs=[2] * 60)
+    looks = looks_of(segments)
+    drawn = np.random.default_rng(9)
+    dropped = 0
+    for _ in range(500):
+        candidate = 25 + drawn.uniform(-25, 25, len(segments))
+        others = [25 + drawn.uniform(-10, 10, len(segments)) for _ in range(points)]
+        floor = 0.5 * (50 + drawn.uniform(-40, 40, len(segments)))
+        dropped += bool(verdicts(segments, candidate, [*others, floor], looks, points) & set(DROPS))
+    assert dropped <= 0.05 * 500
+
+
+def test_what_is_below_the_floor_is_nobodys_comparator() -> None:
+    baseline = point(0, 100, 60.0, np.full(3, 60.0))
+    measured = [baseline, point(1, 50, 40.0), point(2, 20, 29.9), *floor_under(baseline, 0.5)]
+    assert [(each.number, each.is_floor) for each in comparators_for(55, measured)] == [(1, False), (0, True)]
+    assert [(each.number, each.is_floor) for each in comparators_for(1, measured)] == [(0, True)]
+    assert [each.number for each in comparators_for(55, measured[:-1])] == [1, 2]
+
+
+@pytest.mark.parametrize(("quality", "share"), [(60.0, 0.0), (0.0, 0.5), (-3.0, 0.5)])
+def test_no_share_and_a_baseline_without_quality_ask_for_nothing(quality: float, share: float) -> None:
+    assert floor_under(point(0, 100, quality), share) == []

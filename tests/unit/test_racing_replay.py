@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from orchestrator import bench_racing as bench
-from orchestrator.race_replay import RECORDED, RUNGS, Recorded, dominated, read_recorded, replay
-from orchestrator.racing import comparators_for, judge
+from orchestrator.race_replay import RECORDED, RUNGS, Recorded, below, dominated, read_recorded, replay
+from orchestrator.racing import DROPS, comparators_for, floor_under, judge
 from search_spaces.errors import StudyError
 from workers.rungs import race_order
 
@@ -36,11 +36,14 @@ def test_candidates_made_equal_are_dropped_in_at_most_5_percent_of_2000_replays(
     assert bench.REPLAYS == 2000
     assert figures["wrong_drop_share"] <= 0.05
     assert figures["wrong_drop_share_several"] <= 0.05
+    assert figures["wrong_drop_share_floor"] <= 0.05
 
 
 def test_races_save_segments_in_every_order(figures: dict[str, float]) -> None:
-    # 23 of the 48 trials had nothing before them that beats them: no race could save more than `at_most`.
-    assert 1.6 < figures["segments_saved_ratio_least"] <= figures["segments_saved_ratio_at_most"]
+    # 16 of the 48 trials had neither a point before them that beats them nor the floor above them: no race could save
+    # more than `at_most`.
+    assert 2.0 <= figures["segments_saved_ratio_least"] <= figures["segments_saved_ratio_at_most"]
+    assert figures["segments_saved_ratio_no_floor"] < figures["segments_saved_ratio_least"]
     assert figures["segments_saved_ratio_dominated_least"] >= 5
 
 
@@ -54,8 +57,9 @@ def test_no_frontier_trial_is_dropped_in_any_order(figures: dict[str, float]) ->
 
 def test_a_replay_says_what_judge_says(recorded: Recorded) -> None:
     order = race_order(recorded.segments, bench.SEED)
-    measured = []
-    for trial, ended in zip(recorded.trials, replay(recorded, RUNGS, bench.SEED), strict=True):
+    baseline = recorded.trials[0]
+    measured = [*floor_under(baseline, bench.FLOOR)]
+    for trial, ended in zip(recorded.trials, replay(recorded, RUNGS, bench.SEED, bench.FLOOR), strict=True):
         if ended.kind == "go on":
             measured.append(trial)
             continue
@@ -79,6 +83,15 @@ def test_a_trial_is_beaten_by_those_before_it(recorded: Recorded) -> None:
     beaten, ever = dominated(recorded), dominated(recorded, ever=True)
     assert 0 not in beaten < ever
     assert len(ever) < len(recorded.trials)
+
+
+def test_a_race_stops_what_is_below_the_floor_and_nothing_else_more_than_before(recorded: Recorded) -> None:
+    useless = below(recorded, bench.FLOOR)
+    assert 0 < len(useless) < len(recorded.trials)
+    kept = {ended.number for ended in replay(recorded, RUNGS, bench.SEED, bench.FLOOR) if ended.kind not in DROPS}
+    before = {ended.number for ended in replay(recorded, RUNGS, bench.SEED) if ended.kind not in DROPS}
+    assert before - kept <= useless
+    assert below(recorded, 0.0) == set()
 
 
 def test_a_record_that_is_not_there_is_said_so(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def whole(quality: float, size: int, **fields: Any) -> Measurement:
     return replace(measurement(quality, size), segments=len(SEGMENTS), **{"sanity": SANE, **fields})
 
 
-def referee(*points: tuple[int, Measurement], baseline: Measurement | None = None) -> Referee:
-    made = Referee(SEGMENTS, "chrf")
+def referee(*points: tuple[int, Measurement], baseline: Measurement | None = None, floor: float = 0.0) -> Referee:
+    made = Referee(SEGMENTS, "chrf", floor)
     base = baseline or whole(60.0, 10_000)
     made.learn(0, True, base, lines(base.overall("chrf")))
     for number, point in points:
@@ -73,6 +73,37 @@ def test_a_candidate_that_is_the_same_as_a_smaller_one_is_a_tie() -> None:
     assert (race.verdict, race.by, race.segments) == ("tie", 3, 1800)
     assert -0.3 <= race.low <= 0.0 <= race.high <= 0.3
     assert race.projected == pytest.approx(50.0)
+
+
+def test_a_candidate_below_the_floor_is_dropped_though_nothing_measured_is_as_small() -> None:
+    race = look(referee((3, whole(50.0, 500)), floor=0.5), quality=10.0, size=1)
+    assert race is not None
+    assert (race.verdict, race.by, race.segments, race.floor) == ("below the floor", 0, 40, 0.5)
+    assert race.low <= -20.0 <= race.high < 0.0
+    assert race.projected == pytest.approx(10.0, abs=0.1)
+    assert look(referee((3, whole(50.0, 500)), floor=0.0), quality=10.0, size=1) is None
+    assert look(referee((3, whole(50.0, 500)), floor=0.5), quality=32.0, size=1) is None
+
+
+def test_the_baseline_and_its_floor_have_one_number_and_are_told_apart() -> None:
+    # Of more bytes than the baseline, so that it is among the points to beat.
+    race = look(referee(floor=0.5), quality=10.0, size=20_000)
+    assert race is not None
+    assert (race.verdict, race.by, race.floor) == ("dominated", 0, 0.0)
+    assert race.projected == pytest.approx(10.0)
+
+
+def test_a_point_below_the_floor_is_nobodys_comparator() -> None:
+    dropped = look(referee((3, whole(28.0, 500))), quality=5.0, size=500)
+    assert dropped is not None and (dropped.verdict, dropped.by) == ("dominated", 3)
+    dropped = look(referee((3, whole(28.0, 500)), floor=0.5), quality=5.0, size=500)
+    assert dropped is not None and (dropped.verdict, dropped.by) == ("below the floor", 0)
+
+
+def test_a_baseline_without_quality_has_no_floor() -> None:
+    made = Referee(SEGMENTS, "chrf", 0.5)
+    made.learn(0, True, whole(-2.0, 10_000), lines(60.0))
+    assert look(made, quality=1.0, size=500) is None
 
 
 def test_a_point_of_more_bytes_decides_nothing() -> None:
@@ -133,6 +164,13 @@ def test_the_ledgers_writer_judges_by_what_it_has_kept_and_a_new_one_by_the_same
     assert first is not None and first.by == 3
     assert ask(ledger(run, Referee(SEGMENTS, "chrf")), 30.0) == first
     assert ask(LedgerWriter(str(run)), 30.0) is None
+
+
+def test_a_resumed_search_has_the_floor_that_it_had(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = ask(ledger(run, Referee(SEGMENTS, "chrf", 0.5), [(0, 16, whole(60.0, 10_000), 60.0)]), 10.0)
+    assert first is not None and first.verdict == "below the floor"
+    assert ask(ledger(run, Referee(SEGMENTS, "chrf", 0.5)), 10.0) == first
 
 
 def test_held_out_trials_teach_the_referee_nothing(tmp_path: Path) -> None:

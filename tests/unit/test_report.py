@@ -263,7 +263,8 @@ def test_a_report_without_test_or_baseline_or_bleu(folder: Path, tmp_path: Path)
 
 @pytest.fixture(name="raced", scope="module")
 def raced_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """A study of COMET in which a trial was dropped early, one fails a sanity check, and the baseline is a tie."""
+    """A study of COMET in which a trial was dropped early, one fails a sanity check, one is below the floor, and
+    the baseline is a tie."""
     parent = tmp_path_factory.mktemp("raced")
     data = write_data(parent / "dev.jsonl")
     comet = [80.0 + line % 5 for line in range(24)]
@@ -272,9 +273,10 @@ def raced_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
         Made(6_000_000, 0.1, 8, comet=[*comet[:-1], comet[-1] - 1], sanity={"repeated": 0.0}),
         Made(5_000_000, 0.1, 4, comet=comet, sanity={"repeated": 0.25}),
         Made(4_000_000, 0.1, 3, comet=comet, race=Race("dominated", 1, 8, -9.84, -4.12, 71.25)),
+        Made(3_000_000, 0.8, 2, comet=[20.0] * 24, sanity={"repeated": 0.0}),
     ]
     folder = write_run(parent / "run", {"dev": data}, trials, quality="comet")
-    dev = collect(read_ledger(folder).on("dev"), Intervals(folder, data, 0, "comet"))
+    dev = collect(read_ledger(folder).on("dev"), Intervals(folder, data, 0, "comet"), floor=0.5)
     timed = Speed({1: 1234.5, 8: 9000.0}, 0.052, 1.5, 5_000_000, 4_200_000, ("packed 4-bit",))
     speeds = [timed, *[Speed(reason="the kernels for packed weights need a GPU")] * (len(dev.points) - 1)]
     dev = replace(
@@ -290,10 +292,11 @@ def raced_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
 def test_what_is_not_on_the_frontier_for_a_reason_is_said(raced: Page) -> None:
     shown = " ".join(raced.text)
     for expected in (
-        "4 trials: 3 measured in full, 1 dropped early, 0 failed",
-        "2 points of 3, 1 tie among them; 1 kept off by a sanity check",
+        "5 trials: 4 measured in full, 1 dropped early, 0 failed",
+        "2 points of 4, 1 tie among them; 2 kept off it",
         "dropped at 8 of 24 segments: worse than trial 1 by 4.1 to 9.8",
         "kept off: 25 % of hypotheses repeat themselves",
+        "kept off: keeps less than 50 % of the baseline's quality: 20.00 of 81.92",
         "tie with rtn 8-bit g64 (6.00 MB)",
         "A hollow point is a tie",
         "Here that is 1 trial.",
@@ -303,8 +306,8 @@ def test_what_is_not_on_the_frontier_for_a_reason_is_said(raced: Page) -> None:
     ):  # fmt: skip
         assert expected in shown, expected
     view = json.loads(raced.data)["views"]["dev"]
-    assert [point["tie"] for point in view["points"]] == ["tie with rtn 8-bit g64 (6.00 MB)", "", ""]
-    assert [len(point["keptOff"]) for point in view["points"]] == [0, 0, 1]
+    assert [point["tie"] for point in view["points"]] == ["tie with rtn 8-bit g64 (6.00 MB)", "", "", ""]
+    assert [len(point["keptOff"]) for point in view["points"]] == [0, 0, 1, 1]
     assert [(trial["trial"], trial["projected"]) for trial in view["dropped"]] == [(3, 71.25)]
 
 

@@ -16,6 +16,7 @@ from orchestrator.intervals import Intervals, resampled_means
 from orchestrator.ledger import read_hypotheses, read_ledger
 from orchestrator.results import Results, collect, judged, quality_of
 from orchestrator.results_csv import FIRST_COLUMNS, frontier_csv
+from orchestrator.search import reopen
 from orchestrator.standing import race_text
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Race
@@ -33,8 +34,8 @@ def dev_data(tmp_path: Path) -> DataSet:
     return write_data(tmp_path / "dev.jsonl")
 
 
-def found(folder: Path, data: DataSet, metric: str = "chrf", split: str = "dev") -> Results:
-    return collect(read_ledger(folder).on(split), Intervals(folder, data, 0, metric))
+def found(folder: Path, data: DataSet, metric: str = "chrf", split: str = "dev", floor: float = 0.0) -> Results:
+    return collect(read_ledger(folder).on(split), Intervals(folder, data, 0, metric), floor=floor)
 
 
 def rows(results: Results) -> list[dict[str, str]]:
@@ -119,12 +120,40 @@ def test_raced_and_insane_trials_are_listed_but_never_on_the_frontier(tmp_path: 
     assert float(written[1]["sanity_repeated"]) == 0.25
 
 
+def test_a_trial_below_the_floor_is_kept_off_the_frontier_with_the_reason(tmp_path: Path, data: DataSet) -> None:
+    below = Race("below the floor", 0, 8, -40.0, -21.5, 12.0, 0.5)
+    trials = [Made(100, 0.0, None), Made(50, 0.1, 4), Made(10, 0.9, 3), Made(5, 0.9, 2, race=below)]
+    folder = write_run(tmp_path / "run", {"dev": data}, trials)
+    assert [point.record.number for point in found(folder, data).frontier] == [0, 1, 2]
+    results = found(folder, data, floor=0.5)
+    assert [point.record.number for point in results.frontier] == [0, 1]
+    baseline, _, useless = results.points
+    said = f"keeps less than 50 % of the baseline's quality: {useless.quality:.2f} of {baseline.quality:.2f}"
+    assert useless.kept_off == (said,)
+    written = rows(results)
+    assert (written[2]["kept_off"], written[2]["on_frontier"]) == (said, "0")
+    assert (written[3]["race"], written[3]["race_by"], written[3]["projected"]) == ("below the floor", "0", "12.000000")
+    console = Console(width=110, record=True, file=io.StringIO())
+    print_frontier(console, results, None)
+    text = console.export_text()
+    assert f"trial 2 (rtn 3-bit g64) is kept off the frontier: {said}" in text
+    dropped = "dropped at 8 of 24 segments: keeps less than 50 % of the baseline's quality, for sure"
+    assert f"trial 3 (rtn 2-bit g64) was {dropped}" in text
+
+
+def test_a_study_that_began_before_there_was_a_floor_has_none(tmp_path: Path, data: DataSet) -> None:
+    assert reopen(write_run(tmp_path / "old", {"dev": data}, []))[1].floor == 0.0
+    assert reopen(write_run(tmp_path / "new", {"dev": data}, [], floor=0.25))[1].floor == 0.25
+
+
 def test_a_tie_is_named_so_and_told_without_the_total_where_it_is_unknown() -> None:
     tie = Race("tie", 3, 256, -0.3, 0.2, 61.0)
     assert race_text(tie, 1012) == "dropped at 256 of 1,012 segments: tie with trial 3"
     assert race_text(tie) == "dropped at 256 segments: tie with trial 3"
     together = replace(DROPPED, high=0.4)
     assert race_text(together) == "dropped at 8 segments: worse than trial 2 by up to 9.8"
+    below = Race("below the floor", 0, 64, -9.0, -2.0, 20.0, 0.125)
+    assert race_text(below) == "dropped at 64 segments: keeps less than 12.5 % of the baseline's quality, for sure"
 
 
 def tied_trials(split: str = "dev", shift: int = 0) -> list[Made]:

@@ -49,6 +49,7 @@ FULL = StudySpec(
     trust_remote_code=True,
     quality="comet",
     rungs=(32, 128),
+    floor=0.25,
     comet_model="models/comet",
 )
 
@@ -61,6 +62,7 @@ def test_a_study_needs_no_more_than_data_and_out() -> None:
     assert not spec.trust_remote_code
     assert not spec.skip_bad_rows
     assert (spec.quality, spec.rungs, spec.comet_model) == ("chrf", (64, 256, 1024), None)
+    assert spec.floor == 0.5
     assert spec.store_folder == Path("runs/x/store")
     assert spec.mlflow_uri == "sqlite:///runs/mlflow.db"
 
@@ -138,6 +140,13 @@ WRONG: list[tuple[str, Any, str]] = [
     ("rungs", [256, 64], "a list of ascending whole numbers of at least 1, or [] for no racing"),
     ("rungs", [64, True], "a list of ascending whole numbers of at least 1, or [] for no racing"),
     ("rungs", [64.0], "a list of ascending whole numbers of at least 1, or [] for no racing"),
+    ("floor", 1, "a number of at least 0 and below 1"),
+    ("floor", 50, "a number of at least 0 and below 1"),
+    ("floor", -0.1, "a number of at least 0 and below 1"),
+    ("floor", float("nan"), "a number of at least 0 and below 1"),
+    ("floor", "0.5", "a number of at least 0 and below 1"),
+    ("floor", True, "a number of at least 0 and below 1"),
+    ("floor", None, "a number of at least 0 and below 1"),
     ("prompt", "gemma", "one of alma, chat, few-shot"),
     ("prompt", ["alma"], "text"),
     ("max_new_tokens", 0, "a whole number of at least 1"),
@@ -181,6 +190,10 @@ def test_an_anchor_that_makes_no_sense_is_refused_before_anything_starts(steps: 
 
 def test_no_rungs_is_no_racing() -> None:
     assert spec_from_mapping({**LEAST, "rungs": []}).rungs == ()
+
+
+def test_a_floor_of_0_is_none() -> None:
+    assert spec_from_mapping({**LEAST, "floor": 0}).floor == 0
 
 
 def test_absolute_paths_mean_the_same_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
