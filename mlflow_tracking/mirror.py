@@ -24,6 +24,11 @@ STUDY_TAG = "mtpareto.study"
 TRIAL_TAG = "mtpareto.trial"
 # MLflow refuses longer parameter values (https://mlflow.org/docs/latest, "Log a param").
 PARAM_LIMIT = 6000
+# Nor does it take more metrics at a time (the same, "Log Batch").
+BATCH_LIMIT = 1000
+# What a curve's points say, after their tokens (`search_spaces.curve.CurvePoint`).
+SPEED_CURVE = "training_tokens_s"
+CURVES = ("training_loss", SPEED_CURVE, "held_out_chrf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class Mirror:
             started = _milliseconds(trial.started)
             found = self._create(_name(trial), _tags(trial, parent), _params(trial), started)
         self._log_metrics(found, _metrics(trial), _milliseconds(trial.ended))
+        self._log_curves(found, trial)
         self._tag(found, trial.words)
         status = "FAILED" if isinstance(trial.outcome, Failure) else "FINISHED"
         self._client.set_terminated(found, status, _milliseconds(trial.ended))
@@ -155,6 +161,18 @@ class Mirror:
         ]
         if new:
             self._client.log_batch(run_id, metrics=new)
+
+    def _log_curves(self, run_id: str, trial: MirroredTrial) -> None:
+        """Log the curves of the steps that trained, by tokens read; one whose end is there is whole."""
+        from mlflow.entities import Metric
+
+        have = self._client.get_run(run_id).data.metrics
+        at = _milliseconds(trial.ended)
+        for key, points in _curves(trial.outcome).items():
+            if have.get(key) != points[-1][1]:
+                metrics = [Metric(key, value, at, tokens) for tokens, value in points]
+                for begin in range(0, len(metrics), BATCH_LIMIT):
+                    self._client.log_batch(run_id, metrics=metrics[begin : begin + BATCH_LIMIT])
 
     def _tag(self, run_id: str, words: Mapping[str, str]) -> None:
         """Set the tags that are new or have changed; an empty word is written only over another."""
@@ -238,6 +256,20 @@ def _metrics(trial: MirroredTrial) -> dict[str, float]:
         "tokens": float(outcome.tokens),
     }
     return metrics
+
+
+def _curves(outcome: Outcome) -> dict[str, list[tuple[int, float]]]:
+    """metric -> (tokens read, value); the second step that trained has `training_loss_2`, and so on."""
+    if not isinstance(outcome, Measurement):
+        return {}
+    found: dict[str, list[tuple[int, float]]] = {}
+    for number, curve in enumerate(outcome.curves, start=1):
+        for place, name in enumerate(CURVES, start=1):
+            key = name if number == 1 else f"{name}_{number}"
+            # Where a training begins there is no speed yet, and no loss.
+            said = [point for point in curve.points if name != SPEED_CURVE or point[1] is not None]
+            found[key] = [(point[0], value) for point in said if (value := point[place]) is not None]
+    return {key: points for key, points in found.items() if points}
 
 
 def _param(value: Any) -> str:

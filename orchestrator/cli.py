@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _add_bench_compress(bench)
     _add_bench_decode(bench)
     _add_bench_racing(bench)
+    _add_bench_distillation(bench)
     for name, command, about in (
         ("resume", _resume, "go on with an interrupted search; nothing is repeated"),
         ("report", _report, "write a run's report, picture and table anew from its ledger"),
@@ -114,6 +115,23 @@ def _add_bench_racing(bench: Any) -> None:
     replayed = bench.add_parser("racing", help="replays of recorded scores: wrong drops, and segments saved by racing")
     replayed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
     replayed.set_defaults(run=_bench_racing)
+
+
+def _add_bench_distillation(bench: Any) -> None:
+    timed = bench.add_parser("distillation", help="training: what it wins back, and how fast it is")
+    timed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
+    timed.add_argument("--data", help="segments whose chrF is measured, such as Multi30k's test_2016")
+    timed.add_argument("--training", action="append", default=[], help="pairs to train on; may be said again")
+    timed.add_argument("--model", help="teacher and parent (default: the shipped caption model)")
+    timed.add_argument("--shape", default="llama-1b", help="of random weights, part cached")
+    timed.add_argument("--large-shape", default="mistral-7b", help="of random weights, part rate")
+    timed.add_argument("--store", help="the artefact store (default: one that goes with the bench)")
+    timed.add_argument("--jobs", type=int, default=1, help="candidates at a time, a process each (default: 1)")
+    timed.add_argument(
+        "--parts", default="recovery,students,cached,rate",
+        help="of recovery, students, cached and rate, with commas",
+    )  # fmt: skip
+    timed.set_defaults(run=_bench_distillation)
 
 
 def _add_score(commands: Any) -> None:
@@ -189,6 +207,17 @@ def _bench_racing(options: argparse.Namespace) -> int:
     record = bench_racing(options.json, shlex.join(["mtpareto", *sys.argv[1:]]))
     for name, value in record["figures"].items():
         print(f"{name:<34} {value:g}")
+    return 0
+
+
+def _bench_distillation(options: argparse.Namespace) -> int:
+    environment.prepare(None)
+    from orchestrator.bench_distillation import bench_distillation, request_of
+    from orchestrator.bench_figures import DISTILLATION
+    from orchestrator.bench_table import as_table
+
+    record = bench_distillation(request_of(options), shlex.join(["mtpareto", *sys.argv[1:]]), _progress)
+    _console().print(as_table(record["figures"], DISTILLATION))
     return 0
 
 

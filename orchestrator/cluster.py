@@ -14,19 +14,32 @@ from orchestrator.ledger import LedgerWriter
 from orchestrator.referee import Referee
 from search_spaces.errors import StudyError
 from workers.actor import LEDGER_NAMESPACE
+from workers.own_process import Share
+
+# Tune places no trial that asks for nothing, and a share of a CPU could be what a training waits for.
+LITTLE_MEMORY = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What one trial takes, and how many fit side by side."""
+    """What one trial takes, and how many fit side by side. apart: whether other processes take it, for as long as they
+    work for the trial, and the trial itself takes nothing."""
 
     cpus: float
     gpus: float
     side_by_side: int
+    apart: bool = False
+
+    @property
+    def share(self) -> Share | None:
+        """What the processes take that work for a trial; None where the trial works itself."""
+        return Share(self.cpus, self.gpus) if self.apart else None
 
     def group(self) -> tune.PlacementGroupFactory:
         """All of a trial on one node."""
         bundle = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+        if self.apart:
+            bundle = {"memory": LITTLE_MEMORY}
         return tune.PlacementGroupFactory([bundle], strategy="STRICT_PACK")
 
 
@@ -49,10 +62,12 @@ def join(address: str | None) -> bool:
     return True
 
 
-def place(cpus: float | None, gpus: float | None, most: int | None) -> Placement:
+def place(cpus: float | None, gpus: float | None, most: int | None, training: int = 1, taken: float = 0.0) -> Placement:
     """Fit trials to the cluster: one GPU each where there are any, else all of a node's CPUs.
 
-    Raises StudyError when no node can hold one trial.
+    training: how many GPUs (on a cluster without any, CPUs) train one candidate together; with more than one a trial
+    holds nothing while it waits for them. taken: the part of a GPU that something else keeps. Raises StudyError when no
+    node can hold one trial, or the cluster no training.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     most_cpus = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
@@ -67,8 +82,10 @@ def place(cpus: float | None, gpus: float | None, most: int | None) -> Placement
             f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, and the largest node has {most_cpus:g} and "
             f"{most_gpus:g}; ask for less with --cpus-per-trial and --gpus-per-trial, or add a node"
         )
+    if training > 1:
+        _refuse_few(nodes, training, taken)
     fit = sum(_fit(node, cpus, gpus) for node in nodes)
-    return Placement(cpus, gpus, min(fit, most) if most else fit)
+    return Placement(cpus, gpus, min(fit, most) if most else fit, apart=training > 1)
 
 
 def ledger_actor(name: str, folder: str, referee: Referee | None = None) -> ray.actor.ActorHandle:
@@ -83,6 +100,19 @@ def ledger_actor(name: str, folder: str, referee: Referee | None = None) -> ray.
         scheduling_strategy=here,
     )
     return actor.remote(folder, referee)
+
+
+def _refuse_few(nodes: list[dict[str, float]], training: int, taken: float) -> None:
+    """Raise StudyError when the cluster can't train on so many GPUs together."""
+    kind = "GPU" if any(node.get("GPU", 0.0) for node in nodes) else "CPU"
+    there = int(sum(node.get(kind, 0.0) for node in nodes))
+    whole = there - (1 if taken and kind == "GPU" else 0)
+    if training > whole:
+        said = f"{there} {kind}s" + (", of which COMET takes a part of one" if whole < there else "")
+        raise StudyError(
+            f"training_gpus is {training}, and the cluster has {said}; ask for at most {whole} with --training-gpus, "
+            "or add a node"
+        )
 
 
 def _fit(node: dict[str, float], cpus: float, gpus: float) -> int:

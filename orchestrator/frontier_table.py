@@ -8,10 +8,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.progress import spell_bytes
 from orchestrator.report_labels import metric_name, score_of
 from orchestrator.report_steps import short_label
-from orchestrator.results import QUALITIES, Point, Results
+from orchestrator.results import QUALITIES, Dropped, Point, Results
+from orchestrator.spelling import spell_bytes
+from workers.training.progress import MADE_WORSE
 
 # Columns left to the candidate below which the worst pair gives its place up.
 ROOM_FOR_CANDIDATE = 22
@@ -53,7 +54,7 @@ def print_frontier(console: Console, dev: Results, test: Results | None) -> None
 
 
 def said_below(shown: Sequence[Point], results: Results) -> list[str]:
-    """What the table's marks mean, and which trials are not in it for a reason of their own."""
+    """What the table's marks mean, which trials are not in it for a reason of their own, and which training harmed."""
     lines = [
         f"{TIE} trial {point.record.number} is not shown to be better than trial {point.tie.number}, which is no larger"
         for point in shown
@@ -67,6 +68,13 @@ def said_below(shown: Sequence[Point], results: Results) -> list[str]:
     lines += [
         f"trial {trial.record.number} ({short_label(trial.record.candidate)}) was {trial.why}"
         for trial in results.dropped
+    ]
+    trials: list[Point | Dropped] = sorted([*results.points, *results.dropped], key=lambda trial: trial.record.number)
+    lines += [
+        f"trial {trial.record.number} ({short_label(trial.record.candidate)}): {note}"
+        for trial in trials
+        for note in trial.measurement.notes
+        if note.startswith(MADE_WORSE)
     ]
     return lines
 

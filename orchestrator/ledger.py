@@ -16,6 +16,7 @@ from orchestrator.referee import Referee
 from search_spaces.candidate import Candidate, candidate_from_json
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Measurement, Outcome, Race, outcome_from_json
+from workers.training.progress import Progress
 
 LEDGER = "ledger.jsonl"
 HYPOTHESES = "hypotheses"
@@ -145,7 +146,8 @@ class LedgerWriter:
     """The one writer of a run's ledger; a Ray actor on the driver's node that takes no CPU slot.
 
     Each (digest, split) is kept once: a second append of one answers with the first. With a referee it also judges
-    the trials that race on the referee's split, by what the ledger holds.
+    the trials that race on the referee's split, by what the ledger holds. It hears how far trainings are, for the
+    display, and keeps none of that on disk.
     """
 
     def __init__(self, folder: str, referee: Referee | None = None) -> None:
@@ -154,6 +156,7 @@ class LedgerWriter:
         mend_torn_tail(self._folder)
         self._known: dict[Key, dict[str, Any]] = {}
         self._attempts: dict[Key, int] = {}
+        self._trainings: dict[int, Progress] = {}
         for text in (self._folder / LEDGER).read_bytes().splitlines():
             line = json.loads(text)
             if line["kind"] == "trial":
@@ -164,6 +167,7 @@ class LedgerWriter:
         """The line already kept for this trial, if any, and which attempt this is (from 1)."""
         key = _key(trial)
         self._attempts[key] = self._attempts.get(key, 0) + 1
+        self._trainings.pop(trial["number"], None)
         if self._referee is not None:
             self._referee.begin(trial["number"])
         return self._known.get(key), self._attempts[key]
@@ -171,6 +175,7 @@ class LedgerWriter:
     def append(self, trial: dict[str, Any], hypotheses: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Keep an outcome and its hypotheses; returns the line once both are on disk."""
         key = _key(trial)
+        self._trainings.pop(trial["number"], None)
         if key in self._known:
             return self._known[key]
         digest, split = key
@@ -183,6 +188,14 @@ class LedgerWriter:
         self._known[key] = line
         self._teach(line)
         return line
+
+    def hear(self, number: int, progress: Progress) -> None:
+        """Take in how far the training of the trial of this number is."""
+        self._trainings[number] = progress
+
+    def trainings(self) -> dict[int, Progress]:
+        """The newest of each trial that is under way and has trained."""
+        return dict(self._trainings)
 
     def judge(self, trial: dict[str, Any], positions: list[int], scores: list[float], size: int) -> Race | None:
         """Why a trial under way is to be stopped, or None when it goes on; see `Referee.judge`."""

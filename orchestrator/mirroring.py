@@ -125,9 +125,7 @@ class MirrorThread:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
+        troubles = mlflow_troubles()
         mirror: Mirror | None = None
         done: set[str] = set()
         warned = False
@@ -135,9 +133,18 @@ class MirrorThread:
             try:
                 mirror = mirror or self._connect()
                 mirror_ledger(mirror, self._folder, read_ledger(self._folder), done)
-            except (MlflowException, SQLAlchemyError, OSError) as error:
+            except troubles as error:
                 if not warned:
                     log.warning(
                         "MLflow can't be written to (%s); the search goes on, and the ledger keeps everything", error
                     )
                     warned = True
+
+
+def mlflow_troubles() -> tuple[type[Exception], ...]:
+    """What MLflow raises where its store can't be reached, written to, or is being made by another process."""
+    from alembic.util.exc import CommandError
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, CommandError, OSError

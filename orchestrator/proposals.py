@@ -25,6 +25,7 @@ from search_spaces.errors import CandidateError
 from search_spaces.methods import Step
 from search_spaces.offers import offer_for
 from search_spaces.size import predicted_bytes
+from search_spaces.training_suggestions import raised
 from workers.plan import SPEED_SPLIT
 
 SAMPLED_TRIES = 10
@@ -77,12 +78,13 @@ class Proposer:
         speed: bool = False,
         known: Iterable[TrialRecord] = (),
         floor: float = 0.0,
+        training: bool = False,
     ) -> None:
         self._base = base
         self._baseline_key = (Candidate(base).digest, "dev")
         self._checkpoint = checkpoint
         self._space = space
-        self._offer = offer_for(checkpoint)
+        self._offer = offer_for(checkpoint, training)
         self._trials = trials
         self._held_out = held_out
         self._speed = speed
@@ -91,6 +93,8 @@ class Proposer:
         self._random = random.Random(seed)
         self._found: dict[Key, Finding | None] = {}
         self._candidates: dict[str, Candidate] = {}
+        self._choices: dict[str, Mapping[str, Any]] = {}
+        self._raised: set[str] = set()
         self._numbers = 0
         self._pending: dict[int, Proposal] = {}
         self._asked: dict[int, optuna.Trial] = {}
@@ -107,7 +111,7 @@ class Proposer:
         if self._again:
             return self._again.popleft()
         if not self._over():
-            if (proposal := self._from_first() or self._sampled()) is not None:
+            if (proposal := self._from_first() or self._with_more_training() or self._sampled()) is not None:
                 return proposal
             self.exhausted = True
         if any(proposal.split == "dev" for proposal in self._pending.values()):
@@ -177,8 +181,18 @@ class Proposer:
             if (proposal := self._new(self._given.popleft(), {}, None)) is not None:
                 return proposal
         while self._anchors:
-            self._study.enqueue_trial(dict(self._anchors.popleft()))
-            if (proposal := self._asked_once()) is not None:
+            if (proposal := self._chosen(self._anchors.popleft())) is not None:
+                return proposal
+        return None
+
+    def _with_more_training(self) -> Proposal | None:
+        """The first candidate of the frontier that can be trained for longer, with the next budget; each once."""
+        for candidate in self.frontier():
+            if candidate.digest in self._raised:
+                continue
+            self._raised.add(candidate.digest)
+            choices = raised(self._choices.get(candidate.digest, {}))
+            if choices is not None and (proposal := self._chosen(choices)) is not None:
                 return proposal
         return None
 
@@ -192,6 +206,11 @@ class Proposer:
                 self._asked[proposal.number] = self._with_choices(choices)
                 return proposal
         return None
+
+    def _chosen(self, choices: Mapping[str, Any]) -> Proposal | None:
+        """What the sampler answers when it is given these choices; None when that is known, pending or impossible."""
+        self._study.enqueue_trial(dict(choices))
+        return self._asked_once()
 
     def _asked_once(self) -> Proposal | None:
         """One question to the sampler; None when its answer is known, pending or impossible."""
@@ -235,6 +254,8 @@ class Proposer:
         self._numbers += 1
         self._pending[proposal.number] = proposal
         self._candidates[candidate.digest] = candidate
+        if choices:
+            self._choices[candidate.digest] = dict(choices)
         if asked is not None:
             self._asked[proposal.number] = asked
         return proposal
@@ -246,8 +267,11 @@ class Proposer:
         self._numbers = max(self._numbers, record.number + 1)
         if record.choices:
             asked = self._with_choices(record.choices)
-            # Choices of a space that has changed since mean something else now: the sampler learns nothing from them.
-            _tell_study(self._study, asked, found if asked.params == dict(record.choices) else None)
+            # Choices of a space that has changed since mean something else now: nothing is learnt from them.
+            same = asked.params == dict(record.choices)
+            _tell_study(self._study, asked, found if same else None)
+            if same:
+                self._choices[record.candidate.digest] = record.choices
 
 
 def _tpe(seed: int) -> optuna.samplers.BaseSampler:

@@ -8,9 +8,11 @@ from orchestrator.report_html import cell, head, number, table, text
 from orchestrator.report_labels import Unit, counted, metric_name, ratio_text
 from orchestrator.report_steps import short_label
 from orchestrator.results import Dropped, Point, Results
+from search_spaces.outcome import Measurement
 from workers.noticeable import noticeable
 from workers.reading.segments import DataSet
 from workers.sanity import over_limits, unchecked
+from workers.training.progress import MADE_WORSE
 
 
 def tie_text(point: Point, unit: Unit) -> str:
@@ -25,6 +27,14 @@ def noticeable_text(point: Point, baseline: Point | None) -> str:
     return noticeable(point.metric, point.quality - baseline.quality) if baseline and point.steps else ""
 
 
+def notes_of(measurement: Measurement) -> str:
+    """What the trial's steps noted, as HTML; that training made a model worse stands out."""
+    return "".join(
+        f'<span class="note{" warn" if note.startswith(MADE_WORSE) else ""}">{text(note)}</span>'
+        for note in measurement.notes
+    )
+
+
 def dropped_table(results: Results, unit: Unit) -> str:
     """The trials that a race ended early: how, and where they were heading."""
     names = [
@@ -37,7 +47,7 @@ def dropped_table(results: Results, unit: Unit) -> str:
 def _dropped_row(trial: Dropped, unit: Unit) -> str:
     cells = [
         number(str(trial.record.number), trial.record.number),
-        cell(text(trial.record.candidate.describe()), style="steps"),
+        cell(f"{text(trial.record.candidate.describe())}{notes_of(trial.measurement)}", style="steps"),
         number(f"{unit.of(trial.bytes):,.2f}", trial.bytes),
         number(ratio_text(trial.ratio), trial.ratio),
         number(f"{trial.race.projected:.2f}", trial.race.projected, "faint"),

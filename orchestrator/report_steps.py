@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from orchestrator.report_labels import MINUS, counted
 from search_spaces.candidate import Candidate
-from search_spaces.methods import IntegerQuantizer, Sparsifier, Step
+from search_spaces.methods import IntegerQuantizer, Sparsifier, Step, Trainer
 from search_spaces.pruners import (
     Magnitude,
     RemoveChannels,
@@ -32,6 +33,7 @@ from search_spaces.quantizers import (
     QuantizeEmbeddings,
     RoundToNearest,
 )
+from search_spaces.trainers import Distill, Finetune, Recover
 
 
 def short_label(candidate: Candidate) -> str:
@@ -67,6 +69,42 @@ def _sparse(step: Sparsifier) -> str:
     return f"{step.name} {'2:4' if step.pattern == '2:4' else _percent(step.sparsity)}"
 
 
+def _recover(step: Recover) -> str:
+    words: list[str] = [step.adapter]
+    if step.adapter != "scales":
+        words += [f"r{step.rank}", *(["merged"] if step.merged else [])]
+    return _trained(step, words, {"adapter", "rank", "merged"})
+
+
+def _student(step: Distill) -> str:
+    words = ["student"]
+    words += [counted(step.layers, "layer")] if step.layers else []
+    words += [f"{_percent(step.width)} width"] if step.width != 1.0 else []
+    words += [f"{_percent(step.channels)} mlp"] if step.channels != 1.0 else []
+    words += [Path(step.config).name] if step.config else []
+    return _trained(step, words, {"layers", "width", "channels", "config"})
+
+
+def _trained(step: Trainer, words: list[str], told: set[str]) -> str:
+    """The words, the budget, and by name every parameter that is not told by them and not at its default."""
+    others = [
+        f"{field.name.replace('_', ' ')} {getattr(step, field.name)}"
+        for field in fields(step)
+        if field.name not in told | {"tokens"} and getattr(step, field.name) != field.default
+    ]
+    return " ".join([*words, _budget(step.tokens), *others])
+
+
+def _budget(tokens: int) -> str:
+    """`250k`, `1M`; 0 is once through the data."""
+    if not tokens:
+        return "once"
+    for size, unit in ((1_000_000, "M"), (1000, "k")):
+        if tokens % (size // 100) == 0 and tokens >= size:
+            return f"{tokens / size:g}{unit}"
+    return f"{tokens:,}"
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:g}%"
 
@@ -96,4 +134,7 @@ _SHORT: dict[type[Step], Callable[[Any], str]] = {
     Magnitude: _sparse,
     Wanda: _sparse,
     SparseGPT: _sparse,
+    Recover: _recover,
+    Finetune: lambda step: _trained(step, ["finetune"], set()),
+    Distill: _student,
 }

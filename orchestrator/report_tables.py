@@ -14,7 +14,7 @@ from orchestrator.report_labels import (
     ratio_text,
     score_of,
 )
-from orchestrator.report_standing import noticeable_text, tie_text
+from orchestrator.report_standing import notes_of, noticeable_text, tie_text
 from orchestrator.report_steps import short_label
 from orchestrator.results import Point, Results
 
@@ -44,11 +44,10 @@ def _point_row(point: Point, results: Results, unit: Unit, others: Sequence[str]
     seconds = sum(measurement.seconds.values())
     stages = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in measurement.seconds.items())
     share = measurement.footprint.compressed_fraction
-    notes = "".join(f'<span class="note">{text(note)}</span>' for note in measurement.notes)
     cells = [
         number(str(point.record.number), point.record.number),
         cell(_mark(point), _mark_order(point), "centre mark"),
-        cell(f"{text(point.label)}{_standing(point, unit)}{notes}", point.label, "steps"),
+        cell(f"{text(point.label)}{_standing(point, unit)}{notes_of(measurement)}", point.label, "steps"),
         number(f"{unit.of(point.bytes):,.2f}", point.bytes),
         number(ratio_text(point.ratio), point.ratio),
         number(f"{point.quality:.2f}", point.quality, "main"),

@@ -25,16 +25,19 @@ from rich.console import Console
 from orchestrator import cluster
 from orchestrator.calibration import Calibration, read_calibration, refuse_changed_calibration
 from orchestrator.callbacks import TrialWatcher
+from orchestrator.hearing import Heard
 from orchestrator.ledger import Ledger, create_ledger, mend_torn_tail, read_ledger
 from orchestrator.measured_metrics import metrics_of
 from orchestrator.mirroring import MirrorThread
-from orchestrator.progress import Progress, Totals
+from orchestrator.progress import Progress
 from orchestrator.proposals import Proposal, Proposer
 from orchestrator.referee import Referee
 from orchestrator.report_labels import metric_name
 from orchestrator.searcher import ParetoSearcher
 from orchestrator.single import spell_left_out
 from orchestrator.study import StudySpec, spec_from_mapping
+from orchestrator.training import Training, read_training, refuse_changed_training
+from orchestrator.trial_table import Totals
 from orchestrator.wrapup import TUNE_FOLDER, Found, connect, wrap_up
 from search_spaces.candidate import BaseModel
 from search_spaces.checkpoint import Checkpoint
@@ -66,6 +69,7 @@ class Study:
     data: Mapping[str, DataSet]
     calibration: Calibration
     metrics: tuple[str, ...]
+    training: Training | None = None
 
     @property
     def measures_comet(self) -> bool:
@@ -77,7 +81,8 @@ class Study:
         return EvaluationPlan(
             self.data, self.calibration.pairs, self.metrics, spec.decoding, spec.store_folder, spec.seed,
             spec.device_map, gpus if 0 < gpus < 1 else None, spec.trust_remote_code, spec.calibration_tokens,
-            self.calibration.text, spec.rungs, spec.comet_model,
+            self.calibration.text, spec.rungs, spec.comet_model, self.training.data if self.training else None,
+            spec.training_gpus,
         )  # fmt: skip
 
 
@@ -101,6 +106,7 @@ def resume_search(folder: Path, console: Console, trials: int | None = None) -> 
         )
     refuse_changed_data(ledger, study.data, spec.folder)
     refuse_changed_calibration(ledger.header, study.calibration, spec.folder)
+    refuse_changed_training(ledger.header, study.training, spec.folder)
     if torn := mend_torn_tail(spec.folder):
         console.print(f"the ledger's last line was cut short by a crash; {torn} bytes were moved to ledger.torn")
     return _run(study, console)
@@ -139,6 +145,9 @@ def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = N
         for line in spell_left_out(dataset):
             console.print(line, markup=False, highlight=False)
     calibration = read_calibration(spec, data)
+    training = read_training(spec, data)
+    for line in training.told() if training else ():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     base, folder = resolve(spec.model, spec.revision)
     checkpoint = read_checkpoint(folder)
     refuse_quantized(checkpoint)
@@ -149,7 +158,7 @@ def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = N
     for steps in spec.anchors:
         predicted_bytes(checkpoint, steps)
     metrics = metrics_of(spec, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), earlier)
-    return Study(spec, base, checkpoint, data, calibration, metrics)
+    return Study(spec, base, checkpoint, data, calibration, metrics, training)
 
 
 def header(study: Study) -> dict[str, Any]:
@@ -159,6 +168,7 @@ def header(study: Study) -> dict[str, Any]:
         "base": {"name": study.base.name, "revision": study.base.revision, "bytes": study.checkpoint.bytes},
         "data": {split: dataset.digest for split, dataset in study.data.items()},
         "calibration": study.calibration.identity(),
+        "training": study.training.identity() if study.training else None,
         "metrics": list(study.metrics),
         "conditions": {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -189,7 +199,13 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
     if study.measures_comet:
         # Before trials take every GPU; it lives as long as this process.
         start_comet(spec.comet_model or "comet", spec.store_folder)
-    placement = cluster.place(spec.cpus_per_trial, _gpus_asked(study), spec.max_concurrent)
+    placement = cluster.place(
+        spec.cpus_per_trial,
+        _gpus_asked(study),
+        spec.max_concurrent,
+        spec.training_gpus if study.training else 1,
+        GPU_SHARE if study.measures_comet else 0.0,
+    )
     name = f"ledger-{os.getpid()}-{threading.get_ident()}"
     segments = study.data[RACED_SPLIT].segments
     referee = Referee(segments, spec.quality, spec.floor) if spec.rungs else None
@@ -205,12 +221,13 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
         spec.speed,
         ledger.trials,
         spec.floor,
+        training=study.training is not None,
     )
     known = len(ledger.on("dev"))
     totals = Totals(
         spec.trials, known, placement.side_by_side, study.checkpoint.bytes, metric_name(spec.quality), len(segments)
     )
-    progress = Progress(totals, console)
+    progress = Progress(totals, console, trainings=Heard(actor) if study.training else None)
     mirror = MirrorThread(lambda: connect(spec), spec.folder)
 
     def on_lost(proposal: Proposal, attempts: int, last: bool) -> None:
@@ -226,7 +243,8 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
 
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(CompressionTrial, plan=study.plan(placement.gpus), ledger=name), placement.group()
+            tune.with_parameters(CompressionTrial, plan=study.plan(placement.gpus), ledger=name, apart=placement.share),
+            placement.group(),
         ),
         tune_config=tune.TuneConfig(
             search_alg=ParetoSearcher(proposer, spec.retries, on_lost),

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.environment import prepare
-from orchestrator.progress import spell_bytes, spell_seconds
 from orchestrator.single_files import Line, write_files
+from orchestrator.spelling import spell_bytes, spell_seconds
 from orchestrator.study import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from search_spaces.candidate import Candidate
 from search_spaces.methods import Step

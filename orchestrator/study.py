@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import yaml
 
 from search_spaces.candidate import refuse_senseless_order
 from search_spaces.errors import StudyError
-from search_spaces.methods import Step, step_from_json, step_to_json
+from search_spaces.methods import Step, describe_step, step_from_json, step_to_json
 from search_spaces.spaces import SPACES
+from search_spaces.trainers import Distill
 from workers.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
 from workers.plan import DEFAULT_CALIBRATION_TOKENS
 from workers.prompts import PROMPTS
@@ -33,6 +35,19 @@ OPTIONAL_TEXTS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingSource:
+    """A file of pairs to train on; weight: how much of the training its pairs are, beside the other files'."""
+
+    file: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(isinstance(self.file, str) and bool(self.file), "training.file", self.file, "a file's name")
+        above = _number(self.weight) and 0 < self.weight < math.inf
+        _check(above, f"training: the weight of {self.file}", self.weight, "a number above 0")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudySpec:
     """What a search was asked to do. Relative paths are taken from the current folder when the spec is made absolute.
@@ -48,7 +63,8 @@ class StudySpec:
     after how many segments a race looks whether a candidate is beaten; () measures all of every candidate. floor: the
     share of the baseline's quality that a candidate must keep, 0 asks for nothing. comet_model: a hub id, a checkpoint
     or its folder; None is COMET's usual one. beams: 1 decodes greedily. speed: whether the
-    frontier's points are timed when the search is over.
+    frontier's points are timed when the search is over. training: files of pairs for steps that train; none, and the
+    search offers no such steps. training_gpus: how many GPUs train one candidate together.
     """
 
     out: str
@@ -85,6 +101,8 @@ class StudySpec:
     comet_model: str | None = None
     beams: int = 1
     speed: bool = True
+    training: tuple[TrainingSource, ...] = ()
+    training_gpus: int = 1
 
     def __post_init__(self) -> None:
         _check(self.space in SPACES, "space", self.space, f"one of {', '.join(SPACES)}")
@@ -103,11 +121,25 @@ class StudySpec:
             _check(value is None or (_number(value) and value >= 0), name, value, "a number of at least 0")
         for name in ("skip_bad_rows", "trust_remote_code", "speed"):
             _check(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
+        gpus = self.training_gpus
+        _check(_whole(gpus) and gpus >= 1, "training_gpus", gpus, "a whole number of at least 1")
         for steps in self.anchors:
             refuse_senseless_order(steps)
+        self._refuse_training_without_data()
         limit = self.max_concurrent
         _check(limit is None or (_whole(limit) and limit >= 1), "max_concurrent", limit, "a whole number of at least 1")
         Decoding(self.max_new_tokens, self.batch_size, self.prompt, self.beams)
+
+    def _refuse_training_without_data(self) -> None:
+        if self.training:
+            return
+        trained = [describe_step(step) for steps in self.anchors for step in steps if step.kind == "trainer"]
+        what = f"the space {self.space}" if SPACES[self.space].needs_training else next(iter(trained), None)
+        if what is not None:
+            raise StudyError(
+                f"{what} trains, and the study names no training data; name a file of source and reference pairs with "
+                "--training FILE (training: [FILE])"
+            )
 
     @property
     def folder(self) -> Path:
@@ -132,6 +164,10 @@ class StudySpec:
             for name in ("out", "data", "test", "references", "calibration", "calibration_text", "store")
             if (value := getattr(self, name)) is not None
         }
+        changes["training"] = tuple(
+            replace(source, file=str(Path(source.file).expanduser().resolve())) for source in self.training
+        )
+        changes["anchors"] = tuple(tuple(_absolute(step) for step in steps) for steps in self.anchors)
         if Path(self.model).expanduser().is_dir():
             changes["model"] = str(Path(self.model).expanduser().resolve())
         if self.comet_model is not None and Path(self.comet_model).expanduser().exists():
@@ -143,6 +179,7 @@ class StudySpec:
         record = asdict(self)
         record["anchors"] = [[step_to_json(step) for step in steps] for steps in self.anchors]
         record["rungs"] = list(self.rungs)
+        record["training"] = [asdict(source) for source in self.training]
         return record
 
 
@@ -165,6 +202,7 @@ def spec_from_mapping(record: Mapping[str, Any]) -> StudySpec:
         rungs = values["rungs"]
         _check(isinstance(rungs, (list, tuple)), "rungs", rungs, RUNGS_RULE)
         values["rungs"] = tuple(rungs)
+    values["training"] = _training_sources(record.get("training") or [])
     return StudySpec(**values)
 
 
@@ -179,6 +217,27 @@ def read_study(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise StudyError(f"{path} holds {type(record).__name__}, not a mapping such as `data: FILE`")
     return record
+
+
+def _training_sources(found: object) -> tuple[TrainingSource, ...]:
+    """Files by their names, or each with its weight."""
+    rule = "a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
+    _check(isinstance(found, (list, tuple)), "training", found, rule)
+    sources: list[TrainingSource] = []
+    for item in found if isinstance(found, (list, tuple)) else ():
+        named = {"file": item} if isinstance(item, str) else item
+        _check(
+            isinstance(named, Mapping) and "file" in named and set(named) <= {"file", "weight"}, "training", item, rule
+        )
+        sources.append(TrainingSource(**named))
+    return tuple(sources)
+
+
+def _absolute(step: Step) -> Step:
+    """The step with the absolute path of a student's config, where it names one."""
+    if isinstance(step, Distill) and step.config:
+        return replace(step, config=str(Path(step.config).expanduser().resolve()))
+    return step
 
 
 def _check(holds: bool, name: str, value: object, rule: str) -> None:

@@ -32,6 +32,15 @@ STUDY_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
         {"type": int, "help": "tokens that calibration statistics are taken over (default: 65536)"},
     ),
     ("--calibration-text", {"help": "a file of running text to take them over instead of the pairs"}),
+    (
+        "--training",
+        {
+            "action": "append",
+            "metavar": "FILE",
+            "help": "pairs for steps that train; may be given again (default: none)",
+        },
+    ),
+    ("--training-gpus", {"type": int, "help": "GPUs that train one candidate together (default: 1)"}),
     ("--space", {"help": f"{', '.join(SPACES)} (default: joint)"}),
     ("--trials", {"type": int, "help": "candidates to measure, the baseline included (default: 12)"}),
     ("--out", {"help": "the run's folder, such as runs/NAME"}),

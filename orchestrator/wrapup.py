@@ -15,7 +15,7 @@ from mlflow_tracking.mirror import Mirror
 from orchestrator.frontier_table import print_frontier
 from orchestrator.intervals import Intervals
 from orchestrator.ledger import Ledger, TrialRecord, read_ledger
-from orchestrator.mirroring import mirror_results
+from orchestrator.mirroring import mirror_results, mlflow_troubles
 from orchestrator.report_labels import MINUS
 from orchestrator.report_steps import short_label
 from orchestrator.rescored import read_rescored, with_rescored
@@ -164,25 +164,24 @@ def _stored(spec: StudySpec, record: TrialRecord) -> Path | None:
 def _link(source: Path, target: Path) -> None:
     draft = target.with_name(f"{DRAFT}{target.name}")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    for file in sorted(source.iterdir()):
-        if file.name == MANIFEST:
-            continue
-        try:
-            (draft / file.name).hardlink_to(file)
-        except OSError:
-            shutil.copyfile(file, draft / file.name)
+    shutil.copytree(source, draft, ignore=shutil.ignore_patterns(MANIFEST), copy_function=_linked)
     draft.rename(target)
 
 
-def _mirror(spec: StudySpec, ledger: Ledger, dev: Results, kept: dict[int, Path], files: list[Path]) -> bool:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+def _linked(source: str, target: str) -> str:
+    """A hard link, or a copy where the file system has none."""
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+    return target
 
+
+def _mirror(spec: StudySpec, ledger: Ledger, dev: Results, kept: dict[int, Path], files: list[Path]) -> bool:
     try:
         status = "FINISHED" if ledger.complete else "KILLED"
         mirror_results(connect(spec), spec.folder, ledger, dev, kept, status, files)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except mlflow_troubles() as error:
         log.warning("MLflow at %s can't be written to: %s", spec.mlflow_uri, error)
         return False
     return True

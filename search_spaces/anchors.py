@@ -10,6 +10,12 @@ from typing import Any
 from search_spaces.choices import Choices
 from search_spaces.offers import Offer
 from search_spaces.suggestions import INTEGER_QUANTIZERS, NONE, SIXTEEN, TWO_OF_FOUR, WHOLE
+from search_spaces.training_suggestions import BUDGETS
+
+# The choices of the space `joint` that prune, each with its value for nothing.
+UNPRUNED: dict[str, Any] = {
+    "trim_vocabulary.tokens": WHOLE, "remove_layers.count": 0, "remove_heads.groups": 0, "remove_channels.share": 0.0,
+}  # fmt: skip
 
 
 def bit_width(offer: Offer) -> list[Choices]:
@@ -79,6 +85,7 @@ def joint(offer: Offer) -> list[Choices]:
     """From nearly the baseline's quality to a third of its bytes, one method after another, then combinations."""
     whole = _vocabulary(offer) | _layers_choice(offer, 0) | _unpruned_width(offer)
     compact = _integers(offer, "gptq", 4) | _embeddings(8)
+    two_bits = whole | _integers(offer, "gptq", 2)
     anchors = [
         whole | _integers(offer, "rtn", 8) | _embeddings(),
         whole | _integers(offer, "gptq", 4) | _embeddings(),
@@ -87,14 +94,56 @@ def joint(offer: Offer) -> list[Choices]:
     ]
     if offer.layers:
         anchors.append(whole | _layers_choice(offer, 1) | compact)
+        if offer.training:
+            anchors.append(anchors[-1] | _trained("heal", "finetune"))
     if offer.vocabularies:
         anchors.append(whole | _vocabulary(offer, 0.75) | compact)
     anchors.append(whole | {"quantizer": "mixed"} | _mixed(offer, 3.0, embeddings=True))
     anchors.append(whole | _integers(offer, "gptq", 3) | _embeddings(8))
+    if offer.training:
+        anchors.append(anchors[-1] | _trained("recovery", "scales"))
+        anchors += [two_bits | _embeddings(), two_bits | _trained("recovery", "lora") | {"recovery.rank": 16}]
     if offer.channel_shares:
         anchors.append(whole | {"remove_channels.share": offer.channel_shares[0]} | compact)
     anchors.append(whole | _integers(offer, "rtn", 8) | _embeddings(8))
-    return [*anchors]
+    return [_untrained(offer, choices) | choices for choices in anchors]
+
+
+def student(offer: Offer) -> list[Choices]:
+    """Half the layers, half the hidden size, and the first of them quantized as its teacher is."""
+    whole = {
+        f"distill.{name}": kept
+        for name, kept, offered in (
+            ("layers", 0, offer.student_layers),
+            ("width", 1.0, offer.student_widths),
+            ("channels", 1.0, offer.student_channels),
+        )
+        if offered
+    }
+    compact = _integers(offer, "gptq", 4) | _embeddings(8)
+    plain = {"quantizer": NONE} | _embeddings()
+    smaller = [
+        {f"distill.{name}": offered[len(offered) // 2], "distill.budget": BUDGETS[1]}
+        for name, offered in (("layers", offer.student_layers), ("width", offer.student_widths))
+        if offered
+    ]
+    anchors = [whole | choices | plain for choices in smaller] + [whole | compact]
+    return [*anchors, *(whole | choices | compact for choices in smaller[:1])]
+
+
+def _trained(what: str, how: str) -> dict[str, Any]:
+    """A training of the middle budget: what it makes of the choices before it, the anchor without it shows."""
+    return {what: how, f"{what}.budget": BUDGETS[1]}
+
+
+def _untrained(offer: Offer, choices: Choices) -> dict[str, Any]:
+    """That nothing is trained, for each choice of it that these choices lead to."""
+    if not offer.training:
+        return {}
+    found = {"heal": NONE} if any(choices.get(name, kept) != kept for name, kept in UNPRUNED.items()) else {}
+    if choices["quantizer"] in INTEGER_QUANTIZERS or choices.get("mixed.embeddings") is False:
+        return found | {"recovery": NONE}
+    return found | ({"bitsandbytes.recovery": NONE} if choices["quantizer"] == "bitsandbytes" else {})
 
 
 def _integers(offer: Offer, name: str, bits: int) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class Checkpoint:
     tensors: name -> Tensor, in file order. config: the parsed config.json. other_bytes: bytes of every needed file
     but the safetensors (config, tokenizer, generation config, index). header_bytes: of the safetensors headers.
     tokenizer_bytes: of tokenizer.json. tokenizer_source_bytes: of the tokenizer files that tokenizer.json stands for
-    (both within other_bytes). sparse: stem of a weight that is stored as a mask and what stays -> its columns.
+    (both within other_bytes). sparse: stem of a weight that is stored as a mask and what stays -> its columns. linears:
+    stem of a targeted weight that is stored packed or sparse -> its shape (output, input); empty where none is.
     """
 
     tensors: Mapping[str, Tensor]
@@ -54,6 +55,7 @@ class Checkpoint:
     tokenizer_bytes: int = 0
     tokenizer_source_bytes: int = 0
     sparse: Mapping[str, int] = field(default_factory=dict)
+    linears: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -68,6 +70,11 @@ class Checkpoint:
     def targets(self) -> dict[str, Tensor]:
         """The linear weights of the decoder layers: what quantizers change."""
         return {name: tensor for name, tensor in self.tensors.items() if is_target(name, tensor)}
+
+    def linear_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Stem of each linear weight of the decoder layers, however it is stored -> its shape (output, input)."""
+        dense = {name.removesuffix(".weight"): tensor.shape for name, tensor in self.targets().items()}
+        return self.linears or dense
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -24,11 +24,12 @@ class ChoiceSource(Protocol):
 @dataclass(frozen=True, slots=True)
 class Space:
     """about: what the space varies, in a few words. steps: turns choices into steps. anchors: choices to try first,
-    good points to have whatever the budget."""
+    good points to have whatever the budget. needs_training: whether it is nothing without training data."""
 
     about: str
     steps: Callable[[ChoiceSource, Offer], tuple[Step, ...]]
     anchors: Callable[[Offer], list[Choices]]
+    needs_training: bool = False
 
 
 def every_choice(

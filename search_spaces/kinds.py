@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from typing import Literal
 
-Kind = Literal["pruner", "sparsifier", "quantizer", "embedding quantizer"]
+Kind = Literal["pruner", "sparsifier", "quantizer", "embedding quantizer", "trainer"]

@@ -1,6 +1,7 @@
 """The compression methods a candidate can name, by name, and steps to and from JSON.
 
-A method is a frozen dataclass of `quantizers` or `pruners`; it is carried out by a module of `workers/compression/`.
+A method is a frozen dataclass of `quantizers`, `pruners` or `trainers`; it is carried out by a module of
+`workers/compression/`.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ from search_spaces.quantizers import (
     QuantizeEmbeddings,
     RoundToNearest,
 )
+from search_spaces.recipes import recipe
+from search_spaces.trainers import Distill, Finetune, Recover
 
 Pruner = RemoveLayers | RemoveHeads | RemoveChannels | TrimVocabulary
 Sparsifier = Magnitude | Wanda | SparseGPT
 IntegerQuantizer = RoundToNearest | HalfQuadratic | ActivationAware | GPTQ
 Quantizer = IntegerQuantizer | MixedWidths | BitsAndBytes | EightBitFloat | EightBitIntegers
-Step = Pruner | Sparsifier | Quantizer | QuantizeEmbeddings
+Trainer = Recover | Finetune | Distill
+Step = Pruner | Sparsifier | Quantizer | QuantizeEmbeddings | Trainer
 
 METHODS: dict[str, type[Step]] = {
     RoundToNearest.name: RoundToNearest,
@@ -53,6 +57,9 @@ METHODS: dict[str, type[Step]] = {
     Magnitude.name: Magnitude,
     Wanda.name: Wanda,
     SparseGPT.name: SparseGPT,
+    Recover.name: Recover,
+    Finetune.name: Finetune,
+    Distill.name: Distill,
 }
 
 
@@ -62,11 +69,14 @@ def step_to_json(step: Step) -> dict[str, Any]:
 
 
 def step_from_json(record: object) -> Step:
-    """The step that `step_to_json` wrote, or that a study file spells; raises CandidateError for anything else."""
-    if not isinstance(record, dict) or "method" not in record:
+    """The step that `step_to_json` wrote, or that a study file spells, by its method or by a recipe; raises
+    CandidateError for anything else."""
+    if not isinstance(record, dict) or not {"method", "recipe"} & set(record):
         raise CandidateError(
-            f"a step is an object with a key `method`, such as {{method: rtn, bits: 4}}; got {record!r}"
+            "a step is an object with a key `method`, such as {method: rtn, bits: 4}, or a key `recipe`; got "
+            f"{record!r}"
         )
+    record = recipe(record)
     name = record["method"]
     if not isinstance(name, str) or name not in METHODS:
         raise CandidateError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
@@ -82,6 +92,12 @@ def step_from_json(record: object) -> Step:
 
 
 def describe_step(step: Step) -> str:
-    """A step as people read it: `rtn(bits=4, group_size=64)`."""
-    parameters = ", ".join(f"{field.name}={getattr(step, field.name)}" for field in fields(step))
+    """A step as people read it: `rtn(bits=4, group_size=64)`; of a trainer's many parameters the budget, the loss and
+    those that are not at their defaults."""
+    told = [
+        field.name
+        for field in fields(step)
+        if step.kind != "trainer" or field.name in ("tokens", "loss") or getattr(step, field.name) != field.default
+    ]
+    parameters = ", ".join(f"{name}={getattr(step, name)}" for name in told)
     return f"{step.name}({parameters})"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from search_spaces.checkpoint import Checkpoint, is_embedding, text_config
 from search_spaces.errors import CandidateError
-from search_spaces.methods import Step
+from search_spaces.methods import Step, step_from_json
 from search_spaces.parameters import GROUP_SIZES
 from search_spaces.pruned_size import head_shape
 from search_spaces.pruners import RemoveChannels, RemoveHeads, TrimVocabulary
 from search_spaces.quantizers import RoundToNearest
 from search_spaces.size import predicted_bytes
+from search_spaces.student_shape import MULTIPLE
+from search_spaces.trainers import Distill
 
 CHANNEL_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 VOCABULARY_SHARES = (0.75, 0.5, 0.375, 0.25, 0.125)
@@ -20,6 +23,7 @@ VOCABULARY_MULTIPLE = 64
 # Fewer tokens than this leave little beside the 256 bytes and the special tokens.
 LEAST_VOCABULARY = 512
 CHANNEL_MULTIPLE = 32
+STUDENT_SHARES = (0.75, 0.5, 0.25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,9 @@ class Offer:
     """group_sizes: those that divide every targeted weight's columns, -1 (per channel) last; every width offered here
     leaves them so. embedding_group: the group size for the embeddings. layers: the most that may go. head_groups: how
     many key-value groups may go. channel_shares: shares of the MLP that may go. tokens: of the whole vocabulary.
-    vocabularies: how many of them may stay, most first. two_of_four: whether the pattern 2:4 fits every weight."""
+    vocabularies: how many of them may stay, most first. two_of_four: whether the pattern 2:4 fits every weight.
+    training: whether the study names training data. student_layers: how many layers a student may keep, most first;
+    student_widths, student_channels: shares of the hidden size and of the MLP that it may keep, largest first."""
 
     group_sizes: tuple[int, ...]
     embedding_group: int
@@ -37,6 +43,10 @@ class Offer:
     tokens: int
     vocabularies: tuple[int, ...]
     two_of_four: bool
+    training: bool
+    student_layers: tuple[int, ...]
+    student_widths: tuple[float, ...]
+    student_channels: tuple[float, ...]
 
     @property
     def group_size(self) -> int:
@@ -44,22 +54,30 @@ class Offer:
         return 64 if 64 in self.group_sizes else self.group_sizes[0]
 
 
-def offer_for(checkpoint: Checkpoint) -> Offer:
-    """What this model can take."""
+def offer_for(checkpoint: Checkpoint, training: bool = False) -> Offer:
+    """What this model can take. training: whether the study names training data."""
     columns = {tensor.shape[1] for tensor in checkpoint.targets().values()}
     sizes = _dividing(columns)
     embeddings = {tensor.shape[1] for name, tensor in checkpoint.tensors.items() if is_embedding(name)}
     for_embeddings = _dividing(embeddings)
+    embedding_group = 64 if 64 in for_embeddings else for_embeddings[0]
+    heads = text_config(checkpoint.config).get("num_attention_heads") or 1
     tokens = max((tensor.shape[0] for name, tensor in checkpoint.tensors.items() if is_embedding(name)), default=0)
     return Offer(
         group_sizes=sizes,
-        embedding_group=64 if 64 in for_embeddings else for_embeddings[0],
+        embedding_group=embedding_group,
         layers=checkpoint.layers // 2,
         head_groups=_head_groups(checkpoint, sizes),
         channel_shares=_channel_shares(checkpoint, sizes),
         tokens=tokens,
         vocabularies=_vocabularies(checkpoint, tokens),
         two_of_four=all(width % 4 == 0 for width in columns),
+        training=training,
+        student_layers=tuple(
+            count for count in _kept(checkpoint.layers, 1) if _fits(checkpoint, Distill(layers=count), -1)
+        ),
+        student_widths=_student_shares(checkpoint, (*sizes, embedding_group, heads), "hidden_size", "width"),
+        student_channels=_student_shares(checkpoint, sizes, "intermediate_size", "channels"),
     )
 
 
@@ -88,6 +106,23 @@ def _channel_shares(checkpoint: Checkpoint, sizes: tuple[int, ...]) -> tuple[flo
         share
         for share in shares
         if 0.01 <= share <= 0.95 and _fits(checkpoint, RemoveChannels(share=share), max(sizes))
+    )
+
+
+def _student_shares(checkpoint: Checkpoint, sizes: tuple[int, ...], key: str, parameter: str) -> tuple[float, ...]:
+    """Shares of a width in config.json that a student may keep: such that all of these sizes divide what stays."""
+    width = text_config(checkpoint.config).get(key)
+    if not isinstance(width, int):
+        return ()
+    shares = (round(left / width, 4) for left in _kept(width, math.lcm(MULTIPLE, *sizes)))
+    steps = {share: step_from_json({"method": Distill.name, parameter: share}) for share in shares if share >= 0.01}
+    return tuple(share for share, step in steps.items() if _fits(checkpoint, step, -1))
+
+
+def _kept(whole: int, multiple: int) -> tuple[int, ...]:
+    """What a student may keep of so many: three quarters, a half and a quarter in steps of `multiple`, most first."""
+    return tuple(
+        sorted({round(whole * share / multiple) * multiple for share in STUDENT_SHARES} - {0, whole}, reverse=True)
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from search_spaces.curve import Curve, curve_from_json
+
 # All other metrics are better when higher.
 LOWER_IS_BETTER = frozenset({"ter"})
 
@@ -74,6 +76,7 @@ class Measurement:
     translated and generated. truncated: hypotheses that reached the length limit, or sources cut to the context.
     artefact: the key of what was scored in the artefact store; empty for the baseline. sanity: check -> the share of
     hypotheses that failed it. race: None when every segment was translated; else `scores` are of those that were.
+    curves: one for each step that trained, in their order.
     """
 
     scores: Mapping[str, Mapping[str, Score]]
@@ -87,6 +90,7 @@ class Measurement:
     conditions: Mapping[str, str] = field(default_factory=dict)
     sanity: Mapping[str, float] = field(default_factory=dict)
     race: Race | None = None
+    curves: tuple[Curve, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.scores or any(not by_pair for by_pair in self.scores.values()):
@@ -109,7 +113,8 @@ class Measurement:
 
     def to_json(self) -> dict[str, Any]:
         """The measurement as a JSON object, told apart from a failure by its key `kind`."""
-        return {"kind": "measurement", **asdict(self), "notes": list(self.notes)}
+        curves = [curve.to_json() for curve in self.curves]
+        return {"kind": "measurement", **asdict(self), "notes": list(self.notes), "curves": curves}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +187,7 @@ def outcome_from_json(record: Mapping[str, Any]) -> Outcome:
     rest["footprint"] = Footprint(**record["footprint"])
     rest["notes"] = tuple(record["notes"])
     rest["race"] = Race(**race) if (race := record.get("race")) else None
+    rest["curves"] = tuple(curve_from_json(curve) for curve in record.get("curves", ()))
     return Measurement(**rest)
 
 

@@ -37,7 +37,7 @@ def after_remove_layers(checkpoint: Checkpoint, step: RemoveLayers) -> Checkpoin
     kept = {
         name: tensor for name, tensor in checkpoint.tensors.items() if (index := layer_of(name)) is None or index < left
     }
-    config = _with_text(checkpoint, num_hidden_layers=left)
+    config = with_text(checkpoint, num_hidden_layers=left)
     return replace(with_tensors(checkpoint, kept, 0), config=config)
 
 
@@ -61,7 +61,7 @@ def after_remove_heads(checkpoint: Checkpoint, step: RemoveHeads) -> Checkpoint:
         (KEY_VALUE, lambda shape: (left * size, *shape[1:])),
         (ATTENTION_OUT, lambda shape: (shape[0], queries * size)),
     ]
-    config = _with_text(checkpoint, num_attention_heads=queries, num_key_value_heads=left, head_dim=size)
+    config = with_text(checkpoint, num_attention_heads=queries, num_key_value_heads=left, head_dim=size)
     return replace(_reshaped(checkpoint, step.name, shapes), config=config)
 
 
@@ -75,7 +75,7 @@ def after_remove_channels(checkpoint: Checkpoint, step: RemoveChannels) -> Check
         (MLP_IN, lambda shape: (kept, *shape[1:])),
         (MLP_OUT, lambda shape: (shape[0], kept)),
     ]
-    config = _with_text(checkpoint, intermediate_size=kept)
+    config = with_text(checkpoint, intermediate_size=kept)
     return replace(_reshaped(checkpoint, step.name, shapes), config=config)
 
 
@@ -101,7 +101,7 @@ def after_trim_vocabulary(checkpoint: Checkpoint, step: TrimVocabulary) -> Check
     tokenizer = round(checkpoint.tokenizer_bytes * (step.tokens / before) ** TOKENIZER_POWER)
     less = checkpoint.tokenizer_bytes - tokenizer + checkpoint.tokenizer_source_bytes
     trimmed = with_tensors(checkpoint, tensors, -less)
-    config = _with_text(checkpoint, vocab_size=step.tokens)
+    config = with_text(checkpoint, vocab_size=step.tokens)
     return replace(trimmed, tokenizer_bytes=tokenizer, tokenizer_source_bytes=0, config=config)
 
 
@@ -155,7 +155,8 @@ def _reshaped(
     return with_tensors(checkpoint, tensors, 0)
 
 
-def _with_text(checkpoint: Checkpoint, **changes: int) -> dict[str, object]:
+def with_text(checkpoint: Checkpoint, **changes: int) -> dict[str, object]:
+    """The checkpoint's config.json with these changes in the part that describes the decoder."""
     config = dict(checkpoint.config)
     if "text_config" in config:
         return {**config, "text_config": {**config["text_config"], **changes}}

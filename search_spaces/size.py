@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from search_spaces import pruned_size, quantized_size
+from search_spaces import pruned_size, quantized_size, trained_size
 from search_spaces.checkpoint import Checkpoint
 from search_spaces.errors import CandidateError
 from search_spaces.methods import Step
@@ -29,6 +30,7 @@ from search_spaces.quantizers import (
     QuantizeEmbeddings,
     RoundToNearest,
 )
+from search_spaces.trainers import Distill, Finetune, Recover
 
 
 def predicted_bytes(base: Checkpoint, steps: tuple[Step, ...]) -> int:
@@ -37,6 +39,8 @@ def predicted_bytes(base: Checkpoint, steps: tuple[Step, ...]) -> int:
         refuse_quantized(base)
     checkpoint = base
     for step in steps:
+        if step.kind in ("quantizer", "sparsifier"):
+            checkpoint = replace(checkpoint, linears=checkpoint.linear_shapes())
         checkpoint = _EFFECTS[type(step)](checkpoint, step)
     return checkpoint.bytes
 
@@ -72,4 +76,7 @@ _EFFECTS: dict[type[Step], Callable[[Checkpoint, Any], Checkpoint]] = {
     Magnitude: pruned_size.after_sparsifier,
     Wanda: pruned_size.after_sparsifier,
     SparseGPT: pruned_size.after_sparsifier,
+    Recover: trained_size.after_recover,
+    Finetune: trained_size.after_finetune,
+    Distill: trained_size.after_distill,
 }

@@ -1,6 +1,6 @@
 """The search spaces by name: what each varies, as a function of a source of choices and of what the model can take.
 
-A choice that the model can't take is never offered.
+A choice that the model can't take is never offered, and nothing that trains where the study names no training data.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from search_spaces.suggestions import (
     vocabulary,
     width,
 )
+from search_spaces.training_suggestions import healed, quantized_and_recovered, student
 
 INTEGERS = ("rtn", "hqq", "awq", "gptq")
 
@@ -46,7 +47,12 @@ def _vocabulary(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
 
 def _joint(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
     pruned = vocabulary(source, offer) + layers(source, offer) + width(source, offer)
-    return pruned + quantized(source, offer, (NONE, *INTEGERS, "mixed", "bitsandbytes"), WIDTHS)
+    names = (NONE, *INTEGERS, "mixed", "bitsandbytes")
+    return quantized_and_recovered(source, offer, names, WIDTHS, healed(source, offer, pruned))
+
+
+def _student(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
+    return student(source, offer) + quantized(source, offer, (NONE, "rtn", "gptq"), (8, 4, 3))
 
 
 SPACES: dict[str, Space] = {
@@ -56,5 +62,6 @@ SPACES: dict[str, Space] = {
     "depth": Space("how many decoder layers stay", _depth, anchors.depth),
     "width": Space("how many heads and MLP channels stay", width, anchors.width),
     "vocabulary": Space("how many tokens stay, then a bit-width", _vocabulary, anchors.vocabulary),
+    "student": Space("a smaller student, distilled, then a bit-width", _student, anchors.student, needs_training=True),
     "joint": Space("vocabulary, layers, heads and channels, then a bit-width", _joint, anchors.joint),
 }

@@ -36,6 +36,7 @@ class Made:
     metrics: tuple[str, ...] = ("chrf", "bleu")
     symmetric: bool = True
     split: str = "dev"
+    notes: tuple[str, ...] = ()
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -93,7 +94,7 @@ def measured(dataset: DataSet, made: Made) -> tuple[Measurement, list[dict[str, 
         segments=len(segments),
         tokens=30,
     )
-    return replace(measurement, sanity=made.sanity, race=made.race), lines
+    return replace(measurement, sanity=made.sanity, race=made.race, notes=made.notes), lines
 
 
 def cut(segment: Segment, share: float) -> str:

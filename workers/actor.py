@@ -17,14 +17,19 @@ from ray.tune import Trainable
 
 from search_spaces.candidate import Candidate, candidate_from_json
 from search_spaces.outcome import Failure, Measurement, Race, Speed, outcome_from_json
+from workers.apart import EvaluationApart, speed_apart
 from workers.attempt import kept_lines, tried
 from workers.evaluation import Evaluated, Evaluation, races
 from workers.gpu_memory import release_memory
+from workers.own_process import Share
 from workers.plan import SPEED_SPLIT, EvaluationPlan
 from workers.shipped_speed import shipped_speed
 from workers.stages import Stages
+from workers.telling import Tell, at_most_every
 
 LEDGER_NAMESPACE = "mtpareto"
+# The ledger's actor hears of a training at most so often.
+TELL_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -34,16 +39,21 @@ class UnderWay:
 
     record: dict[str, Any]
     candidate: Candidate
-    evaluation: Evaluation | None
+    evaluation: Evaluation | EvaluationApart | None
     stages: Stages
 
 
 class CompressionTrial(Trainable):
     """config: what the searcher suggests: `number`, `candidate`, `split`, `choices`, `predicted_bytes`."""
 
-    def setup(self, config: dict[str, Any], plan: EvaluationPlan, ledger: str) -> None:
-        """plan: what every candidate is measured under. ledger: the name of the ledger's actor."""
+    def setup(self, config: dict[str, Any], plan: EvaluationPlan, ledger: str, apart: Share | None = None) -> None:
+        """plan: what every candidate is measured under. ledger: the name of the ledger's actor. apart: what other
+        processes take that do this trial's work; None when this process does it."""
+        if apart is not None:
+            # Ray hides no GPU from a process that asked for none.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._plan = plan
+        self._apart = apart
         self._ledger = ray.get_actor(ledger, namespace=LEDGER_NAMESPACE)
         self._trial = config
         self._under_way: UnderWay | None = None
@@ -65,7 +75,7 @@ class CompressionTrial(Trainable):
         found: Evaluated | Speed | Failure | None
         if under_way.evaluation is None:
             stages = under_way.stages
-            found = tried(lambda: shipped_speed(under_way.candidate, self._plan, stages), stages)
+            found = tried(lambda: self._speed(under_way.candidate, stages), stages)
         else:
             found = self._rung(under_way, under_way.evaluation)
             if found is None:
@@ -87,13 +97,29 @@ class CompressionTrial(Trainable):
             return dict(known)
         candidate, split, stages = candidate_from_json(record["candidate"]), record["split"], Stages()
         record |= {"attempt": attempt, "started": _now()}
-        evaluation = None
-        if split != SPEED_SPLIT:
-            evaluation = Evaluation(candidate, split, self._plan, stages, racing=races(candidate, split, self._plan))
+        evaluation = self._evaluation(candidate, split, stages) if split != SPEED_SPLIT else None
         self._under_way = UnderWay(record, candidate, evaluation, stages)
         return None
 
-    def _rung(self, under_way: UnderWay, evaluation: Evaluation) -> Evaluated | Failure | None:
+    def _evaluation(self, candidate: Candidate, split: str, stages: Stages) -> Evaluation | EvaluationApart:
+        racing = races(candidate, split, self._plan)
+        tell = self._telling()
+        if self._apart is None:
+            return Evaluation(candidate, split, self._plan, stages, racing=racing, report=tell)
+        return EvaluationApart(candidate, split, self._plan, stages, self._apart, racing, tell)
+
+    def _speed(self, candidate: Candidate, stages: Stages) -> Speed | Failure:
+        tell = self._telling()
+        if self._apart is None:
+            return shipped_speed(candidate, self._plan, stages, tell)
+        return speed_apart(candidate, self._plan, stages, self._apart, tell)
+
+    def _telling(self) -> Tell:
+        """Tells the ledger's actor how far this trial's training is, and waits for no answer."""
+        ledger, number = self._ledger, self._trial["number"]
+        return at_most_every(TELL_SECONDS, lambda progress: ledger.hear.remote(number, progress))
+
+    def _rung(self, under_way: UnderWay, evaluation: Evaluation | EvaluationApart) -> Evaluated | Failure | None:
         """One rung further: what was measured, once that is all or the race has ended it; None when it goes on."""
         failure = tried(evaluation.advance, under_way.stages)
         if failure is not None:

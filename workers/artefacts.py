@@ -82,7 +82,8 @@ class ArtefactStore:
 
 
 def _write_manifest(folder: Path, about: dict[str, Any]) -> None:
-    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.is_file()}
+    found = sorted(file for file in folder.rglob("*") if file.is_file())
+    files = {file.relative_to(folder).as_posix(): file.stat().st_size for file in found}
     for name in files:
         _fsync(folder / name)
     with (folder / MANIFEST).open("w", encoding="utf-8") as stream:

@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.candidate import Candidate, digest_of
-from search_spaces.errors import ModelFilesError
-from search_spaces.methods import Step, step_to_json
+from search_spaces.errors import CandidateError, ModelFilesError
+from search_spaces.methods import Step, describe_step, step_to_json
 from search_spaces.outcome import Footprint
+from search_spaces.student_shape import read_student_config
+from search_spaces.trainers import Distill
+from workers.adapter_folder import has_adapter
 from workers.artefacts import Artefact, ArtefactStore
+from workers.curves import kept_curve
 from workers.model_files import bytes_on_disk, read_checkpoint, read_config, resolve
 from workers.plan import EvaluationPlan
 from workers.prompts import Prompt, choose_prompt
+from workers.telling import Tell, unheard
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +35,18 @@ class Built:
         return self.artefact.path if self.artefact else self.base
 
 
-def built(candidate: Candidate, plan: EvaluationPlan) -> Built:
-    """The candidate's files, compressed now where the store does not have them, and its prompt."""
+def built(candidate: Candidate, plan: EvaluationPlan, report: Tell = unheard) -> Built:
+    """The candidate's files, compressed now where the store does not have them, and its prompt.
+
+    report: is told of the progress of steps that train.
+    """
     from workers.models import load_tokenizer
 
     name = candidate.base.name
     base = base_folder(name, candidate.base.revision)
     has_template = getattr(load_tokenizer(base, plan.trust_remote_code), "chat_template", None) is not None
     prompt = choose_prompt(name, read_config(base), has_template, plan.decoding.prompt)
-    return Built(base, prompt, compressed(candidate, base, prompt, plan))
+    return Built(base, prompt, compressed(candidate, base, prompt, plan, report))
 
 
 @functools.lru_cache(maxsize=4)
@@ -56,13 +64,20 @@ def base_folder(name: str, revision: str) -> Path:
     return folder
 
 
-def compressed(candidate: Candidate, base: Path, prompt: Prompt, plan: EvaluationPlan) -> Artefact | None:
-    """The candidate's artefact, each prefix of its steps made once and kept in the store; None for the baseline."""
+def compressed(
+    candidate: Candidate, base: Path, prompt: Prompt, plan: EvaluationPlan, report: Tell = unheard
+) -> Artefact | None:
+    """The candidate's artefact, each prefix of its steps made once and kept in the store; None for the baseline.
+
+    report: is told of the progress of steps that train. Raises CandidateError for a base with an adapter beside it.
+    """
     from workers.compression.context import CompressionContext
     from workers.compression.registry import compress
     from workers.export_readme import write_readme
     from workers.models import default_device
 
+    if candidate.steps and has_adapter(base):
+        raise CandidateError(f"{base} keeps an adapter apart, which compression would lose; merge it with peft first")
     store = ArtefactStore(plan.store)
     context = CompressionContext(
         calibration=plan.calibration.segments if plan.calibration else (),
@@ -74,6 +89,11 @@ def compressed(candidate: Candidate, base: Path, prompt: Prompt, plan: Evaluatio
         parent_key=candidate.base.identity(),
         calibration_tokens=plan.calibration_tokens,
         calibration_text=plan.calibration_text,
+        training=plan.training,
+        teacher=base,
+        teacher_key=candidate.base.identity(),
+        report=report,
+        processes=plan.training_processes,
     )
     parent = base
     artefact: Artefact | None = None
@@ -89,13 +109,16 @@ def compressed(candidate: Candidate, base: Path, prompt: Prompt, plan: Evaluatio
             earlier: dict[str, Any] = earlier,
             context: CompressionContext = context,
         ) -> dict[str, Any]:
-            report = compress(parent, out, step, context)
+            made = compress(parent, out, step, context)
             write_readme(out, candidate.base.name, steps)
+            took = [f"trained for {made.seconds:.0f} s"] if made.seconds else []
+            curves = [kept_curve(describe_step(step), made.curve).to_json()] if made.curve else []
             return {
                 "steps": [*earlier.get("steps", []), step_to_json(step)],
-                "targeted": earlier["targeted"] + report.targeted,
-                "changed": earlier["changed"] + report.changed,
-                "notes": [*earlier["notes"], *report.notes],
+                "targeted": earlier["targeted"] + made.targeted,
+                "changed": earlier["changed"] + made.changed,
+                "notes": [*earlier["notes"], *made.notes, *took],
+                "curves": [*earlier.get("curves", []), *curves],
             }
 
         artefact = store.get(artefact_key(prefix, prompt, plan), build)
@@ -116,6 +139,10 @@ def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> 
             "tokens": plan.calibration_tokens,
             "text": digest_of(list(plan.calibration_text)),
         }
+    if any(step.kind == "trainer" for step in candidate.steps):
+        data |= {"training": plan.training.digest if plan.training else "", "prompt": prompt.name}
+    if configs := [step.config for step in candidate.steps if isinstance(step, Distill) and step.config]:
+        data["configs"] = [digest_of(read_student_config(path)) for path in configs]
     return digest_of({"candidate": candidate.digest, "data": data, "seed": plan.seed, "code": code_version()})
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.candidate import Candidate
+from search_spaces.curve import Curve, curve_from_json
 from search_spaces.outcome import Measurement, Race
 from workers.artefacts import Artefact
 from workers.building import Built, built, footprint
@@ -25,6 +26,7 @@ from workers.reading.segments import Segment
 from workers.rungs import race_order, rung_ends
 from workers.sanity import sanity
 from workers.stages import Stages
+from workers.telling import Tell, unheard
 
 Progress = Callable[[int], None]
 
@@ -62,9 +64,13 @@ def evaluate(
     plan: EvaluationPlan,
     stages: Stages,
     progress: Progress = lambda done: None,
+    report: Tell = unheard,
 ) -> Evaluated:
-    """Measure one candidate on one split, all of it. Raises what the libraries raise; `stages` then says where."""
-    evaluation = Evaluation(candidate, split, plan, stages, progress)
+    """Measure one candidate on one split, all of it. Raises what the libraries raise; `stages` then says where.
+
+    progress: is told how many segments are translated. report: is told of the progress of steps that train.
+    """
+    evaluation = Evaluation(candidate, split, plan, stages, progress, report=report)
     evaluation.advance()
     return evaluation.evaluated()
 
@@ -85,12 +91,14 @@ class Evaluation:
         stages: Stages,
         progress: Progress = lambda done: None,
         racing: bool = False,
+        report: Tell = unheard,
     ) -> None:
         self._candidate = candidate
         self._plan = plan
         self._dataset = plan.data[split]
         self._stages = stages
         self._progress = progress
+        self._report = report
         segments = self._dataset.segments
         self._order: Sequence[int] = race_order(segments, plan.seed) if racing else range(len(segments))
         self._ends = list(rung_ends(segments, self._order, plan.rungs)) if racing else [len(segments)]
@@ -165,6 +173,7 @@ class Evaluation:
             conditions=conditions(self._dataset, self._plan, made.prompt, ready.device),
             sanity=shares,
             race=race,
+            curves=_curves(made.artefact),
         )
         return Evaluated(measurement, segments, hypotheses, rows, made.folder)
 
@@ -183,7 +192,7 @@ class Evaluation:
 
         plan = self._plan
         with self._stages.stage("compress"):
-            made = built(self._candidate, plan)
+            made = built(self._candidate, plan, self._report)
         with self._stages.stage("load"):
             limit_memory(plan.memory_fraction)
             tokenizer = load_tokenizer(made.folder, plan.trust_remote_code)
@@ -196,3 +205,7 @@ class Evaluation:
 def _notes(artefact: Artefact | None, zero_shot: Sequence[str]) -> tuple[str, ...]:
     notes = tuple(artefact.about["notes"]) if artefact else ()
     return notes + ((f"no example for {', '.join(zero_shot)}: asked zero-shot",) if zero_shot else ())
+
+
+def _curves(artefact: Artefact | None) -> tuple[Curve, ...]:
+    return tuple(curve_from_json(curve) for curve in artefact.about.get("curves", ())) if artefact else ()

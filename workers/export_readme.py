@@ -7,6 +7,7 @@ from pathlib import Path
 
 from search_spaces.checkpoint import is_embedding
 from search_spaces.methods import Step, describe_step
+from workers.adapter_folder import ADAPTER, has_adapter
 from workers.compression.folder import packed_stems
 from workers.model_files import read_checkpoint, read_config
 from workers.own_format import is_own
@@ -22,6 +23,8 @@ PACKAGES = {"compressed-tensors": "compressed-tensors", "bitsandbytes": "bitsand
 def write_readme(folder: Path, base_name: str, steps: Sequence[Step]) -> None:
     """Write README.md for the folder that these steps, in this order, have made of the base model."""
     loading = _with_this_project(folder) if is_own(folder) else _with_transformers(folder)
+    if has_adapter(folder) and not is_own(folder):
+        loading += _with_peft(folder)
     made = "\n".join(f"{number}. `{describe_step(step)}`" for number, step in enumerate(steps, start=1))
     text = f"# {base_name}, compressed\n\nMade from {base_name} by mtpareto, in this order:\n\n{made}\n\n{loading}"
     (folder / README).write_text(text, encoding="utf-8")
@@ -43,15 +46,39 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER"{trusted})
 """
 
 
+def _with_peft(folder: Path) -> str:
+    lines = [
+        "from peft import PeftModel",
+        "",
+        f'model = PeftModel.from_pretrained(model, "FOLDER", subfolder="{ADAPTER}")',
+    ]
+    if "config_groups" in read_config(folder).get("quantization_config", {}):
+        lines[:1] = ["import torch", lines[0]]
+        lines[-1:] = [
+            "model(torch.tensor([[0]]))  # multiplies the packed weights out, which peft waits for",
+            lines[-1],
+        ]
+    code = "\n".join(lines)
+    return f"""
+What was trained after that is an adapter, kept apart in `{ADAPTER}/`: without it the model is the one before its
+training. `peft` must be installed as well.
+
+```python
+{code}
+```
+"""
+
+
 def _with_this_project(folder: Path) -> str:
     held = " and ".join(_own_forms(folder))
+    beside = f", and merges the adapter in `{ADAPTER}/` into them" if has_adapter(folder) else ""
     packages = ", ".join(f"`{name}`" for name in _packages(folder))
     needed = f"; {packages} must be installed as well" if packages else ""
     trusted = ", trust_remote_code=True" if "auto_map" in read_config(folder) else ""
     return f"""## Loading
 
 The folder holds {held}. transformers can't read these, so the weights are in `packed*.safetensors`, where it looks for
-none: it refuses the folder instead of running with random weights. mtpareto decodes them{needed}:
+none: it refuses the folder instead of running with random weights. mtpareto decodes them{beside}{needed}:
 
 ```python
 from pathlib import Path

@@ -8,13 +8,16 @@ import traceback
 from search_spaces.errors import UserError
 from search_spaces.outcome import Failure, Reason
 from workers.evaluation import EmptyOutput
+from workers.training.faults import DiskFull, TrainingDiverged
 
 # Errors of this kind can pass: another node, another attempt. A full disk is none of them.
 TRANSIENT_ERRNOS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EPIPE, errno.EAGAIN})
 # After these the process's CUDA context is of no more use (https://docs.nvidia.com/cuda/cuda-runtime-api).
 POISONED_CONTEXT = ("CUDA error", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "ECC error")
-# What the runtime and cuBLAS say of it where torch has no exception of its own.
-OUT_OF_GPU_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+# What the runtime, cuBLAS and torch on a CPU say of it where torch has no exception of its own.
+NO_MEMORY_LEFT = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
+# Their messages say where and what to do; a trace adds nothing.
+KNOWN = (UserError, EmptyOutput, TrainingDiverged, DiskFull)
 # Ray's words for another process (COMET's) that is gone or out of reach.
 LOST_ACTORS = frozenset({"RayActorError", "GetTimeoutError"})
 TRACE_LINES = 4
@@ -35,13 +38,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Out of host or of GPU memory; torch's own exception is told by its name, so that torch need not be loaded."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_GPU_MEMORY)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY_LEFT)
 
 
 def as_failure(error: BaseException, stage: str) -> Failure:
     """The failure that stands for an exception: its reason, and the last lines of its trace when it is no known one."""
     message = f"{type(error).__name__}: {error}"
-    if isinstance(error, (UserError, EmptyOutput)) or is_out_of_memory(error):
+    if isinstance(error, KNOWN) or is_out_of_memory(error):
         return Failure(_reason(error), stage, message)
     frames = traceback.extract_tb(error.__traceback__)[-TRACE_LINES:]
     where = " < ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in reversed(frames))
@@ -53,6 +56,8 @@ def _reason(error: BaseException) -> Reason:
         return "out_of_memory"
     if isinstance(error, EmptyOutput):
         return "empty_output"
+    if isinstance(error, TrainingDiverged):
+        return "not_finite"
     if isinstance(error, (UserError, NotImplementedError)):
         return "unsupported"
     if isinstance(error, ValueError) and "finite" in str(error):

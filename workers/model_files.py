@@ -11,6 +11,7 @@ from typing import Any
 from search_spaces.candidate import BaseModel
 from search_spaces.checkpoint import Checkpoint, Tensor
 from search_spaces.errors import ModelFilesError
+from workers.adapter_folder import ADAPTER_FILES
 
 CONFIG = "config.json"
 WEIGHTS_INDEXES = ("model.safetensors.index.json", "packed.safetensors.index.json")
@@ -44,13 +45,15 @@ def resolve(name: str, revision: str | None = None) -> tuple[BaseModel, Path]:
 
 
 def needed_files(folder: Path) -> list[Path]:
-    """Every file that running the model needs: config, tokenizer, safetensors weights and their index.
+    """Every file that running the model needs: config, tokenizer, safetensors weights and their index, and an adapter's
+    files where one is kept apart.
 
     Raises ModelFilesError when there is no config or no weights.
     """
     if not (folder / CONFIG).is_file():
         raise ModelFilesError(f"{folder} has no {CONFIG}; a model folder is what `save_pretrained` writes")
-    return [folder / name for name in SMALL_FILES if (folder / name).is_file()] + weight_files(folder)
+    beside = [folder / name for name in (*SMALL_FILES, *ADAPTER_FILES) if (folder / name).is_file()]
+    return beside + weight_files(folder)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -135,7 +138,7 @@ def context_length(config: dict[str, Any]) -> int | None:
 def _content_hash(folder: Path) -> str:
     hasher = hashlib.sha256()
     for file in sorted(needed_files(folder)):
-        hasher.update(file.name.encode() + b"\0")
+        hasher.update(file.relative_to(folder).as_posix().encode() + b"\0")
         with file.open("rb") as stream:
             hasher.update(hashlib.file_digest(stream, "sha256").digest())
     return hasher.hexdigest()[:32]

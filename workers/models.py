@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from workers.activation_quantization import token_by_token
+from workers.adapter_folder import read_adapter
+from workers.dequantized import with_dense_layers
 from workers.model_files import read_config
 from workers.own_format import is_own, load_own, refuse_incomplete
 
@@ -39,7 +41,8 @@ def device_map_for(asked: str) -> Any:
 
 def load_model(folder: Path, device_map: str = "auto", trust_remote_code: bool = False) -> Any:
     """The model in eval mode, its weights as the artefact stores them: packed and sparse weights are decoded for the
-    dense engine, bitsandbytes layers and layers with quantized activations stay as they are.
+    dense engine, bitsandbytes layers and layers with quantized activations stay as they are. An adapter that the folder
+    keeps apart is merged into the dense weights, to which bitsandbytes layers are then decoded too.
 
     bfloat16 on a GPU, float32 on a CPU. Raises ModelFilesError when weights of the architecture are missing.
     """
@@ -62,8 +65,9 @@ def _load(folder: Path, dtype: torch.dtype, device_map: Any, trust_remote_code: 
     quieten()
     if "config_groups" in read_config(folder).get("quantization_config", {}):
         quieten_compressed_tensors()
-    if is_own(folder):
-        return token_by_token(load_own(folder, dtype, device_map, default_device(), trust_remote_code))
+    adapters = read_adapter(folder, default_device())
+    if is_own(folder) or (adapters and not is_bitsandbytes(folder)):
+        return token_by_token(load_own(folder, dtype, device_map, default_device(), trust_remote_code, adapters))
     model, found = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
@@ -73,7 +77,12 @@ def _load(folder: Path, dtype: torch.dtype, device_map: Any, trust_remote_code: 
         output_loading_info=True,
     )
     refuse_incomplete(folder, found["missing_keys"])
-    return token_by_token(model.eval())
+    return token_by_token(with_dense_layers(model, adapters).eval() if adapters else model.eval())
+
+
+def is_bitsandbytes(folder: Path) -> bool:
+    """Whether the folder's layers are stored in bitsandbytes' own form."""
+    return bool(read_config(folder).get("quantization_config", {}).get("quant_method") == "bitsandbytes")
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:

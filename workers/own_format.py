@@ -1,4 +1,5 @@
-"""Loading the folders that transformers can't load by itself: those with sparse weights or quantized embeddings.
+"""Loading the folders that transformers can't load by itself: those with sparse weights or quantized embeddings, and
+those with an adapter to merge.
 
 Their weights are decoded to dense ones and handed to transformers as a state dict. Layers that are not run as dense
 weights (those of bitsandbytes, and those whose inputs are quantized as they come) go to transformers as they are
@@ -15,6 +16,7 @@ import torch
 
 from search_spaces.checkpoint import is_embedding
 from search_spaces.errors import ModelFilesError
+from workers.adapter_folder import LowRank
 from workers.compression.folder import OWN, dense_tensors, every_weight, packed_stems
 from workers.compression.quantization_config import without_embeddings
 from workers.model_files import read_checkpoint, read_config, weight_files
@@ -28,13 +30,19 @@ def is_own(folder: Path) -> bool:
 
 
 def load_own(
-    folder: Path, dtype: torch.dtype, device_map: Any, decode_on: torch.device, trust_remote_code: bool = False
+    folder: Path,
+    dtype: torch.dtype,
+    device_map: Any,
+    decode_on: torch.device,
+    trust_remote_code: bool = False,
+    adapters: Mapping[str, LowRank] | None = None,
 ) -> Any:
     """The model that such a folder stands for, in eval mode.
 
     dtype: of the decoded weights; integers × scales are worked out in float32 and rounded to it once. decode_on: the
-    device for that arithmetic; the decoded weights wait in host memory until transformers places them. Raises
-    ModelFilesError when the weights found are not exactly those of the model's architecture.
+    device for that arithmetic; the decoded weights wait in host memory until transformers places them. adapters: stem
+    -> the adapter that is merged into its weight, on that device. Raises ModelFilesError when the weights found are not
+    exactly those of the model's architecture.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
@@ -51,7 +59,7 @@ def load_own(
     model, found = architecture.from_pretrained(
         None,
         config=config,
-        state_dict=dict(_state(folder, dtype, decode_on, decoded)),
+        state_dict=dict(_state(folder, dtype, decode_on, decoded, adapters or {})),
         dtype=dtype,
         device_map=device_map,
         output_loading_info=True,
@@ -81,8 +89,20 @@ def runs_quantized(quantization: Mapping[str, Any]) -> bool:
 
 
 def _state(
-    folder: Path, dtype: torch.dtype, device: torch.device, decoded: Callable[[str], bool]
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    decoded: Callable[[str], bool],
+    adapters: Mapping[str, LowRank],
 ) -> Iterator[tuple[str, torch.Tensor]]:
     packed = {f"{stem}.weight" for stem in packed_stems(read_checkpoint(folder).tensors)}
+    left = set(adapters)
     for name, tensor, _ in dense_tensors(folder, device, decoded):
-        yield name, tensor.to(dtype).cpu() if name in packed and decoded(name) else tensor.cpu()
+        stem = name.removesuffix(".weight")
+        if stem in adapters:
+            left.remove(stem)
+            tensor = adapters[stem].merged(tensor)
+        cast = stem in adapters or (name in packed and decoded(name))
+        yield name, tensor.to(dtype).cpu() if cast else tensor.cpu()
+    if left:
+        raise ModelFilesError(f"{folder} has an adapter for {min(left)}, and no weight of that name")

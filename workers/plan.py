@@ -8,6 +8,7 @@ from pathlib import Path
 
 from workers.decoding import Decoding
 from workers.reading.segments import DataSet
+from workers.training.data import TrainingData
 
 DEFAULT_CALIBRATION_TOKENS = 65_536
 RACED_SPLIT = "dev"
@@ -24,7 +25,8 @@ class EvaluationPlan:
     what accelerate knows. memory_fraction: the share of a GPU's memory this process may take. calibration_tokens: how
     many tokens calibration statistics are taken over. calibration_text: lines of running text to take them over instead
     of the pairs. rungs: after how many segments a race looks at the evidence, ascending; () is no racing. comet_model:
-    the COMET model's hub id or checkpoint file; None is each metric's usual one.
+    the COMET model's hub id or checkpoint file; None is each metric's usual one. training: what steps that train read;
+    training_processes: how many processes train one candidate together.
     """
 
     data: Mapping[str, DataSet]
@@ -40,3 +42,5 @@ class EvaluationPlan:
     calibration_text: tuple[str, ...] = ()
     rungs: tuple[int, ...] = ()
     comet_model: str | None = None
+    training: TrainingData | None = None
+    training_processes: int = 1

@@ -13,12 +13,16 @@ from workers.model_files import context_length, read_config
 from workers.plan import RACED_SPLIT, EvaluationPlan
 from workers.rungs import race_order
 from workers.stages import Stages
+from workers.telling import Tell, unheard
 
 PROMPTS = 64
 
 
-def shipped_speed(candidate: Candidate, plan: EvaluationPlan, stages: Stages) -> Speed:
-    """Measure one candidate's speed. Raises what the libraries raise; `stages` then says where."""
+def shipped_speed(candidate: Candidate, plan: EvaluationPlan, stages: Stages, report: Tell = unheard) -> Speed:
+    """Measure one candidate's speed. Raises what the libraries raise; `stages` then says where.
+
+    report: is told of the progress of steps that train, where the store does not have what they made.
+    """
     import torch
 
     from workers.models import default_device, load_tokenizer
@@ -27,7 +31,7 @@ def shipped_speed(candidate: Candidate, plan: EvaluationPlan, stages: Stages) ->
 
     dataset = plan.data[RACED_SPLIT]
     with stages.stage("compress"):
-        made = built(candidate, plan)
+        made = built(candidate, plan, report)
     with stages.stage("speed"):
         limit_memory(plan.memory_fraction)
         device = default_device() if plan.device_map == "auto" else torch.device(plan.device_map)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import yaml
 from ray import tune
 from rich.console import Console
 
-from orchestrator import cluster, search
+from orchestrator import cluster, hearing, search
 from orchestrator.ledger import LedgerWriter, create_ledger, read_hypotheses, read_ledger
 from orchestrator.referee import Referee
 from orchestrator.study import read_study, spec_from_mapping
 from search_spaces.candidate import Candidate
+from search_spaces.methods import step_to_json
 from search_spaces.outcome import Race
 from search_spaces.quantizers import RoundToNearest
+from search_spaces.trainers import Finetune
 from tests.examples import dataset
 from tests.ray.conftest import ROOT, ledger_lines, mtpareto, trials
 from workers.actor import LEDGER_NAMESPACE, CompressionTrial
@@ -31,6 +34,7 @@ from workers.model_files import resolve
 from workers.plan import EvaluationPlan
 from workers.reading import read_dataset
 from workers.rungs import race_order, rung_ends
+from workers.training.data import training_data
 from workers.translate import Translator
 
 GPTQ3 = [{"method": "gptq", "bits": 3}]
@@ -191,6 +195,30 @@ def test_a_tie_is_on_the_ledger_before_tune_hears_of_it(local_ray: None, plan: E
     trial.reset_config(suggested(2, 8, split="test"))
     held_out = trial.step()
     assert (held_out["done"], held_out["raced"], held_out["segments"]) == (True, 0, 6)
+
+
+def test_what_a_trial_tells_of_its_training_is_heard_until_it_ends_and_its_curve_stays(
+    local_ray: None, plan: EvaluationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearing, "WAIT_SECONDS", 60.0)
+    rows = (ROOT / "data" / "calibration.jsonl").read_text(encoding="utf-8").splitlines()[::20]
+    (tmp_path / "train.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    plan = replace(plan, training=training_data([(str(tmp_path / "train.jsonl"), 1.0)], plan.data["dev"].pairs))
+    run = tmp_path / "trains"
+    given = suggested(1, None)
+    given["candidate"]["steps"] = [step_to_json(Finetune(tokens=300, batch=4, loss="references"))]
+    trial, ledger = trial_of(plan, run, Patient, given)
+    heard = hearing.Heard(ledger)
+    assert not trial.step()["done"]
+    progress = heard()[1]
+    assert (progress.name, progress.of) == ("finetune", 300) and progress.tokens >= 300
+    assert progress.loss > 0 and progress.tokens_s > 0
+    assert trial.step()["done"]
+    assert heard() == {}
+    (record,) = read_ledger(run).trials
+    assert record.measurement is not None
+    (curve,) = record.measurement.curves
+    assert curve.step == record.candidate.describe() and curve.points[-1][0] == progress.tokens
 
 
 def test_an_error_at_the_second_rung_is_the_candidates_failure(

@@ -32,6 +32,7 @@ from search_spaces.quantizers import (
     QuantizeEmbeddings,
     RoundToNearest,
 )
+from search_spaces.trainers import Distill, Finetune, Recover
 from workers.model_files import resolve
 
 HUB = BaseModel("example/model", "0123abc")
@@ -69,6 +70,9 @@ FROZEN: list[tuple[str, BaseModel, tuple[Step, ...]]] = [
     ("e6e7e1538c971e04", LOCAL, (Magnitude(sparsity=0.3),)),
     ("b577438c11ad33e7", LOCAL, (Wanda(),)),
     ("dc75dd3b55ab5edf", LOCAL, (SparseGPT(pattern="2:4"),)),
+    ("6897dd7b07e247b4", LOCAL, (Recover(),)),
+    ("a9329a799aa6192c", LOCAL, (Finetune(tokens=0, loss="references"),)),
+    ("730d30344f4e01f7", LOCAL, (Distill(layers=2, width=0.5),)),
     (
         "fd8da4136493add7",
         BaseModel("exämple/model", "v1"),
@@ -87,6 +91,17 @@ SPARSIFIERS: list[Step] = [Magnitude(), Wanda(), SparseGPT()]
 KEEP_ZEROS: list[Step] = [RTN4, HalfQuadratic(bits=4), GPTQ4]
 LOSE_ZEROS: list[Step] = [ActivationAware(bits=4), MIXED, NF4, EightBitFloat(), EightBitIntegers()]
 QUANTIZERS: list[Step] = [*KEEP_ZEROS, *LOSE_ZEROS]
+LORA = Recover()
+DORA = Recover(adapter="dora", loss="sequence")
+MERGED = Recover(merged=True)
+SCALES = Recover(adapter="scales")
+FINETUNE = Finetune()
+DISTILL = Distill(layers=2)
+APART: list[Step] = [LORA, DORA]
+WHOLE: list[Step] = [MERGED, FINETUNE, DISTILL]
+TRAINERS: list[Step] = [*APART, *WHOLE, SCALES]
+HAVE_GRIDS: list[Step] = [*KEEP_ZEROS, ActivationAware(bits=4), MIXED]
+HAVE_NONE: list[Step] = [EightBitFloat(), EightBitIntegers()]
 
 
 @pytest.mark.parametrize(("digest", "base", "steps"), FROZEN)
@@ -172,6 +187,62 @@ ORDERS: list[tuple[list[Step], list[Step], str]] = [
         "{1} after {0}: the zeros were chosen for the model before the pruning. Put the pruning first.",
     ),
     (SPARSIFIERS, LOSE_ZEROS, "{1} after {0}: it would not keep the zeros. Use one of rtn, hqq, gptq."),
+    (
+        APART,
+        [*PRUNERS, *SPARSIFIERS, *QUANTIZERS, MIXED_ALL, EMBEDDINGS, *TRAINERS],
+        "{1} after {0}: an adapter kept apart comes last. Merge it first (merged: true); packed, train the scales.",
+    ),
+    (WHOLE, TRAINERS, "{0} and then {1}: two trainings in a row are one. Give one of them the tokens of both."),
+    (
+        [EMBEDDINGS],
+        TRAINERS,
+        "{1} after {0}: the embeddings are quantized last, so that one candidate has one spelling. Put them last.",
+    ),
+    (
+        [MIXED_ALL],
+        TRAINERS,
+        "{1} after {0}: the embeddings are quantized last, so that what is trained reads them whole. "
+        "Use embeddings: false there, and the method embeddings after the training.",
+    ),
+    (
+        [TRIM],
+        [step for step in TRAINERS if step is not DORA],
+        "{1} after {0}: the teacher has tokens that the trimmed vocabulary lacks. "
+        "Use loss: sequence or references, or trim after the training.",
+    ),
+    (
+        SPARSIFIERS,
+        [MERGED, DISTILL, SCALES],
+        "{1} after {0}: it would not keep the zeros. Use finetune, or recover with adapter: lora or dora kept apart, "
+        "or put the training first.",
+    ),
+    (
+        QUANTIZERS,
+        [DISTILL],
+        "{1} after {0}: a student can't be cut out of packed weights. Put the distillation first.",
+    ),
+    (
+        QUANTIZERS,
+        [MERGED],
+        "{1} after {0}: a packed weight can't take an adapter in. Keep it apart (merged: false), or train the scales.",
+    ),
+    (
+        [NF4],
+        [FINETUNE, SCALES],
+        "{1} after {0}: its blocks have no grid to train. Keep a lora or dora adapter apart, "
+        "or put the training first.",
+    ),
+    (
+        HAVE_NONE,
+        [*APART, FINETUNE, SCALES],
+        "{1} after {0}: its weights can't be trained. "
+        "Put the training first, or use one of rtn, hqq, awq, gptq, mixed.",
+    ),
+    (
+        PRUNERS[:3],
+        [SCALES],
+        "{1}: no weight has scales yet. Put one of rtn, hqq, awq, gptq, mixed before it, or use adapter: lora.",
+    ),
 ]
 
 
@@ -188,10 +259,11 @@ def test_an_order_that_makes_no_sense_is_refused_with_the_way_out(
 
 
 def test_every_order_is_either_refused_above_or_allowed() -> None:
-    steps = [*PRUNERS, *SPARSIFIERS, *QUANTIZERS, MIXED_ALL, EMBEDDINGS]
+    steps = [*PRUNERS, *SPARSIFIERS, *QUANTIZERS, MIXED_ALL, EMBEDDINGS, *TRAINERS]
     refused = {(first, second) for earlier, later, _ in ORDERS for first in earlier for second in later}
     refused |= {(first, second) for first in QUANTIZERS for second in [MIXED_ALL]}
     refused |= {(MIXED_ALL, second) for second in [*QUANTIZERS, MIXED_ALL, *PRUNERS, *SPARSIFIERS]}
+    refused |= {(SCALES, second) for second in steps}
     refused |= {(first, MIXED_ALL) for first in SPARSIFIERS} | {(step, step) for step in (TRIM, EMBEDDINGS)}
     for first in steps:
         for second in steps:
@@ -215,6 +287,32 @@ def test_pruning_then_sparsity_then_a_quantizer_then_embeddings_is_allowed(steps
     assert Candidate(LOCAL, steps).steps == steps
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (LAYERS, MERGED, GPTQ4, SCALES, EMBEDDINGS),
+        (LAYERS, FINETUNE, GPTQ4, LORA),
+        (DISTILL, ActivationAware(bits=4), FINETUNE, EMBEDDINGS),
+        (LAYERS, DISTILL, MIXED, DORA),
+        (FINETUNE, LAYERS, MERGED, NF4, LORA),
+        (TRIM, Finetune(loss="sequence"), GPTQ4, Recover(adapter="scales", loss="references")),
+        (DISTILL, TRIM, GPTQ4),
+        (FINETUNE, SparseGPT(), FINETUNE),
+        (Wanda(), RTN4, FINETUNE),
+        (Wanda(), LORA),
+        (HalfQuadratic(bits=2), SCALES, EMBEDDINGS),
+    ],
+    ids=str,
+)
+def test_training_before_between_and_after_compression_is_allowed(steps: tuple[Step, ...]) -> None:
+    assert Candidate(LOCAL, steps).steps == steps
+
+
+def test_a_trimmed_vocabulary_forbids_a_divergence_however_far_before_it_lies() -> None:
+    with pytest.raises(CandidateError, match="the teacher has tokens that the trimmed vocabulary lacks"):
+        Candidate(LOCAL, (TRIM, LAYERS, GPTQ4, SCALES))
+
+
 def test_pruning_before_quantization_is_allowed() -> None:
     assert Candidate(LOCAL, (RemoveLayers(count=1), RemoveLayers(count=1), RTN4)).kind == "remove_layers + rtn"
 
@@ -233,6 +331,7 @@ def test_describe_is_what_people_read() -> None:
     assert Candidate(LOCAL, (BitsAndBytes(format="int8"),)).describe() == (
         "bitsandbytes(format=int8, double_quantization=False)"
     )
+    assert Candidate(LOCAL, (Recover(tokens=0, rank=64),)).describe() == "recover(tokens=0, loss=forward_kl, rank=64)"
     assert Candidate(LOCAL).describe() == ""
     assert Candidate(LOCAL).kind == "baseline"
 
@@ -242,7 +341,7 @@ def test_describe_is_what_people_read() -> None:
     [
         ("rtn", r"a step is an object with a key `method`.*got 'rtn'"),
         ({"bits": 4}, "a step is an object with a key `method`"),
-        ({"method": "quip"}, "no method is called 'quip'; there are rtn, hqq, awq, gptq, .*, sparsegpt$"),
+        ({"method": "quip"}, "no method is called 'quip'; there are rtn, hqq, awq, gptq, .*, finetune, distill$"),
         ({"method": ["rtn"]}, r"no method is called \['rtn'\]"),
         ({"method": "rtn", "bits": 4, "group": 64}, "rtn has no parameter 'group'; it has bits, group_size, symmetric"),
         ({"method": "rtn", "bits": 4, 1: 2, "x": 3}, "rtn has no parameter"),

@@ -14,6 +14,7 @@ from search_spaces.outcome import Failure
 from search_spaces.quantizers import RoundToNearest
 from tests.examples import measurement, trial
 from tests.fakes import BrokenSync, WatchedSync, files_no_larger_than
+from workers.training.progress import Progress
 
 RTN4 = (RoundToNearest(bits=4),)
 LINES = [
@@ -50,6 +51,22 @@ def test_what_is_appended_is_read_back(folder: Path) -> None:
     assert read_hypotheses(folder, measured) == TEXTS
     with pytest.raises(StudyError, match="trial 0 ended in a failure and has no hypotheses"):
         read_hypotheses(folder, failed)
+
+
+def test_a_training_is_heard_of_until_its_trial_ends_or_begins_again_and_leaves_nothing_on_disk(folder: Path) -> None:
+    before = (folder / LEDGER).read_bytes()
+    writer = LedgerWriter(str(folder))
+    earlier, later = (Progress("recover", tokens, 1000, 50.0, 1.5, None, 10.0) for tokens in (100, 200))
+    one, two = trial(measurement(), RTN4, number=1), trial(measurement(), number=2)
+    writer.begin(one)
+    for number, progress in ((1, earlier), (2, earlier), (1, later)):
+        writer.hear(number, progress)
+    assert writer.trainings() == {1: later, 2: earlier}
+    writer.begin(two)
+    assert writer.trainings() == {1: later}
+    assert (folder / LEDGER).read_bytes() == before
+    writer.append(one, LINES)
+    assert writer.trainings() == {}
 
 
 def test_a_candidate_is_kept_once_and_a_second_append_answers_with_the_first(folder: Path) -> None:

@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from mlflow_tracking.mirror import EXPERIMENT, Mirror, MirroredTrial
+from orchestrator.ledger import LedgerWriter, create_ledger, read_ledger
+from orchestrator.mirroring import mirror_ledger
 from search_spaces.candidate import Candidate
+from search_spaces.curve import Curve
 from search_spaces.outcome import Measurement, Race, Score
 from search_spaces.quantizers import RoundToNearest
+from tests import examples
 from tests.examples import BASE, measurement
 
 RACE = Race("dominated", 3, 64, -9.8, -4.1, 52.0)
@@ -65,3 +69,32 @@ def test_the_worst_pair_of_an_error_rate_is_the_highest(store: str, tmp_path: Pa
     by_pair = {"en-de": Score(20.0, "s"), "en-zh": Score(70.0, "s")}
     data = mirrored(store, tmp_path, trial(replace(measurement(), scores={"ter": by_pair}), 8, {}, {}))
     assert data.metrics["ter.worst_pair"] == 70.0
+
+
+def test_curves_are_logged_by_tokens_read_from_the_ledger_alone_and_once(store: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    first = Curve("recover()", ((0, None, 0.0, 41.5), (500, 2.25, 48_000.0, None), (1000, 1.5, 47_000.0, 61.25)))
+    second = Curve("finetune()", ((0, None, 0.0, None), (700, 1.25, 9000.0, None)))
+    folder = tmp_path / "curves"
+    create_ledger(folder, {"spec": {}, "conditions": {}})
+    outcome = replace(measurement(48.0), race=RACE, curves=(first, second))
+    LedgerWriter(str(folder)).append(examples.trial(outcome, (RoundToNearest(bits=3),), number=1), [{"text": "x"}])
+    client = MlflowClient(store)
+    for _ in range(2):
+        mirror_ledger(Mirror(store, str(folder), tmp_path), folder, read_ledger(folder), set())
+    parent = Mirror(store, str(folder), tmp_path).study("curves", {}, {})
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
+    logged = {
+        key: [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, key)]
+        for key in sorted(run.data.metrics)
+        if key.startswith(("training_", "held_out_"))
+    }
+    assert logged == {
+        "held_out_chrf": [(0, 41.5), (1000, 61.25)],
+        "training_loss": [(500, 2.25), (1000, 1.5)],
+        "training_loss_2": [(700, 1.25)],
+        "training_tokens_s": [(500, 48_000.0), (1000, 47_000.0)],
+        "training_tokens_s_2": [(700, 9000.0)],
+    }

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from search_spaces.curve import Curve
 from search_spaces.outcome import Failure, Footprint, Measurement, Race, Score, outcome_from_json
 from tests.examples import measurement
 
@@ -67,6 +68,30 @@ def test_a_race_survives_json_and_one_from_before_there_was_a_floor_is_read() ->
     written = json.loads(json.dumps(old.to_json()))
     del written["race"]["floor"]
     assert outcome_from_json(written) == old
+
+
+def test_curves_survive_json_and_a_measurement_from_before_there_were_any_is_read() -> None:
+    points = ((0, None, 0.0, 41.5), (500, 2.25, 48_100.5, None), (1000, 1.5, 47_000.0, 61.25))
+    whole = replace(measurement(), curves=(Curve("recover(rank=8)", points), Curve("finetune()", points[:1])))
+    written = json.loads(json.dumps(whole.to_json()))
+    assert written["curves"][0] == {"step": "recover(rank=8)", "points": [list(point) for point in points]}
+    assert outcome_from_json(written) == whole
+    del written["curves"]
+    assert outcome_from_json(written) == measurement()
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_no_point_of_a_curve_is_nan_or_infinite(place: int, value: float) -> None:
+    point = [10, 1.0, 1.0, 1.0]
+    point[place] = value
+    with pytest.raises(ValueError, match=r"the curve of finetune\(\) has .*finite"):
+        Curve("finetune()", (tuple(point),))  # type: ignore[arg-type]
+
+
+def test_a_curve_has_a_point() -> None:
+    with pytest.raises(ValueError, match="has no point"):
+        Curve("finetune()", ())
 
 
 def test_a_failure_survives_json() -> None:

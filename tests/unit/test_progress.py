@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from orchestrator.progress import (
-    Progress,
-    Row,
-    Totals,
-    spell_bytes,
-    spell_seconds,
-    time_left,
-    trial_line,
-    trial_table,
-)
+from orchestrator.progress import Progress
+from orchestrator.spelling import spell_bytes, spell_seconds
+from orchestrator.training_progress import Lines, in_lines, training_line, training_text
+from orchestrator.trial_table import Row, Totals, time_left, trial_line, trial_table
 from search_spaces.outcome import Race
 from tests.fakes import Clock
+from workers.telling import at_most_every
+from workers.training.progress import Progress as TrainingProgress
 
 
 def done(number: int, seconds: float, split: str = "dev") -> Row:
@@ -202,3 +200,94 @@ def test_the_table_names_what_runs_what_failed_and_what_is_held_out() -> None:
     text = shown(lambda console: console.print(trial_table(rows, Totals(4, 0), now=9.0)))
     assert "2 of 4 trials, about 3 s left" in text
     assert [part in text for part in ("failed in 2 s", "running 6 s", "(held-out)", "in 5 s")] == [True] * 4
+
+
+HALFWAY = TrainingProgress("recover", 340_000, 1_000_000, 48_100.4, 1.204, 61.23, 200.0)
+
+
+def test_the_line_of_a_training() -> None:
+    assert training_line(7, HALFWAY) == (
+        "trial 7 recover 34 % · 1.20 nats · 48,100 tokens/s · held-out chrF 61.2 · 3 min 20 s left"
+    )
+    unscored = replace(HALFWAY, name="distill", tokens=1_000_300, chrf=None, left_s=0.0)
+    assert training_text(unscored) == "distill 100 % · 1.20 nats · 48,100 tokens/s · 0 s left"
+
+
+def test_a_training_is_told_of_now_and_then_and_at_its_end() -> None:
+    clock = Clock()
+    heard: list[int] = []
+    tell = at_most_every(2.0, lambda progress: heard.append(progress.tokens), clock)
+    for now, tokens in ((0.0, 1), (1.0, 2), (1.9, 3), (2.0, 4), (3.0, 5), (3.5, 100), (3.6, 7), (5.5, 8)):
+        clock.now = now
+        tell(replace(HALFWAY, tokens=tokens, of=100))
+    assert heard == [1, 4, 100, 8]
+
+
+def test_one_candidate_trains_in_lines() -> None:
+    said: list[str] = []
+    report = in_lines(said.append)
+    for tokens in (100_000, 200_000, 1_000_000):
+        report(replace(HALFWAY, tokens=tokens))
+    assert [line.split(" ·")[0] for line in said] == ["recover 10 %", "recover 100 %"]
+
+
+def test_each_training_has_a_line_at_most_every_half_minute_and_none_while_it_stands_still() -> None:
+    lines = Lines()
+    further = replace(HALFWAY, tokens=500_000)
+    assert lines.due({7: HALFWAY}, 0.0) == [training_line(7, HALFWAY)]
+    assert lines.due({7: further}, 29.0) == []
+    assert lines.due({7: further, 8: HALFWAY}, 30.0) == [training_line(7, further), training_line(8, HALFWAY)]
+    assert lines.due({7: further, 8: further}, 59.0) == []
+    assert lines.due({7: further, 8: further}, 61.0) == [training_line(8, further)]
+
+
+class Asked:
+    """What trains, for a display that asks; `wait` until it has asked so often."""
+
+    def __init__(self, *answers: dict[int, TrainingProgress]) -> None:
+        self._answers = answers
+        self._asked = threading.Semaphore(0)
+        self.count = 0
+
+    def __call__(self) -> dict[int, TrainingProgress]:
+        answer = self._answers[min(self.count, len(self._answers) - 1)]
+        self.count += 1
+        self._asked.release()
+        return answer
+
+    def wait(self) -> None:
+        assert self._asked.acquire(timeout=10)
+
+
+def test_without_a_terminal_only_trials_that_run_and_train_on_have_a_line() -> None:
+    over = replace(HALFWAY, tokens=1_000_000)
+    asked = Asked({7: HALFWAY, 8: HALFWAY, 9: over})
+
+    def show(console: Console) -> None:
+        progress = Progress(Totals(9, 7), console, Clock(), asked)
+        progress.started(7, "recover()", "dev")
+        asked.wait()
+        progress.started(9, "finetune()", "dev")
+        progress.ended(9, None, None)
+        progress.stop()
+
+    assert shown(show).splitlines() == [training_line(7, HALFWAY), "[10/9] finetune(): failed  in 0 s  about 0 s left"]
+    assert asked.count == 1
+
+
+def test_in_a_terminal_trainings_stand_below_the_table_until_their_trial_ends() -> None:
+    def last(*also: Callable[[Progress], None]) -> str:
+        asked = Asked({7: HALFWAY})
+
+        def show(console: Console) -> None:
+            progress = Progress(Totals(9, 7), console, Clock(), asked)
+            progress.started(7, "recover()", "dev")
+            for do in also:
+                do(progress)
+            asked.wait()
+            progress.stop()
+
+        return shown(show, terminal=True).rsplit("of 9 trials", 1)[1]
+
+    assert training_line(7, HALFWAY) in last()
+    assert "nats" not in last(lambda progress: progress.ended(7, 50.0, 1000))

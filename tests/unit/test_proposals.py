@@ -22,6 +22,8 @@ from search_spaces.outcome import Failure, Race
 from search_spaces.pruners import RemoveLayers
 from search_spaces.quantizers import GPTQ, BitsAndBytes, QuantizeEmbeddings, RoundToNearest
 from search_spaces.spaces import SPACES
+from search_spaces.trainers import Distill
+from search_spaces.training_suggestions import BUDGETS
 from tests.examples import BASE, frontier_by_definition, llama_table, measurement
 
 CHECKPOINT = replace(
@@ -74,8 +76,12 @@ def proposer(
     held_out: bool = True,
     seed: int = 0,
     floor: float = 0.0,
+    training: bool = False,
 ) -> Proposer:
-    return Proposer(BASE, CHECKPOINT, SPACES.get(space, SMALL), trials, seed, GIVEN, held_out, known=known, floor=floor)
+    return Proposer(
+        BASE, CHECKPOINT, SPACES.get(space, SMALL), trials, seed, GIVEN, held_out, known=known, floor=floor,
+        training=training,
+    )  # fmt: skip
 
 
 @dataclass
@@ -370,3 +376,103 @@ def test_the_speed_of_each_frontier_point_is_asked_for_last_and_one_at_a_time() 
     assert split_order == ["dev", "dev", "test", "test", "speed", "speed"]
     assert waits == 6
     assert proposer.finished()
+
+
+def steps_of_trained(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
+    """A student of one to three of four layers and a budget, or the whole model in one of two widths."""
+    layers = source.suggest_categorical("distill.layers", (0, 1, 2, 3))
+    if layers:
+        return (Distill(layers=layers, tokens=source.suggest_categorical("distill.budget", BUDGETS)),)
+    return (RoundToNearest(bits=source.suggest_categorical("bits", (8, 4))),)
+
+
+def anchors_of_trained(offer: Offer) -> list[Choices]:
+    return [{"distill.layers": 2, "distill.budget": BUDGETS[0]}, {"distill.layers": 0, "bits": 8}]
+
+
+# Eleven candidates: three students with three budgets each, and two widths.
+TRAINED = Space("what a test can count", steps_of_trained, anchors_of_trained)
+
+
+def trained_loss(proposal: Proposal) -> Loss | None:
+    """Better the longer a student was trained, and always worse than 8 bits."""
+    for step in proposal.candidate.steps:
+        if isinstance(step, Distill):
+            return Loss(40.0 + 4 * step.layers + BUDGETS.index(step.tokens), proposal.predicted_bytes)
+    return loss(proposal)
+
+
+def trained_proposer(trials: int, known: Iterable[TrialRecord] = (), seed: int = 0) -> Proposer:
+    return Proposer(BASE, CHECKPOINT, TRAINED, trials, seed, known=known, training=True)
+
+
+def budgets(proposals: Iterable[Proposal]) -> list[tuple[int, int]]:
+    """(layers, budget) of each student in turn."""
+    dev = (proposal for proposal in proposals if proposal.split == "dev")
+    return [(s.layers, s.tokens) for proposal in dev for s in proposal.candidate.steps if isinstance(s, Distill)]
+
+
+def test_a_trained_candidate_on_the_frontier_is_trained_for_longer_before_anything_new() -> None:
+    run = Run(trained_proposer(trials=5), trained_loss).to_the_end()
+    assert budgets(run.began) == [(2, budget) for budget in BUDGETS]
+    assert [proposal.choices.get("distill.budget") for proposal in run.began] == [None, BUDGETS[0], None, *BUDGETS[1:]]
+    told = [trial for trial in run.of._study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    assert [trial.params.get("distill.budget") for trial in told] == [BUDGETS[0], None, *BUDGETS[1:]]
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        None,
+        Finding(Loss(80.0, 10), raced=True),
+        Finding(Loss(80.0, 10), sanity={"copied": 0.9}),
+        Finding(Loss(10.0, 10**9)),
+        Finding(Loss(20.0, 10)),
+    ],
+    ids=["failed", "raced", "insane", "dominated", "below the floor"],
+)
+def test_what_is_not_worth_it_is_not_trained_for_longer(ended: Finding | None) -> None:
+    search = Proposer(BASE, CHECKPOINT, TRAINED, 12, 0, floor=0.5, training=True)
+    baseline, student, eight = (search.propose() for _ in range(3))
+    assert isinstance(baseline, Proposal) and isinstance(student, Proposal) and isinstance(eight, Proposal)
+    search.tell(baseline.number, Finding(loss(baseline)))
+    search.tell(eight.number, Finding(loss(eight)))
+    search.tell(student.number, ended)
+    assert search._with_more_training() is None
+
+
+def test_what_was_trained_for_longest_is_not_trained_again() -> None:
+    run = Run(trained_proposer(trials=100), trained_loss, side_by_side=3).to_the_end()
+    students = budgets(run.began)
+    assert sorted(students) == sorted((layers, budget) for layers in (1, 2, 3) for budget in BUDGETS)
+    assert run.of.exhausted
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_budgets_are_raised_alike_after_a_crash_and_each_once(seed: int) -> None:
+    whole = Run(trained_proposer(9, seed=seed), trained_loss).to_the_end()
+    assert whole.began == Run(trained_proposer(9, seed=seed), trained_loss).to_the_end().began
+    for cut in range(len(whole.ended) + 1):
+        known = whole.ended[:cut]
+        again = Run(trained_proposer(9, known, seed), trained_loss).to_the_end()
+        together = [*(record.candidate.digest for record in known), *digests(again.ended, "dev")]
+        assert len(together) == len(set(together)) == 9
+        if 3 <= cut < 5:
+            assert budgets(again.began)[0] == (2, BUDGETS[cut - 2])
+
+
+def test_a_raised_budget_counts_among_the_trials() -> None:
+    run = Run(trained_proposer(trials=4), trained_loss).to_the_end()
+    assert len(steps(run.began)) == 4
+    assert budgets(run.began) == [(2, BUDGETS[0]), (2, BUDGETS[1])]
+
+
+@pytest.mark.parametrize("space", ["joint", "student"])
+def test_a_search_with_training_data_ends_in_as_many_different_outcomes_as_were_asked_for(space: str) -> None:
+    run = Run(proposer(24, space, training=True), side_by_side=3).to_the_end()
+    dev = digests(run.ended, "dev")
+    assert len(dev) == len(set(dev)) == 24
+    assert any(step.kind == "trainer" for candidate in steps(run.began) for step in candidate)
+    assert not run.of.refused
+    told = run.of._study.get_trials(deepcopy=False)
+    assert {trial.state for trial in told} <= {TrialState.COMPLETE, TrialState.FAIL}

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.frontier_table import said_below
 from orchestrator.intervals import Intervals
 from orchestrator.ledger import LedgerWriter, create_ledger, read_ledger
 from orchestrator.report import write_picture, write_report
@@ -41,6 +42,7 @@ from search_spaces.quantizers import (
     QuantizeEmbeddings,
     RoundToNearest,
 )
+from search_spaces.trainers import Distill, Finetune, Recover
 from tests.recorded_run import Made, write_data, write_run
 from workers.reading.segments import DataSet, Segment, segments_digest
 from workers.scoring import Interval, scores_by_pair
@@ -261,18 +263,22 @@ def test_a_report_without_test_or_baseline_or_bleu(folder: Path, tmp_path: Path)
     write_picture(tmp_path / "frontier.png", "alone", Results(points, ()))
 
 
-@pytest.fixture(name="raced", scope="module")
-def raced_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """A study of COMET in which a trial was dropped early, one fails a sanity check, one is below the floor, and
-    the baseline is a tie."""
+TRAINED = ("trained on 1,000 tokens in 7 steps", "held-out chrF 41.50 → 61.25 (200 pairs)")
+HARMED = ("trained on 2,000 tokens in 9 steps", "training made it worse: held-out chrF 61.00 → 60.50 (200 pairs)")
+
+
+@pytest.fixture(name="raced_run", scope="module")
+def reported_race(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, str]:
+    """The results and the page of a study of COMET in which a trial was dropped early, one fails a sanity check, one is
+    below the floor, and the baseline is a tie; two were trained."""
     parent = tmp_path_factory.mktemp("raced")
     data = write_data(parent / "dev.jsonl")
     comet = [80.0 + line % 5 for line in range(24)]
     trials = [
         Made(11_000_000, 0.0, None, comet=comet, sanity={"repeated": 0.0}),
-        Made(6_000_000, 0.1, 8, comet=[*comet[:-1], comet[-1] - 1], sanity={"repeated": 0.0}),
+        Made(6_000_000, 0.1, 8, comet=[*comet[:-1], comet[-1] - 1], sanity={"repeated": 0.0}, notes=TRAINED),
         Made(5_000_000, 0.1, 4, comet=comet, sanity={"repeated": 0.25}),
-        Made(4_000_000, 0.1, 3, comet=comet, race=Race("dominated", 1, 8, -9.84, -4.12, 71.25)),
+        Made(4_000_000, 0.1, 3, comet=comet, race=Race("dominated", 1, 8, -9.84, -4.12, 71.25), notes=HARMED),
         Made(3_000_000, 0.8, 2, comet=[20.0] * 24, sanity={"repeated": 0.0}),
     ]
     folder = write_run(parent / "run", {"dev": data}, trials, quality="comet")
@@ -285,6 +291,12 @@ def raced_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     path = write_report(folder, "raced", dev, data, None, None, read_ledger(folder).header)
     write_picture(folder / "frontier.png", "raced", dev)
     content = path.read_text(encoding="utf-8")
+    return dev, content
+
+
+@pytest.fixture(name="raced", scope="module")
+def raced_page(raced_run: tuple[Results, str]) -> Page:
+    _, content = raced_run
     script = content[: content.rindex("<script>")].rindex("<script>")
     return Page(content[:script] + content[content.index("</script>", script) + len("</script>") :])
 
@@ -303,12 +315,26 @@ def test_what_is_not_on_the_frontier_for_a_reason_is_said(raced: Page) -> None:
         "25.0%",
         "Tokens/s at 8", "1,234", "9,000", "0.052", "4.20", "packed 4-bit",
         "not measured: the kernels for packed weights need a GPU", "below what people notice",
+        *TRAINED, *HARMED,
     ):  # fmt: skip
         assert expected in shown, expected
     view = json.loads(raced.data)["views"]["dev"]
     assert [point["tie"] for point in view["points"]] == ["tie with rtn 8-bit g64 (6.00 MB)", "", "", ""]
     assert [len(point["keptOff"]) for point in view["points"]] == [0, 0, 1, 1]
     assert [(trial["trial"], trial["projected"]) for trial in view["dropped"]] == [(3, 71.25)]
+
+
+def test_only_a_training_that_made_a_model_worse_stands_out(raced_run: tuple[Results, str]) -> None:
+    _, content = raced_run
+    for note in (*TRAINED, *HARMED):
+        style = "note warn" if note == HARMED[-1] else "note"
+        assert content.count(f'<span class="{style}">{note}</span>') == 1, note
+
+
+def test_the_terminal_says_which_training_made_a_model_worse(raced_run: tuple[Results, str]) -> None:
+    dev, _ = raced_run
+    lines = [line for line in said_below([], dev) if "training" in line]
+    assert lines == [f"trial 3 (rtn 3-bit g64): {HARMED[-1]}"]
 
 
 def test_a_study_of_comet_says_so_everywhere(raced: Page) -> None:
@@ -406,6 +432,13 @@ LABELS: list[tuple[Step, str]] = [
     (Magnitude(sparsity=0.3), "magnitude 30%"),
     (Wanda(), "wanda 50%"),
     (SparseGPT(pattern="2:4"), "sparsegpt 2:4"),
+    (Recover(), "lora r16 1M"),
+    (Recover(adapter="dora", rank=4, alpha=8.0, merged=True, tokens=250_000), "dora r4 merged 250k alpha 8.0"),
+    (Recover(tokens=0, loss="references", rate=2e-3), "lora r16 once loss references rate 0.002"),
+    (Finetune(tokens=1_234_567), "finetune 1,234,567"),
+    (Finetune(tokens=4_000_000, weight_decay=0.01, warm_up=5), "finetune 4M warm up 5 weight decay 0.01"),
+    (Distill(layers=2, width=0.5, channels=0.4), "student 2 layers 50% width 40% mlp 1M"),
+    (Distill(config="shapes/small.json", tokens=1500), "student small.json 1.5k"),
 ]
 
 

@@ -13,17 +13,20 @@ import pytest
 from search_spaces.candidate import Candidate
 from search_spaces.checkpoint import Checkpoint
 from search_spaces.choices import every_choice
-from search_spaces.methods import METHODS, Step
+from search_spaces.methods import METHODS, Step, step_from_json
 from search_spaces.offers import Offer, offer_for
 from search_spaces.pruners import RemoveChannels, RemoveLayers, TrimVocabulary
 from search_spaces.quantizers import GPTQ, BitsAndBytes, MixedWidths, QuantizeEmbeddings, RoundToNearest
 from search_spaces.size import predicted_bytes
 from search_spaces.spaces import SPACES
+from search_spaces.trainers import Distill, Finetune, Recover
+from search_spaces.training_suggestions import BUDGETS, raised
 from tests.examples import BASE, llama_table
 from workers.model_files import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = sorted(set(SPACES) - {"joint"})
+LARGE = ("joint", "student")
+SMALL = sorted(set(SPACES) - set(LARGE))
 CAPTIONS = read_checkpoint(ROOT / "models" / "captions")
 
 
@@ -72,8 +75,8 @@ def steps_of(space: str, choices: Mapping[str, Any], offer: Offer) -> tuple[Step
     return steps
 
 
-def anchors_of(space: str, checkpoint: Checkpoint) -> list[tuple[Step, ...]]:
-    offer = offer_for(checkpoint)
+def anchors_of(space: str, checkpoint: Checkpoint, training: bool = False) -> list[tuple[Step, ...]]:
+    offer = offer_for(checkpoint, training)
     return [steps_of(space, choices, offer) for choices in SPACES[space].anchors(offer)]
 
 
@@ -87,34 +90,48 @@ def test_all_that_a_space_offers_can_be_taken_and_means_something_of_its_own(spa
     assert len({Candidate(BASE, steps).digest for _, steps in found}) == len(found)
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("model", MODELS)
-def test_what_the_joint_space_offers_can_be_taken(model: str) -> None:
-    checkpoint = MODELS[model]
+def test_what_the_joint_space_offers_can_be_taken(model: str, training: bool) -> None:
+    assert len(sampled("joint", MODELS[model], training)) == 400
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_the_student_space_offers_can_be_taken(model: str) -> None:
+    assert len(sampled("student", MODELS[model], training=True)) >= 30
+
+
+def sampled(space: str, checkpoint: Checkpoint, training: bool) -> set[str]:
+    """Digests of up to 400 candidates of the space, each with bytes that could be predicted."""
     order = itertools.cycle(
         [lambda values: values, lambda values: values[::-1], lambda values: sorted(values, key=str)]
     )
-    walk = every_choice(SPACES["joint"], offer_for(checkpoint), lambda values: next(order)(list(values)))
-    seen: set[str] = set()
+    walk = every_choice(SPACES[space], offer_for(checkpoint, training), lambda values: next(order)(list(values)))
+    seen: list[str] = []
     for _, steps in itertools.islice(walk, 400):
         assert predicted_bytes(checkpoint, steps) > 0
-        seen.add(Candidate(BASE, steps).digest)
-    assert len(seen) == 400
+        seen.append(Candidate(BASE, steps).digest)
+    assert len(set(seen)) == len(seen)
+    return set(seen)
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("space", SPACES)
-def test_anchors_are_offered_by_their_space_and_each_is_another_candidate(space: str, model: str) -> None:
+@pytest.mark.parametrize(("space", "training"), [*((space, False) for space in SPACES), *((s, True) for s in LARGE)])
+def test_anchors_are_offered_by_their_space_and_each_is_another_candidate(
+    space: str, training: bool, model: str
+) -> None:
     checkpoint = MODELS[model]
-    anchors = anchors_of(space, checkpoint)
+    anchors = anchors_of(space, checkpoint, training)
     assert len({Candidate(BASE, steps).digest for steps in anchors}) == len(anchors)
     for steps in anchors:
         assert predicted_bytes(checkpoint, steps) < predicted_bytes(checkpoint, ())
 
 
 def test_every_method_is_offered_by_some_space() -> None:
-    offer = offer_for(MODELS["captions"])
-    small = (steps for space in SMALL for _, steps in every_choice(SPACES[space], offer))
-    assert {step.name for steps in small for step in steps} == set(METHODS)
+    offer = offer_for(CAPTIONS, training=True)
+    small = [steps for space in SMALL for _, steps in every_choice(SPACES[space], offer)]
+    anchors = [steps for space in LARGE for steps in anchors_of(space, CAPTIONS, training=True)]
+    assert {step.name for steps in small + anchors for step in steps} == set(METHODS)
 
 
 def test_the_joint_anchors_span_the_frontier_within_ten_trials() -> None:
@@ -200,3 +217,94 @@ def test_a_walk_takes_values_in_the_order_it_is_given() -> None:
     assert back[0] == (RemoveLayers(count=2, by="pairwise"),)
     assert sorted(map(str, forth)) == sorted(map(str, back))
     assert len(forth) == 6
+
+
+def test_nothing_is_trained_where_the_study_names_no_training_data() -> None:
+    for space in set(SPACES) - {"student"}:
+        walk = every_choice(SPACES[space], offer_for(CAPTIONS))
+        assert not any(step.kind == "trainer" for _, steps in itertools.islice(walk, 3000) for step in steps)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("space", LARGE)
+def test_what_a_trained_anchor_began_with_is_an_anchor_too(space: str, model: str) -> None:
+    anchors = anchors_of(space, MODELS[model], training=True)
+    trained = [steps for steps in anchors if any(step.kind == "trainer" for step in steps)]
+    for steps in trained:
+        assert tuple(step for step in steps if step.kind != "trainer") in [(), *anchors]
+    assert trained or model != "captions"
+
+
+def test_the_joint_anchors_of_a_study_with_training_data_are_those_without_and_trained_ones_beside_them() -> None:
+    plain, anchors = anchors_of("joint", CAPTIONS), anchors_of("joint", CAPTIONS, training=True)
+    compact = (GPTQ(bits=4), QuantizeEmbeddings(bits=8))
+    layer, three = RemoveLayers(count=1, by="greedy"), GPTQ(bits=3)
+    scales = step_from_json({"recipe": "heal", "tokens": BUDGETS[1]})
+    lora = step_from_json({"recipe": "low-bit-lora", "tokens": BUDGETS[1]})
+    beside = [
+        (layer, Finetune(tokens=BUDGETS[1]), *compact),
+        (three, scales, QuantizeEmbeddings(bits=8)),
+        (GPTQ(bits=2),),
+        (GPTQ(bits=2), lora),
+    ]
+    assert [steps for steps in anchors if steps in plain] == plain
+    assert [steps for steps in anchors if steps not in plain] == beside
+
+
+def test_an_adapter_kept_apart_ends_its_candidate() -> None:
+    walk = every_choice(SPACES["joint"], offer_for(CAPTIONS, training=True))
+    apart = [
+        steps
+        for _, steps in itertools.islice(walk, 4000)
+        if any(isinstance(step, Recover) and step.is_apart for step in steps)
+    ]
+    assert apart
+    assert all(isinstance(steps[-1], Recover) for steps in apart)
+
+
+def test_a_trimmed_vocabulary_is_healed_on_the_teachers_translations() -> None:
+    trimmed = {"trim_vocabulary.tokens": 3968, "remove_layers.count": 0, "remove_heads.groups": 0}
+    choices = trimmed | {
+        "remove_channels.share": 0.0, "heal": "recover", "heal.budget": BUDGETS[0], "quantizer": "gptq",
+        "quantizer.bits": 3, "quantizer.group_size": 64, "quantizer.symmetric": True,
+        "recovery": "quantization-aware", "recovery.budget": BUDGETS[2], "embeddings.bits": 8,
+    }  # fmt: skip
+    assert steps_of("joint", choices, offer_for(CAPTIONS, training=True)) == (
+        TrimVocabulary(tokens=3968),
+        Recover(tokens=BUDGETS[0], loss="sequence", merged=True),
+        GPTQ(bits=3),
+        Finetune(tokens=BUDGETS[2], loss="sequence"),
+        QuantizeEmbeddings(bits=8),
+    )
+
+
+def test_the_student_space_offers_shapes_that_take_every_group_size_and_the_whole_one_untrained() -> None:
+    offer = offer_for(CAPTIONS, training=True)
+    assert offer.student_layers == (3, 2, 1)
+    # 256 = 2 × 128, 640 = 5 × 128: steps of 128 leave 128 of the hidden size, and 512, 256 and 128 channels.
+    assert offer.student_widths == (0.5,)
+    assert offer.student_channels == (0.8, 0.4, 0.2)
+    whole = {"distill.layers": 0, "distill.width": 1.0, "distill.channels": 1.0, "quantizer": "none"}
+    assert steps_of("student", whole | {"embeddings.bits": 16}, offer) == ()
+    small = {"distill.layers": 2, "distill.width": 0.5, "distill.channels": 0.4, "distill.budget": BUDGETS[0]}
+    assert steps_of("student", whole | small | {"embeddings.bits": 8}, offer) == (
+        Distill(tokens=BUDGETS[0], layers=2, width=0.5, channels=0.4),
+        QuantizeEmbeddings(bits=8),
+    )
+    # Its two heads of 48 do not divide 64, and no other multiple of 32 is smaller than 96.
+    assert offer_for(MODELS["six heads"], training=True).student_widths == ()
+    assert offer_for(MODELS["one layer"], training=True).student_layers == ()
+    assert offer_for(llama_table(), training=True).student_widths == ()
+
+
+def test_a_budget_is_raised_by_a_rung_from_the_last_step_to_the_first() -> None:
+    low, middle, high = BUDGETS
+    choices = {"heal.budget": middle, "recovery.budget": middle, "quantizer.bits": 4}
+    once = raised(choices)
+    assert once == choices | {"recovery.budget": high}
+    twice = raised(once)
+    assert twice == {"heal.budget": high, "recovery.budget": high, "quantizer.bits": 4}
+    assert raised(twice) is None
+    assert raised({"distill.budget": low}) == {"distill.budget": middle}
+    assert raised({"trim_vocabulary.tokens": 250_000}) is None
+    assert raised({}) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.study import StudySpec, read_study, spec_from_mapping
+from orchestrator.study import StudySpec, TrainingSource, read_study, spec_from_mapping
+from orchestrator.study_flags import add_study_flags
 from search_spaces.errors import CandidateError, StudyError, UserError
 from search_spaces.methods import METHODS
 from search_spaces.pruners import RemoveLayers, Wanda
 from search_spaces.quantizers import GPTQ, BitsAndBytes, MixedWidths, QuantizeEmbeddings, RoundToNearest
+from search_spaces.size import predicted_bytes
+from search_spaces.trainers import Distill, Finetune, Recover
+from workers.model_files import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAST = {"out": "runs/x", "data": "dev.jsonl"}
@@ -31,7 +36,7 @@ FULL = StudySpec(
     calibration="calibration.jsonl",
     calibration_tokens=4096,
     calibration_text="news.txt",
-    anchors=((RemoveLayers(count=2), RoundToNearest(bits=4)), (BitsAndBytes(format="nf4"),)),
+    anchors=((RemoveLayers(count=2), RoundToNearest(bits=4)), (BitsAndBytes(format="nf4"),), (Distill(config="s"),)),
     seed=7,
     gpus_per_trial=0.5,
     cpus_per_trial=2.0,
@@ -51,6 +56,8 @@ FULL = StudySpec(
     rungs=(32, 128),
     floor=0.25,
     comet_model="models/comet",
+    training=(TrainingSource("pairs.jsonl"), TrainingSource("more.jsonl.gz", 0.5)),
+    training_gpus=2,
 )
 
 
@@ -63,6 +70,7 @@ def test_a_study_needs_no_more_than_data_and_out() -> None:
     assert not spec.skip_bad_rows
     assert (spec.quality, spec.rungs, spec.comet_model) == ("chrf", (64, 256, 1024), None)
     assert spec.floor == 0.5
+    assert (spec.training, spec.training_gpus) == ((), 1)
     assert spec.store_folder == Path("runs/x/store")
     assert spec.mlflow_uri == "sqlite:///runs/mlflow.db"
 
@@ -95,6 +103,68 @@ def test_anchors_take_every_method() -> None:
     assert anchors[2] == (METHODS["w8a8"](), QuantizeEmbeddings(bits=8))
 
 
+def test_a_candidate_that_prunes_recovers_quantizes_and_recovers_is_spelt_in_a_study() -> None:
+    text = """
+    out: o
+    data: d
+    training: [alma.jsonl, {file: captions.jsonl, weight: 2}]
+    anchors:
+      - - {method: remove_layers, count: 1}
+        - {recipe: alma-lora, merged: true, tokens: 500000}
+        - {method: gptq, bits: 3}
+        - {recipe: heal, rate: 0.001}
+    """
+    spec = spec_from_mapping(yaml.safe_load(text))
+    lora, heal = spec.anchors[0][1], spec.anchors[0][3]
+    assert isinstance(lora, Recover)
+    assert (lora.adapter, lora.merged, lora.tokens, lora.batch) == ("lora", True, 500_000, 256)
+    assert heal == Recover(adapter="scales", rate=0.001)
+    assert spec.training == (TrainingSource("alma.jsonl", 1.0), TrainingSource("captions.jsonl", 2))
+    checkpoint = read_checkpoint(ROOT / "models" / "captions")
+    assert predicted_bytes(checkpoint, spec.anchors[0]) == predicted_bytes(
+        checkpoint, (RemoveLayers(count=1), GPTQ(bits=3))
+    )
+
+
+@pytest.mark.parametrize(
+    ("training", "reason"),
+    [
+        ([7], "training is 7; it must be a list of files"),
+        ([{"weight": 2}], "it must be a list of files"),
+        ([{"file": "a", "wieght": 2}], "it must be a list of files"),
+        ([{"file": 7}], "training.file is 7; it must be a file's name"),
+        ([""], "training.file is ''; it must be a file's name"),
+        ([{"file": "a", "weight": 0}], "training: the weight of a is 0; it must be a number above 0"),
+        ([{"file": "a", "weight": float("inf")}], "training: the weight of a is inf; it must be a number above 0"),
+        ([{"file": "a", "weight": float("nan")}], "training: the weight of a is nan; it must be a number above 0"),
+        ([{"file": "a", "weight": True}], "training: the weight of a is True; it must be a number above 0"),
+        ([{"file": "a", "weight": "2"}], "training: the weight of a is '2'; it must be a number above 0"),
+    ],
+)
+def test_training_files_that_cannot_be_meant_are_refused(training: list[Any], reason: str) -> None:
+    with pytest.raises(StudyError, match=reason):
+        spec_from_mapping({**LEAST, "training": training})
+
+
+def test_what_trains_is_refused_without_training_data_with_the_way_out() -> None:
+    way_out = r"trains, and the study names no training data; .* --training FILE"
+    with pytest.raises(StudyError, match=f"the space student {way_out}"):
+        spec_from_mapping({**LEAST, "space": "student"})
+    with pytest.raises(StudyError, match=rf"finetune\(tokens=1000000, loss=forward_kl\) {way_out}"):
+        spec_from_mapping({**LEAST, "anchors": [[{"method": "finetune"}]]})
+    spec = spec_from_mapping({**LEAST, "space": "student", "training": ["a"], "anchors": [[{"method": "finetune"}]]})
+    assert spec.anchors == ((Finetune(),),)
+
+
+def test_the_flag_for_training_data_may_be_given_again() -> None:
+    parser = argparse.ArgumentParser()
+    add_study_flags(parser)
+    options = parser.parse_args(["--training", "a.jsonl", "--training", "b.jsonl", "--training-gpus", "2"])
+    spec = spec_from_mapping({**LEAST, "training": options.training, "training_gpus": options.training_gpus})
+    assert spec.training == (TrainingSource("a.jsonl"), TrainingSource("b.jsonl"))
+    assert spec.training_gpus == 2
+
+
 @pytest.mark.parametrize("missing", ["out", "data"])
 def test_what_a_study_cannot_do_without_is_asked_for(missing: str) -> None:
     record = {key: value for key, value in LEAST.items() if key != missing}
@@ -109,6 +179,7 @@ def test_an_unknown_key_is_refused_with_those_there_are(key: object) -> None:
         spec_from_mapping({**LEAST, key: 1})  # type: ignore[dict-item]
 
 
+TRAINING_RULE = "a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
 WRONG: list[tuple[str, Any, str]] = [
     ("trials", 0, "a whole number of at least 1"),
     ("trials", "12", "a whole number of at least 1"),
@@ -127,7 +198,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("gpus_per_trial", float("nan"), "a number of at least 0"),
     ("gpus_per_trial", "1", "a number of at least 0"),
     ("cpus_per_trial", True, "a number of at least 0"),
-    ("space", "breadth", "one of bit-width, mixed, sparsity, depth, width, vocabulary, joint"),
+    ("space", "breadth", "one of bit-width, mixed, sparsity, depth, width, vocabulary, student, joint"),
     ("space", ["joint"], "text"),
     ("keep", "best", "one of frontier, all, none"),
     ("quality", "bleu", "one of chrf, comet"),
@@ -162,6 +233,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("skip_bad_rows", "no", "true or false"),
     ("trust_remote_code", "no", "true or false"),
     ("trust_remote_code", 1, "true or false"),
+    ("training", "pairs.jsonl", TRAINING_RULE),
+    ("training_gpus", 0, "a whole number of at least 1"),
+    ("training_gpus", 1.0, "a whole number of at least 1"),
     ("anchors", "rtn", "a list of candidates, each a list of steps"),
     ("anchors", [{"method": "rtn", "bits": 4}], "a list of candidates, each a list of steps"),
 ]
@@ -207,6 +281,9 @@ def test_absolute_paths_mean_the_same_from_any_folder(tmp_path: Path, monkeypatc
     assert spec.references == str(tmp_path / "dev.ref")
     assert spec.calibration == str(tmp_path / "calibration.jsonl")
     assert spec.calibration_text == str(tmp_path / "news.txt")
+    assert [source.file for source in spec.training] == [str(tmp_path / "pairs.jsonl"), str(tmp_path / "more.jsonl.gz")]
+    assert [source.weight for source in spec.training] == [1.0, 0.5]
+    assert spec.anchors[2] == (Distill(config=str(tmp_path / "s")),)
     assert spec.model == str(tmp_path / "models/mine")
     assert spec.comet_model == str(tmp_path / "models/comet")
     assert spec.store is None

@@ -33,6 +33,7 @@ class Shape:
 
 SHAPES: dict[str, Shape] = {
     "mistral-7b": Shape(32, 4096, 14336, 32, 8, 32_000, 2048),
+    "llama-1b": Shape(16, 2048, 8192, 32, 8, 32_000, 2048),
     "small": Shape(2, 256, 640, 4, 2, 1000, 128),
 }
 

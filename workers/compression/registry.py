@@ -29,6 +29,7 @@ from search_spaces.quantizers import (
     QuantizeEmbeddings,
     RoundToNearest,
 )
+from search_spaces.trainers import Distill, Finetune, Recover
 from workers.compression.context import CompressionContext, Report
 
 Compress = Callable[[Path, Path, Any, CompressionContext], Report]
@@ -51,13 +52,19 @@ MODULES: dict[type[Step], str] = {
     Magnitude: "magnitude",
     Wanda: "wanda",
     SparseGPT: "sparsegpt",
+    Recover: "recover",
+    Finetune: "finetune",
+    Distill: "distill",
 }
 
 WITHOUT_CALIBRATION: frozenset[type[Step]] = frozenset(
-    {RoundToNearest, HalfQuadratic, BitsAndBytes, EightBitFloat, EightBitIntegers, QuantizeEmbeddings, Magnitude}
-)
+    {
+        RoundToNearest, HalfQuadratic, BitsAndBytes, EightBitFloat, EightBitIntegers, QuantizeEmbeddings, Magnitude,
+        Recover, Finetune, Distill,
+    }
+)  # fmt: skip
 
-_SOURCES = ("compression", "calibration")
+_SOURCES = ("compression", "calibration", "training", "training/zero")
 
 
 def compress(parent: Path, out: Path, step: Step, context: CompressionContext) -> Report:
@@ -67,8 +74,8 @@ def compress(parent: Path, out: Path, step: Step, context: CompressionContext) -
 
 
 def code_version() -> str:
-    """Twelve hex digits over the sources of compression and calibration: artefacts made by other code are not taken
-    for its own."""
+    """Twelve hex digits over the sources of compression, calibration and training: artefacts made by other code are not
+    taken for its own."""
     hasher = hashlib.sha256()
     for package in _SOURCES:
         for file in sorted((Path(__file__).parent.parent / package).glob("*.py")):

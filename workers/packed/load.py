@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from search_spaces.checkpoint import is_embedding
 from search_spaces.errors import UserError
+from workers.adapter_folder import has_adapter
 from workers.compression.folder import packed_stems, stored_tensors
 from workers.compression.quantization_config import bits_of
 from workers.model_files import read_checkpoint, read_config
@@ -22,6 +24,9 @@ from workers.packed.weight import packed_weight
 
 MASK = "weight_mask"
 
+# (stem, the stored parts of its weight, the model so far) -> the module that holds the weight.
+Make = Callable[[str, dict[str, torch.Tensor], Any], nn.Module]
+
 
 class NotPackedError(UserError):
     """A model that can't be run with its weights kept packed, and why."""
@@ -33,6 +38,8 @@ def why_not_packed(folder: Path) -> str | None:
     parts = packed_stems(read_checkpoint(folder).tensors)
     if any(MASK in names for names in parts.values()):
         return "its weights are sparse, and no kernel runs them as they are stored"
+    if has_adapter(folder):
+        return "its adapter is kept apart, and no kernel of this project's adds one to a packed weight's product"
     if quantization.get("quant_method") == "bitsandbytes" and is_own(folder):
         return "its layers are bitsandbytes' and its embeddings packed, and no loader keeps both"
     return None
@@ -64,27 +71,49 @@ def _is_packed(folder: Path) -> bool:
 
 def _filled(folder: Path, device: torch.device, trust_remote_code: bool) -> Any:
     dtype = CUDA_DTYPE if device.type == "cuda" else CPU_DTYPE
-    model = _skeleton(folder, dtype, trust_remote_code)
     config = read_config(folder)
-    parts = packed_stems(read_checkpoint(folder).tensors)
     with_inputs = _with_inputs(config)
+
+    def make(stem: str, stored: dict[str, torch.Tensor], model: Any) -> Any:
+        return _module(stem, stored, bits_of(stem, config), model, dtype, with_inputs)
+
+    return filled(folder, stored_tensors(folder, device), make, device, dtype, trust_remote_code)
+
+
+def filled(
+    folder: Path,
+    tensors: Iterable[tuple[str, torch.Tensor]],
+    make: Make | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    trust_remote_code: bool = False,
+) -> Any:
+    """The architecture of the folder's config.json with these tensors for weights, in eval mode on the device.
+
+    tensors: on the device; those that are a whole weight are cast to dtype. make: the module for a weight that comes in
+    the parts it is stored in; a bias beside it becomes the module's buffer; None where every weight comes whole. Raises
+    ModelFilesError when the tensors are not exactly those of the architecture.
+    """
+    model = _skeleton(folder, dtype, trust_remote_code)
+    parts = packed_stems(read_checkpoint(folder).tensors) if make is not None else {}
     waiting: dict[str, dict[str, torch.Tensor]] = {}
     biases: dict[str, torch.Tensor] = {}
+    made: set[str] = set()
     unknown: list[str] = []
-    for name, tensor in stored_tensors(folder, device):
+    for name, tensor in tensors:
         stem, _, part = name.rpartition(".")
         if part in parts.get(stem, ()):
             found = waiting.setdefault(stem, {})
             found[part] = tensor
-            if found.keys() == parts[stem]:
-                module = _module(stem, waiting.pop(stem), bits_of(stem, config), model, dtype, with_inputs)
+            if make is not None and found.keys() == parts[stem]:
+                module = make(stem, waiting.pop(stem), model)
                 if stem in biases:
                     module.bias = biases.pop(stem)
                 model.set_submodule(stem, module)
+                made.add(stem)
         elif part == "bias" and stem in parts:
-            owner = model.get_submodule(stem)
-            if isinstance(owner, PackedLinear | EightBitLinear):
-                owner.bias = tensor.to(dtype)
+            if stem in made:
+                model.get_submodule(stem).bias = tensor.to(dtype)
             else:
                 biases[stem] = tensor.to(dtype)
         elif not _set(model, stem, part, tensor.to(dtype)):

@@ -42,7 +42,7 @@ def named_direction(path: Path) -> str | None:
 
 def _no_direction(first: Row, path: Path) -> DataError:
     translation = first.fields.get("translation")
-    keys = [key for key in translation if _code(key)] if isinstance(translation, dict) else []
+    keys = [key for key in translation if language_code(key)] if isinstance(translation, dict) else []
     one, other = [*keys, "de", "en"][:2] if len(keys) != 1 else (keys[0], "en")
     rule = "neither the rows nor the file's name say which language is the source"
     way_out = f"Pass langs: {one}-{other} or {other}-{one}, source first."
@@ -60,14 +60,15 @@ def _segment(row: Row, langs: str) -> Segment:
 
 def _side(translation: dict[str, object], language: str, what: str) -> str:
     for key, value in translation.items():
-        if key == language or _code(key) == language:
+        if key == language or language_code(key) == language:
             return check.clean_text(value, f"translation.{key}", what)
     way_out = f"Pass langs with two of the row's languages, source first. {OR_SKIP}"
     rule = f"`translation` has no {language}, the {what}'s language"
     raise RowFault(rule, "it has " + (", ".join(translation) or "nothing"), way_out)
 
 
-def _code(key: str) -> str | None:
+def language_code(key: str) -> str | None:
+    """Return the normalised code of a key that names a language, else None."""
     try:
         return normalise_language(key)
     except UnknownLanguage:

@@ -36,7 +36,7 @@ def read_dataset(
     if references is not None:
         key, segments = parallel_text.KEY, _read_text(content, Path(references), request, tally)
     elif is_json(content):
-        key, rows = recognise(json_rows(content, tally), tally)
+        key, rows = recognise(json_rows([content], tally), tally)
         segments = FORMATS[key].read(rows, request, tally)
     else:
         raise _text_alone(path, content)

@@ -4,6 +4,7 @@ import codecs
 import gzip
 import io
 import zlib
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 from workers.reading.errors import DataError, RowFault
@@ -17,8 +18,28 @@ def read_content(path: Path) -> bytes:
 
     Raises DataError if the file is missing, no file, unreadable, empty, or a broken gzip file.
     """
+    return b"".join(stream_content(path))
+
+
+def stream_content(path: Path) -> Generator[bytes, None, None]:
+    """Yield what `read_content` returns, about a mebibyte at a time; raises what it raises, as it gets to the fault."""
+    size = unpacked = line_feeds = 0
+    blank = True
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as raw:
+            size = path.stat().st_size
+            packed = raw.peek(2).startswith(_GZIP_MAGIC)
+            try:
+                for chunk in _chunks(gzip.GzipFile(fileobj=raw) if packed else raw):
+                    text = chunk if unpacked else chunk.removeprefix(codecs.BOM_UTF8)
+                    unpacked, line_feeds = unpacked + len(chunk), line_feeds + chunk.count(b"\n")
+                    blank = blank and not text.strip()
+                    yield text
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                rule = f"the gzip file is cut off or damaged ({error})"
+                value = f"{size} packed bytes, {unpacked} unpacked before the damage"
+                way_out = "Fetch it again; a damaged gzip file can't be read in part."
+                raise DataError(path, line_feeds + 1, value, rule, way_out) from None
     except FileNotFoundError:
         raise DataError(path, None, None, "there is no such file", "Check the path.") from None
     except IsADirectoryError:
@@ -27,27 +48,28 @@ def read_content(path: Path) -> bytes:
     except OSError as error:
         rule = f"the file can't be read: {error.strerror}"
         raise DataError(path, None, None, rule, "Check its permissions and its disk.") from None
-    content = _unpack(path, raw) if raw.startswith(_GZIP_MAGIC) else raw
-    content = content.removeprefix(codecs.BOM_UTF8)
-    if not content.strip():
-        packed = " after unpacking" if raw.startswith(_GZIP_MAGIC) else ""
-        rule = f"the file is empty{packed}: a data file has at least one row"
-        raise DataError(path, None, f"{len(raw)} bytes", rule, "Fetch or write the file again.")
-    return content
+    if blank:
+        after = " after unpacking" if packed else ""
+        rule = f"the file is empty{after}: a data file has at least one row"
+        raise DataError(path, None, f"{size} bytes", rule, "Fetch or write the file again.")
 
 
-def _unpack(path: Path, raw: bytes) -> bytes:
-    unpacked = bytearray()
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
-            while chunk := stream.read(_CHUNK_BYTES):
-                unpacked += chunk
-    except (EOFError, OSError, zlib.error) as error:
-        rule = f"the gzip file is cut off or damaged ({error})"
-        value = f"{len(raw)} packed bytes, {len(unpacked)} unpacked before the damage"
-        way_out = "Fetch it again; a damaged gzip file can't be read in part."
-        raise DataError(path, unpacked.count(b"\n") + 1, value, rule, way_out) from None
-    return bytes(unpacked)
+def _chunks(stream: io.BufferedIOBase) -> Iterator[bytes]:
+    while chunk := stream.read(_CHUNK_BYTES):
+        yield chunk
+
+
+def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a content that comes in chunks, each with its line feed, which the last may lack."""
+    begun: list[bytes] = []
+    for chunk in chunks:
+        first, *further = chunk.split(b"\n")
+        begun.append(first)
+        for piece in further:
+            yield b"".join(begun) + b"\n"
+            begun = [piece]
+    if last := b"".join(begun):
+        yield last
 
 
 def split_lines(content: bytes) -> list[bytes]:

@@ -19,7 +19,7 @@ def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
 
 def _segment(row: Row, request: Request) -> Segment:
     fields = row.fields
-    langs = _langs(fields, request)
+    langs = row_langs(fields, request.langs)
     identity = _identity(fields) or f"{langs}:{row.number}"
     return Segment(
         id=identity,
@@ -32,13 +32,14 @@ def _segment(row: Row, request: Request) -> Segment:
     )
 
 
-def _langs(fields: dict[str, object], request: Request) -> str:
+def row_langs(fields: dict[str, object], asked: str | None) -> str:
+    """Return a row's pair, or the caller's where the row names none. Raises RowFault for a bad one, or for none."""
     if fields.get("langs") is not None:
-        return check.pair(fields["langs"], "langs", request.langs)
-    if request.langs is None:
+        return check.pair(fields["langs"], "langs", asked)
+    if asked is None:
         way_out = f"Pass langs for the whole file, such as en-de. {OR_SKIP}"
         raise RowFault("the field `langs` is missing", "the row has " + ", ".join(fields), way_out)
-    return request.langs
+    return asked
 
 
 def _identity(fields: dict[str, object]) -> str:

@@ -2,16 +2,16 @@
 
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
-from workers.reading.errors import DataError, RowFault
+from workers.reading.errors import RowFault
 from workers.reading.fields import json_type
-from workers.reading.files import decode, split_lines
+from workers.reading.files import decode, lines_of, split_lines
+from workers.reading.json_array import array_elements
 from workers.reading.tally import Row, Tally
 
 _ARRAY_START = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
-_ARRAY_GAP = re.compile(r"[ \t\r\n]*")
 _LINES_LOOKED_AT = 20
 _OBJECT_RULE = "a row must be one JSON object"
 
@@ -19,7 +19,11 @@ _OBJECT_RULE = "a row must be one JSON object"
 def is_json(content: bytes) -> bool:
     """Say whether a file holds JSON rows: an array, or an object's start in one of its first 20 lines."""
     lines = [line.strip() for line in split_lines(content) if line.strip()][:_LINES_LOOKED_AT]
-    return is_array(content) or any(line.startswith(b"{") for line in lines) or _parses(lines[0], list)
+    return (
+        is_array(content)
+        or any(line.startswith(b"{") for line in lines)
+        or any(_parses(line, list) for line in lines[:1])
+    )
 
 
 def starts_with_object(content: bytes) -> bool:
@@ -32,79 +36,40 @@ def is_array(content: bytes) -> bool:
     return _ARRAY_START.match(content) is not None
 
 
-def json_rows(content: bytes, tally: Tally) -> Iterator[Row]:
-    """Yield the rows of a JSON file, in order; what is no object goes to the tally.
+def json_rows(chunks: Iterable[bytes], tally: Tally) -> Iterator[Row]:
+    """Yield the rows of a JSON file whose content comes in chunks, in order; what is no object goes to the tally.
 
     Lines of white space alone are no rows. Raises DataError for an array that is broken: what follows the
     fault can't be told apart, so it can't be skipped.
     """
-    return _array_rows(content, tally) if is_array(content) else _line_rows(content, tally)
+    remaining = iter(chunks)
+    first = next(remaining, b"")
+    whole = chain([first], remaining)
+    return _array_rows(whole, tally) if is_array(first) else _line_rows(whole, tally)
 
 
-def _line_rows(content: bytes, tally: Tally) -> Iterator[Row]:
-    lines = split_lines(content)
+def _line_rows(chunks: Iterable[bytes], tally: Tally) -> Iterator[Row]:
     number = 0
-    for line, raw in enumerate(lines, start=1):
+    for line, raw in enumerate(lines_of(chunks), start=1):
         if not raw.strip():
             continue
         number += 1
-        cut_off = line == len(lines) and not content.endswith(b"\n")
         try:
-            found = _object(_parse(raw, cut_off))
+            found = _object(_parse(raw.removesuffix(b"\n"), cut_off=not raw.endswith(b"\n")))
         except RowFault as fault:
             tally.refuse(line, fault)
         else:
             yield Row(number, line, found)
 
 
-def _array_rows(content: bytes, tally: Tally) -> Iterator[Row]:
-    text = _decode_whole(content, tally.path)
-    decoder = json.JSONDecoder()
-    position = _skip_gap(text, text.index("[") + 1)
-    line, counted, number = 1, 0, 0
-    while not (text.startswith("]", position) and not number):
-        line, counted = line + text.count("\n", counted, position), position
-        try:
-            value, position = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError) as error:
-            raise _broken_array(tally.path, line, text[position:], str(error)) from None
-        number += 1
+def _array_rows(chunks: Iterable[bytes], tally: Tally) -> Iterator[Row]:
+    for number, (line, value) in enumerate(array_elements(chunks, tally.path), start=1):
         try:
             found = _object(value)
         except RowFault as fault:
             tally.refuse(line, fault)
         else:
             yield Row(number, line, found)
-        position = _skip_gap(text, position)
-        if text.startswith("]", position):
-            break
-        if not text.startswith(",", position):
-            raise _broken_array(tally.path, line, text[position:], "an element must be followed by , or ]")
-        position = _skip_gap(text, position + 1)
-    if text[position + 1 :].strip():
-        line += text.count("\n", counted, position)
-        raise _broken_array(tally.path, line, text[position + 1 :], "nothing may follow its ]")
-
-
-def _skip_gap(text: str, position: int) -> int:
-    gap = _ARRAY_GAP.match(text, position)
-    return gap.end() if gap else position
-
-
-def _broken_array(path: Path, line: int, value: str, detail: str) -> DataError:
-    rule = f"the JSON array is cut off or damaged ({detail})"
-    way_out = "Fetch it again, or write one object a line: only then can --skip-bad-rows pass over a bad row."
-    return DataError(path, line, value[:1000] or "the end of the file", rule, way_out)
-
-
-def _decode_whole(content: bytes, path: Path) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        around = content[max(0, error.start - 20) : error.start + 20].decode("utf-8", errors="replace")
-        rule = f"the text must be UTF-8 (byte 0x{content[error.start]:02x} is not)"
-        raise DataError(path, line, around, rule, "Convert the file to UTF-8.") from None
 
 
 def _parse(raw: bytes, cut_off: bool) -> object:

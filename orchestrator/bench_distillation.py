@@ -1,0 +1,137 @@
+"""`mtpareto bench distillation`: what training wins back, and how fast it is, in one table and a results file."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from orchestrator.bench_figures import DISTILLATION
+from orchestrator.bench_record import earlier, merged, this_device, write_record
+from orchestrator.study import SHIPPED_CALIBRATION, SHIPPED_MODEL
+from orchestrator.training_progress import in_lines
+from search_spaces.errors import StudyError
+from workers.conditions import installed
+from workers.decoding import Decoding
+from workers.model_files import resolve
+from workers.plan import EvaluationPlan
+from workers.reading import DataSet, read_dataset
+from workers.training.data import training_data
+from workers.training.overlap import refuse_overlap
+
+PARTS = ("recovery", "students", "cached", "rate")
+# What asks for data to train on and to measure chrF on.
+ON_DATA = ("recovery", "students")
+DISTRIBUTIONS = ("torch", "transformers", "peft", "deepspeed", "compressed-tensors", "sacrebleu")
+MAX_NEW_TOKENS = 64
+BATCH_SIZE = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillationRequest:
+    """What the bench was asked. data: segments whose chrF is measured; training: pairs; both for the parts recovery
+    and students. shape, large_shape: of the random weights of the parts cached and rate."""
+
+    output: Path
+    parts: tuple[str, ...]
+    data: str | None
+    training: tuple[str, ...]
+    model: str = str(SHIPPED_MODEL)
+    shape: str = "llama-1b"
+    large_shape: str = "mistral-7b"
+    store: str | None = None
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.parts) - set(PARTS)):
+            raise StudyError(f"parts has {unknown[0]!r}; there are {', '.join(PARTS)}")
+        if set(self.parts) & set(ON_DATA) and not (self.data and self.training):
+            raise StudyError(f"the parts {', '.join(ON_DATA)} need --data and --training")
+
+
+def request_of(options: argparse.Namespace) -> DistillationRequest:
+    """The request that parsed flags spell."""
+    return DistillationRequest(
+        output=options.json, parts=tuple(part.strip() for part in options.parts.split(",")), data=options.data,
+        training=tuple(options.training), model=options.model or str(SHIPPED_MODEL), shape=options.shape,
+        large_shape=options.large_shape, store=options.store, jobs=options.jobs,
+    )  # fmt: skip
+
+
+def bench_distillation(request: DistillationRequest, command: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run the parts asked for and write the results file and its page; returns what was written.
+
+    What an earlier run has written there stays, but for the figures that this one measures anew.
+    """
+    before = earlier(request.output)
+    figures: dict[str, float] = {}
+    about: dict[str, Any] = {"parts": ", ".join(request.parts), "device": this_device()}
+    if request.data is not None and set(request.parts) & set(ON_DATA):
+        dataset = read_dataset(request.data)
+        found, told = _on_data(request, dataset, say)
+        figures |= found
+        about |= told
+    if "cached" in request.parts:
+        from workers.benches.training_speed import cached_figures
+
+        figures |= cached_figures(request.shape, say)
+        about["shape"] = request.shape
+    if "rate" in request.parts:
+        from workers.benches.training_speed import rate_figures
+
+        figures |= rate_figures(request.large_shape, say)
+        about["large shape"] = request.large_shape
+    if {"cached", "rate"} & set(request.parts):
+        from workers.benches.training_speed import TIMED
+
+        about["timed"] = TIMED
+    about |= {"date": datetime.now(UTC).date().isoformat(), "python": platform.python_version()}
+    record = merged(before, figures, about | installed(DISTRIBUTIONS), command)
+    write_record(request.output, DISTILLATION, record)
+    return record
+
+
+def _on_data(
+    request: DistillationRequest, dataset: DataSet, say: Callable[[str], None]
+) -> tuple[dict[str, float], dict[str, Any]]:
+    from workers.benches.distillation_bench import (
+        SEEDS,
+        Bench,
+        recovery_figures,
+        recovery_runs,
+        student_figures,
+        student_runs,
+    )
+
+    calibration = read_dataset(str(SHIPPED_CALIBRATION))
+    langs = sorted({segment.langs for segment in dataset.segments})
+    training = refuse_overlap(
+        training_data([(path, 1.0) for path in request.training], langs, skip_bad_rows=True), {"test": dataset}
+    )
+    base, folder = resolve(request.model)
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        plan = EvaluationPlan(
+            data={"test": dataset}, calibration=calibration, metrics=("chrf",), training=training,
+            decoding=Decoding(MAX_NEW_TOKENS, BATCH_SIZE), store=Path(request.store or scratch),
+        )  # fmt: skip
+        bench = Bench(base, plan, say, request.jobs, in_lines(say))
+        runs = {"recovery": recovery_runs(), "students": student_runs()}
+        measured = bench.measured([run for part in request.parts for run in runs.get(part, [])])
+        if "recovery" in request.parts:
+            figures |= recovery_figures(measured)
+        if "students" in request.parts:
+            figures |= student_figures(bench, measured)
+    return figures, {
+        "model": f"{folder.name} {base.revision[:23]}",
+        "data": f"{dataset.name} sha256:{dataset.digest[:16]}, {len(dataset.segments)} segments",
+        "training": f"{', '.join(Path(path).name for path in request.training)} {training.digest}",
+        "calibration": f"{calibration.name} sha256:{calibration.digest[:16]}",
+        "decoding": f"greedy, at most {MAX_NEW_TOKENS} new tokens, batch {BATCH_SIZE}",
+        "seeds": f"0; of students {', '.join(map(str, SEEDS))}",
+    }

@@ -1,0 +1,94 @@
+"""What a study trains on: read once and checked before anything starts, and known again on resume."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.report_labels import counted
+from orchestrator.study import StudySpec
+from search_spaces.candidate import digest_of
+from search_spaces.errors import StudyError
+from search_spaces.student_shape import read_student_config
+from search_spaces.trainers import Distill
+from workers.reading import DataSet
+from workers.training.data import TrainingData, examples, training_data
+from workers.training.overlap import refuse_overlap
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """data: what is trained on. missing: the directions of the study's data that it has no pair for. configs: path ->
+    digest of each student's config.json that an anchor names."""
+
+    data: TrainingData
+    missing: tuple[str, ...]
+    configs: Mapping[str, str]
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the artefacts: the content of all of it."""
+        return {"pairs": self.data.digest, "configs": dict(self.configs)}
+
+    def told(self) -> list[str]:
+        """What a person should know of it before the search, a line each."""
+        files, langs = counted(len(self.data.files), "file"), ", ".join(self.data.langs)
+        lines = [f"trained on {files} of pairs, in the directions {langs}"]
+        if self.data.measured:
+            texts = counted(len(self.data.measured), "text")
+            lines.append(f"left out of the training data: {texts} that the study measures on")
+        if self.missing:
+            lines.append(
+                f"the training data has no pairs for {', '.join(self.missing)}: these directions are not trained"
+            )
+        return lines
+
+
+def read_training(spec: StudySpec, data: Mapping[str, DataSet]) -> Training | None:
+    """The study's training data in the directions of its dev and test data; None where it names none.
+
+    A pair serves both directions of its languages. Raises DataError for a bad file, or a line with a source that the
+    study measures on (with skip_bad_rows such lines are left out), and StudyError where there are no pairs in the
+    study's directions.
+    """
+    if not spec.training:
+        return None
+    wanted = sorted({langs for dataset in data.values() for langs in dataset.pairs})
+    files = [(source.file, source.weight) for source in spec.training]
+    found = training_data(files, wanted, spec.skip_bad_rows)
+    there = _directions(found)
+    if not there:
+        names = ", ".join(file for file, _ in files)
+        raise StudyError(
+            f"the training data ({names}) has no pair in the directions of the study's data ({', '.join(wanted)}); "
+            "name a file that has some with --training"
+        )
+    missing = tuple(langs for langs in wanted if langs not in there)
+    trained = refuse_overlap(replace(found, langs=tuple(langs for langs in found.langs if langs in there)), data)
+    configs = {
+        step.config: digest_of(read_student_config(step.config))
+        for steps in spec.anchors
+        for step in steps
+        if isinstance(step, Distill) and step.config
+    }
+    return Training(trained, missing, configs)
+
+
+def refuse_changed_training(header: Mapping[str, Any], now: Training | None, folder: Path) -> None:
+    """Raise StudyError when a study goes on with other training data than it began with."""
+    if header.get("training") != (now.identity() if now else None):
+        raise StudyError(
+            f"the training data of the study in {folder} has changed since it began; put it back, or begin a new study"
+        )
+
+
+def _directions(data: TrainingData) -> set[str]:
+    """Those of the data's directions that a pair has been found for; reads no further than it must."""
+    found: set[str] = set()
+    for example in examples(data, Counter()):
+        found.add(example.langs)
+        if len(found) == len(data.langs):
+            break
+    return found

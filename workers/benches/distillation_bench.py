@@ -1,0 +1,143 @@
+"""What training wins back: compressed parents and small students of a real model, as the project's own trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean
+
+from search_spaces.candidate import BaseModel, Candidate
+from search_spaces.methods import Step
+from search_spaces.outcome import Failure, Measurement
+from search_spaces.pruners import RemoveLayers
+from search_spaces.quantizers import GPTQ
+from search_spaces.trainers import Distill, Finetune
+from workers.attempt import attempt
+from workers.evaluation import evaluate
+from workers.model_files import read_checkpoint, resolve
+from workers.plan import EvaluationPlan
+from workers.telling import Tell, unheard
+
+SEEDS = (0, 1, 2)
+# Quantization-aware, so that no byte is added: the parent's grid stays, its integers and scales are trained.
+AWARE = {
+    3: Finetune(tokens=20_000_000, rate=3e-4, batch=256, loss="forward_kl", warm_up=50),
+    2: Finetune(tokens=8_000_000, rate=3e-4, batch=256, loss="forward_kl", warm_up=50),
+}
+HEALED = Finetune(tokens=8_000_000, rate=1e-3, batch=256, loss="forward_kl", warm_up=50)
+STUDENT = Distill(width=0.5, tokens=6_000_000, rate=1e-3, batch=256, loss="forward_kl", warm_up=50)
+HALF = RemoveLayers(count=2, by="greedy")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A candidate to measure. seed: of everything that is drawn."""
+
+    name: str
+    steps: tuple[Step, ...]
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A model and what its candidates are measured under; the split `test` is what is reported. jobs: candidates at a
+    time, each in a process of its own where there are several. report: hears of trainings where there is one."""
+
+    base: BaseModel
+    plan: EvaluationPlan
+    say: Say
+    jobs: int = 1
+    report: Tell = unheard
+
+    def measured(self, runs: Sequence[Run]) -> dict[str, Measurement]:
+        """Each run's measurement, by name; raises RuntimeError where one failed."""
+        found: dict[str, Measurement] = {}
+        if self.jobs == 1:
+            for run in runs:
+                found[run.name] = self._told(run.name, _measured(self.base, self.plan, run, self.report))
+            return found
+        with ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn")) as pool:
+            asked = {pool.submit(_measured, self.base, self.plan, run): run.name for run in runs}
+            for done in as_completed(asked):
+                found[asked[done]] = self._told(asked[done], done.result())
+        return found
+
+    def _told(self, name: str, outcome: Measurement) -> Measurement:
+        seconds = ", ".join(f"{stage} {taken:.1f} s" for stage, taken in outcome.seconds.items())
+        self.say(f"{name}: chrF {outcome.overall('chrf'):.2f}, {outcome.footprint.bytes:,} bytes ({seconds})")
+        for note in outcome.notes:
+            self.say(f"  {note}")
+        return outcome
+
+
+def recovery_runs() -> list[Run]:
+    """The uncompressed model, 4-, 3- and 2-bit parents, the last two trained quantization-aware, and half the layers,
+    as they are and healed. The longest trainings come first."""
+    return [
+        Run("recovered3", (GPTQ(bits=3), AWARE[3])),
+        Run("recovered2", (GPTQ(bits=2), AWARE[2])),
+        Run("half_healed", (HALF, HEALED)),
+        Run("baseline", ()),
+        *(Run(f"gptq{bits}", (GPTQ(bits=bits),)) for bits in (4, 3, 2)),
+        Run("half", (HALF,)),
+    ]
+
+
+def student_runs() -> list[Run]:
+    """A student of half the width: distilled from a live and from a cached teacher, and trained on references alone for
+    as many tokens, over SEEDS."""
+    ways = {
+        "distilled": STUDENT,
+        "references": replace(STUDENT, loss="references"),
+        "cached": replace(STUDENT, teacher="cached"),
+    }
+    return [Run(f"{name} {seed}", (step,), seed) for seed in SEEDS for name, step in ways.items()]
+
+
+def recovery_figures(measured: Mapping[str, Measurement]) -> dict[str, float]:
+    """chrF and bytes of `recovery_runs`, and the share of the lost chrF that training won back."""
+    chrf = {run.name: measured[run.name].overall("chrf") for run in recovery_runs()}
+    figures = {f"chrf_{name}": value for name, value in chrf.items()}
+    figures |= {f"bytes_{name}": float(measured[name].footprint.bytes) for name in chrf}
+    for bits in AWARE:
+        lost = chrf["baseline"] - chrf[f"gptq{bits}"]
+        figures[f"recovered_share_{bits}bit"] = (chrf[f"recovered{bits}"] - chrf[f"gptq{bits}"]) / lost
+    return figures | {"half_depth_chrf_share": chrf["half_healed"] / chrf["baseline"]}
+
+
+def student_figures(bench: Bench, measured: Mapping[str, Measurement]) -> dict[str, float]:
+    """Means over SEEDS of `student_runs`, and what distillation gains."""
+    chrf = {
+        name: [measured[f"{name} {seed}"].overall("chrf") for seed in SEEDS]
+        for name in ("distilled", "references", "cached")
+    }
+    mean = {name: fmean(values) for name, values in chrf.items()}
+    gains = [one - other for one, other in zip(chrf["distilled"], chrf["references"], strict=True)]
+    one = measured[f"distilled {SEEDS[0]}"]
+    return {
+        "student_distilled_minus_references": mean["distilled"] - mean["references"],
+        "student_distilled_minus_references_least": min(gains),
+        "chrf_cached_minus_live": mean["cached"] - mean["distilled"],
+        "bytes_student": float(one.footprint.bytes),
+        "student_parameters_share": _parameters(bench.plan.store / one.artefact)
+        / _parameters(resolve(bench.base.name)[1]),
+        **{f"chrf_student_{name}": value for name, value in mean.items()},
+    }
+
+
+def _measured(base: BaseModel, plan: EvaluationPlan, run: Run, report: Tell = unheard) -> Measurement:
+    measure = partial(evaluate, report=report)
+    outcome, _ = attempt(Candidate(base, run.steps), "test", replace(plan, seed=run.seed), measure)
+    if isinstance(outcome, Failure):
+        raise RuntimeError(f"{run.name}: {outcome.message}")
+    return outcome
+
+
+def _parameters(folder: Path) -> int:
+    return sum(tensor.parameters for tensor in read_checkpoint(folder).tensors.values())

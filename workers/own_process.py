@@ -1,0 +1,54 @@
+"""Work in a process of its own on the Ray cluster, which holds a GPU for as long as the work takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a process takes of its node while it works."""
+
+    cpus: float
+    gpus: float
+
+    def options(self) -> dict[str, Any]:
+        """Ray's words for it; not within what a trial that starts the process was given, as would be without a word."""
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": "DEFAULT"}
+
+
+def has_gpus() -> bool:
+    """Whether the cluster has any."""
+    import ray
+
+    return bool(ray.cluster_resources().get("GPU", 0.0) > 0.0)
+
+
+def with_a_gpu(work: Callable[..., Answer], *arguments: Any) -> Answer:
+    """What the work answers, done where a GPU is, or a CPU on a cluster without any; raises like `in_own_process`."""
+    return in_own_process(Share(1.0, 1.0 if has_gpus() else 0.0), work, *arguments)
+
+
+def in_own_process(share: Share, work: Callable[..., Answer], *arguments: Any) -> Answer:
+    """What the work, a function that its module names, answers to these arguments in a process with that share.
+
+    Raises what the work raised, and ConnectionError when its process was lost.
+    """
+    import ray
+
+    task = ray.remote(max_retries=0, **share.options())(_done)
+    try:
+        answer: Answer = ray.get(task.remote(work, arguments))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.WorkerCrashedError as error:
+        raise ConnectionError(f"a process that worked for this trial was lost: {error}") from error
+    return answer
+
+
+def _done(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return work(*arguments)

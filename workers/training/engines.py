@@ -1,0 +1,170 @@
+"""The two ways a step's model is trained: in this process, or sharded over several; and work for a GPU elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from search_spaces.candidate import digest_of
+from search_spaces.methods import Trainer, step_to_json
+from search_spaces.trainers import Distill
+from workers.compression.context import CompressionContext
+from workers.model_files import read_checkpoint
+from workers.models import default_device, is_bitsandbytes
+from workers.telling import unheard
+from workers.training.asking import given, micro_tokens, teacher_for
+from workers.training.fake_quantization import StoredLinear
+from workers.training.gate import folder_chrf, held_out_chrf
+from workers.training.learner import Learner
+from workers.training.loop import Task, train
+from workers.training.pairs import TokenizedPairs
+from workers.training.progress import Trained
+from workers.training.trainable import Trainable, finetune_form, form_of
+
+LayerMap = Mapping[int, int] | None
+Answer = TypeVar("Answer")
+
+
+def with_device(context: CompressionContext, work: Callable[..., Answer], *arguments: Any) -> Answer:
+    """What the work, a function that its module names, answers to these arguments and a context with a device.
+
+    A trial whose training is sharded holds no GPU itself; the work is then done in a process that does.
+    """
+    from workers.own_process import with_a_gpu
+
+    if context.processes == 1:
+        return work(*arguments, context)
+    answer: Answer = with_a_gpu(_there, work, arguments, replace(context, report=unheard, processes=1))
+    return answer
+
+
+def alone(
+    trained: Trainable,
+    out: Path,
+    step: Trainer,
+    pairs: TokenizedPairs,
+    context: CompressionContext,
+    layer_map: LayerMap,
+) -> Trained:
+    """In this process, on the context's device."""
+    kept = pairs.held_out
+    task = Task(
+        learner=_learner(trained, step, pairs, context, layer_map),
+        pairs=pairs,
+        step=step,
+        seed=context.seed,
+        device=context.device,
+        checkpoints=_checkpoints(step, pairs, context),
+        held_out=(lambda: held_out_chrf(trained, kept, context)) if kept else None,
+        report=context.report,
+        micro_tokens=micro_tokens(trained.parent, context.device.type),
+    )
+    return train(task)
+
+
+def sharded(
+    trained: Trainable,
+    out: Path,
+    step: Trainer,
+    pairs: TokenizedPairs,
+    context: CompressionContext,
+    layer_map: LayerMap,
+) -> Trained:
+    """In processes of their own, which share the optimizer's state; the model here then has what they trained. What
+    was written is judged afterwards."""
+    from workers.own_process import has_gpus
+    from workers.training.zero.launch import ShardedTraining, train_sharded
+    from workers.training.zero.weights import load_trained
+
+    study = given(step, context)
+    of_teacher = read_checkpoint(study.teacher).tensors.values() if step.has_divergence else ()
+    parameters = list(trained.model.parameters())
+    arguments = {
+        "parent": trained.parent, "step": step, "pairs": pairs, "context": replace(context, report=unheard),
+        "layer_map": layer_map,
+    }  # fmt: skip
+    kept = pairs.held_out
+    before = with_device(context, folder_chrf, trained.parent, kept) if kept else None
+    done = train_sharded(
+        ShardedTraining(
+            builder=f"{__name__}:{build_learner.__name__}",
+            arguments=arguments,
+            pairs=pairs,
+            step=step,
+            seed=context.seed,
+            processes=context.processes,
+            trained=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+            parameters=sum(one.numel() for one in parameters) + sum(tensor.parameters for tensor in of_teacher),
+            packed=is_bitsandbytes(trained.parent)
+            or any(isinstance(module, StoredLinear) for module in trained.base.modules()),
+            checkpoints=_checkpoints(step, pairs, context),
+            out=out / "trained",
+            micro_tokens=micro_tokens(trained.parent, "cuda" if has_gpus() else "cpu"),
+        ),
+        context.report,
+    )
+    load_trained(trained.model, out / "trained")
+    shutil.rmtree(out / "trained")
+    return replace(done, chrf_before=before)
+
+
+def build_learner(
+    device: torch.device,
+    *,
+    parent: Path,
+    step: Trainer,
+    pairs: TokenizedPairs,
+    context: CompressionContext,
+    layer_map: LayerMap,
+) -> nn.Module:
+    """The learner of this training on a device, the same wherever it is built: what each process of a sharded training
+    begins with."""
+    here = replace(context, device=device)
+    return _learner(form(parent, step, here), step, pairs, here, layer_map)
+
+
+def form(parent: Path, step: Trainer, context: CompressionContext) -> Trainable:
+    """The model of the folder in the form that the step trains it in."""
+    if isinstance(step, Distill):
+        return finetune_form(parent, context.device, context.trust_remote_code)
+    return form_of(step, parent, context.device, context.seed, context.trust_remote_code)
+
+
+def training_key(step: Trainer, pairs: TokenizedPairs, context: CompressionContext) -> str:
+    """Names a training at any budget: its parent, step, data, seed, teacher and code."""
+    from workers.compression.registry import code_version
+
+    asked = {name: value for name, value in step_to_json(step).items() if name != "tokens"}
+    return digest_of(
+        {
+            "parent": context.parent_key,
+            "step": asked,
+            "pairs": pairs.digest,
+            "seed": context.seed,
+            "teacher": context.teacher_key,
+            "code": code_version(),
+        }
+    )
+
+
+def _learner(
+    trained: Trainable, step: Trainer, pairs: TokenizedPairs, context: CompressionContext, layer_map: LayerMap
+) -> Learner:
+    teacher = teacher_for(step, pairs, context)
+    with torch.random.fork_rng():
+        torch.manual_seed(context.seed)
+        return Learner(trained.model, step, teacher, layer_map)
+
+
+def _there(work: Callable[..., Answer], arguments: tuple[Any, ...], context: CompressionContext) -> Answer:
+    return work(*arguments, replace(context, device=default_device()))
+
+
+def _checkpoints(step: Trainer, pairs: TokenizedPairs, context: CompressionContext) -> Path:
+    return given(step, context).store / f"training-{training_key(step, pairs, context)}"

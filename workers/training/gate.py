@@ -1,0 +1,53 @@
+"""The gate of a training: chrF of held-out pairs, translated by the model as it stands and as it would be stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from workers.compression.context import CompressionContext
+from workers.decoding import DEFAULT_MAX_NEW_TOKENS, Decoding
+from workers.gpu_memory import release_memory
+from workers.model_files import context_length, read_config
+from workers.models import CPU_DTYPE, CUDA_DTYPE, load_model, load_tokenizer
+from workers.reading.segments import Segment
+from workers.training.trainable import Trainable
+from workers.training.writing import plain_model
+
+TOGETHER = 128
+# A translation may be so many times as long as the longest reference, and so many tokens more.
+LENGTH_FACTOR = 2
+LENGTH_MORE = 8
+
+
+def held_out_chrf(trained: Trainable, segments: Sequence[Segment], context: CompressionContext) -> float:
+    """Corpus chrF of greedy translations by a model in training, the mean over directions.
+
+    A dense copy of the model translates, so that the fast decoder can, and no adapter or rounding is left out.
+    """
+    dtype = CUDA_DTYPE if context.device.type == "cuda" else CPU_DTYPE
+    return _chrf(plain_model(trained, context.device, dtype), trained.parent, segments, context)
+
+
+def folder_chrf(folder: Path, segments: Sequence[Segment], context: CompressionContext) -> float:
+    """The same of a model as it lies in a folder."""
+    model = load_model(folder, str(context.device), context.trust_remote_code)
+    return _chrf(model, folder, segments, context)
+
+
+def _chrf(model: Any, folder: Path, segments: Sequence[Segment], context: CompressionContext) -> float:
+    from workers.scoring import overall, scores_by_pair
+    from workers.translate import Translator
+
+    tokenizer = load_tokenizer(folder, context.trust_remote_code)
+    room = context_length(read_config(folder))
+    longest = max(len(tokenizer(segment.references[0])["input_ids"]) for segment in segments)
+    limit = min(LENGTH_FACTOR * longest + LENGTH_MORE, DEFAULT_MAX_NEW_TOKENS, (room or DEFAULT_MAX_NEW_TOKENS) // 2)
+    decoding = Decoding(max_new_tokens=limit, batch_size=TOGETHER)
+    examples = context.calibration if context.prompt.name == "few-shot" else ()
+    translator = Translator(model, tokenizer, context.prompt, examples, decoding, room)
+    texts = [hypothesis.text for hypothesis in translator(segments)]
+    del translator, model
+    release_memory()
+    return overall(scores_by_pair(("chrf",), segments, texts)["chrf"])

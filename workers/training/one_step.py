@@ -1,0 +1,87 @@
+"""A step that trains, from its parent's folder to its own: data, training, gate, and the way back."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from search_spaces.methods import Trainer
+from workers.compression.context import CompressionContext, Report
+from workers.gpu_memory import release_memory
+from workers.model_files import TOKENIZER_FILES
+from workers.models import load_tokenizer
+from workers.training.asking import given, translating_teacher
+from workers.training.engines import LayerMap, alone, form, sharded, with_device
+from workers.training.gate import folder_chrf
+from workers.training.pairs import TokenizedPairs, tokenized
+from workers.training.progress import MADE_WORSE, Trained, with_ends_scored
+from workers.training.sequence_data import teacher_translations
+from workers.training.writing import Written, write_trained
+
+
+def training_pairs(parent: Path, step: Trainer, context: CompressionContext) -> TokenizedPairs:
+    """The pairs that the step trains on, as the parent's tokens; the teacher's translations of them for its loss.
+
+    Raises StudyError where the study names nothing to train on.
+    """
+    given(step, context)
+    return with_device(context, _pairs, parent, step) if step.loss == "sequence" else _pairs(parent, step, context)
+
+
+def train_step(
+    parent: Path,
+    out: Path,
+    step: Trainer,
+    pairs: TokenizedPairs,
+    context: CompressionContext,
+    layer_map: LayerMap = None,
+) -> Report:
+    """Train the model of the folder and write it to the empty folder `out`.
+
+    parent: for Distill, the folder of the student that training starts from. layer_map: student layer -> the teacher's,
+    for matching hidden states; spread evenly where None. Goes on from the store's checkpoints of the same training, at
+    any budget. Raises what `train` and `train_sharded` raise.
+    """
+    began = time.monotonic()
+    trained = form(parent, step, context)
+    run = sharded if context.processes > 1 else alone
+    done = run(trained, out, step, pairs, context, layer_map)
+    written = write_trained(trained, out)
+    release_memory()
+    if context.processes > 1 and pairs.held_out:
+        done = replace(done, chrf_after=with_device(context, folder_chrf, out, pairs.held_out))
+    return report_of(written, done, len(pairs.held_out), time.monotonic() - began)
+
+
+def report_of(written: Written, done: Trained, held_out: int, seconds: float) -> Report:
+    """What the trial's record says of a training. held_out: pairs that it was judged by."""
+    notes = [f"trained on {done.tokens:,} tokens in {done.steps:,} steps", *done.notes]
+    before, after = done.chrf_before, done.chrf_after
+    if before is None or after is None:
+        notes.append("no pairs were kept from training to judge it by; give more than a few with --training")
+    else:
+        said = f"held-out chrF {before:.2f} → {after:.2f} ({held_out} pairs)"
+        notes.append(said if after >= before else f"{MADE_WORSE}: {said}")
+    curve = with_ends_scored(done.curve, before, after)
+    return Report(written.targeted, written.changed, tuple(notes), curve, seconds)
+
+
+def _pairs(parent: Path, step: Trainer, context: CompressionContext) -> TokenizedPairs:
+    study = given(step, context)
+    tokenizer = load_tokenizer(parent, context.trust_remote_code)
+    key = _tokenizer_key(parent)
+    pairs = tokenized(study.data, tokenizer, key, context.prompt, study.store, seed=context.seed)
+    if step.loss != "sequence":
+        return pairs
+    teacher = translating_teacher(step, context)
+    return teacher_translations(pairs, teacher, tokenizer, key, study.store, tokens=step.tokens, seed=context.seed)
+
+
+def _tokenizer_key(folder: Path) -> str:
+    hasher = hashlib.sha256()
+    for file in (folder / name for name in TOKENIZER_FILES):
+        if file.is_file():
+            hasher.update(file.name.encode() + b"\0" + file.read_bytes())
+    return hasher.hexdigest()[:16]

@@ -1,0 +1,105 @@
+"""How far a training is, what it has shown so far, and when it is worth looking at held-out quality (no torch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+# Held-out translations are scored about so many times on the way, and take no more of the time than this share.
+EVALUATIONS = 5
+EVALUATION_TIME = 0.1
+# A curve has about so many points.
+POINTS = 100
+# What a trial's note begins with when held-out translations are worse after a training than before.
+MADE_WORSE = "training made it worse"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A training's state for the terminal and the mirror.
+
+    name: the step's method. tokens, of: real tokens read, and the budget. tokens_s: tokens a second since the last
+    report. loss: mean a target token since the last report. chrf: the last held-out score, where there is one. left_s:
+    seconds left at this speed.
+    """
+
+    name: str
+    tokens: int
+    of: int
+    tokens_s: float
+    loss: float
+    chrf: float | None
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A point of a curve. tokens: read so far. loss: mean a target token since the point before; None at the start.
+    tokens_s: tokens a second since the point before. chrf: the held-out score, where it was taken here."""
+
+    tokens: int
+    loss: float | None
+    tokens_s: float
+    chrf: float | None
+
+
+def with_ends_scored(curve: tuple[Point, ...], before: float | None, after: float | None) -> tuple[Point, ...]:
+    """The curve with held-out scores at its ends, where they were taken apart from it. before: at no token read."""
+    if curve and before is not None and curve[0].tokens > 0:
+        curve = (Point(0, None, 0.0, before), *curve)
+    if curve and after is not None and curve[-1].chrf is None:
+        curve = (*curve[:-1], replace(curve[-1], chrf=after))
+    return curve
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training did. tokens: real tokens read; steps: optimizer steps. notes: facts for the trial's record, such
+    as a smaller micro-batch. chrf_before, chrf_after: held-out scores, where there is something to score."""
+
+    tokens: int
+    steps: int
+    curve: tuple[Point, ...]
+    notes: tuple[str, ...]
+    chrf_before: float | None
+    chrf_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What was read over a stretch of steps. loss: summed over `targets` tokens."""
+
+    tokens: int = 0
+    targets: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: Window) -> Window:
+        return Window(
+            self.tokens + other.tokens,
+            self.targets + other.targets,
+            self.loss + other.loss,
+            self.seconds + other.seconds,
+        )
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss / max(self.targets, 1)
+
+    @property
+    def tokens_s(self) -> float:
+        return self.tokens / self.seconds if self.seconds > 0.0 else 0.0
+
+
+def point_due(since: int, budget: int) -> bool:
+    """Whether the curve needs a point. since: tokens read since its last one."""
+    return since >= budget / POINTS
+
+
+def evaluation_due(since: int, budget: int, whole_s: float, evaluation_s: float, count: int) -> bool:
+    """Whether to score held-out translations on the way: a fifth of the budget after the last time, and only while
+    those on the way take no more than a tenth of the training's time.
+
+    since: tokens read since the last time. whole_s: seconds that the whole budget takes; evaluation_s: seconds of one
+    evaluation; count: evaluations on the way so far.
+    """
+    return since >= budget / EVALUATIONS and (count + 1) * evaluation_s <= EVALUATION_TIME * whole_s

@@ -1,0 +1,1 @@
+"""Training sharded over several processes, by DeepSpeed."""

@@ -1,0 +1,35 @@
+"""A learner inside DeepSpeed's engine, at one of the ZeRO stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from workers.training.learner import Learner
+from workers.training.optimizers import adamw, trainable
+from workers.training.zero.configs import Stage, config_for
+from workers.training.zero.weights import beyond_bfloat16, set_masters
+
+
+def sharded(learner: Learner, stage: Stage, device: torch.device, weight_decay: float) -> Any:
+    """DeepSpeed's engine around the learner, with AdamW; the default process group must be there."""
+    import deepspeed
+
+    # Gloo does without this operator for shared memory, which would be compiled first.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    bfloat16 = device.type == "cuda"
+    config = config_for(stage, bfloat16)
+    masters = beyond_bfloat16(learner) if bfloat16 else {}
+    # Before stage 3 takes the shapes away, by which it tells what decays.
+    optimizer = adamw(trainable(learner), weight_decay)
+    if stage == 3:
+        if bfloat16:
+            for parameter in learner.parameters():
+                if parameter.is_floating_point():
+                    parameter.data = parameter.data.bfloat16()
+        # Tensor by tensor, so that no device ever holds all of them.
+        deepspeed.zero.Init(module=learner, config_dict_or_path=config)
+    engine, *_ = deepspeed.initialize(model=learner, optimizer=optimizer, config=config)
+    set_masters(engine, masters)
+    return engine

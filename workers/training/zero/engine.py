@@ -1,0 +1,256 @@
+"""One process's part of a sharded training: the loop around DeepSpeed's engine. It knows nothing of Ray.
+
+The step's rows, rates and seeds are those of the training on one device, and every process works out all of them, so
+what processes must agree on they know without asking. The loss and the few things that only one can tell (the clock)
+are added up once a step.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from search_spaces.methods import Trainer
+from workers.training.batches import TrainingBatch, micro_batches
+from workers.training.checkpoints import Checkpoint, Standing
+from workers.training.faults import diverged
+from workers.training.history import History
+from workers.training.learner import Learner
+from workers.training.pairs import TokenizedPairs
+from workers.training.progress import Progress, Trained, Window
+from workers.training.readout import Readout, chunks
+from workers.training.sampling import chosen
+from workers.training.schedules import decay_begins, rate_share
+from workers.training.zero import saving
+from workers.training.zero.configs import Stage
+from workers.training.zero.deepspeed_engine import sharded
+from workers.training.zero.sharing import Share, share_of
+from workers.training.zero.weights import gathered, shapes_of, write_trained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankTask:
+    """What is trained, on what, and how; the same in every process but for the device.
+
+    build: makes the learner; called again after a loss that was not finite. device: where the learner computes.
+    checkpoints: a folder that names everything but the budget. out: where the trained tensors go. report: called in the
+    first process. micro_tokens: padded tokens a micro-batch. recompute: make activations again in the backward pass.
+    notes: what the record shall say beforehand. checkpoint_seconds: between checkpoints; checkpoint_steps: a number of
+    steps instead.
+    """
+
+    build: Callable[[torch.device], Learner]
+    pairs: TokenizedPairs
+    step: Trainer
+    seed: int
+    stage: Stage
+    device: torch.device
+    checkpoints: Path
+    out: Path
+    report: Callable[[Progress], None]
+    micro_tokens: int
+    recompute: bool = False
+    notes: tuple[str, ...] = ()
+    checkpoint_seconds: float = 600.0
+    checkpoint_steps: int = 0
+    clock: Callable[[], float] = time.monotonic
+
+
+def train_rank(task: RankTask) -> Trained:
+    """Train with the other processes of the default group until the budget is read; the first one then writes the
+    trained tensors (`weights.load_trained`).
+
+    Goes on from the newest checkpoint of this stage and number of processes. bfloat16 on a GPU, float32 on a CPU.
+    Raises TrainingDiverged and DiskFull in all processes, and a device's own error in the one where it happens, which
+    leaves the others waiting: whoever started them ends them.
+    """
+    run = _Run(task)
+    while not run.is_done():
+        if run.decay_is_next() or run.is_due:
+            run.save()
+        if not run.step():
+            run.go_back()
+    return run.finish()
+
+
+class _Run:
+    """One call of `train_rank`: what changes from step to step."""
+
+    def __init__(self, task: RankTask) -> None:
+        self.task = task
+        self.rank, self.processes = distributed.get_rank(), distributed.get_world_size()
+        self.budget = task.step.tokens or task.pairs.tokens
+        self.folder = saving.folder_of(task.checkpoints, task.stage, self.processes)
+        self.standing = Standing(micro_tokens=task.micro_tokens, recomputing=task.recompute, notes=task.notes)
+        self.first = self.rank == 0
+        self.is_due = False
+        self.saved_steps = -1
+        self.saved_at = task.clock()
+        self.history = History(task.step.name, self.budget, self._told, task.clock)
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="training-share")
+        self.next_share: Future[Share]
+        self._begin()
+
+    @property
+    def tokens(self) -> int:
+        return self.standing.tokens
+
+    def is_done(self) -> bool:
+        return self.tokens >= self.budget
+
+    def decay_is_next(self) -> bool:
+        """Whether the next step's rate is the first that depends on the budget, and nothing was saved here."""
+        begins = decay_begins(self.task.step.schedule, self.budget)
+        return not self.standing.decaying and begins < self.standing.tokens and self.saved_steps != self.standing.steps
+
+    def step(self) -> bool:
+        """One optimizer step; False when its loss or gradient was not finite, which spoils the weights."""
+        started = self.task.clock()
+        standing, trainer = self.standing, self.task.step
+        share = self.next_share.result()
+        self.next_share = self.thread.submit(self._share, standing.steps + 1)
+        decaying = standing.tokens > decay_begins(trainer.schedule, self.budget)
+        rate = trainer.rate * standing.rate_factor
+        rate *= rate_share(trainer.schedule, trainer.warm_up, standing.steps, standing.tokens, self.budget)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed((self.task.seed * 1_000_003 + standing.steps) * self.processes + self.rank)
+        loss, due = self._backward(share, standing.steps)
+        if not math.isfinite(loss) or not math.isfinite(float(self.engine.get_global_grad_norm())):
+            return False
+        self.standing = replace(
+            standing,
+            steps=standing.steps + 1,
+            tokens=standing.tokens + share.tokens,
+            before_last=standing.tokens,
+            decaying=self.budget if decaying else 0,
+        )
+        self.is_due = due
+        self.history.add(Window(share.tokens, share.target_tokens, loss, self.task.clock() - started), self.tokens)
+        if self.history.point_is_due(self.tokens) or self.is_done():
+            self.history.mark(self.tokens, None)
+        return True
+
+    def save(self) -> None:
+        self.standing = replace(self.standing, curve=self.history.curve)
+        saving.save(self.engine, self.folder, self.standing)
+        if self.first:
+            saving.remove_superseded(self.folder, self.task.step.schedule, self.budget)
+        self.saved_steps, self.saved_at, self.is_due = self.standing.steps, self.task.clock(), False
+
+    def go_back(self) -> None:
+        """To the last checkpoint, at half the rate. Raises TrainingDiverged the second time.
+
+        The engine is made anew: at stage 3 it can't load what it has just saved.
+        """
+        standing = self.standing
+        if standing.rate_factor < 1.0:
+            raise diverged(standing.steps, standing.tokens, self.task.step.rate * standing.rate_factor)
+        self._destroy()
+        self._begin()
+        note = f"the loss was not finite at step {standing.steps}: went on from step {self.standing.steps} at half rate"
+        self.standing = replace(self.standing, rate_factor=0.5, notes=(*self.standing.notes, note))
+
+    def finish(self) -> Trained:
+        if self.saved_steps != self.standing.steps:
+            self.save()
+        tensors = gathered(self.engine, self.shapes, keep=self.first)
+        if self.first:
+            write_trained(self.task.out, tensors)
+        distributed.barrier()
+        self._destroy()
+        self.thread.shutdown()
+        return Trained(self.tokens, self.standing.steps, self.history.curve, self.standing.notes, None, None)
+
+    def _begin(self) -> None:
+        """A new engine, where the newest checkpoint stands or at the beginning."""
+        learner = self.task.build(self.task.device)
+        learner.train()
+        if self.task.recompute:
+            learner.enable_checkpointing()
+        self.shapes = shapes_of(learner)
+        self.micro_tokens = self._fitting(learner)
+        self.engine = sharded(learner, self.task.stage, self.task.device, self.task.step.weight_decay)
+        distributed.barrier()
+        checkpoint: Checkpoint | None = saving.newest(self.folder, self.task.step.schedule, self.budget)
+        if checkpoint is not None:
+            saving.load(self.engine, checkpoint)
+            known = checkpoint.standing
+            notes = known.notes + tuple(note for note in self.task.notes if note not in known.notes)
+            self.standing = replace(
+                known, micro_tokens=self.task.micro_tokens, recomputing=self.task.recompute, notes=notes
+            )
+            self.saved_steps = known.steps
+        else:
+            self.standing = replace(
+                self.standing, steps=0, tokens=0, before_last=0, decaying=0, rate_factor=1.0, curve=()
+            )
+            self.saved_steps = -1
+        self.history.begin(self.standing.curve)
+        self.next_share = self.thread.submit(self._share, self.standing.steps)
+
+    def _fitting(self, learner: Learner) -> int:
+        """Tokens a micro-batch. At stage 3 so few that its logits are made in one piece: the head's weights are
+        gathered once a piece, and processes with different numbers of pieces would wait for each other."""
+        if self.task.stage < 3:
+            return self.task.micro_tokens
+        dtype = torch.bfloat16 if self.task.device.type == "cuda" else torch.float32
+        pieces = chunks(torch.empty(1, 1, dtype=dtype), Readout(learner.model).vocabulary)
+        return min(self.task.micro_tokens, int(pieces[0].stop))
+
+    def _share(self, step: int) -> Share:
+        pairs = self.task.pairs
+        rows = chosen(pairs, step=step, batch=self.task.step.batch, seed=self.task.seed)
+
+        def batches(some: Sequence[int]) -> list[TrainingBatch]:
+            made = micro_batches(pairs, some, self.micro_tokens) if some else []
+            return [batch.pinned() for batch in made] if self.task.device.type == "cuda" else made
+
+        return share_of(self.rank, self.processes, rows, [pairs.length(row) for row in rows], batches)
+
+    def _backward(self, share: Share, step: int) -> tuple[float, bool]:
+        """Forward, backward and update. Answers the step's summed loss, of all processes, and whether it is time for a
+        checkpoint.
+
+        DeepSpeed divides gradients by the number of processes, so a loss counts as often: the gradient is then that of
+        the sum over the step's target tokens, divided by how many those are.
+        """
+        total = torch.zeros(2, dtype=torch.float32, device=self.task.device)
+        if self.first and self._checkpoint_is_due(step + 1):
+            total[1] = 1.0
+        scale = self.processes / share.target_tokens
+        for place, batch in enumerate(share.batches):
+            counts = place < share.counted
+            self.engine.set_gradient_accumulation_boundary(place == len(share.batches) - 1)
+            loss = self.engine(batch.to(self.task.device)).sum
+            self.engine.backward(loss * (scale if counts else 0.0))
+            if counts:
+                total[0] += loss.detach()
+        self.engine.step()
+        distributed.all_reduce(total)
+        summed, due = total.tolist()
+        return summed, due > 0.0
+
+    def _checkpoint_is_due(self, steps: int) -> bool:
+        if self.task.checkpoint_steps:
+            return steps % self.task.checkpoint_steps == 0
+        return self.task.clock() - self.saved_at >= self.task.checkpoint_seconds
+
+    def _told(self, progress: Progress) -> None:
+        if self.first:
+            self.task.report(progress)
+
+    def _destroy(self) -> None:
+        """Give up the engine and its memory."""
+        self.next_share.cancel()
+        self.engine.destroy()
+        del self.engine
+        if self.task.device.type == "cuda":
+            torch.cuda.empty_cache()

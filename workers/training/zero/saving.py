@@ -1,0 +1,112 @@
+"""Checkpoints of a sharded training: DeepSpeed's files, and beside them where the training stands.
+
+Each process writes its own shard, so a checkpoint is of one stage and one number of processes. DeepSpeed pickles them:
+they are read from the store that this project wrote, and from nowhere else.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+from workers.training.checkpoints import STANDING, Checkpoint, Standing, superseded, usable
+from workers.training.faults import disk_full
+from workers.training.progress import Point
+from workers.training.schedules import Schedule
+
+# Master copy and two moments in float32, of what is trained, and the weights.
+BYTES_A_PARAMETER = 16
+
+
+def folder_of(checkpoints: Path, stage: int, processes: int) -> Path:
+    """Where the checkpoints of this kind lie."""
+    return checkpoints / f"zero{stage}-by-{processes}"
+
+
+def save(engine: Any, folder: Path, standing: Standing) -> Checkpoint:
+    """Write a checkpoint; collective. It counts once its standing is on the disk, which is written last.
+
+    Raises DiskFull in every process, before anything is written, when it would find no room.
+    """
+    tag = f"step-{standing.steps:08d}" + (f"-of-{standing.decaying}" if standing.decaying else "")
+    target = folder / tag
+    first = distributed.get_rank() == 0
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+    distributed.barrier()
+    _refuse_full_disk(engine, folder)
+    engine.save_checkpoint(str(folder), tag=tag, save_latest=False, exclude_frozen_parameters=True)
+    distributed.barrier()
+    if first:
+        _write_standing(target, standing)
+    distributed.barrier()
+    return Checkpoint(target, standing)
+
+
+def load(engine: Any, checkpoint: Checkpoint) -> None:
+    """Put the engine where the checkpoint was written; collective. Raises RuntimeError when DeepSpeed does not."""
+    path, _ = engine.load_checkpoint(
+        str(checkpoint.folder.parent), tag=checkpoint.folder.name, load_module_strict=False
+    )
+    if path is None:
+        raise RuntimeError(f"DeepSpeed found no checkpoint in {checkpoint.folder}; remove the folder to begin anew")
+
+
+def newest(folder: Path, schedule: Schedule, budget: int) -> Checkpoint | None:
+    """The whole checkpoint of most steps that a training of this budget may go on from."""
+    fitting = [checkpoint for checkpoint in found(folder) if usable(checkpoint.standing, schedule, budget)]
+    return fitting[-1] if fitting else None
+
+
+def found(folder: Path) -> list[Checkpoint]:
+    """The whole checkpoints in the folder, fewest steps first."""
+    whole = [Checkpoint(path.parent, _standing(path)) for path in folder.glob(f"step-*/{STANDING}")]
+    return sorted(whole, key=lambda one: (one.standing.steps, one.standing.decaying))
+
+
+def remove_superseded(folder: Path, schedule: Schedule, budget: int) -> None:
+    """Remove the checkpoints that nobody goes on from; one process does it."""
+    checkpoints = found(folder)
+    mine = {one.folder for one in checkpoints if usable(one.standing, schedule, budget)}
+    for checkpoint in superseded(checkpoints, mine):
+        # First, so that a half removed folder is no checkpoint.
+        (checkpoint.folder / STANDING).unlink()
+        shutil.rmtree(checkpoint.folder)
+
+
+def _refuse_full_disk(engine: Any, folder: Path) -> None:
+    """All processes say the same, since one that raised alone would leave the others waiting."""
+    trained = sum(
+        getattr(parameter, "ds_numel", parameter.numel())
+        for parameter in engine.module.parameters()
+        if parameter.requires_grad
+    )
+    needed = trained * BYTES_A_PARAMETER
+    room = torch.tensor([int(shutil.disk_usage(folder).free >= needed)], device=engine.device)
+    distributed.all_reduce(room, op=distributed.ReduceOp.MIN)
+    if not int(room):
+        raise disk_full(folder, needed, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+
+def _write_standing(folder: Path, standing: Standing) -> None:
+    draft = folder / f".{STANDING}"
+    with draft.open("w", encoding="utf-8") as stream:
+        json.dump(asdict(standing), stream, indent=1, sort_keys=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.rename(folder / STANDING)
+
+
+def _standing(file: Path) -> Standing:
+    values = json.loads(file.read_text(encoding="utf-8"))
+    curve = tuple(Point(**point) for point in values.pop("curve"))
+    return Standing(**{**values, "curve": curve, "notes": tuple(values["notes"])})
