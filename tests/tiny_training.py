@@ -106,6 +106,19 @@ class Recomputing(TinyLearner):
         self.limit *= 2
 
 
+def batch_of(*sequences: tuple[list[int], int], width: int = 0, rows: tuple[int, ...] = ()) -> TrainingBatch:
+    """Sequences (ids, where the translation begins), padded on the right to the longest or to `width`."""
+    width = max(width, max(len(ids) for ids, _ in sequences))
+    ids = torch.zeros(len(sequences), width, dtype=torch.int64)
+    mask = torch.zeros(len(sequences), width, dtype=torch.bool)
+    target = torch.zeros(len(sequences), width, dtype=torch.bool)
+    for row, (tokens, start) in enumerate(sequences):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = True
+        target[row, start : len(tokens)] = True
+    return TrainingBatch(ids, mask, target, rows or tuple(range(len(sequences))))
+
+
 def weights(learner: nn.Module) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().clone() for name, parameter in learner.named_parameters()}
 

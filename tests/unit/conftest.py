@@ -57,3 +57,11 @@ def save_llama(tmp_path_factory: pytest.TempPathFactory, character_tokenizer: An
         return folder
 
     return save
+
+
+@pytest.fixture
+def short_translations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random models know no end: at the gate of a training they say four tokens."""
+    from workers.training import gate
+
+    monkeypatch.setattr(gate, "DEFAULT_MAX_NEW_TOKENS", 4)

@@ -20,7 +20,7 @@ from workers.compression.context import Report
 from workers.compression.registry import compress
 from workers.model_files import bytes_on_disk, read_checkpoint
 from workers.models import load_model
-from workers.training import engines, gate, one_step, optimizers, run
+from workers.training import engines, one_step, optimizers, run
 from workers.training.layer_map import spread
 from workers.training.learner import Learner
 from workers.training.loop import Task
@@ -29,10 +29,7 @@ WIDE = {"hidden_size": 128, "intermediate_size": 160, "num_hidden_layers": 3, "i
 STUDENT = Distill(layers=2, width=0.5, channels=0.6, tokens=2400, batch=8, rate=3e-3, warm_up=1)
 
 
-@pytest.fixture(autouse=True)
-def short_translations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random models know no end: at the gate they say four tokens."""
-    monkeypatch.setattr(gate, "DEFAULT_MAX_NEW_TOKENS", 4)
+pytestmark = pytest.mark.usefixtures("short_translations")
 
 
 @pytest.fixture(scope="module")

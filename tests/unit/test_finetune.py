@@ -20,7 +20,6 @@ from workers.compression.packing import mask_of
 from workers.compression.registry import compress
 from workers.model_files import bytes_on_disk, read_checkpoint, read_config, weight_files
 from workers.models import load_model
-from workers.training import gate
 from workers.training.trainable import finetune_form
 from workers.training.writing import plain_model, write_trained
 
@@ -33,10 +32,7 @@ MORE = {
 }
 
 
-@pytest.fixture(autouse=True)
-def short_translations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random models know no end: at the gate they say four tokens."""
-    monkeypatch.setattr(gate, "DEFAULT_MAX_NEW_TOKENS", 4)
+pytestmark = pytest.mark.usefixtures("short_translations")
 
 
 @pytest.fixture(scope="module")

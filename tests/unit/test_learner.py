@@ -10,28 +10,15 @@ import torch
 from search_spaces.errors import StudyError
 from search_spaces.trainers import Distill, Finetune, Recover
 from tests.tiny_models import VOCABULARY, tiny_model
+from tests.tiny_training import batch_of
 from workers.training import learner as learner_module
 from workers.training import readout
-from workers.training.batches import TrainingBatch
 from workers.training.learner import Learner
 from workers.training.teacher_cache import open_cache
 from workers.training.teachers import CachedTeacher, LiveTeacher
 
 SEQUENCES = (([1, 40, 7, 90, 33, 2], 4), ([1, 12, 64, 2], 1), ([1, 8, 3, 77, 2], 2))
 REFERENCES = Finetune(loss="references")
-
-
-def batch_of(*sequences: tuple[list[int], int], width: int = 0, rows: tuple[int, ...] = ()) -> TrainingBatch:
-    """Sequences (ids, where the translation begins), padded on the right to the longest or to `width`."""
-    width = max(width, max(len(ids) for ids, _ in sequences))
-    ids = torch.zeros(len(sequences), width, dtype=torch.int64)
-    mask = torch.zeros(len(sequences), width, dtype=torch.bool)
-    target = torch.zeros(len(sequences), width, dtype=torch.bool)
-    for row, (tokens, start) in enumerate(sequences):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        mask[row, : len(tokens)] = True
-        target[row, start : len(tokens)] = True
-    return TrainingBatch(ids, mask, target, rows or tuple(range(len(sequences))))
 
 
 def by_hand(model: Any) -> torch.Tensor:

@@ -28,7 +28,7 @@ from workers.model_files import bytes_on_disk, read_checkpoint, read_config
 from workers.models import load_model
 from workers.plan import EvaluationPlan
 from workers.prompts import PROMPTS
-from workers.training import engines, gate, one_step
+from workers.training import engines, one_step
 from workers.training.progress import Progress, Trained
 from workers.training.trainable import scales_form
 from workers.training.writing import Written, write_trained
@@ -45,10 +45,7 @@ LEARNING = {
 }
 
 
-@pytest.fixture(autouse=True)
-def short_translations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random models know no end: at the gate they say four tokens."""
-    monkeypatch.setattr(gate, "DEFAULT_MAX_NEW_TOKENS", 4)
+pytestmark = pytest.mark.usefixtures("short_translations")
 
 
 @pytest.fixture(scope="module")

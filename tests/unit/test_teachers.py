@@ -14,6 +14,7 @@ from search_spaces.errors import ModelFilesError, StudyError
 from search_spaces.trainers import Finetune
 from tests.examples import segment
 from tests.tiny_models import VOCABULARY, tiny_model
+from tests.tiny_training import batch_of
 from workers.calibration.sequences import Shown
 from workers.training import filling
 from workers.training.batches import TrainingBatch, padded_batch
@@ -30,19 +31,6 @@ from workers.training.teachers import CachedTeacher, LiveTeacher, fill
 from workers.training.vocabularies import refuse_other_vocabulary
 
 CPU = torch.device("cpu")
-
-
-def batch_of(*sequences: tuple[list[int], int], rows: tuple[int, ...] = ()) -> TrainingBatch:
-    """Sequences (ids, where the translation begins), padded on the right."""
-    width = max(len(ids) for ids, _ in sequences)
-    ids = torch.zeros(len(sequences), width, dtype=torch.int64)
-    mask = torch.zeros(len(sequences), width, dtype=torch.bool)
-    target = torch.zeros(len(sequences), width, dtype=torch.bool)
-    for row, (tokens, start) in enumerate(sequences):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
-        mask[row, : len(tokens)] = True
-        target[row, start : len(tokens)] = True
-    return TrainingBatch(ids, mask, target, rows or tuple(range(len(sequences))))
 
 
 BATCH = batch_of(([1, 40, 7, 90, 33, 2], 4), ([1, 12, 64, 2], 1), rows=(5, 3))

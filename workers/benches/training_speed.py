@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from search_spaces.trainers import Recover
-from workers.benches.compression_speed import SHAPES, Shape, random_model
+from workers.benches.compression_speed import SHAPES, Shape, random_model, timed
 from workers.calibration.sequences import Shown
 from workers.gpu_memory import release_memory
 from workers.models import default_device
@@ -135,10 +135,10 @@ def pace(
             checkpoints=folder, held_out=None, report=note, micro_tokens=micro_tokens, checkpoint_seconds=1e9,
         )
     )  # fmt: skip
-    timed = [one for one in reports if one[1] >= WARM_UP * a_step]
-    if len(timed) < 2:
+    late = [one for one in reports if one[1] >= WARM_UP * a_step]
+    if len(late) < 2:
         raise RuntimeError(f"{STEPS} steps ended before their speed could be told ({len(reports)} reports)")
-    (began, first), (ended, last) = timed[0], timed[-1]
+    (began, first), (ended, last) = late[0], late[-1]
     peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0.0
     return Pace((last - first) / (ended - began), peak, done.notes)
 
@@ -160,14 +160,13 @@ def matrix_rate(device: torch.device) -> float:
     """Operations a second of a bfloat16 product of two square matrices of MATRIX, the device warm."""
     size = MATRIX if device.type == "cuda" else 256
     one = torch.randn(size, size, device=device, dtype=torch.bfloat16)
-    for repeats in (MATRIX_REPEATS, MATRIX_REPEATS):
-        _wait(device)
-        began = time.perf_counter()
-        for _ in range(repeats):
+
+    def products() -> None:
+        for _ in range(MATRIX_REPEATS):
             one @ one
-        _wait(device)
-        seconds = time.perf_counter() - began
-    return 2 * size**3 * MATRIX_REPEATS / seconds
+
+    products()
+    return 2 * size**3 * MATRIX_REPEATS / timed(products, device).seconds
 
 
 def linear_parameters(learner: Any) -> int:
@@ -185,8 +184,3 @@ def _learner(shape: Shape, step: Recover, teacher: Teacher | None, device: torch
 
 def _micro_tokens(shape: Shape) -> int:
     return MICRO_TOKENS["large" if shape.hidden >= LARGE else "small"]
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
