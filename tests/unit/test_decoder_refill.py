@@ -13,7 +13,7 @@ from workers.decoder import decode
 from workers.decoder.decode import Decoder
 from workers.decoder.dense_engine import DenseEngine
 from workers.decoder.engine import Admission
-from workers.decoder.greedy import PREFILL_TOKENS, GreedyLoop, Request
+from workers.decoder.greedy import PREFILL_TOKENS, GreedyLoop, Request, longest_first
 
 STOPS = tuple(range(2, VOCABULARY, 9))
 
@@ -75,7 +75,7 @@ class CountingEngine:
 
 def run(engine: Any, requests: list[Request], done: dict[int, list[int]] | None = None) -> dict[int, list[int]]:
     finished: dict[int, list[int]] = {} if done is None else done
-    GreedyLoop(engine, requests, (), finished, lambda count: None).run()
+    GreedyLoop(engine, requests, longest_first(requests, finished), (), finished, lambda count: None).run()
     return finished
 
 

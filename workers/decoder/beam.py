@@ -15,7 +15,7 @@ from itertools import islice
 import torch
 
 from workers.decoder.engine import Admission, BeamEngine
-from workers.decoder.greedy import PREFILL_TOKENS, REFILL_SHARE, Request, longest_first, room_of, within
+from workers.decoder.greedy import PREFILL_TOKENS, REFILL_SHARE, Request, room_of, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class BeamLoop:
         self,
         engine: BeamEngine,
         requests: Sequence[Request],
+        order: Sequence[int],
         stops: Collection[int],
         beams: int,
         done: dict[int, list[int]],
@@ -90,7 +91,7 @@ class BeamLoop:
         self._done = done
         self._progress = progress
         self._groups = engine.slots // beams
-        self._queue = deque(longest_first(requests, done))
+        self._queue = deque(order)
         self._active: dict[int, Sentence] = {}
 
     def run(self) -> None:

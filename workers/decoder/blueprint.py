@@ -59,7 +59,7 @@ class Blueprint:
 
     embed: token ids (tokens,) -> (tokens, width), scaled as the model scales them. head: -> logits. ropes: name ->
     function of positions (tokens,) giving cos and sin, each (tokens, head_dim), in the model's type. capturable: every
-    layer can run inside a CUDA graph.
+    layer can run inside a CUDA graph, and in several threads at once.
     """
 
     embed: Apply

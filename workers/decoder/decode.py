@@ -15,7 +15,8 @@ from workers.decoder.dense_engine import DenseEngine
 from workers.decoder.engine import BeamEngine
 from workers.decoder.families import read_blueprint, why_unknown
 from workers.decoder.generate import generate
-from workers.decoder.greedy import GreedyLoop, Request, room_of
+from workers.decoder.greedy import GreedyLoop, Request, longest_first, room_of
+from workers.decoder.streams import Work, run_streams, shares, streams_for
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Decoder:
         if self.unknown is not None:
             log.warning("translating with generate, which is slower: %s", self.unknown)
         self._blueprint: Blueprint | None = None
-        self._engine: BeamEngine | None = None
+        self._engines: list[BeamEngine] = []
         self._room = 0
 
     def decode(
@@ -69,25 +70,51 @@ class Decoder:
         if self.unknown is not None:
             generate(self._model, requests, self._stops, self.batch_size, self._beams, done, progress)
             return
-        engine = self._engine_for(requests)
-        if self._beams == 1:
-            GreedyLoop(engine, requests, self._stops, done, progress, self._line_ends).run()
-        else:
-            BeamLoop(engine, requests, self._stops, self._beams, done, progress).run()
+        engines = self._engines_for(requests)
+        order = longest_first(requests, done)
+        if len(engines) == 1:
+            self._loop(engines[0], requests, order, done, progress).run()
+            return
 
-    def _engine_for(self, requests: Sequence[Request]) -> BeamEngine:
-        """The engine of an earlier call, with its captured steps, where its sequences are long enough."""
+        def work(engine: BeamEngine, share: Sequence[int]) -> Work:
+            return lambda told: self._loop(engine, requests, share, done, told).run()
+
+        works = [work(engine, share) for engine, share in zip(engines, shares(order, len(engines)), strict=True)]
+        run_streams(works, lambda: progress(len(done)))
+
+    def _loop(
+        self,
+        engine: BeamEngine,
+        requests: Sequence[Request],
+        order: Sequence[int],
+        done: dict[int, list[int]],
+        progress: Callable[[int], None],
+    ) -> GreedyLoop | BeamLoop:
+        if self._beams == 1:
+            return GreedyLoop(engine, requests, order, self._stops, done, progress, self._line_ends)
+        return BeamLoop(engine, requests, order, self._stops, self._beams, done, progress)
+
+    def _engines_for(self, requests: Sequence[Request]) -> list[BeamEngine]:
+        """A stream's engine each; those of an earlier call, with captured steps, where sequences are long enough."""
         room = max(room_of(request) for request in requests)
-        if self._engine is None or room > self._room:
-            self._engine = None
+        if not self._engines or room > self._room:
+            self._engines = []
             if self._blueprint is None:
                 self._blueprint = read_blueprint(self._model)
-            self._engine = _engine(self._blueprint, self.batch_size * self._beams, room)
+            count = self._streams(self._blueprint)
+            sizes = [len(share) for share in shares(range(self.batch_size), count)]
+            self._engines = [_engine(self._blueprint, size * self._beams, room) for size in sizes]
             self._room = room
-        return self._engine
+        return self._engines
+
+    def _streams(self, blueprint: Blueprint) -> int:
+        """One on a GPU, and where layers are not known to be safe in several threads."""
+        if blueprint.device.type != "cpu" or not blueprint.capturable:
+            return 1
+        return min(streams_for(self.batch_size * self._beams, torch.get_num_threads()), self.batch_size)
 
     def _halve(self) -> None:
-        self._engine = None
+        self._engines = []
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

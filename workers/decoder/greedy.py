@@ -37,20 +37,21 @@ class GreedyLoop:
         self,
         engine: Engine,
         requests: Sequence[Request],
+        order: Sequence[int],
         stops: Collection[int],
         done: dict[int, list[int]],
         progress: Callable[[int], None],
         line_ends: frozenset[int] = frozenset(),
     ) -> None:
-        """done: request's position -> its new tokens, the stop token included; those in it already are left out.
-        line_ends: ids that end a sequence once it holds another token."""
+        """order: positions of the requests to carry through, the first ones first. done: position -> new tokens, the
+        stop token included. line_ends: ids that end a sequence once it holds another token."""
         self._engine = engine
         self._requests = requests
         self._stops = frozenset(stops)
         self._done = done
         self._progress = progress
         self._line_ends = line_ends
-        self._queue = deque(longest_first(requests, done))
+        self._queue = deque(order)
         self._active: dict[int, _Sequence] = {}
         self._under_way: deque[tuple[list[tuple[int, _Sequence]], Tokens]] = deque()
 

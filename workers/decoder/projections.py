@@ -28,7 +28,7 @@ def is_plain(module: nn.Module) -> bool:
 
 
 def is_capturable(module: nn.Module) -> bool:
-    """Whether a CUDA graph can hold the module: plain, or it says so of itself."""
+    """Whether a CUDA graph can hold the module: plain, or it says so of itself. All its state is its weights."""
     return is_plain(module) or bool(getattr(module, "capturable", False))
 
 
