@@ -21,6 +21,7 @@ from workers.training.fake_quantization import (
     StoredLinear,
     quantized_weight,
 )
+from workers.training.optimizers import adamw
 
 GRIDS = [(8, 64, True), (4, 32, False), (3, -1, True), (2, 64, False)]
 every_grid = pytest.mark.parametrize(("bits", "group_size", "symmetric"), GRIDS)
@@ -104,7 +105,8 @@ def test_latent_weights_have_the_straight_through_gradient(
     weight = quantized(bits, group_size, symmetric)
     weight = masked(weight) if sparse else weight
     layer = ready(FakeQuantizedLinear(weight))
-    latent, scale = (parameter.detach().clone().requires_grad_() for parameter in layer.trained())
+    latent, factor = (parameter.detach().clone().requires_grad_() for parameter in layer.trained())
+    scale = weight.grid.scale.float() * factor
     stored = scale + (scale.bfloat16().float() - scale).detach()
     zero = torch.zeros(1) if weight.grid.zero_point is None else weight.grid.zero_point.float()[..., None]
     scaled = latent.reshape(ROWS, scale.shape[1], -1) / stored[..., None] + zero
@@ -114,9 +116,7 @@ def test_latent_weights_have_the_straight_through_gradient(
     dense = ((integers - zero) * stored[..., None]).reshape(ROWS, COLUMNS)
     if weight.mask is not None:
         dense = dense * weight.mask
-    damping = (scaled.shape[-1] * bounds(bits)[1]) ** -0.5
-    scale.register_hook(lambda grad: grad * damping)
-    gradients(layer, dense, [latent, scale])
+    gradients(layer, dense, [latent, factor])
     if weight.mask is not None:
         assert layer.latent.grad is not None
         assert not bool(layer.latent.grad[~weight.mask].any())
@@ -171,9 +171,16 @@ def test_products_take_autocasts_type_and_biases_train_when_asked() -> None:
     assert frozen.bias is None
 
 
+def test_weights_decay_and_the_factors_of_scales_do_not() -> None:
+    layer = FakeQuantizedLinear(quantized(4))
+    groups = adamw(dict(layer.named_parameters()), 0.5).param_groups
+    decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    assert decays == {id(layer.latent): 0.5, id(layer.scale_factor): 0.0}
+
+
 def test_a_scale_can_not_become_negative() -> None:
     layer = FakeQuantizedLinear(quantized(4))
     with torch.no_grad():
-        layer.scale -= 1
+        layer.scale_factor -= 2
     assert bool((layer.grid().scale > 0).all())
     assert bool(layer.weight.isfinite().all())

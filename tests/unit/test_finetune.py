@@ -66,7 +66,7 @@ def test_each_form_starts_as_the_parent_and_ends_as_it_was_trained(
     trained = finetune_form(parent, CPU)
     assert torch.equal(logits(trained.model), before)
     assert torch.equal(logits(plain_model(trained, CPU, torch.float32)), before)
-    trained_a_little(trained.model)
+    trained_a_little(trained.model, steps=10)
 
     written = write_trained(trained, tmp_path)
     table = read_checkpoint(parents["dense"])
@@ -95,7 +95,7 @@ def test_the_grids_zero_points_and_shapes_stay(parents: dict[str, Path], tmp_pat
 
 
 def trained_and_back(trained: Any) -> Any:
-    trained_a_little(trained.model)
+    trained_a_little(trained.model, steps=10)
     return trained
 
 

@@ -46,7 +46,7 @@ class StoredLinear(nn.Linear):
         raise NotImplementedError
 
     def gradients(self, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The gradients of `trained`, from that of the dense weight, float32 (rows, columns)."""
+        """The gradients of `trained`, float32, from that of the dense weight, (rows, columns) in the product's type."""
         raise NotImplementedError
 
     def parts(self) -> dict[str, torch.Tensor]:
@@ -87,7 +87,7 @@ class _Product(torch.autograd.Function):
             return (back, None, *(None for _ in trained))
         rows, columns = grad.shape[-1], inputs.shape[-1]
         weight = grad.reshape(-1, rows).T @ inputs.reshape(-1, columns)
-        return (back, None, *layer.gradients(weight.float()))
+        return (back, None, *layer.gradients(weight))
 
 
 class FrozenPackedLinear(StoredLinear):
@@ -142,24 +142,30 @@ class FakeQuantizedLinear(StoredLinear):
     """Weights and scales trained on the parent's grid: quantization-aware training.
 
     latent: float32 (rows, columns), which the forward pass rounds to the grid; its gradient passes the rounding by, and
-    is 0 where the integer is clipped. scale: float32 (rows, groups), with LSQ's gradient and its factor
-    1 / √(n · q_max) (https://arxiv.org/abs/1902.08153 §2.1-2.2). Zero points and the zeros of a sparse weight stay.
+    is 0 where the integer is clipped. scale_factor: float32 (rows, groups), by which the parent's scales are
+    multiplied, as in `ScaledLinear`; its gradient is LSQ's (https://arxiv.org/abs/1902.08153 eq. 3) times the parent's
+    scale. LSQ's further factor 1 / √(n · q_max) is left out: AdamW's steps don't depend on a gradient's size. Zero
+    points and the zeros of a sparse weight stay.
     """
 
     def __init__(self, weight: QuantizedWeight) -> None:
         super().__init__(*weight.integers.shape)
         self.bits = weight.bits
         self.latent = nn.Parameter(weight.dequantized())
-        self.scale = nn.Parameter(weight.grid.scale.float())
-        self.register_buffer("zero_point", weight.grid.zero_point)
+        self.scale_factor = nn.Parameter(torch.ones_like(weight.grid.scale, dtype=torch.float32))
+        self.register_buffer("scale", weight.grid.scale)
+        zero = weight.grid.zero_point
+        # Zero points are unpacked column by column, and the kernels would copy them at every step.
+        self.register_buffer("zero_point", None if zero is None else zero.contiguous())
         self.register_buffer("mask", weight.mask)
 
     def trained(self) -> tuple[torch.Tensor, ...]:
-        return (self.latent, self.scale)
+        return (self.latent, self.scale_factor)
 
     def grid(self) -> Grid:
         """The grid as it would be stored now."""
-        return Grid(self.scale.detach().clamp(min=SMALLEST_SCALE).to(SCALE_DTYPE), self.zero_point)
+        scale = self.scale.float() * self.scale_factor.detach()
+        return Grid(scale.clamp(min=SMALLEST_SCALE).to(SCALE_DTYPE), self.zero_point)
 
     def quantized(self) -> QuantizedWeight:
         """The weight as it would be stored now."""
@@ -167,9 +173,19 @@ class FakeQuantizedLinear(StoredLinear):
         return QuantizedWeight(to_integers(self.latent.detach(), grid, self.bits), grid, self.bits, self.mask)
 
     def dense(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        return self.quantized().dequantized().to(dtype)
+        if not self.latent.is_cuda:
+            return self.quantized().dequantized().to(dtype)
+        from workers.training.grid_kernels import rounded
+
+        return rounded(self.latent, self.scale, self.scale_factor, self.zero_point, self.mask, self.bits, dtype)
 
     def gradients(self, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if self.latent.is_cuda:
+            from workers.training.grid_kernels import grid_gradients
+
+            held = (self.latent, self.scale, self.scale_factor, self.zero_point, self.mask)
+            return grid_gradients(grad, *held, self.bits)
+        grad = grad.float()
         if self.mask is not None:
             grad = grad * self.mask
         grid = self.grid()
@@ -181,8 +197,7 @@ class FakeQuantizedLinear(StoredLinear):
         within = (rounded >= least) & (rounded <= most)
         grouped = grad.reshape(rows, groups, -1)
         slope = torch.where(within, rounded - scaled, rounded.clamp(least, most) - zero)
-        damping = (scaled.shape[-1] * max(most, 1)) ** -0.5
-        return ((grouped * within).reshape(grad.shape), (grouped * slope).sum(dim=-1) * damping)
+        return ((grouped * within).reshape(grad.shape), (grouped * slope).sum(dim=-1) * self.scale.float())
 
     def parts(self) -> dict[str, torch.Tensor]:
         return {name.removeprefix("weight."): tensor for name, tensor in pack("weight", self.quantized())}
@@ -207,7 +222,7 @@ class SparseLinear(StoredLinear):
         return (self.values.detach() * self.mask).to(dtype)
 
     def gradients(self, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return (grad * self.mask,)
+        return (grad.float() * self.mask,)
 
     def parts(self) -> dict[str, torch.Tensor]:
         return {"weight_values": kept_values(self.values.detach(), self.mask).to(self.dtype)}
