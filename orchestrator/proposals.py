@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from orchestrator.findings import Finding, finding_of
 from orchestrator.frontier import on_frontier
 from orchestrator.ledger import Key, TrialRecord
-from search_spaces.candidate import BaseModel, Candidate
+from search_spaces.candidate import BaseModel, Candidate, refuse_idle_training
 from search_spaces.checkpoint import Checkpoint
 from search_spaces.choices import Space, every_choice
 from search_spaces.errors import CandidateError
@@ -235,6 +235,7 @@ class Proposer:
             key = (candidate.digest, "dev")
             if key in self._found or any(key == proposal.key for proposal in self._pending.values()):
                 return None
+            refuse_idle_training(steps)
             size = predicted_bytes(self._checkpoint, steps)
         except CandidateError as error:
             self.refused.append((str(steps), str(error)))

@@ -39,7 +39,7 @@ from orchestrator.study import StudySpec, spec_from_mapping
 from orchestrator.training import Training, read_training, refuse_changed_training
 from orchestrator.trial_table import Totals
 from orchestrator.wrapup import TUNE_FOLDER, Found, connect, wrap_up
-from search_spaces.candidate import BaseModel
+from search_spaces.candidate import BaseModel, refuse_idle_training
 from search_spaces.checkpoint import Checkpoint
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Failure
@@ -88,6 +88,8 @@ class Study:
 
 def run_search(spec: StudySpec, console: Console) -> Found:
     """Begin a study in a new folder; raises UserError, with nothing written, for what can't be done."""
+    for steps in spec.anchors:
+        refuse_idle_training(steps)
     study = prepare(spec.absolute(), console)
     create_ledger(study.spec.folder, header(study))
     return _run(study, console)

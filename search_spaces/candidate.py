@@ -107,6 +107,20 @@ def refuse_senseless_order(steps: tuple[Step, ...]) -> None:
             )
 
 
+def refuse_idle_training(steps: tuple[Step, ...]) -> None:
+    """Raise CandidateError for steps that begin by training the base model towards what the base model says.
+
+    Student and teacher are then one: every divergence is at its minimum, and so is the distance of hidden states. Asked
+    of candidates that are to be tried; a stored one that began so is read all the same.
+    """
+    first = steps[0] if steps else None
+    if isinstance(first, Recover | Finetune) and first.has_divergence and not first.reference_share:
+        raise CandidateError(
+            f"{describe_step(first)}: the model is its own teacher as long as nothing has changed it, so there is "
+            "nothing to learn. Use loss: references or sequence, or a reference_share above 0, or compress first."
+        )
+
+
 def _senseless(earlier: Step, later: Step) -> str | None:
     """Why `later` can't come after `earlier`; None when it can."""
     first, second = describe_step(earlier), describe_step(later)

@@ -10,7 +10,7 @@ import torch
 
 from workers.models import load_tokenizer
 from workers.prompts import PROMPTS
-from workers.training.batches import TrainingBatch, micro_batches, padded_batch
+from workers.training.batches import TrainingBatch, fewest_tokens, halved, micro_batches, micro_rows, padded_batch
 from workers.training.data import training_data
 from workers.training.pairs import TokenizedPairs, tokenized
 from workers.training.sampling import chosen
@@ -62,6 +62,25 @@ def test_little_of_it_is_padding(pairs: TokenizedPairs, batch: int, micro_tokens
     made = [one for step in range(8) for one in micro_batches(pairs, chosen(pairs, step, batch, 0), micro_tokens)]
     assert sum(one.tokens for one in made) > 0.9 * sum(one.mask.numel() for one in made)
     assert len(made) <= 8 * (1 + batch * 90 / min(micro_tokens, 2048))
+
+
+def test_sequences_have_no_more_target_tokens_together_than_allowed(pairs: TokenizedPairs) -> None:
+    rows = chosen(pairs, 0, 64, 0)
+    made = micro_rows(pairs, rows, 10**6, most_targets=100)
+    assert sorted(row for part in made for row in part) == sorted(rows)
+    assert all(sum(map(pairs.targets, part)) <= 100 or len(part) == 1 for part in made)
+    assert len(made) > len(micro_rows(pairs, rows, 10**6))
+    assert [pairs.targets(row) for row in rows] == [padded_batch(pairs, [row]).target_tokens for row in rows]
+
+
+def test_a_small_model_on_a_gpu_is_not_told_of_small_micro_batches() -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert [fewest_tokens(size, gpu) for size in (5 * 10**6, 10**9, 7 * 10**9, 10**13)] == [65536, 34000, 9291, 1024]
+    assert fewest_tokens(5 * 10**6, cpu) == 1024
+
+
+def test_a_limit_is_halved_until_it_is_below_what_was_too_large() -> None:
+    assert [halved(4096, too_large) for too_large in (4096, 4095, 700, 3)] == [2048, 2048, 512, 2]
 
 
 def test_the_loss_is_over_the_same_tokens_however_a_step_is_cut(pairs: TokenizedPairs) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.candidate import BaseModel, Candidate, candidate_from_json, digest_of
+from search_spaces.candidate import BaseModel, Candidate, candidate_from_json, digest_of, refuse_idle_training
 from search_spaces.errors import CandidateError
 from search_spaces.methods import METHODS, Step, describe_step, step_from_json, step_to_json
 from search_spaces.pruners import (
@@ -311,6 +311,39 @@ def test_training_before_between_and_after_compression_is_allowed(steps: tuple[S
 def test_a_trimmed_vocabulary_forbids_a_divergence_however_far_before_it_lies() -> None:
     with pytest.raises(CandidateError, match="the teacher has tokens that the trimmed vocabulary lacks"):
         Candidate(LOCAL, (TRIM, LAYERS, GPTQ4, SCALES))
+
+
+IDLE: list[Step] = [LORA, MERGED, FINETUNE, Finetune(loss="skew_kl", teacher="cached"), Finetune(hidden=0.5)]
+
+
+@pytest.mark.parametrize("first", IDLE, ids=str)
+def test_a_first_training_towards_the_model_itself_is_refused_with_the_way_out_and_still_read(first: Step) -> None:
+    for steps in ((first,), (first, RTN4)):
+        with pytest.raises(CandidateError) as caught:
+            refuse_idle_training(steps)
+        assert str(caught.value) == (
+            f"{describe_step(first)}: the model is its own teacher as long as nothing has changed it, so there is "
+            "nothing to learn. Use loss: references or sequence, or a reference_share above 0, or compress first."
+        )
+    stored = {"model": LOCAL.name, "revision": LOCAL.revision, "steps": [step_to_json(first)]}
+    assert candidate_from_json(stored).prefix(1).steps == (first,)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (),
+        (RTN4,),
+        *((before, first) for before in (LAYERS, GPTQ4) for first in IDLE),
+        (Finetune(loss="references"), RTN4, FINETUNE),
+        (DORA,),
+        (Finetune(loss="reverse_kl", reference_share=0.1),),
+        (DISTILL, GPTQ4, FINETUNE),
+    ],
+    ids=str,
+)
+def test_a_training_that_has_something_to_learn_is_allowed(steps: tuple[Step, ...]) -> None:
+    refuse_idle_training(steps)
 
 
 def test_pruning_before_quantization_is_allowed() -> None:

@@ -17,6 +17,7 @@ from orchestrator.trial_table import Row, Totals, time_left, trial_line, trial_t
 from search_spaces.outcome import Race
 from tests.fakes import Clock
 from workers.telling import at_most_every
+from workers.training.preparing import Preparing
 from workers.training.progress import Progress as TrainingProgress
 
 
@@ -211,6 +212,29 @@ def test_the_line_of_a_training() -> None:
     )
     unscored = replace(HALFWAY, name="distill", tokens=1_000_300, chrf=None, left_s=0.0)
     assert training_text(unscored) == "distill 100 % · 1.20 nats · 48,100 tokens/s · 0 s left"
+    assert training_text(replace(unscored, left_s=None)) == "distill 100 % · 1.20 nats · 48,100 tokens/s"
+
+
+def test_the_line_of_what_comes_before_a_training() -> None:
+    filling = replace(HALFWAY, loss=0.0, chrf=None, doing="teacher's cache")
+    assert training_line(7, filling) == "trial 7 recover: teacher's cache 34 % · 48,100 tokens/s · 3 min 20 s left"
+    begun = replace(filling, tokens=0, tokens_s=0.0, left_s=None, doing="teacher's translations")
+    assert training_text(begun) == "recover: teacher's translations 0 %"
+
+
+def test_what_comes_before_a_training_is_told_about_once_a_second_and_its_time_left_once_measured() -> None:
+    clock = Clock()
+    told: list[TrainingProgress] = []
+    preparing = Preparing("distill", "teacher's cache", told.append, clock)
+    for now, done in ((0.0, 0), (30.0, 100), (30.5, 150), (31.0, 200), (40.0, 1100), (50.0, 2000), (50.1, 2100)):
+        clock.now = now
+        preparing(done, 2100)
+    # The first hundred took loading the model.
+    assert [(one.tokens, one.tokens_s, one.left_s) for one in told] == [
+        (0, 0.0, None), (100, 0.0, None), (200, 100.0, None), (1100, 100.0, 10.0), (2000, 95.0, 100 / 95),
+        (2100, pytest.approx(2000 / 20.1), 0.0),
+    ]  # fmt: skip
+    assert {(one.name, one.of, one.doing) for one in told} == {("distill", 2100, "teacher's cache")}
 
 
 def test_a_training_is_told_of_now_and_then_and_at_its_end() -> None:

@@ -22,7 +22,7 @@ from search_spaces.outcome import Failure, Race
 from search_spaces.pruners import RemoveLayers
 from search_spaces.quantizers import GPTQ, BitsAndBytes, QuantizeEmbeddings, RoundToNearest
 from search_spaces.spaces import SPACES
-from search_spaces.trainers import Distill
+from search_spaces.trainers import Distill, Finetune
 from search_spaces.training_suggestions import BUDGETS
 from tests.examples import BASE, frontier_by_definition, llama_table, measurement
 
@@ -305,13 +305,16 @@ def test_choices_that_mean_something_else_by_now_teach_the_sampler_nothing() -> 
 
 
 def test_a_given_anchor_that_this_model_cannot_take_is_refused_with_the_reason() -> None:
-    impossible = (RemoveLayers(count=4),)
-    search = Proposer(BASE, CHECKPOINT, SPACES["depth"], 3, 0, (impossible,))
+    impossible, idle = (RemoveLayers(count=4),), (Finetune(),)
+    search = Proposer(BASE, CHECKPOINT, SPACES["depth"], 3, 0, (impossible, idle))
     run = Run(search).to_the_end()
-    assert impossible not in steps(run.began)
+    assert not {impossible, idle} & set(steps(run.began))
     assert len(steps(run.began)) == 3
-    assert [reason for _, reason in search.refused] == [
-        "remove_layers.count=4 leaves none of the model's 4 layers; remove fewer"
+    assert [reason.split(";")[0] for _, reason in search.refused] == [
+        "remove_layers.count=4 leaves none of the model's 4 layers",
+        "finetune(tokens=1000000, loss=forward_kl): the model is its own teacher as long as nothing has changed it, "
+        "so there is nothing to learn. Use loss: references or sequence, or a reference_share above 0, or compress "
+        "first.",
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from search_spaces.candidate import Candidate
+from search_spaces.candidate import Candidate, refuse_idle_training
 from search_spaces.checkpoint import Checkpoint
 from search_spaces.choices import every_choice
 from search_spaces.methods import METHODS, Step, step_from_json
@@ -110,6 +110,7 @@ def sampled(space: str, checkpoint: Checkpoint, training: bool) -> set[str]:
     seen: list[str] = []
     for _, steps in itertools.islice(walk, 400):
         assert predicted_bytes(checkpoint, steps) > 0
+        refuse_idle_training(steps)
         seen.append(Candidate(BASE, steps).digest)
     assert len(set(seen)) == len(seen)
     return set(seen)

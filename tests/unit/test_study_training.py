@@ -14,14 +14,14 @@ from rich.console import Console
 
 from orchestrator import cli
 from orchestrator.ledger import create_ledger
-from orchestrator.search import header, prepare, resume_search
+from orchestrator.search import header, prepare, reopen, resume_search, run_search
 from orchestrator.study import StudySpec, TrainingSource
 from orchestrator.training import Training, read_training, refuse_changed_training
 from search_spaces.candidate import Candidate
-from search_spaces.errors import StudyError, UserError
+from search_spaces.errors import CandidateError, StudyError, UserError
 from search_spaces.pruners import RemoveLayers
 from search_spaces.quantizers import GPTQ
-from search_spaces.trainers import Distill, Recover
+from search_spaces.trainers import Distill, Finetune, Recover
 from tests.examples import BASE, dataset, segment
 from workers.building import artefact_key
 from workers.plan import EvaluationPlan
@@ -151,6 +151,17 @@ def test_training_data_is_checked_before_anything_starts(
     assert cli.main(["search", "--data", spec(tmp_path).data, "--out", str(out), "--space", "student"]) == 2
     assert "the space student trains, and the study names no training data" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_new_study_refuses_a_training_towards_the_model_itself_and_an_older_one_is_still_read(
+    tmp_path: Path, pairs: str
+) -> None:
+    idle = spec(tmp_path, pairs, anchors=((Finetune(),),))
+    with pytest.raises(CandidateError, match=r"nothing to learn\. Use loss: references or sequence"):
+        run_search(idle, QUIET)
+    assert not idle.folder.exists()
+    create_ledger(idle.folder, header(prepare(idle.absolute(), QUIET)))
+    assert reopen(idle.folder)[1].anchors == idle.anchors
 
 
 def test_a_study_goes_on_with_the_training_data_it_began_with(tmp_path: Path, pairs: str) -> None:

@@ -189,6 +189,55 @@ def test_only_what_is_lacking_is_asked(
     torch.testing.assert_close(found.logs, expected.logs, rtol=2**-8, atol=1e-4)
 
 
+class SmallMemory(LiveTeacher):
+    """Has memory for batches of `limit` tokens with padding."""
+
+    limit = 12
+
+    def __init__(self) -> None:
+        super().__init__(tiny_model("llama"))
+        self.sizes: list[int] = []
+
+    def likeliest(self, batch: TrainingBatch, k: int) -> Any:
+        self.sizes.append(batch.ids.numel())
+        if batch.ids.numel() > self.limit:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return super().likeliest(batch, k)
+
+
+def test_a_teacher_that_memory_does_not_suffice_for_is_asked_for_less_at_a_time_and_says_the_same(
+    pairs: TokenizedPairs, teacher: LiveTeacher, cache: TeacherCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = SmallMemory()
+    seen: list[tuple[int, int]] = []
+    made = filled_teacher(
+        cache, pairs, list(range(7)), lambda: small, CPU, 64, lambda read, of: seen.append((read, of))
+    )
+    # All seven of 6, 5 and 4 tokens at once; five; two and then three; and from there on what 8 tokens hold.
+    assert small.sizes == [42, 30, 12, 15, 5, 5, 8, 4]
+    assert caplog.messages == [
+        f"out of memory: the teacher is asked for {tokens} tokens at a time from here" for tokens in (32, 16, 8)
+    ]
+    assert seen[0] == (0, 34) and seen[-1] == (34, 34) and seen == sorted(seen)
+    assert cache.missing(range(7)) == []
+    for row in range(7):
+        batch = padded_batch(pairs, [row])
+        found, expected = made.says(batch).likeliest, teacher.likeliest(batch, 8)
+        torch.testing.assert_close(found.logs, expected.logs, rtol=2**-8, atol=1e-4)
+
+
+def test_one_sequence_that_memory_does_not_suffice_for_is_raised_and_what_was_asked_is_kept(
+    pairs: TokenizedPairs, cache: TeacherCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = SmallMemory()
+    monkeypatch.setattr(SmallMemory, "limit", 4)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        filled_teacher(cache, pairs, [0, 1], lambda: small, CPU, 64)
+    assert small.sizes == [10, 5]
+    assert fill(cache, small, [padded_batch(pairs, [0]), padded_batch(pairs, [1, 2])], CPU) is not None
+    assert cache.missing([0, 1, 2]) == [1, 2]
+
+
 def test_what_is_cached_is_not_asked_again(
     teacher: LiveTeacher, cache: TeacherCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,20 @@ def test_a_budget_goes_on_from_steps_whose_rate_it_shares() -> None:
     assert usable(standing(10), "inverse_sqrt", 1000) and not usable(standing(11), "inverse_sqrt", 1000)
 
 
+def test_a_step_advances_the_standing_and_the_first_of_a_decay_is_told_beforehand() -> None:
+    now = standing(8)
+    assert not now.decay_is_next("wsd", 1000)
+    now = now.advanced("wsd", 1000, 90)
+    assert (now.steps, now.tokens, now.before_last, now.decaying) == (9, 890, 800, 0)
+    assert now.decay_is_next("wsd", 1000) and not now.decay_is_next("inverse_sqrt", 1000)
+    falling = now.advanced("wsd", 1000, 60)
+    assert (falling.steps, falling.tokens, falling.before_last, falling.decaying) == (10, 950, 890, 1000)
+    assert not falling.decay_is_next("wsd", 1000)
+    assert falling.advanced("wsd", 1000, 60).decaying == 1000
+    assert now.advanced("inverse_sqrt", 1000, 200).decaying == 0
+    assert all(usable(one, "wsd", 1000) for one in (now, falling))
+
+
 def test_the_newest_is_of_most_steps_and_of_no_more_than_asked(tmp_path: Path) -> None:
     assert newest(tmp_path, "wsd", 1000) is None
     for one in (standing(8), standing(9), standing(10, decaying=1000), standing(15)):

@@ -209,6 +209,7 @@ def test_tokenized_pairs_are_those_of_the_prompt(tmp_path: Path, character_token
     expected = [(one.langs, shown(one.segment, character_tokenizer, ALMA)) for one in examples(data, Counter())]
     assert [(pairs.langs_of(row), pairs.shown(row)) for row in range(80)] == expected
     assert [pairs.length(row) for row in range(80)] == [len(one.ids) for _, one in expected]
+    assert (pairs.budget(0), pairs.budget(5)) == (pairs.tokens, 5)
     assert pairs.tokens == sum(len(one.ids) for _, one in expected) == sum(one.tokens for one in pairs.strata)
     texts = [(one.source, one.reference) for one in examples(data, Counter())]
     assert [(one.source, one.references[0]) for one in map(pairs.segment, range(80))] == texts

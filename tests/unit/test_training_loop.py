@@ -21,11 +21,12 @@ from tests.tiny_training import VOCABULARY, TinyLearner, tiny_pairs, tiny_task, 
 from workers.training.batches import micro_batches
 from workers.training.checkpoints import found
 from workers.training.feeding import Feed, prepared
+from workers.training.history import History
 from workers.training.learner import Learner
 from workers.training.loop import train
 from workers.training.optimizers import adamw, apply_gradients
 from workers.training.pairs import TokenizedPairs
-from workers.training.progress import Progress, evaluation_due
+from workers.training.progress import MEASURED_SECONDS, Progress, Window, evaluation_due
 from workers.training.sampling import chosen
 from workers.training.schedules import rate_share
 
@@ -244,16 +245,36 @@ def test_reports_come_about_once_a_second_with_speed_loss_and_time_left(pairs: T
             return super().forward(batch)
 
     _, done = trained(
-        pairs, tmp_path, Ticking(), report=told.append, clock=lambda: now[0], held_out=lambda: 40.0, checkpoint_steps=0
-    )
+        pairs, tmp_path, Ticking(), report=told.append, clock=lambda: now[0], held_out=lambda: 40.0, checkpoint_steps=0,
+        tokens=6000,
+    )  # fmt: skip
     assert len(told) == pytest.approx(done.steps * 0.3, rel=0.3)
     assert [one.tokens for one in told] == sorted({one.tokens for one in told})
     last = told[-1]
-    assert (last.name, last.tokens, last.of, last.chrf, last.left_s) == ("finetune", done.tokens, 2000, 40.0, 0.0)
+    assert (last.name, last.tokens, last.of, last.chrf, last.left_s) == ("finetune", done.tokens, 6000, 40.0, 0.0)
     for one in told[:-1]:
         assert one.tokens_s == pytest.approx(done.tokens / done.steps / 0.3, rel=0.5)
-        assert one.left_s == pytest.approx((2000 - one.tokens) / one.tokens_s)
+        assert one.left_s is None or one.left_s == pytest.approx((6000 - one.tokens) / one.tokens_s)
         assert 0.0 < one.loss < 5.0
+    # A step takes 0.3 s, and a time left is told from the tenth second after the first step on.
+    known = [one.left_s is not None for one in told]
+    assert known == sorted(known) and known.count(False) * 1.2 == pytest.approx(MEASURED_SECONDS, abs=1.5)
+
+
+def test_a_slow_first_look_and_one_alone_tell_no_time_left() -> None:
+    told: list[Progress] = []
+    now = [0.0]
+    history = History("finetune", 1000, told.append, lambda: now[0])
+    for tokens, seconds in ((10, 60.0), (110, 9.0), (210, 2.0), (310, 2.0)):
+        now[0] += seconds
+        history.add(Window(tokens - history_tokens(told), 5, 5.0, seconds), tokens)
+    assert [one.left_s for one in told] == [None, None, pytest.approx(790 / 50), pytest.approx(690 / 50)]
+    history.add(Window(690, 5, 5.0, 0.1), 1000)
+    assert told[-1].left_s == 0.0
+
+
+def history_tokens(told: list[Progress]) -> int:
+    return told[-1].tokens if told else 0
 
 
 def test_a_step_that_is_not_finite_leaves_weights_and_moments_as_they_are() -> None:

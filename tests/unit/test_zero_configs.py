@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import pickle
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,12 +16,14 @@ import torch
 from orchestrator import cluster
 from search_spaces.errors import StudyError
 from tests.sharded_example import finetune, random_pairs
-from workers.training.batches import micro_batches
+from workers.training.batches import micro_batches, micro_rows, padded_batch
 from workers.training.progress import Trained
+from workers.training.sampling import chosen
 from workers.training.zero import launch
 from workers.training.zero.configs import STAGES, USABLE, Stage, bytes_needed, config_for, refuse_packed, stage_for
+from workers.training.zero.engine import _Run
 from workers.training.zero.launch import ShardedTraining, cause_of, train_sharded
-from workers.training.zero.sharing import dealt, share_of
+from workers.training.zero.sharing import MicroBatchTooLarge, dealt, share_of
 
 BILLION = 10**9
 
@@ -84,10 +90,8 @@ def test_every_process_has_as_many_micro_batches_and_together_they_are_the_step(
     rows = [4, 9, 17, 33]
     lengths = [pairs.length(row) for row in rows]
 
-    def batches(some: Any) -> Any:
-        return micro_batches(pairs, some, 40) if some else []
-
-    shares = [share_of(rank, processes, rows, lengths, batches) for rank in range(processes)]
+    cut, made = partial(micro_rows, pairs, micro_tokens=40), partial(padded_batch, pairs)
+    shares = [share_of(rank, processes, rows, pairs, cut, made) for rank in range(processes)]
     assert len({len(share.batches) for share in shares}) == 1
     assert {share.tokens for share in shares} == {sum(lengths)}
     counted = [batch for share in shares for batch in share.batches[: share.counted]]
@@ -153,6 +157,70 @@ def test_out_of_memory_starts_again_with_less(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(torch.cuda.OutOfMemoryError):
         train_sharded(replace(training(tmp_path / "again"), recompute=True, micro_tokens=256), print)
     assert len(started) == 1
+
+
+def test_a_micro_batch_that_was_too_large_is_halved_until_it_is_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    # The batches that memory does not suffice for, by start: (tokens with padding, sequences).
+    too_large = [(900, 5), (190, 4), (60, 2)]
+
+    def fitted(training: ShardedTraining, report: Any) -> Trained:
+        started.append(training.micro_tokens)
+        if len(started) <= len(too_large):
+            raise pickle.loads(pickle.dumps(MicroBatchTooLarge(*too_large[len(started) - 1], "CUDA out of memory")))
+        return Trained(1, 1, (), training.notes, None, None)
+
+    monkeypatch.setattr(launch, "_fitted", fitted)
+    done = train_sharded(training(tmp_path, recompute=True), print)
+    assert started == [1024, 512, 128, 32]
+    assert done.notes[-1] == "out of memory: micro-batches of 32 tokens, the steps as they were"
+
+    started.clear()
+    too_large[:] = [(900, 1)]
+    with pytest.raises(MemoryError, match=r"no memory for a micro-batch of 900 tokens \(1 sequences\): CUDA out of"):
+        train_sharded(training(tmp_path / "one", recompute=True), print)
+    assert started == [1024]
+
+
+def test_a_process_cuts_as_one_device_does_and_tells_which_micro_batch_was_too_large(tmp_path: Path) -> None:
+    pairs = random_pairs(tmp_path / "pairs")
+    task = SimpleNamespace(pairs=pairs, step=finetune(batch=20), seed=1, device=torch.device("cpu"), micro_tokens=400)
+    run: Any = SimpleNamespace(task=task, most_targets=math.inf, rank=0, processes=1, first=False)
+    shares = []
+    for run.fewest in (20, 400):
+        shares.append(_Run._share(run, 0))
+        assert [batch.rows for batch in shares[-1].batches] == [
+            batch.rows for batch in micro_batches(pairs, chosen(pairs, 0, 20, 1), 400, run.fewest)
+        ]
+    assert len(shares[0].batches) > len(shares[1].batches)
+
+    class NoMemory:
+        """An engine whose device is full."""
+
+        def __call__(self, batch: Any) -> Any:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+        def set_gradient_accumulation_boundary(self, last: bool) -> None: ...
+
+    run.engine = NoMemory()
+    with pytest.raises(MicroBatchTooLarge) as caught:
+        _Run._backward(run, shares[1], 0)
+    first = shares[1].batches[0]
+    assert (caught.value.tokens, caught.value.sequences) == (first.ids.numel(), len(first.rows))
+
+
+def test_at_stage_3_logits_are_made_in_one_piece_or_the_training_is_refused(tmp_path: Path) -> None:
+    pairs = random_pairs(tmp_path / "pairs")
+    task = SimpleNamespace(pairs=pairs, step=finetune(batch=20), seed=1, device=torch.device("cpu"), micro_tokens=400)
+    longest = max(pairs.targets(row) for row in chosen(pairs, 0, 20, 1))
+    run: Any = SimpleNamespace(task=task, most_targets=longest, fewest=400, rank=0, processes=2, first=False)
+    batches = _Run._share(run, 0).batches
+    assert all(batch.target_tokens <= longest for batch in batches) and len(batches) > 1
+    run.most_targets = longest - 1
+    with pytest.raises(StudyError, match=f"a translation of {longest} tokens"):
+        _Run._share(run, 0)
 
 
 def test_stage_3_of_packed_weights_is_refused_before_anything_starts(tmp_path: Path) -> None:

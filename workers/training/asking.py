@@ -17,6 +17,7 @@ from workers.training.batches import fewest_tokens
 from workers.training.data import TrainingData
 from workers.training.filling import filled_teacher, rows_read
 from workers.training.pairs import TokenizedPairs
+from workers.training.preparing import Preparing
 from workers.training.sequence_data import TeacherModel
 from workers.training.teacher_cache import open_cache
 from workers.training.teachers import CachedTeacher, LiveTeacher, Teacher, live_teacher
@@ -25,8 +26,9 @@ from workers.training.teachers import CachedTeacher, LiveTeacher, Teacher, live_
 CPU_MICRO_TOKENS = 4096
 GPU_MICRO_TOKENS = (1024, 16_384)
 # Bytes that a token's activations take in a layer, for each unit of the hidden size (LoRA, H100: 43 at 7 billion
-# parameters, 55 at one), and the share of a GPU's memory that is for them.
-ACTIVATION_BYTES = 56
+# parameters, 55 at one; 22 to 25 at 7 billion where layers are compiled), and the share of a GPU's memory that is for
+# them.
+ACTIVATION_BYTES = {False: 56, True: 26}
 ACTIVATION_SHARE = 0.6
 # Sequences that are translated at a time.
 TRANSLATING = 128
@@ -66,20 +68,22 @@ def teacher_for(step: Trainer, pairs: TokenizedPairs, context: CompressionContex
         return live_teacher(study.teacher, context.device, context.trust_remote_code)
     about = {"teacher": context.teacher_key, "pairs": pairs.digest, "device": context.device.type}
     cache = open_cache(study.store, about, int(text_config(read_config(study.teacher))["vocab_size"]))
-    rows = rows_read(pairs, step.tokens or pairs.tokens, step.batch, context.seed)
+    rows = rows_read(pairs, pairs.budget(step.tokens), step.batch, context.seed)
 
     def load() -> LiveTeacher:
         return live_teacher(study.teacher, context.device, context.trust_remote_code)
 
     if context.processes > 1:
         return CachedTeacher(cache, load() if cache.missing(rows) else None)
-    return filled_teacher(cache, pairs, rows, load, context.device, micro_tokens(study.teacher, context.device.type))
+    padded = micro_tokens(study.teacher, context.device.type)
+    told = Preparing(step.name, "teacher's cache", context.report)
+    return filled_teacher(cache, pairs, rows, load, context.device, padded, told)
 
 
-def micro_tokens(folder: Path, device_type: str) -> int:
+def micro_tokens(folder: Path, device_type: str, compiled: bool = False) -> int:
     """Padded tokens of a micro-batch to begin with, for the model of this folder: what a GPU's memory takes, and of a
     small model enough to be worth telling a GPU of. A process without a GPU that asks for others has them begin with
-    the most."""
+    the most. compiled: whether its layers will be."""
     if device_type != "cuda":
         return CPU_MICRO_TOKENS
     checkpoint = read_checkpoint(folder)
@@ -90,7 +94,7 @@ def micro_tokens(folder: Path, device_type: str) -> int:
     if not torch.cuda.is_available():
         return most
     room = ACTIVATION_SHARE * torch.cuda.get_device_properties(0).total_memory
-    return min(max(int(room / (ACTIVATION_BYTES * checkpoint.layers * width)), least), most)
+    return min(max(int(room / (ACTIVATION_BYTES[compiled] * checkpoint.layers * width)), least), most)
 
 
 def translating_teacher(step: Trainer, context: CompressionContext) -> TeacherModel:

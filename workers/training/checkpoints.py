@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,20 @@ class Standing:
     recomputing: bool = False
     curve: tuple[Point, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def decay_is_next(self, schedule: Schedule, budget: int) -> bool:
+        """Whether the next step's rate is the first that depends on the budget."""
+        return not self.decaying and self.tokens > decay_begins(schedule, budget)
+
+    def advanced(self, schedule: Schedule, budget: int, tokens: int) -> Standing:
+        """Where a training of that budget stands after one more step, which read so many real tokens."""
+        return replace(
+            self,
+            steps=self.steps + 1,
+            tokens=self.tokens + tokens,
+            before_last=self.tokens,
+            decaying=budget if self.decay_is_next(schedule, budget) else self.decaying,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from workers.model_files import read_checkpoint
 from workers.models import default_device, is_bitsandbytes
 from workers.telling import unheard
 from workers.training.asking import given, micro_tokens, teacher_for
+from workers.training.compiling import worth_compiling
 from workers.training.fake_quantization import StoredLinear
 from workers.training.gate import folder_chrf, held_out_chrf
 from workers.training.learner import Learner
@@ -54,8 +55,10 @@ def alone(
 ) -> Trained:
     """In this process, on the context's device."""
     kept = pairs.held_out
+    learner = _learner(trained, step, pairs, context, layer_map)
+    compile = worth_compiling(learner.decoder_layers, pairs.budget(step.tokens), context.device)
     task = Task(
-        learner=_learner(trained, step, pairs, context, layer_map),
+        learner=learner,
         pairs=pairs,
         step=step,
         seed=context.seed,
@@ -63,7 +66,8 @@ def alone(
         checkpoints=_checkpoints(step, pairs, context),
         held_out=(lambda: held_out_chrf(trained, kept, context)) if kept else None,
         report=context.report,
-        micro_tokens=micro_tokens(trained.parent, context.device.type),
+        micro_tokens=micro_tokens(trained.parent, context.device.type, compile),
+        compile=compile,
     )
     return train(task)
 

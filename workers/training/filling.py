@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from workers.gpu_memory import release_memory
-from workers.training.batches import micro_batches
+from workers.training.batches import fewest_tokens, halved, micro_batches
 from workers.training.sampling import chosen
 from workers.training.teacher_cache import TeacherCache
 from workers.training.teachers import CachedTeacher, LiveTeacher, fill
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 # Batches of so many sequences are made at a time.
 _SEQUENCES = 4096
+
+log = logging.getLogger(__name__)
 
 
 def rows_read(pairs: TokenizedPairs, tokens: int, batch: int, seed: int) -> list[int]:
@@ -46,16 +50,32 @@ def filled_teacher(
 ) -> CachedTeacher:
     """A teacher that says what the cache holds, after what it lacks of these sequences was asked of a live one.
 
-    load: called only if something is lacking; the model is let go of afterwards. micro_tokens: padded tokens a batch.
-    report: told the real tokens read and to be read.
+    load: called only if something is lacking; the model is let go of afterwards. micro_tokens: padded tokens a batch,
+    halved with a warning when memory runs out, until a batch is a single sequence. report: told the real tokens read
+    and to be read.
     """
     missing = cache.missing(rows)
     if missing:
         of = sum(pairs.length(row) for row in missing)
+        report(0, of)
         live = load()
-        slabs = (missing[start : start + _SEQUENCES] for start in range(0, len(missing), _SEQUENCES))
-        batches = (batch for slab in slabs for batch in micro_batches(pairs, slab, micro_tokens))
-        fill(cache, live, batches, device, lambda read: report(read, of))
+        fewest = fewest_tokens(sum(one.numel() for one in live.readout.model.parameters()), device)
+        read = 0
+        for start in range(0, len(missing), _SEQUENCES):
+            left = missing[start : start + _SEQUENCES]
+            while left:
+                batches = micro_batches(pairs, left, micro_tokens, fewest)
+                too_large = fill(cache, live, batches, device, partial(_told, report, read, of))
+                asked, left = left, cache.missing(left)
+                read += sum(map(pairs.length, asked)) - sum(map(pairs.length, left))
+                if too_large is not None:
+                    release_memory()
+                    micro_tokens = halved(micro_tokens, too_large.ids.numel())
+                    log.warning("out of memory: the teacher is asked for %d tokens at a time from here", micro_tokens)
         del live
         release_memory()
     return CachedTeacher(cache)
+
+
+def _told(report: Callable[[int, int], None], before: int, of: int, read: int) -> None:
+    report(before + read, of)

@@ -1,7 +1,7 @@
 """LoRA beside a linear layer without peft's spare passes over the output: its product is added in place.
 
 peft 0.21 makes the scaled product and the sum as tensors of their own: three passes over every output, forward and
-back.
+back. A compiler makes the sum part of what reads it, so while one is at work the sum is left to it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,12 @@ class FusedLoraLinear(LoraLinear):
         if name is None or args or kwargs:
             answer: torch.Tensor = super().forward(x, *args, **kwargs)
             return answer
-        y = self.base_layer(x)
+        y: torch.Tensor = self.base_layer(x)
+        if torch.compiler.is_compiling():
+            # The factor goes to the smallest of the three matrices, and is rounded with it.
+            down = (self.lora_A[name].weight * self.scaling[name]).to(y.dtype)
+            u = functional.linear(self.lora_dropout[name](x).to(y.dtype), down)
+            return y + functional.linear(u, self.lora_B[name].weight.to(y.dtype))
         down = self.lora_A[name].weight.to(y.dtype)
         u = functional.linear(self.lora_dropout[name](x).to(y.dtype), down)
         added: torch.Tensor = AddLowRank.apply(y, u, self.lora_B[name].weight, self.scaling[name])

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from workers.failures import is_out_of_memory
-from workers.training.batches import TrainingBatch
+from workers.training.batches import TrainingBatch, halved
 from workers.training.checkpoints import Standing
 from workers.training.feeding import Work
 
@@ -62,9 +62,7 @@ def smaller(standing: Standing, learner: nn.Module, over: TooLarge) -> Standing:
         learner.enable_checkpointing()
         note = f"{said}: activations are computed again in the backward pass"
         return replace(standing, recomputing=True, notes=(*standing.notes, note))
-    fewer = standing.micro_tokens
-    while fewer >= over.tokens:
-        fewer //= 2
+    fewer = halved(standing.micro_tokens, over.tokens)
     note = f"{said}: micro-batches of {fewer} tokens, the steps as they were"
     return replace(standing, micro_tokens=fewer, notes=(*standing.notes, note))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from workers.training.progress import Point, Progress, Window, evaluation_due, point_due
+from workers.training.progress import MEASURED_SECONDS, Point, Progress, Window, evaluation_due, point_due
 
 REPORT_SECONDS = 1.0
 
@@ -19,6 +19,7 @@ class History:
         self._clock = clock
         self._reported_at = clock()
         self._whole = Window()
+        self._first_s: float | None = None
         self.evaluation_s = 0.0
         self.begin(())
 
@@ -34,18 +35,25 @@ class History:
 
     def add(self, window: Window, tokens: int) -> None:
         """Take in what was read up to `tokens`, and report when a second has passed, or at the budget's end."""
+        if self._first_s is None:
+            self._first_s = window.seconds
         self._whole += window
         self._since_point += window
         self._since_report += window
         now = self._clock()
         if now - self._reported_at < REPORT_SECONDS and tokens < self._budget:
             return
-        speed = self._since_report.tokens_s
-        left = max(self._budget - tokens, 0) / speed if speed > 0.0 else 0.0
-        loss = self._since_report.mean_loss
+        speed, loss = self._since_report.tokens_s, self._since_report.mean_loss
+        left = self._left_s(tokens, speed)
         self._report(Progress(self._name, tokens, self._budget, speed, loss, self.chrf, left))
         self._reported_at = now
         self._since_report = Window()
+
+    def _left_s(self, tokens: int, speed: float) -> float | None:
+        if tokens >= self._budget:
+            return 0.0
+        measured = self._whole.seconds - (self._first_s or 0.0)
+        return (self._budget - tokens) / speed if speed > 0.0 and measured >= MEASURED_SECONDS else None
 
     def point_is_due(self, tokens: int) -> bool:
         return point_due(tokens - (self.curve[-1].tokens if self.curve else 0), self._budget)

@@ -78,6 +78,11 @@ class Learner(torch.nn.Module):
             total = total + self.step.hidden * self._mismatch(hidden, said.hidden, batch)
         return Loss(total, len(where))
 
+    @property
+    def decoder_layers(self) -> Any:
+        """The student's decoder layers, a module list."""
+        return self._readout.layers
+
     def enable_checkpointing(self) -> None:
         """From now on each layer's activations are made again in the backward instead of being kept."""
         self._readout.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

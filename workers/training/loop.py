@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from search_spaces.methods import Trainer
+from workers.training.compiling import compiled
 from workers.training.pairs import TokenizedPairs
 from workers.training.progress import Progress, Trained
 from workers.training.run import Run
@@ -28,8 +29,8 @@ class Task:
     scalar on the device; `enable_checkpointing()`, where it has one, makes it compute activations again in the backward
     pass. checkpoints: a folder that names everything but the budget. held_out: scores held-out translations (chrF) with
     the learner in eval mode. micro_tokens: padded tokens a micro-batch. recompute: activations from the start.
-    compile: whether torch.compile runs the learner. checkpoint_seconds: between checkpoints; checkpoint_steps: a
-    number of steps instead. clock: seconds, from anywhere.
+    compile: whether the learner's `decoder_layers` run compiled (`compiling.compiled`). checkpoint_seconds: between
+    checkpoints; checkpoint_steps: a number of steps instead. clock: seconds, from anywhere.
     """
 
     learner: nn.Module
@@ -56,7 +57,8 @@ def train(task: Task) -> Trained:
     DiskFull, and the device's own error when one sequence takes more memory than there is. Torch's generators are left
     as they were.
     """
-    with torch.random.fork_rng([task.device] if task.device.type == "cuda" else []):
+    layers = task.learner.decoder_layers if task.compile else ()
+    with torch.random.fork_rng([task.device] if task.device.type == "cuda" else []), compiled(layers):
         run = Run(task)
         try:
             return run.through()

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from search_spaces.candidate import refuse_idle_training
 from search_spaces.methods import Trainer
 from workers.compression.context import CompressionContext, Report
 from workers.gpu_memory import release_memory
@@ -16,17 +17,24 @@ from workers.training.asking import given, translating_teacher
 from workers.training.engines import LayerMap, alone, form, sharded, with_device
 from workers.training.gate import folder_chrf
 from workers.training.pairs import TokenizedPairs, tokenized
+from workers.training.preparing import Preparing
 from workers.training.progress import MADE_WORSE, Trained, with_ends_scored
 from workers.training.sequence_data import teacher_translations
+from workers.training.vocabularies import refuse_other_vocabulary
 from workers.training.writing import Written, write_trained
 
 
 def training_pairs(parent: Path, step: Trainer, context: CompressionContext) -> TokenizedPairs:
     """The pairs that the step trains on, as the parent's tokens; the teacher's translations of them for its loss.
 
-    Raises StudyError where the study names nothing to train on.
+    Raises StudyError where the study names nothing to train on, and for a divergence from a teacher of another
+    vocabulary, CandidateError for one from the parent itself.
     """
-    given(step, context)
+    study = given(step, context)
+    if step.has_divergence:
+        if parent.samefile(study.teacher):
+            refuse_idle_training((step,))
+        refuse_other_vocabulary(parent, study.teacher, context.trust_remote_code)
     return with_device(context, _pairs, parent, step) if step.loss == "sequence" else _pairs(parent, step, context)
 
 
@@ -76,7 +84,10 @@ def _pairs(parent: Path, step: Trainer, context: CompressionContext) -> Tokenize
     if step.loss != "sequence":
         return pairs
     teacher = translating_teacher(step, context)
-    return teacher_translations(pairs, teacher, tokenizer, key, study.store, tokens=step.tokens, seed=context.seed)
+    told = Preparing(step.name, "teacher's translations", context.report)
+    return teacher_translations(
+        pairs, teacher, tokenizer, key, study.store, tokens=step.tokens, seed=context.seed, report=told
+    )
 
 
 def _tokenizer_key(folder: Path) -> str:

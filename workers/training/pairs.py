@@ -66,6 +66,10 @@ class TokenizedPairs:
     def order(self) -> Indices:
         return self._arrays["order"]
 
+    def budget(self, tokens: int) -> int:
+        """How many real tokens a training that is asked for so many reads: 0 is once through the pairs."""
+        return tokens or self.tokens
+
     def ids(self, row: int) -> Indices:
         """The token ids of a pair in its prompt, uint32 (tokens,), a view of the file."""
         start, end = self._between("ends", row)
@@ -83,6 +87,10 @@ class TokenizedPairs:
         """The tokens of a pair."""
         start, end = self._between("ends", row)
         return end - start
+
+    def targets(self, row: int) -> int:
+        """The target tokens of a pair."""
+        return self.length(row) - self.target_start(row)
 
     def langs_of(self, row: int) -> str:
         """The direction of a pair."""

@@ -9,17 +9,20 @@ EVALUATIONS = 5
 EVALUATION_TIME = 0.1
 # A curve has about so many points.
 POINTS = 100
+# A time left is told once so many seconds were measured, without the first of all, in which a device is slow.
+MEASURED_SECONDS = 10.0
 # What a trial's note begins with when held-out translations are worse after a training than before.
 MADE_WORSE = "training made it worse"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A training's state for the terminal and the mirror.
+    """How far a training is, or what comes before it, for the terminal.
 
     name: the step's method. tokens, of: real tokens read, and the budget. tokens_s: tokens a second since the last
     report. loss: mean a target token since the last report. chrf: the last held-out score, where there is one. left_s:
-    seconds left at this speed.
+    seconds left at this speed; None while too little was measured. doing: what is made before the training, of which
+    the numbers then are, with no loss; "" while it trains.
     """
 
     name: str
@@ -28,7 +31,8 @@ class Progress:
     tokens_s: float
     loss: float
     chrf: float | None
-    left_s: float
+    left_s: float | None
+    doing: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,7 @@ from workers.training.keeping import Keeper
 from workers.training.meter import Meter
 from workers.training.optimizers import adamw, apply_gradients, restore, tensors_of, trainable
 from workers.training.progress import Trained
-from workers.training.sampling import epoch_tokens
-from workers.training.schedules import decay_begins, rate_share
+from workers.training.schedules import rate_share
 from workers.training.tensor_files import read_tensors
 
 if TYPE_CHECKING:
@@ -35,8 +34,7 @@ class Run:
     def __init__(self, task: Task) -> None:
         step = task.step
         self.task = task
-        self.budget = step.tokens or epoch_tokens(task.pairs)
-        self.forward = torch.compile(task.learner, dynamic=True) if task.compile else task.learner
+        self.budget = task.pairs.budget(step.tokens)
         self.parameters = trainable(task.learner)
         self.fewest = fewest_tokens(sum(one.numel() for one in task.learner.parameters()), task.device)
         self.optimizer = adamw(self.parameters, step.weight_decay)
@@ -92,29 +90,21 @@ class Run:
     def _decay_is_next(self) -> bool:
         """Whether the next step is the first whose rate depends on the budget, and no checkpoint was written here."""
         now = self.standing
-        begins = decay_begins(self.task.step.schedule, self.budget)
-        return not now.decaying and now.tokens > begins and self.keeper.saved_steps != now.steps
+        return now.decay_is_next(self.task.step.schedule, self.budget) and self.keeper.saved_steps != now.steps
 
     def _step(self) -> None:
         """Take the next optimizer step, or make the micro-batches smaller where memory does not suffice."""
         assert self.feed is not None
         step, now, work = self.task.step, self.standing, self.feed.next()
         torch.manual_seed(_seed(self.task.seed, now.steps))
-        loss = add_gradients(self.forward, work, self.task.device, partial(may_shrink, now, self.task.learner))
+        loss = add_gradients(self.task.learner, work, self.task.device, partial(may_shrink, now, self.task.learner))
         if isinstance(loss, TooLarge):
             self._shrink(loss)
             return
         share = rate_share(step.schedule, step.warm_up, now.steps, now.tokens, self.budget)
         norm = apply_gradients(self.optimizer, step.rate * now.rate_factor * share)
         self.meter.add(loss, norm, work.tokens, work.targets)
-        decays = now.tokens > decay_begins(step.schedule, self.budget)
-        self.standing = replace(
-            now,
-            steps=now.steps + 1,
-            tokens=now.tokens + work.tokens,
-            before_last=now.tokens,
-            decaying=self.budget if decays else now.decaying,
-        )
+        self.standing = now.advanced(step.schedule, self.budget, work.tokens)
 
     def _look_is_due(self) -> bool:
         if self.task.device.type == "cpu" or self._is_done() or self.meter.age >= LOOK_SECONDS:

@@ -66,11 +66,6 @@ def rows_of(pairs: TokenizedPairs, strata: Indices, ordinals: Indices, seed: int
     return rows
 
 
-def epoch_tokens(pairs: TokenizedPairs) -> int:
-    """How many tokens are once through the data, prompts included: what a budget of 0 means."""
-    return pairs.tokens
-
-
 def balanced_shares(strata: Sequence[tuple[str, float, int]]) -> list[float]:
     """The share of draws of each (direction, weight, count), adding up to 1.
 

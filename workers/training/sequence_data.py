@@ -90,7 +90,7 @@ def teacher_translations(
     the same sequences. The teacher is loaded only for what the store does not have. Raises StudyError when no
     translation is left.
     """
-    budget = tokens or pairs.tokens
+    budget = pairs.budget(tokens)
     identity = {"pairs": pairs.digest, "seed": seed, "chunk": chunk, "tokenizer": tokenizer_key, "longest": longest}
     digest = digest_of({**identity, **teacher.identity()})
     kept = ArtefactStore(store)
@@ -102,6 +102,7 @@ def teacher_translations(
         rows: dict[int, int | None] = {}
         translate = _kept_translations(teacher, kept)
         kinds = [(stratum.langs, stratum.weight) for stratum in pairs.strata]
+        report(0, budget)
         with pairs_writer(folder, kinds) as writer:
             for drawn in _chunks(pairs, chunk, seed):
                 new = [row for row in dict.fromkeys(drawn) if row not in rows]

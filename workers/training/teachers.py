@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from search_spaces.errors import StudyError
+from workers.failures import is_out_of_memory
 from workers.training.batches import TrainingBatch
 from workers.training.cached_losses import Likeliest, cached_divergence, likeliest
 from workers.training.layer_map import kept_outputs
@@ -160,18 +161,27 @@ def fill(
     batches: Iterable[TrainingBatch],
     device: torch.device,
     report: Callable[[int], None] = lambda read: None,
-) -> None:
+) -> TrainingBatch | None:
     """Ask the teacher of every batch that the cache lacks a sequence of, and keep the answers on disk.
 
-    report: told the real tokens read so far.
+    report: told the real tokens read so far. Answers None, or the first batch of several sequences that memory did not
+    suffice for, with what came before it kept; of a single sequence, raises the device's own error.
     """
     read = 0
+    too_large: TrainingBatch | None = None
     for batch in batches:
-        if cache.missing(batch.rows):
-            _keep(cache, live, batch.to(device))
+        try:
+            if cache.missing(batch.rows):
+                _keep(cache, live, batch.to(device))
+        except Exception as error:
+            if not is_out_of_memory(error) or len(batch.rows) == 1:
+                raise
+            too_large = batch
+            break
         read += batch.tokens
         report(read)
     cache.flush()
+    return too_large
 
 
 def live_teacher(folder: Path, device: torch.device, trust_remote_code: bool = False) -> LiveTeacher:

@@ -17,8 +17,10 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from search_spaces.errors import StudyError
 from search_spaces.methods import Trainer
-from workers.training.batches import TrainingBatch, micro_batches
+from workers.failures import is_out_of_memory
+from workers.training.batches import TrainingBatch, fewest_tokens, micro_rows, padded_batch
 from workers.training.checkpoints import Checkpoint, Standing
 from workers.training.faults import diverged
 from workers.training.history import History
@@ -27,11 +29,11 @@ from workers.training.pairs import TokenizedPairs
 from workers.training.progress import Progress, Trained, Window
 from workers.training.readout import Readout, chunks
 from workers.training.sampling import chosen
-from workers.training.schedules import decay_begins, rate_share
+from workers.training.schedules import rate_share
 from workers.training.zero import saving
 from workers.training.zero.configs import Stage
 from workers.training.zero.deepspeed_engine import sharded
-from workers.training.zero.sharing import Share, share_of
+from workers.training.zero.sharing import MicroBatchTooLarge, Share, share_of
 from workers.training.zero.weights import gathered, shapes_of, write_trained
 
 
@@ -68,8 +70,8 @@ def train_rank(task: RankTask) -> Trained:
     trained tensors (`weights.load_trained`).
 
     Goes on from the newest checkpoint of this stage and number of processes. bfloat16 on a GPU, float32 on a CPU.
-    Raises TrainingDiverged and DiskFull in all processes, and a device's own error in the one where it happens, which
-    leaves the others waiting: whoever started them ends them.
+    Raises TrainingDiverged and DiskFull in all processes, and MicroBatchTooLarge or a device's own error in the one
+    where it happens, which leaves the others waiting: whoever started them ends them.
     """
     run = _Run(task)
     while not run.is_done():
@@ -86,7 +88,7 @@ class _Run:
     def __init__(self, task: RankTask) -> None:
         self.task = task
         self.rank, self.processes = distributed.get_rank(), distributed.get_world_size()
-        self.budget = task.step.tokens or task.pairs.tokens
+        self.budget = task.pairs.budget(task.step.tokens)
         self.folder = saving.folder_of(task.checkpoints, task.stage, self.processes)
         self.standing = Standing(micro_tokens=task.micro_tokens, recomputing=task.recompute, notes=task.notes)
         self.first = self.rank == 0
@@ -107,8 +109,8 @@ class _Run:
 
     def decay_is_next(self) -> bool:
         """Whether the next step's rate is the first that depends on the budget, and nothing was saved here."""
-        begins = decay_begins(self.task.step.schedule, self.budget)
-        return not self.standing.decaying and begins < self.standing.tokens and self.saved_steps != self.standing.steps
+        now = self.standing
+        return now.decay_is_next(self.task.step.schedule, self.budget) and self.saved_steps != now.steps
 
     def step(self) -> bool:
         """One optimizer step; False when its loss or gradient was not finite, which spoils the weights."""
@@ -116,7 +118,6 @@ class _Run:
         standing, trainer = self.standing, self.task.step
         share = self.next_share.result()
         self.next_share = self.thread.submit(self._share, standing.steps + 1)
-        decaying = standing.tokens > decay_begins(trainer.schedule, self.budget)
         rate = trainer.rate * standing.rate_factor
         rate *= rate_share(trainer.schedule, trainer.warm_up, standing.steps, standing.tokens, self.budget)
         for group in self.engine.optimizer.param_groups:
@@ -125,13 +126,7 @@ class _Run:
         loss, due = self._backward(share, standing.steps)
         if not math.isfinite(loss) or not math.isfinite(float(self.engine.get_global_grad_norm())):
             return False
-        self.standing = replace(
-            standing,
-            steps=standing.steps + 1,
-            tokens=standing.tokens + share.tokens,
-            before_last=standing.tokens,
-            decaying=self.budget if decaying else 0,
-        )
+        self.standing = standing.advanced(trainer.schedule, self.budget, share.tokens)
         self.is_due = due
         self.history.add(Window(share.tokens, share.target_tokens, loss, self.task.clock() - started), self.tokens)
         if self.history.point_is_due(self.tokens) or self.is_done():
@@ -176,7 +171,9 @@ class _Run:
         if self.task.recompute:
             learner.enable_checkpointing()
         self.shapes = shapes_of(learner)
-        self.micro_tokens = self._fitting(learner)
+        self.most_targets = self._most_targets(learner)
+        # Before stage 3 takes the weights apart.
+        self.fewest = fewest_tokens(sum(one.numel() for one in learner.parameters()), self.task.device)
         self.engine = sharded(learner, self.task.stage, self.task.device, self.task.step.weight_decay)
         distributed.barrier()
         checkpoint: Checkpoint | None = saving.newest(self.folder, self.task.step.schedule, self.budget)
@@ -196,31 +193,39 @@ class _Run:
         self.history.begin(self.standing.curve)
         self.next_share = self.thread.submit(self._share, self.standing.steps)
 
-    def _fitting(self, learner: Learner) -> int:
-        """Tokens a micro-batch. At stage 3 so few that its logits are made in one piece: the head's weights are
-        gathered once a piece, and processes with different numbers of pieces would wait for each other."""
+    def _most_targets(self, learner: Learner) -> float:
+        """Target tokens of a micro-batch. At stage 3 so few that their logits are made in one piece: the head's weights
+        are gathered once a piece, and processes with different numbers of pieces would wait for each other."""
         if self.task.stage < 3:
-            return self.task.micro_tokens
+            return math.inf
         dtype = torch.bfloat16 if self.task.device.type == "cuda" else torch.float32
         pieces = chunks(torch.empty(1, 1, dtype=dtype), Readout(learner.model).vocabulary)
-        return min(self.task.micro_tokens, int(pieces[0].stop))
+        return int(pieces[0].stop)
 
     def _share(self, step: int) -> Share:
         pairs = self.task.pairs
         rows = chosen(pairs, step=step, batch=self.task.step.batch, seed=self.task.seed)
+        if (longest := max(map(pairs.targets, rows))) > self.most_targets:
+            raise StudyError(
+                f"a translation of {longest} tokens is too long for ZeRO stage 3, which makes the logits of "
+                f"{self.most_targets:.0f} at a time; leave it out of the training data"
+            )
 
-        def batches(some: Sequence[int]) -> list[TrainingBatch]:
-            made = micro_batches(pairs, some, self.micro_tokens) if some else []
-            return [batch.pinned() for batch in made] if self.task.device.type == "cuda" else made
+        def cut(some: Sequence[int]) -> list[list[int]]:
+            return micro_rows(pairs, some, self.task.micro_tokens, self.fewest, self.most_targets)
 
-        return share_of(self.rank, self.processes, rows, [pairs.length(row) for row in rows], batches)
+        def made(some: Sequence[int]) -> TrainingBatch:
+            batch = padded_batch(pairs, some)
+            return batch.pinned() if self.task.device.type == "cuda" else batch
+
+        return share_of(self.rank, self.processes, rows, pairs, cut, made)
 
     def _backward(self, share: Share, step: int) -> tuple[float, bool]:
         """Forward, backward and update. Answers the step's summed loss, of all processes, and whether it is time for a
         checkpoint.
 
         DeepSpeed divides gradients by the number of processes, so a loss counts as often: the gradient is then that of
-        the sum over the step's target tokens, divided by how many those are.
+        the sum over the step's target tokens, divided by how many those are. Raises MicroBatchTooLarge.
         """
         total = torch.zeros(2, dtype=torch.float32, device=self.task.device)
         if self.first and self._checkpoint_is_due(step + 1):
@@ -229,8 +234,13 @@ class _Run:
         for place, batch in enumerate(share.batches):
             counts = place < share.counted
             self.engine.set_gradient_accumulation_boundary(place == len(share.batches) - 1)
-            loss = self.engine(batch.to(self.task.device)).sum
-            self.engine.backward(loss * (scale if counts else 0.0))
+            try:
+                loss = self.engine(batch.to(self.task.device)).sum
+                self.engine.backward(loss * (scale if counts else 0.0))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise MicroBatchTooLarge(batch.ids.numel(), len(batch.rows), str(error)) from error
             if counts:
                 total[0] += loss.detach()
         self.engine.step()

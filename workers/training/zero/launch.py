@@ -18,9 +18,11 @@ from typing import Any
 from search_spaces.methods import Trainer
 from workers.failures import is_out_of_memory, is_transient
 from workers.own_process import has_gpus
+from workers.training.batches import halved
 from workers.training.pairs import TokenizedPairs
 from workers.training.progress import Progress, Trained
 from workers.training.zero.configs import Stage, refuse_packed, stage_for
+from workers.training.zero.sharing import MicroBatchTooLarge
 
 RUNS = "ray-train"
 FEWEST_MICRO_TOKENS = 256
@@ -59,8 +61,9 @@ def train_sharded(training: ShardedTraining, report: Callable[[Progress], None])
     """Train in processes of their own, and wait for them; `weights.load_trained` then reads `training.out`.
 
     After an end for want of memory they start again from the last checkpoint: with activations made again in the
-    backward pass, then with micro-batches of half the size. Raises StudyError when no ZeRO stage fits, what a process
-    raised, and ConnectionError when one was lost, so that another attempt goes on from the last checkpoint.
+    backward pass, then with micro-batches of half the size, or smaller than the one that was too large. Raises
+    StudyError when no ZeRO stage fits, what a process raised, and ConnectionError when one was lost, so that another
+    attempt goes on from the last checkpoint.
     """
     if training.stage is not None:
         refuse_packed(training.stage, training.packed)
@@ -68,7 +71,7 @@ def train_sharded(training: ShardedTraining, report: Callable[[Progress], None])
         try:
             return _fitted(training, report)
         except Exception as error:
-            smaller = _smaller(training) if is_out_of_memory(error) else None
+            smaller = _smaller(training, error) if is_out_of_memory(error) else None
             if smaller is None:
                 raise
             training = smaller
@@ -130,14 +133,19 @@ def cause_of(error: Any) -> BaseException:
     return next((one for one in raised if is_out_of_memory(one)), first)
 
 
-def _smaller(training: ShardedTraining) -> ShardedTraining | None:
+def _smaller(training: ShardedTraining, error: BaseException) -> ShardedTraining | None:
     """What takes less memory and does the same steps; None when there is nothing left to try."""
     if not training.recompute:
         note = "out of memory: activations are computed again in the backward pass"
         return replace(training, recompute=True, notes=(*training.notes, note))
-    fewer = training.micro_tokens // 2
-    if fewer < FEWEST_MICRO_TOKENS:
-        return None
+    if isinstance(error, MicroBatchTooLarge):
+        if error.sequences == 1:
+            return None
+        fewer = halved(training.micro_tokens, error.tokens)
+    else:
+        fewer = training.micro_tokens // 2
+        if fewer < FEWEST_MICRO_TOKENS:
+            return None
     note = f"out of memory: micro-batches of {fewer} tokens, the steps as they were"
     return replace(training, micro_tokens=fewer, notes=(*training.notes, note))
 

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from workers.training.batches import TrainingBatch
 
-Batches = Callable[[Sequence[int]], list[TrainingBatch]]
+if TYPE_CHECKING:
+    from workers.training.pairs import TokenizedPairs
+
+Rows = Sequence[int]
+# The rows of each micro-batch that these rows make.
+Cut = Callable[[Rows], list[list[int]]]
+
+
+class MicroBatchTooLarge(MemoryError):
+    """Memory did not suffice for a micro-batch of so many tokens with padding, in so many sequences."""
+
+    def __init__(self, tokens: int, sequences: int, why: str) -> None:
+        super().__init__(tokens, sequences, why)
+        self.tokens, self.sequences, self.why = tokens, sequences, why
+
+    def __str__(self) -> str:
+        return f"no memory for a micro-batch of {self.tokens} tokens ({self.sequences} sequences): {self.why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +52,29 @@ def dealt(rows: Sequence[int], lengths: Sequence[int], processes: int) -> list[l
     return shares
 
 
-def share_of(rank: int, processes: int, rows: Sequence[int], lengths: Sequence[int], batches: Batches) -> Share:
-    """The share of process `rank` in a step. Every process works out all shares, so they agree without asking.
+def share_of(
+    rank: int,
+    processes: int,
+    rows: Sequence[int],
+    pairs: TokenizedPairs,
+    cut: Cut,
+    made: Callable[[Rows], TrainingBatch],
+) -> Share:
+    """The share of process `rank` in a step. Every process cuts all shares, so they agree without asking.
 
-    lengths: tokens of each row. A collective that one process enters and another does not is waited for without end,
-    so whoever has fewer micro-batches goes on with the shortest row of the step, which then counts nothing.
+    cut: the rows of each micro-batch; made: one of them. A collective that one process enters and another does not is
+    waited for without end, so whoever has fewer micro-batches goes on with the shortest row of the step, which then
+    counts nothing.
     """
-    everyone = [batches(part) for part in dealt(rows, lengths, processes)]
+    lengths = [pairs.length(row) for row in rows]
+    everyone = [cut(part) for part in dealt(rows, lengths, processes)]
     most = max(len(of_one) for of_one in everyone)
-    mine = everyone[rank]
+    mine = [made(part) for part in everyone[rank]]
     shortest = min(range(len(rows)), key=lambda at: (lengths[at], at))
-    filler = batches([rows[shortest]]) * (most - len(mine)) if len(mine) < most else []
+    filler = [made([rows[shortest]])] * (most - len(mine)) if len(mine) < most else []
     return Share(
         batches=(*mine, *filler),
         counted=len(mine),
-        tokens=sum(batch.tokens for of_one in everyone for batch in of_one),
-        target_tokens=sum(batch.target_tokens for of_one in everyone for batch in of_one),
+        tokens=sum(lengths),
+        target_tokens=sum(pairs.targets(row) for row in rows),
     )
