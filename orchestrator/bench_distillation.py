@@ -24,7 +24,7 @@ from workers.reading import DataSet, read_dataset
 from workers.training.data import training_data
 from workers.training.overlap import refuse_overlap
 
-PARTS = ("recovery", "students", "cached", "rate")
+PARTS = ("recovery", "students", "cached", "rate", "sharded")
 # What asks for data to train on and to measure chrF on.
 ON_DATA = ("recovery", "students")
 DISTRIBUTIONS = ("torch", "transformers", "peft", "deepspeed", "compressed-tensors", "sacrebleu")
@@ -35,7 +35,7 @@ BATCH_SIZE = 512
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillationRequest:
     """What the bench was asked. data: segments whose chrF is measured; training: pairs; both for the parts recovery
-    and students. shape, large_shape: of the random weights of the parts cached and rate."""
+    and students. shape: of the random weights of the parts cached and sharded; large_shape: of those of rate."""
 
     output: Path
     parts: tuple[str, ...]
@@ -69,6 +69,11 @@ def bench_distillation(request: DistillationRequest, command: str, say: Callable
     What an earlier run has written there stays, but for the figures that this one measures anew.
     """
     before = earlier(request.output)
+    if "sharded" in request.parts:
+        from workers.benches.sharded_speed import refuse_too_few_devices
+
+        # Before the other parts take their time.
+        refuse_too_few_devices(request.shape)
     figures: dict[str, float] = {}
     about: dict[str, Any] = {"parts": ", ".join(request.parts), "device": this_device()}
     if request.data is not None and set(request.parts) & set(ON_DATA):
@@ -90,6 +95,11 @@ def bench_distillation(request: DistillationRequest, command: str, say: Callable
         from workers.benches.training_speed import TIMED
 
         about["timed"] = TIMED
+    if "sharded" in request.parts:
+        from workers.benches.sharded_speed import conditions, sharded_figures
+
+        figures |= sharded_figures(request.shape, say)
+        about |= {"shape": request.shape, "sharded": conditions(request.shape)}
     about |= {"date": datetime.now(UTC).date().isoformat(), "python": platform.python_version()}
     record = merged(before, figures, about | installed(DISTRIBUTIONS), command)
     write_record(request.output, DISTILLATION, record)
@@ -133,5 +143,5 @@ def _on_data(
         "training": f"{', '.join(Path(path).name for path in request.training)} {training.digest}",
         "calibration": f"{calibration.name} sha256:{calibration.digest[:16]}",
         "decoding": f"greedy, at most {MAX_NEW_TOKENS} new tokens, batch {BATCH_SIZE}",
-        "seeds": f"0; of students {', '.join(map(str, SEEDS))}",
+        "seeds": f"0; of 3 and 2 bits and of students {', '.join(map(str, SEEDS))}",
     }

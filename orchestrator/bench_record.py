@@ -11,29 +11,30 @@ from orchestrator.bench_table import Figures, as_page
 from search_spaces.errors import StudyError
 from workers.conditions import device_name
 
+# Between what an earlier run's record says and a later one's.
+THEN = "; then "
+
 
 def merged(
     before: Mapping[str, Any] | None, figures: Mapping[str, float], conditions: Mapping[str, Any], command: str
 ) -> dict[str, Any]:
     """The results file after a run: its figures take the place of an earlier run's, whose others stay.
 
-    Conditions that all runs share stand by themselves; those in which they differ are joined, the latest run last.
+    Conditions that all runs share stand by themselves, and so does one that a single run has; those in which runs
+    differ are joined, the latest run last.
     """
     rounded = {name: round(value, 4) for name, value in figures.items()}
     if before is None:
         return {"figures": rounded, "conditions": dict(conditions), "command": command}
     held = before["conditions"]
-    names = [*held, *(name for name in conditions if name not in held)]
-    joined = {
-        name: held.get(name, "none")
-        if held.get(name) == conditions.get(name)
-        else f"{held.get(name, 'none')}; then {conditions.get(name, 'none')}"
-        for name in names
-    }
+    joined = {**conditions, **held}
+    for name in held.keys() & conditions.keys():
+        if str(held[name]).rpartition(THEN)[2] != str(conditions[name]):
+            joined[name] = f"{held[name]}{THEN}{conditions[name]}"
     return {
         "figures": {**before["figures"], **rounded},
         "conditions": joined,
-        "command": f"{before['command']}; then {command}",
+        "command": f"{before['command']}{THEN}{command}",
     }
 
 

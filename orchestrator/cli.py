@@ -123,13 +123,13 @@ def _add_bench_distillation(bench: Any) -> None:
     timed.add_argument("--data", help="segments whose chrF is measured, such as Multi30k's test_2016")
     timed.add_argument("--training", action="append", default=[], help="pairs to train on; may be said again")
     timed.add_argument("--model", help="teacher and parent (default: the shipped caption model)")
-    timed.add_argument("--shape", default="llama-1b", help="of random weights, part cached")
+    timed.add_argument("--shape", default="llama-1b", help="of random weights, parts cached and sharded")
     timed.add_argument("--large-shape", default="mistral-7b", help="of random weights, part rate")
     timed.add_argument("--store", help="the artefact store (default: one that goes with the bench)")
     timed.add_argument("--jobs", type=int, default=1, help="candidates at a time, a process each (default: 1)")
     timed.add_argument(
         "--parts", default="recovery,students,cached,rate",
-        help="of recovery, students, cached and rate, with commas",
+        help="of recovery, students, cached, rate and sharded (two GPUs of one host), with commas",
     )  # fmt: skip
     timed.set_defaults(run=_bench_distillation)
 

@@ -49,8 +49,10 @@ def test_a_later_run_replaces_what_it_measured_and_says_so() -> None:
     assert first == {"figures": {"a": 1.0, "b": 2.0}, "conditions": {"parts": "all", "seed": 0}, "command": "one"}
     second = merged(first, {"b": 3.0}, {"parts": "some", "seed": 0, "more": "x"}, "two")
     assert second["figures"] == {"a": 1.0, "b": 3.0}
-    assert second["conditions"] == {"parts": "all; then some", "seed": 0, "more": "none; then x"}
+    assert second["conditions"] == {"parts": "all; then some", "seed": 0, "more": "x"}
     assert second["command"] == "one; then two"
+    third = merged(second, {"b": 4.0}, {"parts": "some", "seed": 1}, "three")
+    assert third["conditions"] == {"parts": "all; then some", "seed": "0; then 1", "more": "x"}
 
 
 def test_marks_are_held_on_their_own_side() -> None:

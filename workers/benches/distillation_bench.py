@@ -23,11 +23,9 @@ from workers.plan import EvaluationPlan
 from workers.telling import Tell, unheard
 
 SEEDS = (0, 1, 2)
+WIDTHS = (3, 2)
 # Quantization-aware, so that no byte is added: the parent's grid stays, its integers and scales are trained.
-AWARE = {
-    3: Finetune(tokens=20_000_000, rate=3e-4, batch=256, loss="forward_kl", warm_up=50),
-    2: Finetune(tokens=8_000_000, rate=3e-4, batch=256, loss="forward_kl", warm_up=50),
-}
+AWARE = Finetune(tokens=8_000_000, rate=3e-4, batch=256, loss="forward_kl", warm_up=50)
 HEALED = Finetune(tokens=8_000_000, rate=1e-3, batch=256, loss="forward_kl", warm_up=50)
 STUDENT = Distill(width=0.5, tokens=6_000_000, rate=1e-3, batch=256, loss="forward_kl", warm_up=50)
 HALF = RemoveLayers(count=2, by="greedy")
@@ -77,14 +75,15 @@ class Bench:
 
 
 def recovery_runs() -> list[Run]:
-    """The uncompressed model, 4-, 3- and 2-bit parents, the last two trained quantization-aware, and half the layers,
-    as they are and healed. The longest trainings come first."""
+    """The uncompressed model; a 4-bit parent; 3- and 2-bit ones as they are and trained quantization-aware, over SEEDS;
+    and half the layers, as they are and healed. Trainings come first."""
+    parents = {bits: GPTQ(bits=bits) for bits in WIDTHS}
     return [
-        Run("recovered3", (GPTQ(bits=3), AWARE[3])),
-        Run("recovered2", (GPTQ(bits=2), AWARE[2])),
+        *(Run(f"recovered{bits} {seed}", (parents[bits], AWARE), seed) for bits in WIDTHS for seed in SEEDS),
         Run("half_healed", (HALF, HEALED)),
         Run("baseline", ()),
-        *(Run(f"gptq{bits}", (GPTQ(bits=bits),)) for bits in (4, 3, 2)),
+        *(Run(f"gptq{bits} {seed}", (parents[bits],), seed) for bits in WIDTHS for seed in SEEDS),
+        Run("gptq4", (GPTQ(bits=4),)),
         Run("half", (HALF,)),
     ]
 
@@ -101,14 +100,22 @@ def student_runs() -> list[Run]:
 
 
 def recovery_figures(measured: Mapping[str, Measurement]) -> dict[str, float]:
-    """chrF and bytes of `recovery_runs`, and the share of the lost chrF that training won back."""
-    chrf = {run.name: measured[run.name].overall("chrf") for run in recovery_runs()}
-    figures = {f"chrf_{name}": value for name, value in chrf.items()}
-    figures |= {f"bytes_{name}": float(measured[name].footprint.bytes) for name in chrf}
-    for bits in AWARE:
-        lost = chrf["baseline"] - chrf[f"gptq{bits}"]
-        figures[f"recovered_share_{bits}bit"] = (chrf[f"recovered{bits}"] - chrf[f"gptq{bits}"]) / lost
-    return figures | {"half_depth_chrf_share": chrf["half_healed"] / chrf["baseline"]}
+    """chrF and bytes of `recovery_runs`, means over SEEDS where there are several, and the share of the lost chrF that
+    training won back."""
+    single = ("baseline", "gptq4", "half", "half_healed")
+    found = {name: [measured[name]] for name in single}
+    for bits in WIDTHS:
+        for name in (f"gptq{bits}", f"recovered{bits}"):
+            found[name] = [measured[f"{name} {seed}"] for seed in SEEDS]
+    chrf = {name: [one.overall("chrf") for one in some] for name, some in found.items()}
+    mean = {name: fmean(values) for name, values in chrf.items()}
+    figures = {f"chrf_{name}": value for name, value in mean.items()}
+    figures |= {f"bytes_{name}": float(max(one.footprint.bytes for one in some)) for name, some in found.items()}
+    for bits in WIDTHS:
+        lost = mean["baseline"] - mean[f"gptq{bits}"]
+        figures[f"recovered_share_{bits}bit"] = (mean[f"recovered{bits}"] - mean[f"gptq{bits}"]) / lost
+        figures[f"chrf_recovered{bits}_least"] = min(chrf[f"recovered{bits}"])
+    return figures | {"half_depth_chrf_share": mean["half_healed"] / mean["baseline"]}
 
 
 def student_figures(bench: Bench, measured: Mapping[str, Measurement]) -> dict[str, float]:

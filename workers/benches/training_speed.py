@@ -34,17 +34,15 @@ PROMPT_TOKENS = (40, 160)
 TARGET_TOKENS = (20, 120)
 PAIRS = 2048
 BATCH = 256
-# Padded tokens a micro-batch whose activations fit beside the weights on 80 GB, by the hidden size.
-MICRO_TOKENS = {"small": 16_384, "large": 9216}
-LARGE = 4096
+# Padded tokens a micro-batch at most; with compiled layers its activations fit beside 7B weights on 80 GB.
+MICRO_TOKENS = 16_384
 STEPS = 6
 # Of the steps, those before the timing: kernels are chosen and memory is found in them.
 WARM_UP = 2
 TIMED = (
     f"LoRA of rank 16 beside all linear layers, {BATCH} pairs a step with prompts of {PROMPT_TOKENS[0]} to "
     f"{PROMPT_TOKENS[1]} tokens and translations of {TARGET_TOKENS[0]} to {TARGET_TOKENS[1]}, micro-batches of at most "
-    f"{MICRO_TOKENS['large']} padded tokens (rate) and {MICRO_TOKENS['small']} (cached), {STEPS - WARM_UP} steps after "
-    f"{WARM_UP}"
+    f"{MICRO_TOKENS} padded tokens, layers compiled (rate) or not (cached), {STEPS - WARM_UP} steps after {WARM_UP}"
 )
 MATRIX = 8192
 MATRIX_REPEATS = 50
@@ -72,7 +70,7 @@ def cached_figures(name: str, say: Say) -> dict[str, float]:
         paces = {"live": pace(_learner(shape, step, live, device), pairs, step, device, Path(scratch) / "live")}
         say(f"live teacher: {paces['live'].tokens_s:.0f} tokens/s")
         cache = open_cache(Path(scratch), {"teacher": name, "pairs": pairs.digest}, shape.vocabulary)
-        fill(cache, live, micro_batches(pairs, range(len(pairs)), _micro_tokens(shape)), device)
+        fill(cache, live, micro_batches(pairs, range(len(pairs)), MICRO_TOKENS), device)
         bytes_a_token = float(cache.bytes_per_token)
         del live
         release_memory()
@@ -88,11 +86,12 @@ def cached_figures(name: str, say: Say) -> dict[str, float]:
     }
 
 
-def rate_figures(name: str, say: Say) -> dict[str, float]:
+def rate_figures(name: str, say: Say, compiled: bool = True) -> dict[str, float]:
     """A LoRA step on references at a large shape: 4 x parameters x tokens a second, over the measured matrix rate.
 
     Four: two operations a weight and token in the forward pass, two in the backward for activations; frozen weights
-    have no gradient of their own. Parameters: those of linear layers and head; tokens: real ones.
+    have no gradient of their own. Parameters: those of linear layers and head; tokens: real ones. compiled: whether the
+    layers run as those of a training whose budget is worth it do (`worth_compiling`); the six steps here are not.
     """
     device, shape = default_device(), SHAPES[name]
     rate = matrix_rate(device)
@@ -102,7 +101,7 @@ def rate_figures(name: str, say: Say) -> dict[str, float]:
     parameters = linear_parameters(learner)
     with tempfile.TemporaryDirectory() as scratch:
         pairs = random_pairs(Path(scratch) / "pairs", shape.vocabulary, PAIRS)
-        found = pace(learner, pairs, step, device, Path(scratch) / "checkpoints", _micro_tokens(shape))
+        found = pace(learner, pairs, step, device, Path(scratch) / "checkpoints", compiled)
     say(f"LoRA on {name}: {found.tokens_s:.0f} tokens/s, {found.peak_gib:.1f} GiB; {'; '.join(found.notes)}")
     return {
         "lora_7b_matrix_rate_share": 4 * parameters * found.tokens_s / rate,
@@ -118,9 +117,9 @@ def pace(
     step: Recover,
     device: torch.device,
     folder: Path,
-    micro_tokens: int = MICRO_TOKENS["small"],
+    compile: bool = False,
 ) -> Pace:
-    """Train STEPS optimizer steps and time those after the warm-up."""
+    """Train STEPS optimizer steps and time those after the warm-up. compile: the learner's decoder layers, in it."""
     a_step = pairs.tokens / len(pairs) * step.batch
     reports: list[tuple[float, int]] = []
 
@@ -132,7 +131,8 @@ def pace(
     done = train(
         Task(
             learner=learner, pairs=pairs, step=replace(step, tokens=int(STEPS * a_step)), seed=0, device=device,
-            checkpoints=folder, held_out=None, report=note, micro_tokens=micro_tokens, checkpoint_seconds=1e9,
+            checkpoints=folder, held_out=None, report=note, micro_tokens=MICRO_TOKENS, compile=compile,
+            checkpoint_seconds=1e9,
         )
     )  # fmt: skip
     late = [one for one in reports if one[1] >= WARM_UP * a_step]
@@ -180,7 +180,3 @@ def linear_parameters(learner: Any) -> int:
 def _learner(shape: Shape, step: Recover, teacher: Teacher | None, device: torch.device) -> nn.Module:
     model, _ = adapted(random_model(shape, device), step, 0)
     return Learner(model, step, teacher)
-
-
-def _micro_tokens(shape: Shape) -> int:
-    return MICRO_TOKENS["large" if shape.hidden >= LARGE else "small"]
