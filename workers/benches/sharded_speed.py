@@ -13,7 +13,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -29,7 +29,7 @@ from workers.benches.compression_speed import SHAPES, random_model
 from workers.calibration.sequences import Shown
 from workers.models import default_device
 from workers.reading.segments import Segment
-from workers.training.asking import GPU_MICRO_TOKENS
+from workers.training.asking import fitting_tokens
 from workers.training.learner import Learner
 from workers.training.loop import Task, train
 from workers.training.pairs import TokenizedPairs
@@ -60,7 +60,8 @@ Say = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class Load:
     """What is trained on. batch: sequences a step. untimed: of the steps, those before the timing. lengths: of a
-    sequence in tokens, from and to, half of them its translation. micro_tokens: padded tokens a micro-batch."""
+    sequence in tokens, from and to, half of them its translation. micro_tokens: padded tokens a micro-batch; 0 is to be
+    worked out."""
 
     batch: int
     steps: int
@@ -70,7 +71,7 @@ class Load:
 
 
 # So many pairs that a process's share of a step fills its micro-batches as one process's whole step does.
-LARGE_LOAD = Load(batch=1024, steps=8, untimed=3, lengths=(96, 256), micro_tokens=GPU_MICRO_TOKENS[1])
+LARGE_LOAD = Load(batch=1024, steps=8, untimed=3, lengths=(96, 256), micro_tokens=0)
 TINY_LOAD = Load(batch=8, steps=8, untimed=2, lengths=(8, 32), micro_tokens=128)
 
 
@@ -228,7 +229,12 @@ def conditions(name: str) -> str:
 
 
 def load_of(name: str) -> Load:
-    return TINY_LOAD if name == TINY else LARGE_LOAD
+    """What a shape is trained on; on a GPU the micro-batches are as large as a training of it begins with."""
+    load = TINY_LOAD if name == TINY else LARGE_LOAD
+    if load.micro_tokens:
+        return load
+    shape, memory = SHAPES[name], torch.cuda.get_device_properties(0).total_memory
+    return replace(load, micro_tokens=fitting_tokens(_parameters(name), shape.layers, shape.hidden, memory))
 
 
 def translated_pairs(folder: Path, vocabulary: int, load: Load) -> TokenizedPairs:
@@ -292,8 +298,10 @@ def _answer(receiver: Connection[Any, Seen], started: Sequence[BaseProcess]) -> 
         return receiver.recv()
     if not ready:
         raise _Failed(f"had not ended after {LIMIT:.0f} s")
-    codes = [process.exitcode for process in started if process.exitcode is not None]
-    raise _Failed(f"a process failed with exit code {codes[0]}; what it raised is above")
+    ended = next(process for process in started if process.sentinel in ready)
+    # Its sentinel may be there before its exit code.
+    ended.join()
+    raise _Failed(f"a process failed with exit code {ended.exitcode}; what it raised is above")
 
 
 class _Watch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,14 +88,21 @@ def micro_tokens(folder: Path, device_type: str, compiled: bool = False) -> int:
     if device_type != "cuda":
         return CPU_MICRO_TOKENS
     checkpoint = read_checkpoint(folder)
-    width = int(text_config(checkpoint.config)["hidden_size"])
+    return fitting_tokens(
+        sum(tensor.parameters for tensor in checkpoint.tensors.values()),
+        checkpoint.layers,
+        int(text_config(checkpoint.config)["hidden_size"]),
+        torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else math.inf,
+        compiled,
+    )
+
+
+def fitting_tokens(parameters: int, layers: int, width: int, gpu_bytes: float, compiled: bool = False) -> int:
+    """The same of a model with so many layers of this hidden size, on a GPU of so much memory."""
     least, most = GPU_MICRO_TOKENS
-    parameters = sum(tensor.parameters for tensor in checkpoint.tensors.values())
     most = max(most, fewest_tokens(parameters, torch.device("cuda")))
-    if not torch.cuda.is_available():
-        return most
-    room = ACTIVATION_SHARE * torch.cuda.get_device_properties(0).total_memory
-    return min(max(int(room / (ACTIVATION_BYTES[compiled] * checkpoint.layers * width)), least), most)
+    room = ACTIVATION_SHARE * gpu_bytes / (ACTIVATION_BYTES[compiled] * layers * width)
+    return int(min(max(room, least), most))
 
 
 def translating_teacher(step: Trainer, context: CompressionContext) -> TeacherModel:
