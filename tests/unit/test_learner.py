@@ -12,7 +12,6 @@ from search_spaces.trainers import Distill, Finetune, Recover
 from tests.tiny_models import VOCABULARY, tiny_model
 from tests.tiny_training import batch_of
 from workers.training import learner as learner_module
-from workers.training import readout
 from workers.training.learner import Learner
 from workers.training.teacher_cache import open_cache
 from workers.training.teachers import CachedTeacher, LiveTeacher
@@ -108,7 +107,7 @@ def test_chunks_change_nothing(
     whole = learner(batch_of(*SEQUENCES))
     expected = gradients(learner, whole.sum)
     # Three tokens' logits at a time; made again in the backward, or not.
-    monkeypatch.setattr(readout, "_CHUNK_BYTES", 3 * 4 * VOCABULARY)
+    learner.chunk_bytes = 3 * 4 * VOCABULARY
     monkeypatch.setattr(learner_module, "_KEPT_CHUNKS", kept)
     calls: list[int] = []
     handle = model.lm_head.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))

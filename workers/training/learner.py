@@ -16,7 +16,7 @@ from search_spaces.methods import Trainer
 from workers.training.batches import TrainingBatch
 from workers.training.layer_map import kept_outputs, mismatch, refuse_unknown_layers, spread, token_shares
 from workers.training.losses import cross_entropy
-from workers.training.readout import Readout, chunks, predicting, refuse_other_logits
+from workers.training.readout import CHUNK_BYTES, Readout, chunks, predicting, refuse_other_logits
 from workers.training.teachers import LiveTeacher, Teacher, TeacherSays
 from workers.training.vocabularies import refuse_other_columns
 
@@ -34,7 +34,7 @@ class Loss(NamedTuple):
 class Learner(torch.nn.Module):
     """model: the student, a causal LM in training form, peft-wrapped or not. step: what it is trained for. teacher: for
     a divergence; None for cross-entropy. layer_map: student layer -> teacher layer, both from 0, for step.hidden;
-    spread evenly when None.
+    spread evenly when None. `chunk_bytes` may be set: of the logits that are made at a time.
 
     Raises StudyError for vocabularies that differ and for a layer map that can't be, ValueError for a teacher that the
     step lacks or that keeps no hidden states.
@@ -47,6 +47,7 @@ class Learner(torch.nn.Module):
         self.model = model
         self.step = step
         self.teacher = teacher
+        self.chunk_bytes = CHUNK_BYTES
         self._readout = Readout(model)
         self._checked = False
         self._layer_map: dict[int, int] = {}
@@ -99,7 +100,7 @@ class Learner(torch.nn.Module):
                 return cross_entropy(logits, ids[rows]).sum()
             return said.divergence(self.step.loss, logits, ids[rows], self.step.reference_share, rows).sum()
 
-        pieces = chunks(states, self._readout.vocabulary)
+        pieces = chunks(states, self._readout.vocabulary, self.chunk_bytes)
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         for rows in pieces:
             if len(pieces) > _KEPT_CHUNKS and torch.is_grad_enabled():

@@ -16,7 +16,7 @@ from search_spaces.errors import ModelFilesError
 from workers.training.batches import TrainingBatch
 
 # Logits of so many bytes are made at a time.
-_CHUNK_BYTES = 512 * 2**20
+CHUNK_BYTES = 512 * 2**20
 # Tokens of the sequence on which a model is compared with its parts.
 _CHECKED_TOKENS = 8
 # Of the largest logit. The parts do what the model does, in the same order.
@@ -79,9 +79,9 @@ def predicting(batch: TrainingBatch) -> torch.Tensor:
     return torch.nn.functional.pad(batch.target[:, 1:], (0, 1)).flatten().nonzero()[:, 0]
 
 
-def chunks(states: torch.Tensor, vocabulary: int) -> list[slice]:
-    """The rows of states (n, width) whose logits are made together; one empty slice for none."""
-    rows = max(_CHUNK_BYTES // (vocabulary * logits_bytes(states)), 1)
+def chunks(states: torch.Tensor, vocabulary: int, most_bytes: int = CHUNK_BYTES) -> list[slice]:
+    """The rows of states (n, width) whose logits are made together, of so many bytes; one empty slice for none."""
+    rows = max(most_bytes // (vocabulary * logits_bytes(states)), 1)
     return [slice(start, start + rows) for start in range(0, max(len(states), 1), rows)]
 
 

@@ -36,6 +36,9 @@ from workers.training.zero.deepspeed_engine import sharded
 from workers.training.zero.sharing import MicroBatchTooLarge, Share, share_of
 from workers.training.zero.weights import gathered, shapes_of, write_trained
 
+# Of the logits of a micro-batch at stage 3: at most 33,500 target tokens of a vocabulary of 32,000 in bfloat16.
+ONE_PIECE_BYTES = 2**31
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankTask:
@@ -198,8 +201,9 @@ class _Run:
         are gathered once a piece, and processes with different numbers of pieces would wait for each other."""
         if self.task.stage < 3:
             return math.inf
+        learner.chunk_bytes = ONE_PIECE_BYTES
         dtype = torch.bfloat16 if self.task.device.type == "cuda" else torch.float32
-        pieces = chunks(torch.empty(1, 1, dtype=dtype), Readout(learner.model).vocabulary)
+        pieces = chunks(torch.empty(1, 1, dtype=dtype), Readout(learner.model).vocabulary, ONE_PIECE_BYTES)
         return int(pieces[0].stop)
 
     def _share(self, step: int) -> Share:
