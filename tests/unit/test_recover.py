@@ -177,6 +177,7 @@ def test_sequence_level_data_comes_from_the_teacher(parents: dict[str, Path], tm
     ("chrf", "said"),
     [
         ((50.0, 51.25), "held-out chrF 50.00 → 51.25 (9 pairs)"),
+        ((50.004, 49.996), "held-out chrF 50.00 → 50.00 (9 pairs)"),
         ((50.0, 49.0), "training made it worse: held-out chrF 50.00 → 49.00 (9 pairs)"),
         ((None, None), "no pairs were kept from training to judge it by; give more than a few with --training"),
     ],

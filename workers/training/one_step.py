@@ -71,7 +71,8 @@ def report_of(written: Written, done: Trained, held_out: int, seconds: float) ->
         notes.append("no pairs were kept from training to judge it by; give more than a few with --training")
     else:
         said = f"held-out chrF {before:.2f} → {after:.2f} ({held_out} pairs)"
-        notes.append(said if after >= before else f"{MADE_WORSE}: {said}")
+        # By less than is shown, it is not worse.
+        notes.append(said if round(after, 2) >= round(before, 2) else f"{MADE_WORSE}: {said}")
     curve = with_ends_scored(done.curve, before, after)
     return Report(written.targeted, written.changed, tuple(notes), curve, seconds)
 
