@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from search_spaces.errors import CandidateError, StudyError
 from search_spaces.trainers import Distill, Finetune, Recover
@@ -18,6 +20,7 @@ from tests.trained_parents import SHAPE, empty, training_context
 from workers.compression.registry import compress
 from workers.decoding import Decoding
 from workers.training import asking, one_step
+from workers.training.batches import fewest_tokens
 from workers.training.learner import Learner
 from workers.training.progress import Progress
 from workers.training.teachers import LiveTeacher
@@ -113,3 +116,12 @@ def test_what_the_teacher_is_asked_before_the_training_is_told(
     # The second time the store has it all.
     assert before[0].tokens == 0 and [one.tokens >= one.of for one in before].count(True) == 1
     assert told.index(before[-1]) == len(before) - 1 and told[len(before)].of == 100
+
+
+def test_micro_batches_fill_a_gpu_and_a_compiled_model_takes_more() -> None:
+    seven, one, tiny = (7_241_000_000, 32, 4096), (1_104_000_000, 16, 2048), (5_000_000, 4, 256)
+    assert [asking.fitting_tokens(*seven, gpu_bytes=80 * 2**30, compiled=how) for how in (False, True)] == [7021, 15123]
+    # What is worth telling a GPU of, where there is room; and the least, where there is none.
+    assert asking.fitting_tokens(*one, gpu_bytes=math.inf) == fewest_tokens(one[0], torch.device("cuda")) == 31829
+    assert asking.fitting_tokens(*tiny, gpu_bytes=80 * 2**30) == 65_536
+    assert asking.fitting_tokens(*seven, gpu_bytes=2**30) == 1024
