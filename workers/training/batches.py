@@ -63,6 +63,11 @@ def fewest_tokens(parameters: int, device: torch.device) -> int:
     return min(max(FEWEST_TOKENS, int(WORTH_TELLING / max(parameters, 1) ** (2 / 3))), MOST_WORTH)
 
 
+def fewest_tokens_of(model: torch.nn.Module, device: torch.device) -> int:
+    """The same of a model whose weights are whole."""
+    return fewest_tokens(sum(one.numel() for one in model.parameters()), device)
+
+
 def halved(micro_tokens: int, too_large: int) -> int:
     """`micro_tokens`, halved until a micro-batch is smaller than one of `too_large` tokens with padding."""
     while micro_tokens >= too_large:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from workers.gpu_memory import release_memory
-from workers.training.batches import fewest_tokens, halved, micro_batches
+from workers.training.batches import fewest_tokens_of, halved, micro_batches
 from workers.training.sampling import chosen
 from workers.training.teacher_cache import TeacherCache
 from workers.training.teachers import CachedTeacher, LiveTeacher, fill
@@ -59,7 +59,7 @@ def filled_teacher(
         of = sum(pairs.length(row) for row in missing)
         report(0, of)
         live = load()
-        fewest = fewest_tokens(sum(one.numel() for one in live.readout.model.parameters()), device)
+        fewest = fewest_tokens_of(live.readout.model, device)
         read = 0
         for start in range(0, len(missing), _SEQUENCES):
             left = missing[start : start + _SEQUENCES]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from workers.training.batches import fewest_tokens
+from workers.training.batches import fewest_tokens_of
 from workers.training.checkpoints import Standing
 from workers.training.faults import diverged
 from workers.training.feeding import Feed, prepared
@@ -36,7 +36,7 @@ class Run:
         self.task = task
         self.budget = task.pairs.budget(step.tokens)
         self.parameters = trainable(task.learner)
-        self.fewest = fewest_tokens(sum(one.numel() for one in task.learner.parameters()), task.device)
+        self.fewest = fewest_tokens_of(task.learner, task.device)
         self.optimizer = adamw(self.parameters, step.weight_decay)
         self.keeper = Keeper(
             task.checkpoints, step.schedule, self.budget, task.clock, task.checkpoint_seconds, task.checkpoint_steps

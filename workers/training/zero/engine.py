@@ -20,7 +20,7 @@ from torch import distributed
 from search_spaces.errors import StudyError
 from search_spaces.methods import Trainer
 from workers.failures import is_out_of_memory
-from workers.training.batches import TrainingBatch, fewest_tokens, micro_rows, padded_batch
+from workers.training.batches import TrainingBatch, fewest_tokens_of, micro_rows, padded_batch
 from workers.training.checkpoints import Checkpoint, Standing
 from workers.training.faults import diverged
 from workers.training.history import History
@@ -174,9 +174,11 @@ class _Run:
         if self.task.recompute:
             learner.enable_checkpointing()
         self.shapes = shapes_of(learner)
+        if self.task.stage == 3:
+            learner.chunk_bytes = ONE_PIECE_BYTES
         self.most_targets = self._most_targets(learner)
         # Before stage 3 takes the weights apart.
-        self.fewest = fewest_tokens(sum(one.numel() for one in learner.parameters()), self.task.device)
+        self.fewest = fewest_tokens_of(learner, self.task.device)
         self.engine = sharded(learner, self.task.stage, self.task.device, self.task.step.weight_decay)
         distributed.barrier()
         checkpoint: Checkpoint | None = saving.newest(self.folder, self.task.step.schedule, self.budget)
@@ -201,9 +203,8 @@ class _Run:
         are gathered once a piece, and processes with different numbers of pieces would wait for each other."""
         if self.task.stage < 3:
             return math.inf
-        learner.chunk_bytes = ONE_PIECE_BYTES
         dtype = torch.bfloat16 if self.task.device.type == "cuda" else torch.float32
-        pieces = chunks(torch.empty(1, 1, dtype=dtype), Readout(learner.model).vocabulary, ONE_PIECE_BYTES)
+        pieces = chunks(torch.empty(1, 1, dtype=dtype), Readout(learner.model).vocabulary, learner.chunk_bytes)
         return int(pieces[0].stop)
 
     def _share(self, step: int) -> Share:
