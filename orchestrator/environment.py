@@ -1,10 +1,12 @@
-"""The process's environment for Ray and MLflow, set before they are imported: they read it once, when they load."""
+"""The process's environment for Ray, MLflow and torch, set before they are imported: they read it once."""
 
 from __future__ import annotations
 
 import os
 import secrets
 from pathlib import Path
+
+from workers.gpu_memory import set_allocator
 
 DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -27,6 +29,7 @@ def prepare(address: str | None) -> None:
     this process alone; a cluster that is already there has its own rule."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    set_allocator()
     if address or os.environ.get("RAY_ADDRESS"):
         return
     if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and not _has_token():

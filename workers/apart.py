@@ -17,6 +17,7 @@ from workers.artefacts import ArtefactStore
 from workers.attempt import tried
 from workers.building import artefact_key, base_folder, built
 from workers.evaluation import Evaluated, Evaluation
+from workers.gpu_memory import set_allocator
 from workers.model_files import read_config
 from workers.own_process import Share, in_own_process
 from workers.plan import EvaluationPlan
@@ -141,6 +142,7 @@ class _EvaluationProcess:
     def __init__(
         self, candidate: Candidate, split: str, plan: EvaluationPlan, seconds: dict[str, float], racing: bool
     ) -> None:
+        set_allocator()
         self._stages = Stages(seconds=seconds)
         self._evaluation = Evaluation(candidate, split, plan, self._stages, racing=racing)
 

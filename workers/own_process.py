@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from workers.gpu_memory import set_allocator
+
 Answer = TypeVar("Answer")
 
 
@@ -51,4 +53,5 @@ def in_own_process(share: Share, work: Callable[..., Answer], *arguments: Any) -
 
 
 def _done(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    set_allocator()
     return work(*arguments)

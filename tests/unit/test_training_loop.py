@@ -175,14 +175,14 @@ def test_a_llama_goes_on_from_a_smaller_budget_bitwise(pairs: TokenizedPairs, tm
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_a_gpu_trains_in_bfloat16_and_goes_on(pairs: TokenizedPairs, tmp_path: Path) -> None:
     device = torch.device("cuda", 0)
-    state = torch.cuda.get_rng_state(device)
     for folder, budgets in (("both", (2000, 6000)), ("alone", (6000,))):
         for tokens in budgets:
             learner = TinyLearner().to(device)
+            state = torch.cuda.get_rng_state(device)
             done = trained(pairs, tmp_path / folder, learner, device=device, tokens=tokens, rate=1e-2)[1]
+            assert torch.equal(torch.cuda.get_rng_state(device), state)
         losses = [point.loss for point in done.curve if point.loss is not None]
         assert done.tokens >= 6000 and losses[-1] < losses[0]
-    assert torch.equal(torch.cuda.get_rng_state(device), state)
     spoilt = TinyLearner(spoil=lambda call: call == 13).to(device)
     _, back = trained(pairs, tmp_path / "spoilt", spoilt, device=device)
     assert len(back.notes) == 1

@@ -17,6 +17,7 @@ from typing import Any
 
 from search_spaces.methods import Trainer
 from workers.failures import is_out_of_memory, is_transient
+from workers.gpu_memory import set_allocator
 from workers.own_process import has_gpus
 from workers.training.batches import halved
 from workers.training.pairs import TokenizedPairs
@@ -157,6 +158,7 @@ def _rank(config: dict[str, Any]) -> Trained:
 
     from workers.training.zero.engine import RankTask, train_rank
 
+    set_allocator()
     training: ShardedTraining = config["training"]
     device = ray.train.torch.get_device()
     if device.type == "cuda":

@@ -1,0 +1,56 @@
+"""How torch takes a GPU's memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from workers.gpu_memory import ALLOCATOR_SETTINGS, ALLOCATOR_VARIABLES, set_allocator
+
+# Torch is loaded first, as in a process of Ray Train's; then a tenth of the GPU is the limit.
+PROCESS = """
+import torch
+from workers.gpu_memory import limit_memory, set_allocator
+
+set_allocator()
+limit_memory(0.1)
+kept = torch.ones(2**20, device="cuda")
+settings = torch.cuda.memory._snapshot()["allocator_settings"]
+print(settings["expandable_segments"])
+try:
+    torch.empty(torch.cuda.get_device_properties(0).total_memory // 5, dtype=torch.uint8, device="cuda")
+except torch.OutOfMemoryError:
+    print("limited")
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ALLOCATOR_VARIABLES:
+        # Set first, so that what a test sets goes with it.
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+
+
+def test_blocks_grow_unless_told_otherwise() -> None:
+    set_allocator()
+    assert os.environ["PYTORCH_ALLOC_CONF"] == ALLOCATOR_SETTINGS
+
+
+@pytest.mark.parametrize("variable", ALLOCATOR_VARIABLES)
+def test_the_users_settings_stay(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "max_split_size_mb:512")
+    set_allocator()
+    assert {name: os.environ.get(name) for name in ALLOCATOR_VARIABLES} == dict.fromkeys(ALLOCATOR_VARIABLES) | {
+        variable: "max_split_size_mb:512"
+    }
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_torch_takes_the_settings_and_keeps_the_limit() -> None:
+    told = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["True", "limited"]
