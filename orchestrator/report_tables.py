@@ -31,7 +31,7 @@ def points_table(results: Results, unit: Unit) -> str:
         ("Trial", "number"), ("Frontier", "centre"), ("Steps", ""), (unit.name, "number"), ("Ratio", "number"),
         (metric_name(quality), "number"), ("95 % interval of the difference", "number"),
         *((metric_name(metric), "number") for metric in others), (f"Worst pair, {metric_name(quality)}", ""),
-        *([("Compressed", "number")] if partly else []),
+        *([("Changed", "number")] if partly else []),
         ("Cut short", "number"), ("Seconds", "number"),
     ]  # fmt: skip
     rows = [_point_row(point, results, unit, others, partly) for point in results.points]

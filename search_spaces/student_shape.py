@@ -42,7 +42,14 @@ def student_shape(checkpoint: Checkpoint, step: Distill) -> StudentShape:
     """
     tied = not any(name.endswith("lm_head.weight") for name in checkpoint.tensors)
     whole = _shape(text_config(checkpoint.config), checkpoint.layers, tied, "the model's config.json")
-    return _from_config(checkpoint, whole, step.config) if step.config else _shrunk(whole, step)
+    found = _from_config(checkpoint, whole, step.config) if step.config else _shrunk(whole, step)
+    if found == whole:
+        why = f".config: {step.config} has the model's own shape" if step.config else " keeps every layer, all widths"
+        raise CandidateError(
+            f"distill{why}: that is no smaller student; give layers, width, channels or a smaller config, or use "
+            "finetune"
+        )
+    return found
 
 
 def read_student_config(path: str) -> dict[str, Any]:
@@ -64,13 +71,7 @@ def _shrunk(whole: StudentShape, step: Distill) -> StudentShape:
         raise CandidateError(f"distill.layers={layers} is more than the model's {whole.layers} layers; keep fewer")
     hidden = _kept("width", whole.hidden_size, step.width, math.lcm(MULTIPLE, whole.heads))
     channels = _kept("channels", whole.intermediate_size, step.channels, MULTIPLE)
-    found = StudentShape(layers, hidden, channels, whole.heads, whole.key_value_heads, whole.head_dim, whole.tied)
-    if found == whole:
-        raise CandidateError(
-            "distill keeps every layer, the whole width and all channels: that is no smaller student; give layers, "
-            "width, channels or config, or use finetune"
-        )
-    return found
+    return StudentShape(layers, hidden, channels, whole.heads, whole.key_value_heads, whole.head_dim, whole.tied)
 
 
 def _kept(name: str, size: int, share: float, multiple: int) -> int:

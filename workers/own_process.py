@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from workers.gpu_memory import set_allocator
+from workers.telling import Tell
+
+# Between two looks at what a process tells.
+LISTEN_SECONDS = 1.0
 
 Answer = TypeVar("Answer")
 
@@ -30,26 +34,44 @@ def has_gpus() -> bool:
     return bool(ray.cluster_resources().get("GPU", 0.0) > 0.0)
 
 
-def with_a_gpu(work: Callable[..., Answer], *arguments: Any) -> Answer:
-    """What the work answers, done where a GPU is, or a CPU on a cluster without any; raises like `in_own_process`."""
-    return in_own_process(Share(1.0, 1.0 if has_gpus() else 0.0), work, *arguments)
+def with_a_gpu(work: Callable[..., Answer], *arguments: Any, report: Tell | None = None) -> Answer:
+    """What the work answers, done where a GPU is, or a CPU on a cluster without any; else like `in_own_process`."""
+    return in_own_process(Share(1.0, 1.0 if has_gpus() else 0.0), work, *arguments, report=report)
 
 
-def in_own_process(share: Share, work: Callable[..., Answer], *arguments: Any) -> Answer:
+def in_own_process(share: Share, work: Callable[..., Answer], *arguments: Any, report: Tell | None = None) -> Answer:
     """What the work, a function that its module names, answers to these arguments in a process with that share.
 
-    Raises what the work raised, and ConnectionError when its process was lost.
+    report: hears, here, what the work tells, within about a second; the work takes whom to tell as its last argument
+    then. Raises what the work raised, and ConnectionError when its process was lost.
     """
     import ray
+    from ray.util.queue import Queue
 
     task = ray.remote(max_retries=0, **share.options())(_done)
+    told = None if report is None else Queue(actor_options={"num_cpus": 0})
     try:
-        answer: Answer = ray.get(task.remote(work, arguments))
+        if report is None or told is None:
+            answer: Answer = ray.get(task.remote(work, arguments))
+        else:
+            asked = task.remote(work, (*arguments, told.put))
+            while not ray.wait([asked], timeout=LISTEN_SECONDS)[0]:
+                _hand_on(told, report)
+            _hand_on(told, report)
+            answer = ray.get(asked)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.WorkerCrashedError as error:
         raise ConnectionError(f"a process that worked for this trial was lost: {error}") from error
+    finally:
+        if told is not None:
+            told.shutdown(force=True)
     return answer
+
+
+def _hand_on(told: Any, report: Tell) -> None:
+    for progress in told.get_nowait_batch(told.qsize()):
+        report(progress)
 
 
 def _done(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

@@ -225,7 +225,7 @@ def test_a_sharded_training_is_built_alike_in_every_process_and_judged_here(
 
     monkeypatch.setattr(launch, "train_sharded", train_sharded)
     monkeypatch.setattr(own_process, "has_gpus", lambda: False)
-    monkeypatch.setattr(own_process, "with_a_gpu", lambda work, *arguments: work(*arguments))
+    monkeypatch.setattr(own_process, "with_a_gpu", lambda work, *arguments, report: work(*arguments, report))
     context = training_context(tmp_path, parents["dense"], processes=2)
     out = empty(tmp_path)
     report = compress(parents["packed"], out, replace(SCALES, loss="forward_kl", hidden=0.1), context)

@@ -224,6 +224,7 @@ CONFIGS: list[tuple[dict[str, Any] | str, str]] = [
     ({"num_hidden_layers": 0}, "has no num_hidden_layers of at least 1"),
     ({"hidden_size": None}, "hidden_size, intermediate_size and num_attention_heads, one of each, and distill.config"),
     ({"num_attention_heads": 3}, "has 3 heads, which do not divide the hidden size 256"),
+    ({"num_hidden_layers": SHAPE["num_hidden_layers"]}, "has the model's own shape: that is no smaller student"),
     ("[]", "holds no JSON object"),
     ("{", "can't be read as JSON"),
 ]
@@ -248,7 +249,7 @@ HEADS = {"hidden_size": 96, "intermediate_size": 160, "num_attention_heads": 6}
 @pytest.mark.parametrize(
     ("step", "reason"),
     [
-        (Distill(), "that is no smaller student; give layers, width, channels or config, or use finetune"),
+        (Distill(), "that is no smaller student; give layers, width, channels or a smaller config, or use finetune"),
         (Distill(layers=3), "that is no smaller student"),
         (Distill(layers=4), "distill.layers=4 is more than the model's 3 layers; keep fewer"),
         (Distill(width=0.5), r"distill.width=0.5 keeps 0 of 96 \(in steps of 96\); choose another share"),

@@ -163,7 +163,11 @@ def test_heads_of_another_width_are_drawn(save_llama: Any, tmp_path: Path, write
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"vocab_size": 50}, "vocabulary of 50"), ({"model_type": "gemma"}, "family"), ({"head_dim": None}, None)],
+    [
+        ({"vocab_size": 50}, "vocabulary of 50"),
+        ({"model_type": "gemma"}, "family"),
+        ({"head_dim": None, "intermediate_size": 64}, None),
+    ],
 )
 def test_configs_of_other_models_are_refused(
     save_llama: Any, tmp_path: Path, write: Write, changes: dict[str, Any], said: str | None

@@ -17,7 +17,7 @@ from search_spaces.trainers import Distill
 from workers.compression.context import CompressionContext
 from workers.model_files import read_checkpoint
 from workers.models import default_device, is_bitsandbytes
-from workers.telling import unheard
+from workers.telling import Tell, unheard
 from workers.training.asking import given, micro_tokens, teacher_for
 from workers.training.compiling import worth_compiling
 from workers.training.fake_quantization import StoredLinear
@@ -35,13 +35,15 @@ Answer = TypeVar("Answer")
 def with_device(context: CompressionContext, work: Callable[..., Answer], *arguments: Any) -> Answer:
     """What the work, a function that its module names, answers to these arguments and a context with a device.
 
-    A trial whose training is sharded holds no GPU itself; the work is then done in a process that does.
+    A trial whose training is sharded holds no GPU itself; the work is then done in a process that does, and what it
+    reports is heard here.
     """
     from workers.own_process import with_a_gpu
 
     if context.processes == 1:
         return work(*arguments, context)
-    answer: Answer = with_a_gpu(_there, work, arguments, replace(context, report=unheard, processes=1))
+    there = replace(context, report=unheard, processes=1)
+    answer: Answer = with_a_gpu(_there, work, arguments, there, report=context.report)
     return answer
 
 
@@ -166,8 +168,8 @@ def _learner(
         return Learner(trained.model, step, teacher, layer_map)
 
 
-def _there(work: Callable[..., Answer], arguments: tuple[Any, ...], context: CompressionContext) -> Answer:
-    return work(*arguments, replace(context, device=default_device()))
+def _there(work: Callable[..., Answer], arguments: tuple[Any, ...], context: CompressionContext, tell: Tell) -> Answer:
+    return work(*arguments, replace(context, device=default_device(), report=tell))
 
 
 def _checkpoints(step: Trainer, pairs: TokenizedPairs, context: CompressionContext) -> Path:

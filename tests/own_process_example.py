@@ -1,0 +1,61 @@
+"""Work for processes of their own on a Ray cluster; run as a program, it prints what came of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from orchestrator.environment import prepare
+from workers.own_process import Share, in_own_process
+from workers.telling import Tell
+from workers.training.progress import Progress
+
+SHARE = Share(1.0, 0.0)
+
+
+def counted(to: int, seconds: float, tell: Tell) -> int:
+    for done in range(to):
+        tell(_progress(done + 1, to))
+        time.sleep(seconds)
+    return os.getpid()
+
+
+def failing(tell: Tell) -> None:
+    tell(_progress(1, 2))
+    raise ValueError("it did not go well")
+
+
+def lost() -> None:
+    os._exit(1)
+
+
+def _progress(done: int, of: int) -> Progress:
+    return Progress("distill", done, of, 1.0, 0.0, None, None, "counting")
+
+
+def outcomes() -> dict[str, Any]:
+    heard: list[tuple[int, float]] = []
+    there = in_own_process(SHARE, counted, 4, 0.8, report=lambda one: heard.append((one.tokens, time.monotonic())))
+    found: dict[str, Any] = {"elsewhere": there != os.getpid(), "heard": [tokens for tokens, _ in heard]}
+    found["heard_over"] = heard[-1][1] - heard[0][1]
+    heard.clear()
+    try:
+        in_own_process(SHARE, failing, report=lambda one: heard.append((one.tokens, 0.0)))
+    except ValueError as error:
+        found["raised"] = [str(error), [tokens for tokens, _ in heard]]
+    try:
+        in_own_process(SHARE, lost)
+    except ConnectionError as error:
+        found["lost"] = str(error)
+    return found
+
+
+if __name__ == "__main__":
+    prepare(None)
+    import ray
+
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    print(json.dumps(outcomes()))
+    ray.shutdown()

@@ -1,0 +1,35 @@
+"""Work in a process of its own on a Ray cluster: what it answers, tells and raises, and that it may be lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.ray.conftest import ROOT, environment
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.own_process_example"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+    return found
+
+
+def test_what_the_work_tells_is_heard_here_in_order_and_while_it_works(outcomes: dict[str, Any]) -> None:
+    assert outcomes["elsewhere"]
+    assert outcomes["heard"] == [1, 2, 3, 4]
+    assert outcomes["heard_over"] > 0.5
+
+
+def test_what_the_work_raises_is_raised_here_after_what_it_told(outcomes: dict[str, Any]) -> None:
+    assert outcomes["raised"] == ["it did not go well", [1]]
+
+
+def test_a_lost_process_is_a_lost_connection(outcomes: dict[str, Any]) -> None:
+    assert outcomes["lost"].startswith("a process that worked for this trial was lost")
