@@ -85,6 +85,8 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+# Parameters that methods were given later, as they were until then: with these a digest is what it was.
+LATER: dict[str, Any] = {"beams": 0}
 # The quantizers that keep a sparse weight's zeros and store it as its mask and what stays.
 KEEPS_ZEROS = (RoundToNearest, HalfQuadratic, GPTQ)
 # The quantizers whose grids of integers can be trained.
@@ -197,4 +199,5 @@ def _names(methods: tuple[type[Step], ...]) -> str:
 
 
 def _named(step: Step) -> dict[str, Any]:
-    return {"class": type(step).__name__, **step_to_json(step)}
+    named = {name: value for name, value in step_to_json(step).items() if LATER.get(name, ...) != value}
+    return {"class": type(step).__name__, **named}

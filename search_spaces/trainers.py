@@ -24,7 +24,8 @@ class _Trainer:
     tokens: the budget, in real tokens read, prompts included; 0 is once through the data. loss: "references" is
     cross-entropy on the references, "sequence" on the teacher's translations (https://arxiv.org/abs/1606.07947); the
     others are a divergence from the teacher a target token: forward KL, reverse KL (https://arxiv.org/abs/2306.08543)
-    or skew KL (https://arxiv.org/abs/2402.03898). reference_share: of cross-entropy on the references beside a
+    or skew KL (https://arxiv.org/abs/2402.03898). beams: the targets are the teacher's translations by so many beams; 0
+    is the references, and one beam for "sequence". reference_share: of cross-entropy on the targets beside a
     divergence. teacher: asked as it goes, or its 64 likeliest tokens kept beforehand. hidden: weight of matching the
     teacher's hidden states. rate: the peak learning rate. schedule: "wsd" warms up, stays, and decays over the last
     fifth (https://arxiv.org/abs/2404.06395 §4); "inverse_sqrt" falls with the root of the steps. warm_up: in optimizer
@@ -36,6 +37,7 @@ class _Trainer:
 
     tokens: int = 1_000_000
     loss: Loss = "forward_kl"
+    beams: int = 0
     reference_share: float = 0.0
     teacher: Literal["live", "cached"] = "live"
     hidden: float = 0.0
@@ -48,6 +50,12 @@ class _Trainer:
     def __post_init__(self) -> None:
         whole(f"{self.name}.tokens", self.tokens, 0, "0 is once through the data.")
         one_of(f"{self.name}.loss", self.loss, LOSSES)
+        whole(f"{self.name}.beams", self.beams, 0, "0 takes the references, and one beam for the loss sequence.")
+        if self.beams and self.loss == "references":
+            raise CandidateError(
+                f"{self.name}.beams is {self.beams}, which makes the teacher's translations the targets, and the loss "
+                "is 'references'; use sequence or a divergence, or leave beams out"
+            )
         between(f"{self.name}.reference_share", self.reference_share, 0.0, 1.0)
         one_of(f"{self.name}.teacher", self.teacher, ("live", "cached"))
         between(f"{self.name}.hidden", self.hidden, 0.0, 1000.0)
@@ -62,6 +70,11 @@ class _Trainer:
     def has_divergence(self) -> bool:
         """Whether the loss is a divergence from the teacher's distribution, token by token."""
         return self.loss in KL_LOSSES
+
+    @property
+    def has_translated_targets(self) -> bool:
+        """Whether the targets are the teacher's translations, not the references."""
+        return self.loss == "sequence" or self.beams > 0
 
     def _refuse_idle_teacher(self) -> None:
         """Raise CandidateError for what only a divergence from the teacher has."""

@@ -72,6 +72,7 @@ FROZEN: list[tuple[str, BaseModel, tuple[Step, ...]]] = [
     ("dc75dd3b55ab5edf", LOCAL, (SparseGPT(pattern="2:4"),)),
     ("6897dd7b07e247b4", LOCAL, (Recover(),)),
     ("a9329a799aa6192c", LOCAL, (Finetune(tokens=0, loss="references"),)),
+    ("9cf31f45beb2fa82", LOCAL, (Finetune(beams=4),)),
     ("730d30344f4e01f7", LOCAL, (Distill(layers=2, width=0.5),)),
     (
         "fd8da4136493add7",

@@ -24,14 +24,16 @@ from workers.building import artefact_key, compressed
 from workers.compression.context import Report
 from workers.compression.registry import compress
 from workers.decoding import Decoding
-from workers.model_files import bytes_on_disk, read_checkpoint, read_config
-from workers.models import load_model
+from workers.model_files import bytes_on_disk, context_length, read_checkpoint, read_config
+from workers.models import load_model, load_tokenizer
 from workers.plan import EvaluationPlan
 from workers.prompts import PROMPTS
 from workers.training import engines, one_step
+from workers.training.asking import translating_teacher
 from workers.training.progress import Progress, Trained
 from workers.training.trainable import scales_form
 from workers.training.writing import Written, write_trained
+from workers.translate import Translator
 
 CPU = torch.device("cpu")
 LORA = Recover(rank=4, loss="references", tokens=600, batch=8, rate=1e-2, warm_up=1)
@@ -160,16 +162,31 @@ def test_without_training_data_the_flag_is_named(parents: dict[str, Path], tmp_p
         compress(parents["dense"], empty(tmp_path), LORA, replace(context, store=None))
 
 
-def test_sequence_level_data_comes_from_the_teacher(parents: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "search"),
+    [({"loss": "sequence"}, "greedy"), ({"loss": "forward_kl", "beams": 3, "reference_share": 0.5}, "3 beams")],
+    ids=["sequence", "beams"],
+)
+def test_sequence_level_data_comes_from_the_teacher(
+    parents: dict[str, Path], tmp_path: Path, changes: dict[str, Any], search: str
+) -> None:
     context = training_context(tmp_path, parents["dense"], count=24)
-    step = replace(LORA, loss="sequence", tokens=200)
-    pairs = one_step.training_pairs(parents["dense"], step, context)
-    given = one_step.training_pairs(parents["dense"], replace(step, loss="references"), context)
+    step = replace(LORA, tokens=200, **changes)
+    pairs = one_step.training_pairs(parents["packed"], step, context)
+    given = one_step.training_pairs(parents["packed"], replace(LORA, loss="references", tokens=200), context)
     assert pairs.held_out == given.held_out
     # A random teacher says something else than the references.
     assert not {pairs.segment(row).references for row in range(len(pairs))} & {
         given.segment(row).references for row in range(len(given))
     }
+    teacher = translating_teacher(step, context)
+    assert teacher.decoding.search == search
+    translate = Translator(
+        load_model(teacher.folder), load_tokenizer(teacher.folder), teacher.prompt, teacher.examples, teacher.decoding,
+        context_length(read_config(teacher.folder)),
+    )  # fmt: skip
+    made = [pairs.segment(row) for row in range(len(pairs))]
+    assert [one.references[0] for one in made] == [one.text.strip() for one in translate(made)]
     assert compress(parents["packed"], empty(tmp_path), step, context).notes[0].startswith("trained on ")
 
 

@@ -12,7 +12,8 @@ from search_spaces.methods import METHODS, step_from_json, step_to_json
 from search_spaces.trainers import LOSSES, Distill, Finetune, Recover
 
 COMMON = {
-    "tokens", "loss", "reference_share", "teacher", "hidden", "rate", "schedule", "warm_up", "weight_decay", "batch",
+    "tokens", "loss", "beams", "reference_share", "teacher", "hidden", "rate", "schedule", "warm_up", "weight_decay",
+    "batch",
 }  # fmt: skip
 OWN = {
     "recover": {"adapter", "rank", "alpha", "dropout", "merged"},
@@ -36,6 +37,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tokens": 1e6}, r"tokens is 1000000.0; it must be a whole number"),
     ({"tokens": True}, r"tokens is True"),
     ({"loss": "kl"}, "loss is 'kl'; it must be one of references, sequence, forward_kl, reverse_kl, skew_kl"),
+    ({"beams": -1}, "beams is -1; it must be a whole number of at least 0. 0 takes the references"),
+    (
+        {"beams": 4, "loss": "references"},
+        "beams is 4, which makes the teacher's translations the targets, and the loss",
+    ),
     ({"reference_share": 1.5}, "reference_share is 1.5; it must be a number with a point, from 0.0 to 1.0"),
     ({"reference_share": 1}, "reference_share is 1; it must be a number with a point"),
     ({"teacher": "kept"}, "teacher is 'kept'; it must be one of live, cached"),
@@ -95,6 +101,7 @@ def test_what_one_trainer_cannot_mean_is_refused(record: dict[str, Any], reason:
         Finetune(loss="forward_kl", hidden=0.5, schedule="inverse_sqrt", tokens=0),
         Distill(layers=2, width=0.5, channels=0.25, loss="reverse_kl"),
         Distill(config="student/config.json", loss="sequence"),
+        Finetune(loss="forward_kl", beams=4, reference_share=0.5),
     ],
     ids=str,
 )
@@ -107,3 +114,8 @@ def test_what_stays_beside_the_weights_and_what_asks_the_teacher_by_token() -> N
     assert [step.is_apart for step in adapters] == [True, False, True, False]
     assert LOSSES == ("references", "sequence", "forward_kl", "reverse_kl", "skew_kl")
     assert [Finetune(loss=loss).has_divergence for loss in LOSSES] == [False, False, True, True, True]
+
+
+def test_targets_are_the_teachers_where_the_loss_or_beams_ask_for_them() -> None:
+    assert [Finetune(loss=loss).has_translated_targets for loss in LOSSES] == [False, True, False, False, False]
+    assert all(Finetune(loss=loss, beams=1).has_translated_targets for loss in LOSSES if loss != "references")

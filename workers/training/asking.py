@@ -112,7 +112,7 @@ def translating_teacher(step: Trainer, context: CompressionContext) -> TeacherMo
         folder=given(step, context).teacher,
         key=context.teacher_key,
         prompt=context.prompt,
-        decoding=Decoding(batch_size=TRANSLATING),
+        decoding=Decoding(batch_size=TRANSLATING, beams=max(step.beams, 1)),
         device=context.device,
         examples=tuple(context.calibration) if few_shot else (),
         trust_remote_code=context.trust_remote_code,

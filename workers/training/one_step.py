@@ -25,7 +25,7 @@ from workers.training.writing import Written, write_trained
 
 
 def training_pairs(parent: Path, step: Trainer, context: CompressionContext) -> TokenizedPairs:
-    """The pairs that the step trains on, as the parent's tokens; the teacher's translations of them for its loss.
+    """The pairs that the step trains on, as the parent's tokens; of the teacher's translations where it asks for them.
 
     Raises StudyError where the study names nothing to train on, and for a divergence from a teacher of another
     vocabulary, CandidateError for one from the parent itself.
@@ -35,7 +35,7 @@ def training_pairs(parent: Path, step: Trainer, context: CompressionContext) -> 
         if parent.samefile(study.teacher):
             refuse_idle_training((step,))
         refuse_other_vocabulary(parent, study.teacher, context.trust_remote_code)
-    return with_device(context, _pairs, parent, step) if step.loss == "sequence" else _pairs(parent, step, context)
+    return with_device(context, _pairs, parent, step) if step.has_translated_targets else _pairs(parent, step, context)
 
 
 def train_step(
@@ -82,7 +82,7 @@ def _pairs(parent: Path, step: Trainer, context: CompressionContext) -> Tokenize
     tokenizer = load_tokenizer(parent, context.trust_remote_code)
     key = _tokenizer_key(parent)
     pairs = tokenized(study.data, tokenizer, key, context.prompt, study.store, seed=context.seed)
-    if step.loss != "sequence":
+    if not step.has_translated_targets:
         return pairs
     teacher = translating_teacher(step, context)
     told = Preparing(step.name, "teacher's translations", context.report)
