@@ -85,9 +85,9 @@ def refuse_changed_training(header: Mapping[str, Any], now: Training | None, fol
 
 
 def _directions(data: TrainingData) -> set[str]:
-    """Those of the data's directions that a pair has been found for; reads no further than it must."""
+    """Those of the data's directions that a pair, or a source, has been found for; reads no further than it must."""
     found: set[str] = set()
-    for example in examples(data, Counter()):
+    for example in examples(data, Counter(), sources_alone=True):
         found.add(example.langs)
         if len(found) == len(data.langs):
             break

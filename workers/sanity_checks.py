@@ -1,7 +1,7 @@
 """The checks of one hypothesis: empty, copied, too short or long, repeated, in a foreign script or language, cut.
 
 A check compares a hypothesis with its own source and references, so that it trips on the model and not on the data:
-what a reference does as well is no failure.
+what a reference does as well is no failure. A source alone, whose reference is "", is compared with itself in length.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def is_copied(segment: Segment, text: str, truncated: bool) -> bool:
 
 def is_too_short(segment: Segment, text: str, truncated: bool) -> bool:
     """Less than 0.4 of the shortest reference's length, and 20 Latin letters shorter; empty is a check of its own."""
-    shortest = min(map(width, segment.references))
+    shortest = min(_lengths(segment))
     return bool(text.strip()) and width(text) < SHORTEST_RATIO * shortest and shortest - width(text) > SLACK
 
 
 def is_too_long(segment: Segment, text: str, truncated: bool) -> bool:
     """More than twice the longest reference's length, and 20 Latin letters longer."""
-    longest = max(map(width, segment.references))
+    longest = max(_lengths(segment))
     return width(text) > LONGEST_RATIO * longest and width(text) - longest > SLACK
 
 
@@ -60,11 +60,12 @@ def is_repeated(segment: Segment, text: str, truncated: bool) -> bool:
 
 
 def is_wrong_script(segment: Segment, text: str, truncated: bool) -> bool:
-    """Less than half as many words in the target's script as the reference has that is least in it."""
+    """Less than half as many words in the target's script as the reference has that is least in it; a source alone
+    asks for all."""
     language = segment.target_language
     if script_of(language) not in WRITTEN_IN or (share := script_share(text, language)) is None:
         return False
-    expected = min(script_share(reference, language) or 0.0 for reference in segment.references)
+    expected = min(script_share(reference, language) or 0.0 if reference else 1.0 for reference in segment.references)
     return share < 0.5 * expected
 
 
@@ -94,6 +95,11 @@ CHECKS: dict[str, Check] = {
     "wrong_language": is_wrong_language,
     "truncated": is_truncated,
 }
+
+
+def _lengths(segment: Segment) -> list[float]:
+    """Widths of the references; of the source where it stands alone."""
+    return [width(reference or segment.source) for reference in segment.references]
 
 
 def _shared(source: str, text: str) -> float:

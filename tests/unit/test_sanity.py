@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,19 @@ def sound(target: str) -> str:
 def test_a_reference_and_another_good_translation_pass_every_check(target: str) -> None:
     assert failed_checks(into(target), into(target).references[0], False) == ()
     assert failed_checks(into(target), sound(target), False) == ()
+
+
+@pytest.mark.parametrize("target", LANGUAGES)
+def test_a_source_alone_is_compared_with_itself(target: str) -> None:
+    one = into(target)
+    alone, good = replace(one, references=("",)), sound(target)
+    assert failed_checks(alone, good, False) == failed_checks(alone, one.references[0], False) == ()
+    assert failed_checks(alone, one.source, False)[0] == "copied"
+    assert failed_checks(alone, LOOPS[target], False) == ("repeated",)
+    assert failed_checks(alone, good[: len(good) // 5], False) == ("too_short",)
+    assert "too_long" in failed_checks(alone, 5 * good, False)
+    foreign = REFERENCES["zh" if target != "zh" else "ru"]
+    assert "wrong_script" in failed_checks(alone, foreign, False) or target == "ja"
 
 
 @pytest.mark.parametrize("target", LANGUAGES)

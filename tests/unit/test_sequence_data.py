@@ -102,6 +102,24 @@ def test_targets_are_the_teachers_and_what_fails_a_check_is_dropped(
     assert found.held_out == pairs.held_out and found.langs == ("en-de", "en-fr")
 
 
+def test_a_source_alone_gets_a_target_and_is_trained_on(
+    tmp_path: Path, character_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"src": f"A dog runs {n} times.", "ref": "", "langs": "en-de"} for n in range(1, 6)]
+    (tmp_path / "sources.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data = training_data([(str(tmp_path / "sources.jsonl"), 1.0)], ["en-de"])
+    alone = tokenized(data, character_tokenizer, "t", ALMA, tmp_path / "store", sources_alone=True)
+    spoken = Spoken(lambda segment: Hypothesis(f"Ein Hund: {segment.source[2:]}", 9, False))
+    monkeypatch.setattr(sequence_data, "_translator", spoken.load)
+    found = teacher_translations(alone, teacher(tmp_path), character_tokenizer, "t", tmp_path / "store")
+    assert len(alone) == len(found) == 5 and alone.held_out == ()
+    for row in range(5):
+        one = found.segment(row)
+        assert one.references == (f"Ein Hund: {one.source[2:]}",)
+        shown = found.shown(row)
+        assert character_tokenizer.decode(shown.ids[shown.target_start : -1]).strip() == one.references[0]
+
+
 def test_they_come_in_the_order_in_which_training_draws(made: Any, pairs: TokenizedPairs) -> None:
     found, _ = made(seed=3)
     drawn = [pairs.segment(row) for step in range(10) for row in chosen(pairs, step, 16, 3)]

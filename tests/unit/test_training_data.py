@@ -78,6 +78,22 @@ def test_pairs_of_other_languages_and_empty_ones_are_left_out_and_counted(tmp_pa
     assert counts == {EMPTY: 2, OTHER_LANGUAGES: 1}
 
 
+def test_sources_alone_are_examples_where_targets_are_made(tmp_path: Path, character_tokenizer: Any) -> None:
+    rows = [*((f"A dog {n}.", f"Ein Hund {n}.") for n in range(20)), ("A cow.", ""), ("A cow", " "), ("", "Eine Kuh.")]
+    data = training_data([(plain(tmp_path / "pairs.jsonl", *rows), 1.0)], BOTH)
+    counts: Counter[str] = Counter()
+    found = [(one.langs, one.source, one.reference) for one in examples(data, counts, sources_alone=True)]
+    # In a row of German and English either side may be the one that stands alone.
+    assert found[40:] == [("en-de", "A cow.", ""), ("en-de", "A cow", ""), ("de-en", "Eine Kuh.", "")]
+    assert counts[EMPTY] == 3
+    store = tmp_path / "store"
+    given = tokenized(data, character_tokenizer, "t", ALMA, store, held_out_count=4)
+    with_alone = tokenized(data, character_tokenizer, "t", ALMA, store, held_out_count=4, sources_alone=True)
+    assert with_alone.held_out == given.held_out and len(given.held_out) == 4
+    assert len(with_alone) == len(given) + 3 and with_alone.digest != given.digest
+    assert with_alone.segment(len(given)).source == "A cow."
+
+
 @pytest.mark.parametrize("as_array", [False, True])
 def test_alma_rows_say_their_languages_themselves(tmp_path: Path, as_array: bool) -> None:
     rows = [{"translation": {"cs": "Pes.", "en": "A dog."}}, {"translation": {"cs": "Kočka.", "en": "A cat."}}]
@@ -177,6 +193,15 @@ def test_a_source_that_is_measured_on_may_not_be_trained_on(
     found, counts = read(without)
     assert [source for _, source, _, _ in found] == ["A cat."] and counts == {MEASURED: 1}
     assert without.digest != training_data([(file, 1.0)], ["en-de"]).digest
+
+
+def test_a_source_alone_may_not_be_one_that_is_measured_on(tmp_path: Path) -> None:
+    file = plain(tmp_path / "sources.jsonl", ("A cat.", ""), ("A dog runs.", ""))
+    splits = {"dev": dataset([segment("A dog runs.")])}
+    with pytest.raises(DataError, match="is a source of the dev data too"):
+        refuse_overlap(training_data([(file, 1.0)], ["en-de"]), splits)
+    without = refuse_overlap(training_data([(file, 1.0)], ["en-de"], skip_bad_rows=True), splits)
+    assert [one.source for one in examples(without, Counter(), sources_alone=True)] == ["A cat."]
 
 
 def test_data_without_overlap_stays_as_it_is(tmp_path: Path) -> None:

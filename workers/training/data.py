@@ -114,8 +114,9 @@ def rows(data: TrainingData, counts: Counter[str]) -> Iterator[tuple[int, Texts]
             counts[reason] += count
 
 
-def examples(data: TrainingData, counts: Counter[str]) -> Iterator[Example]:
-    """Every example, in the files' order. counts: told what was left out, by reason."""
+def examples(data: TrainingData, counts: Counter[str], sources_alone: bool = False) -> Iterator[Example]:
+    """Every example, in the files' order. counts: told what was left out, by reason. sources_alone: sources without a
+    reference are examples too, for trainings that read the teacher's translations; their reference is ""."""
     directions = [(langs, *split_pair(langs)) for langs in data.langs]
     measured = frozenset(data.measured)
     for position, texts in rows(data, counts):
@@ -124,7 +125,7 @@ def examples(data: TrainingData, counts: Counter[str]) -> Iterator[Example]:
         if not served:
             counts[OTHER_LANGUAGES] += 1
         for langs, source, reference in served:
-            if not (source and reference):
+            if not source or not (reference or sources_alone):
                 counts[EMPTY] += 1
             elif measured and not measured.isdisjoint((normalised(source), normalised(reference))):
                 counts[MEASURED] += 1

@@ -81,8 +81,11 @@ def _pairs(parent: Path, step: Trainer, context: CompressionContext) -> Tokenize
     study = given(step, context)
     tokenizer = load_tokenizer(parent, context.trust_remote_code)
     key = _tokenizer_key(parent)
-    pairs = tokenized(study.data, tokenizer, key, context.prompt, study.store, seed=context.seed)
-    if not step.has_translated_targets:
+    translated = step.has_translated_targets
+    pairs = tokenized(
+        study.data, tokenizer, key, context.prompt, study.store, seed=context.seed, sources_alone=translated
+    )
+    if not translated:
         return pairs
     teacher = translating_teacher(step, context)
     told = Preparing(step.name, "teacher's translations", context.report)

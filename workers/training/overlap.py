@@ -22,7 +22,7 @@ def refuse_overlap(data: TrainingData, splits: Mapping[str, DataSet]) -> Trainin
     """
     sources = {normalised(segment.source): name for name, split in splits.items() for segment in split.segments}
     found: set[str] = set()
-    for example in examples(data, Counter()):
+    for example in examples(data, Counter(), sources_alone=True):
         for what, text in (("source", normalised(example.source)), ("target", normalised(example.reference))):
             if text not in sources:
                 continue

@@ -129,12 +129,14 @@ def tokenized(
     *,
     held_out_count: int = HELD_OUT_COUNT,
     seed: int = 0,
+    sources_alone: bool = False,
 ) -> TokenizedPairs:
     """The training data in the model's prompt, from the store, or the first time from the files.
 
     tokenizer_key: names the tokenizer's content. longest: tokens at which a sequence is cut. held_out_count, seed: of
-    the pairs kept from training. The files are streamed: memory holds a chunk of pairs and four bytes a pair. Raises
-    DataError for a bad file or row, StudyError where no pair is left.
+    the pairs kept from training. sources_alone: sources without a reference are pairs too, whose empty target is not to
+    be trained on. The files are streamed: memory holds a chunk of pairs and four bytes a pair. Raises DataError for a
+    bad file or row, StudyError where no pair is left.
     """
     digest = digest_of(
         {
@@ -144,6 +146,7 @@ def tokenized(
             "longest": longest,
             "held_out": [held_out_count, seed],
             "version": VERSION,
+            **({"sources_alone": True} if sources_alone else {}),
         }
     )
 
@@ -152,7 +155,7 @@ def tokenized(
         counts: Counter[str] = Counter()
         kinds = sorted({(langs, file.weight) for langs in data.langs for file in data.files})
         with pairs_writer(folder, kinds) as writer:
-            remaining = _without(examples(data, counts), apart, counts)
+            remaining = _without(examples(data, counts, sources_alone), apart, counts)
             while chunk := list(islice(remaining, CHUNK)):
                 weights = [data.files[example.file].weight for example in chunk]
                 segments = [example.segment for example in chunk]
