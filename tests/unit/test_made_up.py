@@ -60,7 +60,7 @@ def test_what_can_not_be_made_up_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_sources_that_training_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "made_up.jsonl"
+    out = tmp_path / "new" / "made_up.jsonl"
     asked = ["--training", written(tmp_path / "pairs.jsonl"), "--langs", "en-de", "--count", "30", "--out", str(out)]
     assert main(asked) == 0
     assert capsys.readouterr().out == f"30 sources in {out}\n"

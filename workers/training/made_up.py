@@ -108,6 +108,7 @@ def main(arguments: Iterable[str]) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     print(f"{len(rows):,} sources in {options.out}")
     return 0
