@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_what_is_refused_has_no_gradient(loss: Any) -> None:
 def test_what_the_teacher_is_asked_before_the_training_is_told(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doing: str, changes: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(asking, "Decoding", lambda batch_size: Decoding(max_new_tokens=4, batch_size=batch_size))
+    monkeypatch.setattr(asking, "Decoding", partial(Decoding, max_new_tokens=4))
     told: list[Progress] = []
     step = replace(KL, tokens=100, **changes)
     for _ in range(2):
