@@ -1,10 +1,13 @@
-"""Work for processes of their own on a Ray cluster; run as a program, it prints what came of each."""
+"""Work for processes of their own on a Ray cluster; run as a program, it writes what came of each to the file
+that it is given."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from orchestrator.environment import prepare
@@ -57,5 +60,5 @@ if __name__ == "__main__":
     import ray
 
     ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-    print(json.dumps(outcomes()))
+    Path(sys.argv[1]).write_text(json.dumps(outcomes()), encoding="utf-8")
     ray.shutdown()
