@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,8 @@ from workers.decoding import Decoding
 from workers.model_files import resolve
 from workers.plan import EvaluationPlan
 from workers.reading import DataSet, read_dataset
-from workers.training.data import training_data
+from workers.training.data import TrainingData, training_data
+from workers.training.made_up import write_made_up
 from workers.training.overlap import refuse_overlap
 
 PARTS = ("recovery", "students", "cached", "rate", "sharded")
@@ -30,6 +31,9 @@ ON_DATA = ("recovery", "students")
 DISTRIBUTIONS = ("torch", "transformers", "peft", "deepspeed", "compressed-tensors", "sacrebleu")
 MAX_NEW_TOKENS = 64
 BATCH_SIZE = 512
+# Sources that are made up of the training ones, and how often they are drawn beside a file's pairs.
+MADE_UP = 96_000
+MADE_UP_WEIGHT = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,24 +124,34 @@ def _on_data(
 
     calibration = read_dataset(str(SHIPPED_CALIBRATION))
     langs = sorted({segment.langs for segment in dataset.segments})
-    training = refuse_overlap(
-        training_data([(path, 1.0) for path in request.training], langs, skip_bad_rows=True), {"test": dataset}
-    )
+
+    def without_test_sources(files: Sequence[tuple[str, float]]) -> TrainingData:
+        return refuse_overlap(training_data(files, langs, skip_bad_rows=True), {"test": dataset})
+
+    pairs = [(path, 1.0) for path in request.training]
+    training = without_test_sources(pairs)
     base, folder = resolve(request.model)
     figures: dict[str, float] = {}
+    told: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as scratch:
+        made_up = None
+        if "recovery" in request.parts:
+            file = Path(scratch) / "made_up.jsonl"
+            write_made_up(training, MADE_UP, file)
+            made_up = without_test_sources([*pairs, (str(file), MADE_UP_WEIGHT)])
+            told["made up"] = f"{MADE_UP} sources, drawn {MADE_UP_WEIGHT:g} times as often as a file's pairs"
         plan = EvaluationPlan(
             data={"test": dataset}, calibration=calibration, metrics=("chrf",), training=training,
             decoding=Decoding(MAX_NEW_TOKENS, BATCH_SIZE), store=Path(request.store or scratch),
         )  # fmt: skip
-        bench = Bench(base, plan, say, request.jobs, in_lines(say))
+        bench = Bench(base, plan, say, made_up, request.jobs, in_lines(say))
         runs = {"recovery": recovery_runs(), "students": student_runs()}
         measured = bench.measured([run for part in request.parts for run in runs.get(part, [])])
         if "recovery" in request.parts:
             figures |= recovery_figures(measured)
         if "students" in request.parts:
             figures |= student_figures(bench, measured)
-    return figures, {
+    return figures, told | {
         "model": f"{folder.name} {base.revision[:23]}",
         "data": f"{dataset.name} sha256:{dataset.digest[:16]}, {len(dataset.segments)} segments",
         "training": f"{', '.join(Path(path).name for path in request.training)} {training.digest}",

@@ -29,6 +29,8 @@ _DENSE_RANGES = (
 )
 # Thai and Lao, Burmese, Khmer: no spaces between words either.
 _UNSPACED_RANGES = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+# Scripts (ISO 15924) whose words are not set apart by spaces.
+UNSPACED = frozenset({"Hans", "Hant", "Hani", "Jpan", "Khmr", "Laoo", "Mymr", "Thai", "Tibt"})
 _DENSE = re.compile(f"[{_DENSE_RANGES}]")
 # Indic vowel signs (0900 to 0dff) are within words, though Python does not count them as letters.
 _WORD = re.compile(

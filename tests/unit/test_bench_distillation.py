@@ -1,23 +1,56 @@
-"""`mtpareto bench distillation`: its part on several devices, run tiny, and what it refuses."""
+"""`mtpareto bench distillation`: its parts recovery and on several devices, run tiny, and what it refuses."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from orchestrator import bench_distillation
 from orchestrator.bench_figures import DISTILLATION
 from orchestrator.bench_table import as_page, explained
 from orchestrator.cli import main
-from workers.benches import sharded_speed
+from orchestrator.study import SHIPPED_CALIBRATION
+from search_spaces.trainers import Finetune
+from workers.benches import distillation_bench, sharded_speed
 from workers.benches.compression_speed import SHAPES
 from workers.benches.sharded_speed import TINY, TINY_LOAD, Seen, Told, compared, curve_gaps, sharded_figures
 
 
 def sharded(output: Path, shape: str) -> int:
     return main(["bench", "distillation", "--json", str(output), "--parts", "sharded", "--shape", shape])
+
+
+def test_recovery_is_trained_on_made_up_sources_in_the_bytes_of_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = SHIPPED_CALIBRATION.read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "train.jsonl").write_text("".join(rows[12:600]), encoding="utf-8")
+    (tmp_path / "test.jsonl").write_text("".join(rows[:12]), encoding="utf-8")
+    little = Finetune(tokens=600, batch=8, warm_up=1, loss="forward_kl")
+    monkeypatch.setattr(distillation_bench, "SEEDS", (0,))
+    monkeypatch.setattr(distillation_bench, "HEALED", little)
+    monkeypatch.setattr(distillation_bench, "AWARE", replace(little, beams=2, reference_share=0.5))
+    monkeypatch.setattr(bench_distillation, "MADE_UP", 200)
+    output = tmp_path / "out.json"
+    files = ["--data", str(tmp_path / "test.jsonl"), "--training", str(tmp_path / "train.jsonl")]
+    assert main(["bench", "distillation", "--json", str(output), "--parts", "recovery", *files]) == 0
+    record = json.loads(output.read_text(encoding="utf-8"))
+    figures = record["figures"]
+    for bits in (3, 2):
+        assert figures[f"bytes_recovered{bits}"] == figures[f"bytes_gptq{bits}"] < figures["bytes_gptq4"]
+        assert figures[f"chrf_recovered{bits}"] == figures[f"chrf_recovered{bits}_least"] > 0.0
+    assert figures["chrf_half_healed"] == pytest.approx(
+        figures["half_depth_chrf_share"] * figures["chrf_baseline"], rel=1e-3
+    )
+    assert record["conditions"]["made up"] == "200 sources, drawn 10 times as often as a file's pairs"
+    assert all(explained(name, DISTILLATION)[0] for name in figures)
+    said = capsys.readouterr().err
+    # The same seed's at 2 bits were made already.
+    assert said.count("teacher's translations 100 %") == 1 and "half_healed: chrF " in said
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="measures the GPUs that are there")

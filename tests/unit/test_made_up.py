@@ -53,6 +53,9 @@ def test_what_can_not_be_made_up_is_refused(tmp_path: Path) -> None:
     chinese = training_data([(written(tmp_path / "zh.jsonl", "zh-en", ["一只狗。"]), 1.0)], ["zh-en"])
     with pytest.raises(StudyError, match="can't be made up in zh, which sets no spaces between words"):
         list(made_up(chinese, 5))
+    lao = training_data([(written(tmp_path / "lo.jsonl", "lo-en", ["ໝາໂຕໜຶ່ງ."]), 1.0)], ["lo-en"])
+    with pytest.raises(StudyError, match="can't be made up in lo"):
+        list(made_up(lao, 5))
     with pytest.raises(StudyError, match="no source in de-cs"):
         list(made_up(training_data([(written(tmp_path / "de.jsonl"), 1.0)], ["de-cs"]), 5))
     with pytest.raises(StudyError, match="count is 0"):

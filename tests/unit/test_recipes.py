@@ -27,6 +27,7 @@ def test_the_recipes_are_the_published_ones() -> None:
         "low-bit-lora-64": Recover(adapter="lora", rank=64, alpha=128.0, **low),
         "heal": Recover(adapter="scales", loss="forward_kl"),
         "quantization-aware": Finetune(loss="forward_kl"),
+        "quantization-aware-beams": Finetune(loss="forward_kl", beams=4, reference_share=0.5),
     }
 
 
@@ -48,7 +49,7 @@ def test_a_candidate_keeps_no_trace_of_the_recipe() -> None:
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        ({"recipe": "alma"}, "no recipe is called 'alma'; there are alma-lora, alma-full, .*quantization-aware$"),
+        ({"recipe": "alma"}, "no recipe is called 'alma'; there are alma-lora, alma-full, .*quantization-aware-beams$"),
         ({"recipe": ["heal"]}, r"no recipe is called \['heal'\]"),
         ({"recipe": None}, "no recipe is called None"),
         (

@@ -31,8 +31,8 @@ GPU_MICRO_TOKENS = (1024, 16_384)
 # them.
 ACTIVATION_BYTES = {False: 56, True: 26}
 ACTIVATION_SHARE = 0.6
-# Sequences that are translated at a time.
-TRANSLATING = 128
+# Sequences that are translated at a time; on a GPU as many as its memory holds, at most.
+TRANSLATING = {"cpu": 128, "cuda": 256}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def translating_teacher(step: Trainer, context: CompressionContext) -> TeacherMo
         folder=given(step, context).teacher,
         key=context.teacher_key,
         prompt=context.prompt,
-        decoding=Decoding(batch_size=TRANSLATING, beams=max(step.beams, 1)),
+        decoding=Decoding(batch_size=TRANSLATING[context.device.type], beams=max(step.beams, 1)),
         device=context.device,
         examples=tuple(context.calibration) if few_shot else (),
         trust_remote_code=context.trust_remote_code,

@@ -19,11 +19,9 @@ from pathlib import Path
 
 from search_spaces.errors import StudyError, UserError
 from workers.reading.languages import split_pair
-from workers.scripts import script_of
+from workers.scripts import UNSPACED, script_of
 from workers.training.data import TrainingData, examples, normalised, training_data
 
-# Scripts whose words are not set apart by spaces.
-WITHOUT_SPACES = ("Hans", "Hant", "Hani", "Jpan", "Thai")
 # So many drawn in a row that are no new source: then there are too few to be had.
 MOST_IN_VAIN = 10_000
 # Shares of the training sources that are shorter, and longer, than what is made up.
@@ -43,17 +41,24 @@ def made_up(data: TrainingData, count: int, seed: int = 0) -> Iterator[tuple[str
     for example in examples(data, Counter(), sources_alone=True):
         pairs[example.langs] += 1
         sources[split_pair(example.langs)[0]][normalised(example.source)] = None
-    draw = random.Random(seed)
     if not pairs:
         raise StudyError(f"the training data has no source in {', '.join(data.langs)}; name other files or directions")
-    made = {language: sentences(list(known), draw) for language, known in sources.items()}
-    for language in made:
-        if script_of(language) in WITHOUT_SPACES:
+    for language in sources:
+        if script_of(language) in UNSPACED:
             raise StudyError(
                 f"sources can't be made up in {language}, which sets no spaces between words; leave it out"
             )
+    draw = random.Random(seed)
+    made = {language: sentences(list(known), draw) for language, known in sources.items()}
     for langs in draw.choices(sorted(pairs), [pairs[langs] for langs in sorted(pairs)], k=count):
         yield langs, next(made[split_pair(langs)[0]])
+
+
+def write_made_up(data: TrainingData, count: int, out: Path, seed: int = 0) -> None:
+    """What `made_up` gives, as JSON lines with an empty `ref`; the same errors."""
+    rows = [{"src": source, "ref": "", "langs": langs} for langs, source in made_up(data, count, seed)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def sentences(known: Sequence[str], draw: random.Random) -> Iterator[str]:
@@ -102,15 +107,11 @@ def main(arguments: Iterable[str]) -> int:
     options = parser.parse_args(list(arguments))
     try:
         data = training_data([(path, 1.0) for path in options.training], options.langs.split(","), skip_bad_rows=True)
-        rows = [
-            {"src": source, "ref": "", "langs": langs} for langs, source in made_up(data, options.count, options.seed)
-        ]
+        write_made_up(data, options.count, options.out, options.seed)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    print(f"{len(rows):,} sources in {options.out}")
+    print(f"{options.count:,} sources in {options.out}")
     return 0
 
 
