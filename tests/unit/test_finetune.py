@@ -80,6 +80,7 @@ def test_each_form_starts_as_the_parent_and_ends_as_it_was_trained(
     assert (scored - before).abs().max() > 1.0
     # Dense and kept weights, norms and biases are rounded to bfloat16 when they are stored.
     torch.testing.assert_close(scored, logits(trained.model), rtol=0, atol=0.3)
+    assert torch.equal(scored, logits(plain_model(trained, CPU, torch.float32)))
 
 
 @pytest.mark.parametrize("form", ["packed", "packed with zero points", "mixed widths"])

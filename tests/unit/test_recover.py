@@ -28,6 +28,7 @@ from workers.model_files import bytes_on_disk, context_length, read_checkpoint, 
 from workers.models import load_model, load_tokenizer
 from workers.plan import EvaluationPlan
 from workers.prompts import PROMPTS
+from workers.scoring import Interval
 from workers.training import engines, one_step
 from workers.training.asking import translating_teacher
 from workers.training.progress import Progress, Trained
@@ -191,16 +192,26 @@ def test_sequence_level_data_comes_from_the_teacher(
 
 
 @pytest.mark.parametrize(
-    ("chrf", "said"),
+    ("chrf", "changed", "said"),
     [
-        ((50.0, 51.25), "held-out chrF 50.00 → 51.25 (9 pairs)"),
-        ((50.004, 49.996), "held-out chrF 50.00 → 50.00 (9 pairs)"),
-        ((50.0, 49.0), "training made it worse: held-out chrF 50.00 → 49.00 (9 pairs)"),
-        ((None, None), "no pairs were kept from training to judge it by; give more than a few with --training"),
+        ((50.0, 51.25), None, "held-out chrF 50.00 → 51.25 (9 pairs)"),
+        ((50.004, 49.996), None, "held-out chrF 50.00 → 50.00 (9 pairs)"),
+        ((50.0, 49.0), Interval(-2.0, -0.1), "training made it worse: held-out chrF 50.00 → 49.00 (9 pairs)"),
+        ((50.0, 49.0), Interval(-2.0, 0.25), "held-out chrF 50.00 → 49.00, a tie (9 pairs, 95 % -2.00 to +0.25)"),
+        (
+            (None, None),
+            None,
+            "no pairs were kept from training to judge it by; give more than a few that have references with "
+            "--training",
+        ),
     ],
 )
-def test_the_gate_is_held_out_quality(chrf: tuple[float | None, float | None], said: str) -> None:
-    report = one_step.report_of(Written(10, 5), done(["smaller batches"], chrf), 9, 1.5)
+def test_the_gate_is_held_out_quality(
+    chrf: tuple[float | None, float | None], changed: Interval | None, said: str
+) -> None:
+    trained = done(["smaller batches"], chrf)
+    assert trained.looks_worse is (changed is not None)
+    report = one_step.report_of(Written(10, 5), trained, 9, 1.5, changed)
     assert report.notes == ("trained on 12,345 tokens in 67 steps", "smaller batches", said)
     assert (report.targeted, report.changed, report.seconds) == (10, 5, 1.5)
 

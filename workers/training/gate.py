@@ -12,6 +12,7 @@ from workers.gpu_memory import release_memory
 from workers.model_files import context_length, read_config
 from workers.models import CPU_DTYPE, CUDA_DTYPE, load_model, load_tokenizer
 from workers.reading.segments import Segment
+from workers.scoring import Interval, corpus_statistics, overall, paired_interval, scores_by_pair
 from workers.training.trainable import Trainable
 from workers.training.writing import plain_model
 
@@ -27,17 +28,35 @@ def held_out_chrf(trained: Trainable, segments: Sequence[Segment], context: Comp
     A dense copy of the model translates, so that the fast decoder can, and no adapter or rounding is left out.
     """
     dtype = CUDA_DTYPE if context.device.type == "cuda" else CPU_DTYPE
-    return _chrf(plain_model(trained, context.device, dtype), trained.parent, segments, context)
+    texts = _translations(plain_model(trained, context.device, dtype), trained.parent, segments, context)
+    return _chrf(segments, texts)
 
 
 def folder_chrf(folder: Path, segments: Sequence[Segment], context: CompressionContext) -> float:
     """The same of a model as it lies in a folder."""
-    model = load_model(folder, str(context.device), context.trust_remote_code)
-    return _chrf(model, folder, segments, context)
+    return _chrf(segments, _of_folder(folder, segments, context))
 
 
-def _chrf(model: Any, folder: Path, segments: Sequence[Segment], context: CompressionContext) -> float:
-    from workers.scoring import overall, scores_by_pair
+def changed_interval(before: Path, after: Path, segments: Sequence[Segment], context: CompressionContext) -> Interval:
+    """The 95 % interval of what a training changed in held-out chrF, by a paired bootstrap (`paired_interval`).
+
+    before, after: the folders of the model as it was and as it is stored now.
+    """
+    was, now = (
+        corpus_statistics("chrf", segments, _of_folder(folder, segments, context)) for folder in (before, after)
+    )
+    return paired_interval("chrf", segments, now, was, context.seed)
+
+
+def _chrf(segments: Sequence[Segment], texts: Sequence[str]) -> float:
+    return overall(scores_by_pair(("chrf",), segments, texts)["chrf"])
+
+
+def _of_folder(folder: Path, segments: Sequence[Segment], context: CompressionContext) -> list[str]:
+    return _translations(load_model(folder, str(context.device), context.trust_remote_code), folder, segments, context)
+
+
+def _translations(model: Any, folder: Path, segments: Sequence[Segment], context: CompressionContext) -> list[str]:
     from workers.translate import Translator
 
     tokenizer = load_tokenizer(folder, context.trust_remote_code)
@@ -50,4 +69,4 @@ def _chrf(model: Any, folder: Path, segments: Sequence[Segment], context: Compre
     texts = [hypothesis.text for hypothesis in translator(segments)]
     del translator, model
     release_memory()
-    return overall(scores_by_pair(("chrf",), segments, texts)["chrf"])
+    return texts

@@ -13,9 +13,10 @@ from workers.compression.context import CompressionContext, Report
 from workers.gpu_memory import release_memory
 from workers.model_files import TOKENIZER_FILES
 from workers.models import load_tokenizer
+from workers.scoring import Interval
 from workers.training.asking import given, translating_teacher
 from workers.training.engines import LayerMap, alone, form, sharded, with_device
-from workers.training.gate import folder_chrf
+from workers.training.gate import changed_interval, folder_chrf
 from workers.training.pairs import TokenizedPairs, tokenized
 from workers.training.preparing import Preparing
 from workers.training.progress import MADE_WORSE, Trained, with_ends_scored
@@ -57,22 +58,35 @@ def train_step(
     run = sharded if context.processes > 1 else alone
     done = run(trained, out, step, pairs, context, layer_map)
     written = write_trained(trained, out)
+    del trained
     release_memory()
-    if context.processes > 1 and pairs.held_out:
-        done = replace(done, chrf_after=with_device(context, folder_chrf, out, pairs.held_out))
-    return report_of(written, done, len(pairs.held_out), time.monotonic() - began)
+    kept = pairs.held_out
+    if context.processes > 1 and kept:
+        done = replace(done, chrf_after=with_device(context, folder_chrf, out, kept))
+    changed = with_device(context, changed_interval, parent, out, kept) if done.looks_worse else None
+    return report_of(written, done, len(kept), time.monotonic() - began, changed)
 
 
-def report_of(written: Written, done: Trained, held_out: int, seconds: float) -> Report:
-    """What the trial's record says of a training. held_out: pairs that it was judged by."""
+def report_of(
+    written: Written, done: Trained, held_out: int, seconds: float, changed: Interval | None = None
+) -> Report:
+    """What the trial's record says of a training. held_out: pairs that it was judged by. changed: the interval of what
+    it changed in their chrF, asked for where it looks worse."""
     notes = [f"trained on {done.tokens:,} tokens in {done.steps:,} steps", *done.notes]
     before, after = done.chrf_before, done.chrf_after
     if before is None or after is None:
-        notes.append("no pairs were kept from training to judge it by; give more than a few with --training")
+        notes.append(
+            "no pairs were kept from training to judge it by; give more than a few that have references with --training"
+        )
     else:
-        said = f"held-out chrF {before:.2f} → {after:.2f} ({held_out} pairs)"
-        # By less than is shown, it is not worse.
-        notes.append(said if round(after, 2) >= round(before, 2) else f"{MADE_WORSE}: {said}")
+        said = f"held-out chrF {before:.2f} → {after:.2f}"
+        if changed is None:
+            notes.append(f"{said} ({held_out} pairs)")
+        elif changed.high < 0.0:
+            notes.append(f"{MADE_WORSE}: {said} ({held_out} pairs)")
+        else:
+            interval = f"95 % {changed.low:+.2f} to {changed.high:+.2f}"
+            notes.append(f"{said}, a tie ({held_out} pairs, {interval})")
     curve = with_ends_scored(done.curve, before, after)
     return Report(written.targeted, written.changed, tuple(notes), curve, seconds)
 

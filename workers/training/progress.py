@@ -11,7 +11,7 @@ EVALUATION_TIME = 0.1
 POINTS = 100
 # A time left is told once so many seconds were measured, without the first of all, in which a device is slow.
 MEASURED_SECONDS = 10.0
-# What a trial's note begins with when held-out translations are worse after a training than before.
+# What a trial's note begins with when held-out translations are worse after a training than before, beyond chance.
 MADE_WORSE = "training made it worse"
 
 
@@ -66,6 +66,12 @@ class Trained:
     notes: tuple[str, ...]
     chrf_before: float | None
     chrf_after: float | None
+
+    @property
+    def looks_worse(self) -> bool:
+        """Whether held-out chrF fell, by as much as is shown."""
+        before, after = self.chrf_before, self.chrf_after
+        return before is not None and after is not None and round(after, 2) < round(before, 2)
 
 
 @dataclass(frozen=True, slots=True)

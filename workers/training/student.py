@@ -27,6 +27,7 @@ from workers.model_files import read_checkpoint
 from workers.models import is_bitsandbytes
 from workers.training.importance import DOWN, Important, important
 from workers.training.pairs import TokenizedPairs
+from workers.training.tensor_files import FLOATS
 
 EMBEDDINGS, HEAD = "embed_tokens.weight", "lm_head.weight"
 # What each axis of a tensor goes by, by the end of its name; other tensors of one dimension go by the residual stream.
@@ -48,7 +49,6 @@ AXES: dict[str, tuple[str, ...]] = {
     "mlp.up_proj.bias": ("channels",),
     DOWN: ("hidden", "channels"),
 }
-DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 # Settings of the parent's that a student's own config need not say.
 INHERITED = ("dtype", "torch_dtype", "prompt_family", "bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -91,7 +91,7 @@ def write_student(
             if found is None:
                 cutter.counts["random"] += 1
                 found = _drawn(name, tensor.shape, std, config, generator)
-            yield name, found.to(DTYPES[tensor.dtype])
+            yield name, found.to(FLOATS[tensor.dtype])
 
     write_tensors(out, tensors())
     copy_small_files(parent, out)

@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+FLOATS = {name: dtype for dtype, name in DTYPES.items()}
 ALIGNMENT = 8
 
 

@@ -16,11 +16,12 @@ from workers.adapter_folder import write_adapter
 from workers.artefacts import MANIFEST
 from workers.compression.folder import OWN, PLAIN, copy_small_files, stored_tensors, write_tensors
 from workers.dequantized import with_dense_layers
-from workers.model_files import WEIGHTS_INDEXES, weight_files
+from workers.model_files import WEIGHTS_INDEXES, read_checkpoint, weight_files
 from workers.models import is_bitsandbytes, load_model
 from workers.own_format import is_own
 from workers.packed.load import filled
 from workers.training.fake_quantization import StoredLinear
+from workers.training.tensor_files import FLOATS
 from workers.training.trainable import Trainable
 
 
@@ -41,7 +42,8 @@ def write_trained(trained: Trainable, out: Path) -> Written:
 
 @torch.no_grad()
 def plain_model(trained: Trainable, device: torch.device, dtype: torch.dtype) -> Any:
-    """The model as it stands and would be scored: dense, of this type, adapters merged, in eval mode on the device.
+    """The model as it stands and would be scored: dense, of this type, rounded as it would be stored, adapters merged,
+    in eval mode on the device.
 
     It takes the memory of the dense model beside the one that is trained.
     """
@@ -52,8 +54,10 @@ def plain_model(trained: Trainable, device: torch.device, dtype: torch.dtype) ->
 
 
 def _weights(trained: Trainable) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every weight, dense and with its adapter in it, under the name transformers knows; of a tied head, none."""
+    """Every weight, dense and with its adapter in it, under the name transformers knows; of a tied head, none. What is
+    stored in a float type is rounded to it."""
     adapters = trained.low_rank()
+    stored = {} if trained.is_apart else read_checkpoint(trained.parent).tensors
     tied: set[int] = set()
     for stem, module in trained.modules().items():
         weight = getattr(module, "weight", None)
@@ -61,10 +65,16 @@ def _weights(trained: Trainable) -> Iterator[tuple[str, torch.Tensor]]:
             if id(weight) in tied:
                 continue
             tied.add(id(weight))
-        if isinstance(weight, torch.Tensor):
-            yield f"{stem}.weight", adapters[stem].merged(weight.detach()) if stem in adapters else weight.detach()
-        if isinstance(bias := getattr(module, "bias", None), torch.Tensor):
-            yield f"{stem}.bias", bias.detach()
+        for part in ("weight", "bias"):
+            if not isinstance(tensor := getattr(module, part, None), torch.Tensor):
+                continue
+            tensor = tensor.detach()
+            if part == "weight" and stem in adapters:
+                tensor = adapters[stem].merged(tensor)
+            name = f"{stem}.{part}"
+            # A sparse weight's values are stored without its zeros.
+            kept = stored.get(name) or stored.get(f"{name}_values")
+            yield name, tensor.to(FLOATS[kept.dtype]) if kept is not None and kept.dtype in FLOATS else tensor
 
 
 def _write_apart(trained: Trainable, out: Path) -> Written:
