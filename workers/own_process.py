@@ -46,27 +46,32 @@ def in_own_process(share: Share, work: Callable[..., Answer], *arguments: Any, r
     then. Raises what the work raised, and ConnectionError when its process was lost.
     """
     import ray
-    from ray.util.queue import Queue
 
     task = ray.remote(max_retries=0, **share.options())(_done)
-    told = None if report is None else Queue(actor_options={"num_cpus": 0})
     try:
-        if report is None or told is None:
-            answer: Answer = ray.get(task.remote(work, arguments))
-        else:
-            asked = task.remote(work, (*arguments, told.put))
-            while not ray.wait([asked], timeout=LISTEN_SECONDS)[0]:
-                _hand_on(told, report)
-            _hand_on(told, report)
-            answer = ray.get(asked)
+        answer: Answer = (
+            ray.get(task.remote(work, arguments)) if report is None else _heard(task, work, arguments, report)
+        )
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.WorkerCrashedError as error:
         raise ConnectionError(f"a process that worked for this trial was lost: {error}") from error
-    finally:
-        if told is not None:
-            told.shutdown(force=True)
     return answer
+
+
+def _heard(task: Any, work: Callable[..., Any], arguments: tuple[Any, ...], report: Tell) -> Any:
+    import ray
+    from ray.util.queue import Queue
+
+    told = Queue(actor_options={"num_cpus": 0})
+    try:
+        asked = task.remote(work, (*arguments, told.put))
+        while not ray.wait([asked], timeout=LISTEN_SECONDS)[0]:
+            _hand_on(told, report)
+        _hand_on(told, report)
+        return ray.get(asked)
+    finally:
+        told.shutdown(force=True)
 
 
 def _hand_on(told: Any, report: Tell) -> None:

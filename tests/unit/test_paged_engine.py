@@ -52,7 +52,7 @@ def test_bfloat16_is_generate_but_for_ties(family: str) -> None:
 
 
 def test_head_widths_that_are_no_power_of_two() -> None:
-    model = tiny_model("llama", head_dim=24, num_attention_heads=3, num_key_value_heads=1).cuda()
+    model = tiny_model("llama", hidden_size=72, head_dim=24, num_attention_heads=3, num_key_value_heads=1).cuda()
     asked = requests(12)
     assert Decoder(model, STOPS, 4).decode(asked) == one_by_one(model, asked, 1)
 

@@ -183,8 +183,8 @@ def test_sequence_level_data_comes_from_the_teacher(
     teacher = translating_teacher(step, context)
     assert teacher.decoding.search == search
     translate = Translator(
-        load_model(teacher.folder), load_tokenizer(teacher.folder), teacher.prompt, teacher.examples, teacher.decoding,
-        context_length(read_config(teacher.folder)),
+        load_model(teacher.folder, "cpu"), load_tokenizer(teacher.folder), teacher.prompt, teacher.examples,
+        teacher.decoding, context_length(read_config(teacher.folder)),
     )  # fmt: skip
     made = [pairs.segment(row) for row in range(len(pairs))]
     assert [one.references[0] for one in made] == [one.text.strip() for one in translate(made)]
