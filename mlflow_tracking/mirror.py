@@ -24,6 +24,8 @@ STUDY_TAG = "mtpareto.study"
 TRIAL_TAG = "mtpareto.trial"
 # MLflow refuses longer parameter values (https://mlflow.org/docs/latest, "Log a param").
 PARAM_LIMIT = 6000
+# What MLflow shows as a run's description, in Markdown.
+DESCRIPTION_TAG = "mlflow.note.content"
 # Nor does it take more metrics at a time (the same, "Log Batch").
 BATCH_LIMIT = 1000
 # What a curve's points say, after their tokens (`search_spaces.curve.CurvePoint`).
@@ -215,6 +217,8 @@ def _tags(trial: MirroredTrial, parent: str) -> dict[str, str]:
         }
     else:
         tags |= {f"condition.{key}": value for key, value in trial.outcome.conditions.items()}
+        if isinstance(trial.outcome, Measurement) and trial.outcome.notes:
+            tags[DESCRIPTION_TAG] = _param("\n".join(f"- {note}" for note in trial.outcome.notes))
     return tags
 
 

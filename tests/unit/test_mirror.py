@@ -57,6 +57,13 @@ def test_a_number_that_falls_and_a_word_that_goes_are_brought_up_to_date(store: 
     assert (later.metrics["on_frontier"], later.tags["tie"], later.tags["kept_off"]) == (0.0, "", "a reason")
 
 
+def test_what_a_trial_noted_is_its_runs_description(store: str, tmp_path: Path) -> None:
+    noted = replace(measurement(47.0), notes=("trained on 2,000 tokens", "training made it worse: …"))
+    tags = mirrored(store, tmp_path, trial(noted, 8, {}, {})).tags
+    assert tags["mlflow.note.content"] == "- trained on 2,000 tokens\n- training made it worse: …"
+    assert "mlflow.note.content" not in mirrored(store, tmp_path, trial(measurement(46.0), 3, {}, {})).tags
+
+
 def test_a_raced_trial_has_no_number_under_the_name_of_a_whole_measurement(store: str, tmp_path: Path) -> None:
     raced = mirrored(store, tmp_path, trial(replace(measurement(48.0), race=RACE), 2, {}, {"race": "dropped"}))
     assert raced.metrics["raced.chrf"] == 48.0
