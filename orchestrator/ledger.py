@@ -172,6 +172,10 @@ class LedgerWriter:
             self._referee.begin(trial["number"])
         return self._known.get(key), self._attempts[key]
 
+    def begun(self, trial: dict[str, Any]) -> int:
+        """How many attempts at this trial have begun."""
+        return self._attempts.get(_key(trial), 0)
+
     def append(self, trial: dict[str, Any], hypotheses: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Keep an outcome and its hypotheses; returns the line once both are on disk."""
         key = _key(trial)

@@ -243,13 +243,16 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
                 f"the worker of {what} was lost; attempt {attempts + 1} follows", markup=False, soft_wrap=True
             )
 
+    def begun(proposal: Proposal) -> int:
+        return int(ray.get(actor.begun.remote(proposal.to_json())))
+
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(CompressionTrial, plan=study.plan(placement.gpus), ledger=name, apart=placement.share),
             placement.group(),
         ),
         tune_config=tune.TuneConfig(
-            search_alg=ParetoSearcher(proposer, spec.retries, on_lost),
+            search_alg=ParetoSearcher(proposer, spec.retries, on_lost, begun),
             num_samples=UNLIMITED,
             max_concurrent_trials=placement.side_by_side,
             reuse_actors=True,

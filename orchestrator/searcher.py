@@ -18,18 +18,28 @@ class ParetoSearcher(Searcher):
 
     A trial that ends in an error (its worker was lost, or raised a transient one) is proposed again, as a new trial of
     Tune's, until it has had `retries` further attempts: Tune's own retries give a trial up whose worker dies between
-    two trials (its reset fails twice at once). on_lost is told of each loss, with the attempts so far and whether it
-    was the last; by then it puts the Failure on the ledger. Nothing is saved or restored here: a resumed study gives
+    two trials (its reset fails twice at once). A loss before the trial had begun is the fault of what its worker did
+    before, and is no attempt, unless there are more of them than retries and workers. begun: how many attempts at a
+    proposal have begun. on_lost is told of each loss that counts, with the attempts so far and whether it was the last;
+    by then it puts the Failure on the ledger. Nothing is saved or restored here: a resumed study gives
     the Proposer its ledger instead.
     """
 
-    def __init__(self, proposer: Proposer, retries: int, on_lost: Callable[[Proposal, int, bool], None]) -> None:
+    def __init__(
+        self,
+        proposer: Proposer,
+        retries: int,
+        on_lost: Callable[[Proposal, int, bool], None],
+        begun: Callable[[Proposal], int],
+    ) -> None:
         # The one number that a failed trial reports too; the objectives are read from the result here.
         super().__init__(metric="failed", mode="min")
         self._proposer = proposer
         self._retries = retries
         self._on_lost = on_lost
+        self._begun = begun
         self._losses: Counter[int] = Counter()
+        self._unbegun: Counter[int] = Counter()
         self._numbers: dict[str, int] = {}
         self._limit: int | None = None
 
@@ -63,9 +73,11 @@ class ParetoSearcher(Searcher):
         if not error and result is not None and "failed" in result and result["done"]:
             self._proposer.tell(number, finding_in(result))
             return
-        self._losses[number] += 1
-        last = self._losses[number] > self._retries
-        self._on_lost(proposal, self._losses[number], last)
+        counts = self._begun(proposal) > self._losses[number]
+        (self._losses if counts else self._unbegun)[number] += 1
+        last = self._losses[number] > self._retries or self._unbegun[number] > self._retries + (self._limit or 1)
+        if counts or last:
+            self._on_lost(proposal, self._losses[number] + (0 if counts else self._unbegun[number]), last)
         if last:
             self._proposer.tell(number, None)
         else:

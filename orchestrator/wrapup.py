@@ -194,7 +194,9 @@ def connect(spec: StudySpec) -> Mirror:
 
 def _say_where(console: Console, spec: StudySpec, found: Found) -> None:
     folder = found.folder
-    lines = [f"report    {folder / 'report.html'}", f"points    {folder / 'frontier.csv'}"]
+    # Where no trial was measured there is no report.
+    pages = {"report": folder / "report.html", "points": folder / "frontier.csv"}
+    lines = [f"{what}    {page}" for what, page in pages.items() if page.is_file()]
     if found.kept:
         lines.append(f"models    {folder / ARTEFACTS} ({len(found.kept)})")
     if found.mirrored:

@@ -20,7 +20,7 @@ from search_spaces.outcome import Failure, Measurement, Race, Speed, outcome_fro
 from workers.apart import EvaluationApart, speed_apart
 from workers.attempt import kept_lines, tried
 from workers.evaluation import Evaluated, Evaluation, races
-from workers.gpu_memory import release_memory, set_allocator
+from workers.gpu_memory import MOST_LEFT_BEHIND, left_behind, release_memory, set_allocator
 from workers.own_process import Share
 from workers.plan import SPEED_SPLIT, EvaluationPlan
 from workers.shipped_speed import shipped_speed
@@ -60,10 +60,18 @@ class CompressionTrial(Trainable):
         self._under_way: UnderWay | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial in the same process; False (a new process) when GPU memory was left behind."""
+        """Take the next trial in the same process.
+
+        Raises RuntimeError when GPU memory was left behind: the searcher proposes the trial again, for a new process.
+        After a False, Tune would end the trial and tell the searcher nothing.
+        """
         self._trial = new_config
         self._under_way = None
-        return release_memory()
+        if (held := left_behind()) > MOST_LEFT_BEHIND:
+            raise RuntimeError(
+                f"{held / 2**30:.2f} GiB were left on the GPU by the trial before; another process takes this one"
+            )
+        return True
 
     def step(self) -> dict[str, Any]:
         """Translate the candidate's next rung. With its last one, or where the race ends it, wait until the ledger has

@@ -14,10 +14,22 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from tests.ray.conftest import Running, free_port, ledger_lines, mtpareto, trials
+from tests.ray.conftest import ROOT, Running, environment, free_port, ledger_lines, mtpareto, trials
 from workers.artefacts import DRAFT
 
 TRIALS = "6"
+# `mtpareto` with other workers.
+LITTERING = """
+from orchestrator.environment import prepare
+
+prepare(None)
+from orchestrator import search
+from orchestrator.cli import main
+from tests.littering import Littering
+
+search.CompressionTrial = Littering
+raise SystemExit(main())
+"""
 Start = Callable[..., Running]
 
 
@@ -92,6 +104,21 @@ def test_a_lost_worker_is_tried_again_and_a_dead_mlflow_stops_nothing(
         client = MlflowClient(f"http://127.0.0.1:{port}")
         experiment = client.get_experiment_by_name("mtpareto")
         assert len(client.search_runs([experiment.experiment_id])) == 1 + len(trials(folder))
+
+
+def test_a_worker_that_left_gpu_memory_behind_serves_no_other_trial(tmp_path: Path, small_study: list[str]) -> None:
+    folder = tmp_path / "littered"
+    asked = ["--space", "bit-width", "--trials", "3", "--retries", "0", "--no-speed", "--out", str(folder)]
+    done = subprocess.run(
+        [sys.executable, "-c", LITTERING, "search", *small_study, *asked],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = trials(folder)
+    assert [line["outcome"]["kind"] for line in found] == ["measurement"] * 3
+    assert {line["attempt"] for line in found} == {1}
+    assert len({line["worker"] for line in found}) == 3
+    assert "80.00 GiB were left on the GPU" in done.stdout + done.stderr
 
 
 @contextmanager

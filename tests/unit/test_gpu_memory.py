@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from workers.gpu_memory import ALLOCATOR_SETTINGS, ALLOCATOR_VARIABLES, set_allocator
+from workers.gpu_memory import ALLOCATOR_SETTINGS, ALLOCATOR_VARIABLES, left_behind, set_allocator
 
 # Torch is loaded first, as in a process of Ray Train's; then a tenth of the GPU is the limit.
 PROCESS = """
@@ -25,6 +25,20 @@ try:
     torch.empty(torch.cuda.get_device_properties(0).total_memory // 5, dtype=torch.uint8, device="cuda")
 except torch.OutOfMemoryError:
     print("limited")
+"""
+
+
+# cuBLAS keeps a workspace for every stream that it has multiplied in.
+STREAMS = """
+import torch
+from workers.gpu_memory import left_behind
+
+one = torch.ones(64, 64, device="cuda")
+for _ in range(32):
+    with torch.cuda.stream(torch.cuda.Stream()):
+        one @ one
+torch.cuda.synchronize()
+print(torch.cuda.memory_allocated() > 32 * 2**20, left_behind() < 2**20)
 """
 
 
@@ -48,6 +62,17 @@ def test_the_users_settings_stay(variable: str, monkeypatch: pytest.MonkeyPatch)
     assert {name: os.environ.get(name) for name in ALLOCATOR_VARIABLES} == dict.fromkeys(ALLOCATOR_VARIABLES) | {
         variable: "max_split_size_mb:512"
     }
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_without_a_gpu_nothing_is_left_behind() -> None:
+    assert left_behind() == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_what_cublas_keeps_is_not_left_behind() -> None:
+    told = subprocess.run([sys.executable, "-c", STREAMS], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["True", "True"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -23,10 +23,11 @@ class Losses:
         self.told.append((proposal.number, attempts, last))
 
 
-def searcher(trials: int, retries: int) -> tuple[ParetoSearcher, Proposer, Losses]:
+def searcher(trials: int, retries: int, begun: int = 1000) -> tuple[ParetoSearcher, Proposer, Losses]:
+    """begun: attempts at each proposal that have begun; more than are made, so that each one that is lost had."""
     proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials, seed=0)
     losses = Losses()
-    return ParetoSearcher(proposer, retries, losses), proposer, losses
+    return ParetoSearcher(proposer, retries, losses, lambda proposal: begun), proposer, losses
 
 
 def measured(suggested: dict[str, Any], quality: float = 50.0) -> dict[str, Any]:
@@ -60,6 +61,26 @@ def test_a_trial_lost_in_every_attempt_ends_as_a_failure() -> None:
     assert losses.told == [(1, 1, False), (1, 2, True)]
     assert search.suggest("d") == Searcher.FINISHED
     assert proposer.finished()
+
+
+def test_a_worker_lost_before_the_trial_began_is_no_attempt_until_all_may_have_been() -> None:
+    search, proposer, losses = searcher(trials=2, retries=1, begun=0)
+    search.set_max_concurrency(2)
+    for attempt in "abc":
+        assert suggest(search, attempt)["number"] == 0
+        search.on_trial_complete(attempt, error=True)
+    assert losses.told == [] and not proposer.finished()
+    suggest(search, "d")
+    search.on_trial_complete("d", error=True)
+    assert losses.told == [(0, 4, True)]
+
+
+def test_losses_before_and_after_a_trial_began_are_counted_apart() -> None:
+    search, _, losses = searcher(trials=2, retries=1, begun=1)
+    for attempt in "abcd":
+        suggest(search, attempt)
+        search.on_trial_complete(attempt, error=True)
+    assert losses.told == [(0, 1, False), (0, 4, True)]
 
 
 def test_a_result_without_numbers_counts_as_lost() -> None:

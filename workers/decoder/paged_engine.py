@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -148,7 +149,7 @@ class PagedEngine:
         if not self._blueprint.capturable:
             return plain
         # On the spare slot: compiles the kernels and warms cuBLAS up, outside the graph.
-        side = torch.cuda.Stream(device)
+        side = _side_stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             self._advance(plain)
@@ -201,6 +202,12 @@ class PagedEngine:
 
     def _on_device(self, values: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         return torch.tensor(values, dtype=dtype).pin_memory().to(self._blueprint.device, non_blocking=True)
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for the process: cuBLAS keeps a workspace for every stream that it has multiplied in, 32 MiB on an H100."""
+    return torch.cuda.Stream(device)
 
 
 def _sent(tokens: torch.Tensor) -> UnderWay:
