@@ -22,10 +22,10 @@ from workers.scoring import worst
 EXPERIMENT = "mtpareto"
 STUDY_TAG = "mtpareto.study"
 TRIAL_TAG = "mtpareto.trial"
-# MLflow refuses longer parameter values (https://mlflow.org/docs/latest, "Log a param").
-PARAM_LIMIT = 6000
 # What MLflow shows as a run's description, in Markdown.
 DESCRIPTION_TAG = "mlflow.note.content"
+# MLflow refuses longer parameter values (https://mlflow.org/docs/latest, "Log a param").
+PARAM_LIMIT = 6000
 # Nor does it take more metrics at a time (the same, "Log Batch").
 BATCH_LIMIT = 1000
 # What a curve's points say, after their tokens (`search_spaces.curve.CurvePoint`).

@@ -21,8 +21,8 @@ class ParetoSearcher(Searcher):
     two trials (its reset fails twice at once). A loss before the trial had begun is the fault of what its worker did
     before, and is no attempt, unless there are more of them than retries and workers. begun: how many attempts at a
     proposal have begun. on_lost is told of each loss that counts, with the attempts so far and whether it was the last;
-    by then it puts the Failure on the ledger. Nothing is saved or restored here: a resumed study gives
-    the Proposer its ledger instead.
+    by then it puts the Failure on the ledger. Nothing is saved or restored here: a resumed study gives the Proposer its
+    ledger instead.
     """
 
     def __init__(

@@ -48,7 +48,6 @@ def left_behind() -> int:
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return 0
-    gc.collect()
     torch._C._cuda_clearCublasWorkspaces()
     release_memory()
     return int(torch.cuda.memory_allocated())

@@ -17,7 +17,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     file = tmp_path_factory.mktemp("outcomes") / "outcomes.json"
     command = [sys.executable, "-m", "tests.own_process_example", str(file)]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
-    assert file.is_file(), done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
 

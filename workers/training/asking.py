@@ -31,8 +31,9 @@ GPU_MICRO_TOKENS = (1024, 16_384)
 # them.
 ACTIVATION_BYTES = {False: 56, True: 26}
 ACTIVATION_SHARE = 0.6
-# Sequences that are translated at a time; on a GPU as many as its memory holds, at most.
-TRANSLATING = {"cpu": 128, "cuda": 256}
+# Sequences that are translated at a time; fewer where a GPU's memory holds fewer.
+CPU_TRANSLATING = 128
+GPU_TRANSLATING = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,12 @@ def fitting_tokens(parameters: int, layers: int, width: int, gpu_bytes: float, c
 def translating_teacher(step: Trainer, context: CompressionContext) -> TeacherModel:
     """The teacher as one that translates the training sources."""
     few_shot = context.prompt.name == "few-shot"
+    together = GPU_TRANSLATING if context.device.type == "cuda" else CPU_TRANSLATING
     return TeacherModel(
         folder=given(step, context).teacher,
         key=context.teacher_key,
         prompt=context.prompt,
-        decoding=Decoding(batch_size=TRANSLATING[context.device.type], beams=max(step.beams, 1)),
+        decoding=Decoding(batch_size=together, beams=max(step.beams, 1)),
         device=context.device,
         examples=tuple(context.calibration) if few_shot else (),
         trust_remote_code=context.trust_remote_code,
