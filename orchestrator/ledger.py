@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.locks import hold
 from orchestrator.referee import Referee
 from search_spaces.candidate import Candidate, candidate_from_json
 from search_spaces.errors import StudyError
@@ -19,10 +21,13 @@ from search_spaces.outcome import Measurement, Outcome, Race, outcome_from_json
 from workers.training.progress import Progress
 
 LEDGER = "ledger.jsonl"
+LOCK = "ledger.lock"
 HYPOTHESES = "hypotheses"
 TORN = "ledger.torn"
 SCHEMA = 1
 KINDS = ("study", "trial", "end")
+# A writer outlives a driver that was killed by the seconds that Ray takes to notice (1.6 seen on one machine).
+WRITER_ENDS = 60.0
 
 Key = tuple[str, str]
 
@@ -130,21 +135,18 @@ def create_ledger(folder: Path, header: Mapping[str, Any]) -> None:
 
 
 def mend_torn_tail(folder: Path) -> int:
-    """Cut a half-written last line off the ledger, keeping it beside it in `ledger.torn`; returns the bytes cut."""
-    path = folder / LEDGER
-    whole, torn = _split_torn(path.read_bytes())
-    if torn:
-        with (folder / TORN).open("ab") as stream:
-            stream.write(torn + b"\n")
-        with path.open("r+b") as stream:
-            stream.truncate(len(whole))
-            os.fsync(stream.fileno())
-    return len(torn)
+    """Cut a half-written last line off the ledger, keeping it beside it in `ledger.torn`; returns the bytes cut.
+
+    Waits for a writer that still is at work, up to a minute; raises StudyError when it goes on.
+    """
+    with _writing(folder):
+        return _mend(folder)
 
 
 class LedgerWriter:
     """The one writer of a run's ledger; a Ray actor on the driver's node that takes no CPU slot.
 
+    It holds the ledger's lock for as long as it lives, so a writer whose driver was killed can't write beside its heir.
     Each (digest, split) is kept once: a second append of one answers with the first. With a referee it also judges
     the trials that race on the referee's split, by what the ledger holds. It hears how far trainings are, for the
     display, and keeps none of that on disk.
@@ -153,7 +155,8 @@ class LedgerWriter:
     def __init__(self, folder: str, referee: Referee | None = None) -> None:
         self._folder = Path(folder)
         self._referee = referee
-        mend_torn_tail(self._folder)
+        self._held = _writing(self._folder)
+        _mend(self._folder)
         self._known: dict[Key, dict[str, Any]] = {}
         self._attempts: dict[Key, int] = {}
         self._trainings: dict[int, Progress] = {}
@@ -223,6 +226,27 @@ class LedgerWriter:
 
 def _key(trial: Mapping[str, Any]) -> Key:
     return candidate_from_json(trial["candidate"]).digest, trial["split"]
+
+
+def _writing(folder: Path) -> AbstractContextManager[object]:
+    return hold(
+        folder / LOCK,
+        WRITER_ENDS,
+        f"another process still writes {folder / LEDGER}; end the search that it belongs to (ray::LedgerWriter among "
+        "this machine's processes), and try again",
+    )
+
+
+def _mend(folder: Path) -> int:
+    path = folder / LEDGER
+    whole, torn = _split_torn(path.read_bytes())
+    if torn:
+        with (folder / TORN).open("ab") as stream:
+            stream.write(torn + b"\n")
+        with path.open("r+b") as stream:
+            stream.truncate(len(whole))
+            os.fsync(stream.fileno())
+    return len(torn)
 
 
 def _split_torn(content: bytes) -> tuple[bytes, bytes]:

@@ -11,7 +11,7 @@ import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,6 +27,7 @@ from orchestrator.calibration import Calibration, read_calibration, refuse_chang
 from orchestrator.callbacks import TrialWatcher
 from orchestrator.hearing import Heard
 from orchestrator.ledger import Ledger, create_ledger, mend_torn_tail, read_ledger
+from orchestrator.locks import hold
 from orchestrator.measured_metrics import metrics_of
 from orchestrator.mirroring import MirrorThread
 from orchestrator.progress import Progress
@@ -56,6 +57,7 @@ log = logging.getLogger(__name__)
 
 # More than any search proposes: the Proposer says when it is over.
 UNLIMITED = 10**9
+LOCK = "search.lock"
 DRIVER_DISTRIBUTIONS = ("ray", "optuna", "mlflow", "sacrebleu")
 
 
@@ -92,12 +94,22 @@ def run_search(spec: StudySpec, console: Console) -> Found:
         refuse_idle_training(steps)
     study = prepare(spec.absolute(), console)
     create_ledger(study.spec.folder, header(study))
-    return _run(study, console)
+    with _alone(study.spec.folder):
+        return _run(study, console)
 
 
 def resume_search(folder: Path, console: Console, trials: int | None = None) -> Found:
-    """Go on with the study in a run's folder: what its ledger holds is not repeated. trials: a new, larger number."""
-    ledger, spec = reopen(folder)
+    """Go on with the study in a run's folder: what its ledger holds is not repeated. trials: a new, larger number.
+
+    Raises StudyError when a search is running there.
+    """
+    _, spec = reopen(folder)
+    with _alone(spec.folder):
+        return _resume(spec, console, trials)
+
+
+def _resume(spec: StudySpec, console: Console, trials: int | None) -> Found:
+    ledger = read_ledger(spec.folder)
     if trials is not None:
         spec = replace(spec, trials=trials)
     study = prepare(spec, console, ledger.header.get("metrics", ()))
@@ -112,6 +124,10 @@ def resume_search(folder: Path, console: Console, trials: int | None = None) -> 
     if torn := mend_torn_tail(spec.folder):
         console.print(f"the ledger's last line was cut short by a crash; {torn} bytes were moved to ledger.torn")
     return _run(study, console)
+
+
+def _alone(folder: Path) -> AbstractContextManager[object]:
+    return hold(folder / LOCK, 0.0, f"a search is running in {folder}; wait for its end, or stop it")
 
 
 def report_again(folder: Path, console: Console) -> Found:

@@ -86,7 +86,7 @@ class Running:
         os.killpg(self.process.pid, signal.SIGINT)
 
     def kill(self) -> None:
-        """SIGKILL to the driver and everything it started."""
+        """SIGKILL to the driver and Ray, whose workers, in process groups of their own, end themselves soon after."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 

@@ -12,8 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 
+from orchestrator import search
+from orchestrator.ledger import LOCK, WRITER_ENDS
+from orchestrator.locks import hold
+from search_spaces.errors import StudyError
 from tests.ray.conftest import ROOT, Running, environment, free_port, ledger_lines, mtpareto, trials
 from workers.artefacts import DRAFT
 
@@ -38,7 +43,7 @@ def finished(folder: Path) -> list[str]:
     return sorted(f"{line['digest']}.{line['split']}" for line in trials(folder))
 
 
-def test_a_search_killed_at_once_with_everything_it_started_goes_on(
+def test_a_search_killed_at_once_with_its_cluster_goes_on(
     tmp_path: Path, small_study: list[str], running: Start
 ) -> None:
     folder = tmp_path / "killed"
@@ -46,7 +51,8 @@ def test_a_search_killed_at_once_with_everything_it_started_goes_on(
     command.wait_until(lambda: len(trials(folder)) >= 2)
     before = trials(folder)
     command.kill()
-    with (folder / "ledger.jsonl").open("ab") as stream:
+    # The writer that was left behind may still append; who holds this is the only one.
+    with hold(folder / LOCK, WRITER_ENDS, "the writer goes on"), (folder / "ledger.jsonl").open("ab") as stream:
         stream.write(b'{"kind": "trial", "dig')
 
     done = mtpareto("resume", str(folder))
@@ -62,6 +68,9 @@ def test_ctrl_c_ends_cleanly_and_resume_goes_on(tmp_path: Path, small_study: lis
     folder = tmp_path / "stopped"
     command = running("search", *small_study, "--space", "bit-width", "--trials", TRIALS, "--out", str(folder))
     command.wait_until(lambda: len(trials(folder)) >= 2)
+    for lock in (search.LOCK, LOCK):
+        with pytest.raises(StudyError, match="taken"):
+            hold(folder / lock, 0.0, "taken")
     command.interrupt()
     code, output = command.end()
     assert code == 130, output

@@ -11,6 +11,9 @@ import pytest
 import main as one
 from orchestrator import cli
 from orchestrator.ledger import create_ledger
+from orchestrator.locks import hold
+from orchestrator.search import LOCK
+from orchestrator.study import spec_from_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {"src": "A dog runs.", "ref": "Ein Hund rennt.", "langs": "en-de"}
@@ -138,6 +141,19 @@ def test_a_run_is_not_begun_twice_in_one_folder(
     assert cli.main(["search", "--data", good_file, "--out", str(tmp_path / "out")]) == 2
     assert "mtpareto resume" in capsys.readouterr().err
     assert (tmp_path / "out" / "ledger.jsonl").read_bytes() == before
+
+
+def test_a_search_that_is_running_is_not_resumed_beside_itself(
+    good_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = spec_from_mapping({"data": good_file, "out": str(tmp_path)}).absolute()
+    create_ledger(tmp_path, {"spec": spec.to_json()})
+    before = (tmp_path / "ledger.jsonl").read_bytes()
+    with hold(tmp_path / LOCK, 0.0, "taken"):
+        assert cli.main(["resume", str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert f"a search is running in {tmp_path}; wait for its end, or stop it" in message and message.count("\n") == 1
+    assert (tmp_path / "ledger.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize("command", [["resume"], ["report"], ["mirror"], ["rescore", "--metrics", "ter"]])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,18 @@ LINES = [
     {"id": "1", "text": "Ein Hund rennt.", "tokens": 5, "truncated": False},
     {"id": "2", "text": "Zwei Kinder.", "tokens": 25, "truncated": False},
 ]
+# A writer that appends once more, a second after it has said that it is there.
+LEFT_BEHIND = """
+import sys, time
+from orchestrator.ledger import LedgerWriter
+from tests.examples import measurement, trial
+from tests.unit.test_ledger import LINES, RTN4
+
+writer = LedgerWriter(sys.argv[1])
+print("begun", flush=True)
+time.sleep(1)
+writer.append(trial(measurement(), RTN4, number=1), LINES)
+"""
 TEXTS = ["Ein Hund rennt.", "Zwei Kinder."]
 
 
@@ -103,6 +117,27 @@ def test_attempts_are_counted_by_candidate_and_split(folder: Path) -> None:
     assert writer.begin(trial(measurement(), RTN4)) == (None, 1)
     assert writer.begin(trial(measurement(), RTN4)) == (None, 2)
     assert writer.begin(trial(measurement(), RTN4, split="test")) == (None, 1)
+
+
+def test_a_writer_whose_driver_was_killed_ends_before_another_begins(folder: Path) -> None:
+    left = subprocess.Popen([sys.executable, "-c", LEFT_BEHIND, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert left.stdout is not None and left.stdout.readline() == "begun\n"
+    assert read_ledger(folder).trials == ()
+    writer = LedgerWriter(str(folder))
+    assert left.wait(timeout=10) == 0
+    assert writer.begin(trial(measurement(), RTN4, number=1))[0] is not None
+    assert len(read_ledger(folder).trials) == 1
+
+
+def test_a_writer_that_goes_on_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.ledger.WRITER_ENDS", 0.1)
+    writer = LedgerWriter(str(folder))
+    for other in (lambda: LedgerWriter(str(folder)), lambda: mend_torn_tail(folder)):
+        with pytest.raises(StudyError, match=r"another process still writes .*ledger\.jsonl"):
+            other()
+    writer.append(trial(measurement(), RTN4), LINES)
+    del writer
+    assert mend_torn_tail(folder) == 0
 
 
 @pytest.mark.parametrize("cut", [1, 20, 300])

@@ -157,8 +157,7 @@ def ask(writer: LedgerWriter, quality: float, split: str = "dev") -> Race | None
 
 def test_the_ledgers_writer_judges_by_what_it_has_kept_and_a_new_one_by_the_same(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    writer = ledger(run, Referee(SEGMENTS, "chrf"))
-    assert ask(writer, 30.0) is None
+    assert ask(ledger(run, Referee(SEGMENTS, "chrf")), 30.0) is None
     kept = [(0, 16, whole(60.0, 10_000), 60.0), (3, 4, whole(50.0, 500), 50.0)]
     first = ask(ledger(run, Referee(SEGMENTS, "chrf"), kept), 30.0)
     assert first is not None and first.by == 3

@@ -8,7 +8,6 @@ file puts the main environment's folders and this project behind them, so nothin
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,10 +15,11 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
+
+from filelock import FileLock
 
 from search_spaces.errors import UserError
 
@@ -84,18 +84,14 @@ def _is_made(folder: Path) -> bool:
         return False
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> AbstractContextManager[object]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = folder.with_name(f"{folder.name}.lock").open("w")
+        return FileLock(folder.with_name(f"{folder.name}.lock")).acquire()
     except OSError as error:
         raise UserError(
             f"COMET's environment can't be made at {folder}: {error}; name another folder with {FOLDER_VARIABLE}"
         ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _make(folder: Path, python: Path) -> None:
