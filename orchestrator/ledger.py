@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.locks import hold
 from orchestrator.referee import Referee
 from search_spaces.candidate import Candidate, candidate_from_json
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Measurement, Outcome, Race, outcome_from_json
+from workers.locks import hold
 from workers.training.progress import Progress
 
 LEDGER = "ledger.jsonl"
@@ -229,12 +229,13 @@ def _key(trial: Mapping[str, Any]) -> Key:
 
 
 def _writing(folder: Path) -> AbstractContextManager[object]:
-    return hold(
-        folder / LOCK,
-        WRITER_ENDS,
-        f"another process still writes {folder / LEDGER}; end the search that it belongs to (ray::LedgerWriter among "
-        "this machine's processes), and try again",
-    )
+    try:
+        return hold(folder / LOCK, WRITER_ENDS)
+    except TimeoutError as error:
+        raise StudyError(
+            f"another process still writes {folder / LEDGER}; end the search that it belongs to (ray::LedgerWriter "
+            "among this machine's processes), and try again"
+        ) from error
 
 
 def _mend(folder: Path) -> int:

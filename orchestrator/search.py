@@ -27,7 +27,6 @@ from orchestrator.calibration import Calibration, read_calibration, refuse_chang
 from orchestrator.callbacks import TrialWatcher
 from orchestrator.hearing import Heard
 from orchestrator.ledger import Ledger, create_ledger, mend_torn_tail, read_ledger
-from orchestrator.locks import hold
 from orchestrator.measured_metrics import metrics_of
 from orchestrator.mirroring import MirrorThread
 from orchestrator.progress import Progress
@@ -49,6 +48,7 @@ from search_spaces.spaces import SPACES
 from workers.actor import CompressionTrial
 from workers.artefacts import ArtefactStore
 from workers.comet.actor import GPU_SHARE, start_comet
+from workers.locks import hold
 from workers.model_files import read_checkpoint, resolve
 from workers.plan import RACED_SPLIT, EvaluationPlan
 from workers.reading import DataSet, read_dataset
@@ -127,7 +127,10 @@ def _resume(spec: StudySpec, console: Console, trials: int | None) -> Found:
 
 
 def _alone(folder: Path) -> AbstractContextManager[object]:
-    return hold(folder / LOCK, 0.0, f"a search is running in {folder}; wait for its end, or stop it")
+    try:
+        return hold(folder / LOCK, 0.0)
+    except TimeoutError as error:
+        raise StudyError(f"a search is running in {folder}; wait for its end, or stop it") from error
 
 
 def report_again(folder: Path, console: Console) -> Found:

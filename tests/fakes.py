@@ -40,6 +40,16 @@ class BrokenSync:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
+class BrokenLock:
+    """A `fcntl.flock` on a file system that answers every call with this error."""
+
+    def __init__(self, error: int) -> None:
+        self._error = error
+
+    def __call__(self, descriptor: int, operation: int) -> None:
+        raise OSError(self._error, os.strerror(self._error))
+
+
 @contextmanager
 def files_no_larger_than(size: int) -> Iterator[None]:
     """The kernel writes no byte of any file beyond `size`: a disk that fills up in the middle of a line."""

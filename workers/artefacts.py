@@ -1,6 +1,7 @@
 """The artefact store: content-addressed folders, each written under a temporary name and renamed when it is whole.
 
-A key names everything that decides the content, so equal keys may share a folder, across trials and processes.
+A key names everything that decides the content, so equal keys may share a folder, across trials and processes. Who asks
+for what another is building waits for it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workers.locks import hold
+
 MANIFEST = "artefact.json"
 DRAFT = ".draft-"
+LOCK = ".lock-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +50,27 @@ class ArtefactStore:
         """Remove what killed builders left half-made; only for a store that nobody is writing to."""
         for draft in self.root.glob(f"{DRAFT}*"):
             shutil.rmtree(draft)
+        for lock in self.root.glob(f"{LOCK}*"):
+            lock.unlink()
 
     def get(self, key: str, build: Callable[[Path], dict[str, Any]]) -> Artefact:
         """The artefact under this key, built when there is none.
 
-        `build` fills the empty folder it is given and returns what the manifest shall say. Two builders of one key
-        may run at once; the first to finish is kept.
+        `build` fills the empty folder it is given and returns what the manifest shall say. While another builds it,
+        this waits; should that one fail or be killed, the next in line builds it.
         """
         if (found := self.find(key)) is not None:
             return found
         self.root.mkdir(parents=True, exist_ok=True)
+        lock = self.root / f"{LOCK}{key}"
+        with hold(lock):
+            try:
+                return self.find(key) or self._built(key, build)
+            finally:
+                # Who waits for the file that is gone sees that it is, and takes a new one.
+                lock.unlink(missing_ok=True)
+
+    def _built(self, key: str, build: Callable[[Path], dict[str, Any]]) -> Artefact:
         draft = self.root / f"{DRAFT}{key}-{uuid.uuid4().hex[:8]}"
         draft.mkdir()
         try:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fakes import BrokenLock
 from workers.artefacts import MANIFEST, Artefact, ArtefactStore
 
 ROOT = Path(__file__).resolve().parents[2]
 
 DIES_HALF_WAY = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 from workers.artefacts import ArtefactStore
 
@@ -122,16 +127,18 @@ def test_a_folder_without_a_manifest_is_replaced(store: ArtefactStore) -> None:
     assert (store.get("key", Builder()).path / "weights.bin").read_bytes() == b"weights"
 
 
-def test_of_builders_at_once_one_result_is_kept_and_all_are_given_it(store: ArtefactStore) -> None:
+def test_of_those_who_ask_at_once_one_builds_and_the_others_wait_for_it(store: ArtefactStore) -> None:
     together = threading.Barrier(4)
+    begun: list[int] = []
     given: list[Artefact] = []
 
     def run(number: int) -> None:
         def build(folder: Path) -> dict[str, Any]:
-            (folder / "weights.bin").write_bytes(bytes([number]))
-            together.wait(timeout=20)
-            return {"built by": number}
+            begun.append(number)
+            time.sleep(0.3)
+            return Builder(bytes([number]))(folder)
 
+        together.wait(timeout=20)
         given.append(store.get("key", build))
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
@@ -140,8 +147,64 @@ def test_of_builders_at_once_one_result_is_kept_and_all_are_given_it(store: Arte
     for thread in threads:
         thread.join()
 
+    (builder,) = begun
     kept = store.find("key")
     assert kept is not None
     assert given == [kept] * 4
-    assert (kept.path / "weights.bin").read_bytes() == bytes([kept.about["built by"]])
+    assert (kept.path / "weights.bin").read_bytes() == bytes([builder])
     assert [folder.name for folder in store.root.iterdir()] == ["key"]
+
+
+def test_what_another_builds_meanwhile_under_another_key_is_not_waited_for(store: ArtefactStore) -> None:
+    other = Builder(b"other")
+
+    def build(folder: Path) -> dict[str, Any]:
+        store.get("other", other)
+        return Builder()(folder)
+
+    store.get("key", build)
+    assert other.calls == 1
+
+
+@pytest.mark.parametrize("end", ["os._exit(9)", "raise RuntimeError"])
+def test_who_waited_for_one_that_failed_or_was_killed_builds_it(store: ArtefactStore, end: str) -> None:
+    code = DIES_HALF_WAY.replace("os._exit(9)", f"print('begun', flush=True); time.sleep(1); {end}")
+    first = subprocess.Popen(
+        [sys.executable, "-c", code, str(store.root)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )  # fmt: skip
+    assert first.stdout is not None and first.stdout.readline() == "begun\n"
+    build = Builder()
+    assert first.poll() is None
+    assert (store.get("key", build).path / "weights.bin").read_bytes() == b"weights"
+    assert first.wait(timeout=10) != 0
+    assert build.calls == 1
+
+
+@pytest.mark.parametrize("locks", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_without_locks_two_may_build_and_the_first_result_is_kept(
+    store: ArtefactStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, locks: int
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", BrokenLock(locks))
+    late = Builder(b"late")
+
+    def build(folder: Path) -> dict[str, Any]:
+        store.get("key", late)
+        return Builder()(folder)
+
+    assert store.get("key", build) == store.find("key")
+    assert (store.root / "key" / "weights.bin").read_bytes() == b"late"
+    assert f"{store.root} can't be locked ({os.strerror(locks)}): see to it that nobody else works there" in caplog.text
+
+
+def test_a_lock_that_fails_otherwise_is_an_error(store: ArtefactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", BrokenLock(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        store.get("key", Builder())
+
+
+def test_what_killed_builders_left_is_swept_away(store: ArtefactStore) -> None:
+    store.get("kept", Builder())
+    subprocess.run([sys.executable, "-c", DIES_HALF_WAY, str(store.root)], cwd=ROOT, check=False, timeout=60)
+    assert len(list(store.root.iterdir())) == 3
+    store.sweep()
+    assert [folder.name for folder in store.root.iterdir()] == ["kept"]

@@ -11,9 +11,9 @@ import pytest
 import main as one
 from orchestrator import cli
 from orchestrator.ledger import create_ledger
-from orchestrator.locks import hold
 from orchestrator.search import LOCK
 from orchestrator.study import spec_from_mapping
+from workers.locks import hold
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {"src": "A dog runs.", "ref": "Ein Hund rennt.", "langs": "en-de"}
@@ -149,7 +149,7 @@ def test_a_search_that_is_running_is_not_resumed_beside_itself(
     spec = spec_from_mapping({"data": good_file, "out": str(tmp_path)}).absolute()
     create_ledger(tmp_path, {"spec": spec.to_json()})
     before = (tmp_path / "ledger.jsonl").read_bytes()
-    with hold(tmp_path / LOCK, 0.0, "taken"):
+    with hold(tmp_path / LOCK, 0.0):
         assert cli.main(["resume", str(tmp_path)]) == 2
     message = capsys.readouterr().err
     assert f"a search is running in {tmp_path}; wait for its end, or stop it" in message and message.count("\n") == 1

@@ -19,9 +19,8 @@ from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 
-from filelock import FileLock
-
 from search_spaces.errors import UserError
+from workers.locks import hold
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 PROJECT = Path(__file__).resolve().parents[2]
@@ -87,7 +86,7 @@ def _is_made(folder: Path) -> bool:
 def _locked(folder: Path) -> AbstractContextManager[object]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder.with_name(f"{folder.name}.lock")).acquire()
+        return hold(folder.with_name(f"{folder.name}.lock"))
     except OSError as error:
         raise UserError(
             f"COMET's environment can't be made at {folder}: {error}; name another folder with {FOLDER_VARIABLE}"
