@@ -47,11 +47,21 @@ class ArtefactStore:
         return Artefact(folder, record["about"]) if sizes == record["files"] else None
 
     def sweep(self) -> None:
-        """Remove what killed builders left half-made; only for a store that nobody is writing to."""
+        """Remove what killed builders left half-made, not what is being built, where the file system has locks."""
+        left: dict[str, list[Path]] = {lock.name[len(LOCK) :]: [] for lock in self.root.glob(f"{LOCK}*")}
         for draft in self.root.glob(f"{DRAFT}*"):
-            shutil.rmtree(draft)
-        for lock in self.root.glob(f"{LOCK}*"):
-            lock.unlink()
+            left.setdefault(draft.name[len(DRAFT) :].rpartition("-")[0], []).append(draft)
+        for key, drafts in left.items():
+            try:
+                held = hold(self.root / f"{LOCK}{key}", 0.0)
+            except TimeoutError:
+                continue
+            with held:
+                for draft in drafts:
+                    # Its builder may have ended since.
+                    if draft.exists():
+                        shutil.rmtree(draft)
+                (self.root / f"{LOCK}{key}").unlink(missing_ok=True)
 
     def get(self, key: str, build: Callable[[Path], dict[str, Any]]) -> Artefact:
         """The artefact under this key, built when there is none.

@@ -202,9 +202,15 @@ def test_a_lock_that_fails_otherwise_is_an_error(store: ArtefactStore, monkeypat
         store.get("key", Builder())
 
 
-def test_what_killed_builders_left_is_swept_away(store: ArtefactStore) -> None:
+def test_what_killed_builders_left_is_swept_away_and_what_is_being_built_is_not(store: ArtefactStore) -> None:
     store.get("kept", Builder())
     subprocess.run([sys.executable, "-c", DIES_HALF_WAY, str(store.root)], cwd=ROOT, check=False, timeout=60)
     assert len(list(store.root.iterdir())) == 3
-    store.sweep()
-    assert [folder.name for folder in store.root.iterdir()] == ["kept"]
+
+    def build(folder: Path) -> dict[str, Any]:
+        (folder / "weights.bin").write_bytes(b"half")
+        store.sweep()
+        return {}
+
+    assert (store.get("under-way", build).path / "weights.bin").read_bytes() == b"half"
+    assert sorted(folder.name for folder in store.root.iterdir()) == ["kept", "under-way"]
