@@ -56,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
         "--bins", default="0-30,30-60,60-100", help="of the human or difficulty score: LOW-HIGH, with commas"
     )
     top.add_argument("--references", help="the target lines, when --data is one side of parallel text")
-    top.add_argument("--langs", help="the pair, such as en-de, where a file does not say it")
+    top.add_argument(
+        "--langs", help="take one pair's rows, such as en-de; where a file names no pair, what its pair is"
+    )
     top.add_argument("--calibration", help="pairs that show a base model how to translate (default: the shipped ones)")
     top.add_argument("--seed", type=int, default=0, help="for methods that draw (default: 0)")
     top.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out, and say how many")

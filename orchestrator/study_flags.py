@@ -25,7 +25,7 @@ STUDY_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--data", {"help": "the segments the search selects on, in any format the README lists"}),
     ("--test", {"help": "held-out segments on which the frontier is scored once"}),
     ("--references", {"help": "the target lines, when --data is one side of parallel text"}),
-    ("--langs", {"help": "the pair, such as en-de, where a file does not say it"}),
+    ("--langs", {"help": "take one pair's rows, such as en-de; where a file names no pair, what its pair is"}),
     ("--calibration", {"help": "pairs for methods that look at activations (default: the shipped ones)"}),
     (
         "--calibration-tokens",

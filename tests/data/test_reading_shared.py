@@ -45,6 +45,13 @@ def test_esa_order_and_digest_stay(esa: DataSet) -> None:
     assert esa.digest == "0128ff0b4e001ff2babdcb157c94edda27f36860c83ba89289e884f4d763ab88"
 
 
+def test_esa_of_one_pair_is_its_segments_of_the_whole(esa: DataSet) -> None:
+    czech = read_dataset(DATA / "wmt24" / "wmt24_esa.jsonl.gz", langs="en-cs")
+    assert czech.segments == tuple(segment for segment in esa.segments if segment.langs == "en-cs")
+    ((reason, count),) = czech.left_out
+    assert reason == "rows of other pairs than en-cs" and count > 10_000 and czech.digest != esa.digest
+
+
 @pytest.mark.parametrize(("split", "counts"), [("test", ALMA_TEST), ("train", ALMA_TRAIN), ("valid", ALMA_VALID)])
 def test_alma_takes_its_direction_from_the_name(split: str, counts: dict[str, int]) -> None:
     for pair, count in counts.items():

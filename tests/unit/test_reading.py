@@ -260,14 +260,6 @@ def test_plain_rows_without_langs_take_the_callers(tmp_path: Path) -> None:
     assert "Pass langs" in refused(path).way_out
 
 
-def test_langs_against_the_rows_pair_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, as_lines(plain(1), plain(2, langs="en-fr")))
-    error = refused(path, langs="en-de")
-    assert error.line == 2 and error.value == "en-fr" and "en-de" in error.rule
-    data = read_dataset(path, langs="en-de", skip_bad_rows=True)
-    assert len(data.segments) == 1 and data.bad_rows[0].value == "en-fr"
-
-
 def test_parallel_text_takes_the_pair_from_the_suffixes(tmp_path: Path) -> None:
     source = write(tmp_path, "One\u2028line\r\n two \n".encode(), "x.en")
     target = write(tmp_path, gzip.compress(b"Eins\nZwei"), "x.de.gz")
@@ -318,6 +310,7 @@ def test_parallel_text_names_the_file_at_fault(tmp_path: Path) -> None:
 def test_text_without_references_says_how_to_pass_them(tmp_path: Path) -> None:
     error = refused(write(tmp_path, b"Just a text.\nAnother.\n", "x.en"))
     assert "--references" in error.way_out and error.value == "Just a text."
+    assert "--test, has them inside" in error.way_out
 
 
 def test_references_beside_a_json_file_are_refused(tmp_path: Path) -> None:
@@ -458,7 +451,7 @@ BAD_ROWS = {
     "wmt24pp empty": (plus(2), plus(3, target="  "), "empty reference (`target`)"),
     "wmt24pp number": (plus(2), plus(3.5), "`segment_id` must be an integer"),
     "alma type": (alma(), {"translation": "Hallo"}, "`translation` must be an object"),
-    "alma language": (alma(), {"translation": {"de": "Hallo", "fr": "Salut"}}, "`translation` has no en"),
+    "alma language": (alma(), {"translation": {"de": "Hallo", "english": "Hello"}}, "`translation` has no en"),
     "alma text type": (alma(), alma(en=5), "`translation.en` must be a string"),
     "alma empty": (alma(), alma(en=""), "empty reference (`translation.en`)"),
     "alma empty source": (alma(), alma(de=" "), "empty source (`translation.de`)"),

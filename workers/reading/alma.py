@@ -5,11 +5,11 @@ https://github.com/fe1ixxu/ALMA, `human_written_data`. A row does not say which 
 
 import re
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, permutations
 from pathlib import Path
 
 from workers.reading import fields as check
-from workers.reading.errors import OR_SKIP, DataError, RowFault
+from workers.reading.errors import OR_SKIP, DataError, OtherPair, RowFault
 from workers.reading.languages import UnknownLanguage, normalise_language, normalise_pair, split_pair
 from workers.reading.segments import Segment
 from workers.reading.tally import Request, Row, Tally, one_a_row
@@ -20,15 +20,16 @@ _NAMED_DIRECTION = re.compile(r"(?:^|[^A-Za-z])([a-z]{2,3}-[a-z]{2,3})\.jsonl?(?
 def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
     """Return the segments in the file's order; their ids are the pair and the row's ordinal (1-based).
 
-    The direction is the caller's `langs` or else the end of the file's name (test.en-cs.json). Raises
-    DataError if neither tells it.
+    The direction is the caller's `langs` or else the end of the file's name (test.en-cs.json). Rows of two
+    languages that are not both those of the caller's `langs` are left out and counted in the tally. Raises
+    DataError if neither tells the direction.
     """
     remaining = iter(rows)
     first = next(remaining)
     langs = request.langs or named_direction(request.path)
     if langs is None:
         raise _no_direction(first, request.path)
-    return one_a_row(chain([first], remaining), tally, lambda row: _segment(row, langs))
+    return one_a_row(chain([first], remaining), tally, lambda row: _segment(row, langs, request.langs))
 
 
 def named_direction(path: Path) -> str | None:
@@ -49,13 +50,22 @@ def _no_direction(first: Row, path: Path) -> DataError:
     return DataError(path, first.line, ", ".join(keys) or None, rule, way_out)
 
 
-def _segment(row: Row, langs: str) -> Segment:
+def _segment(row: Row, langs: str, asked: str | None) -> Segment:
     translation = check.mapping(row.fields, "translation")
+    if asked is not None:
+        _select(translation, asked)
     source_language, target_language = split_pair(langs)
     source = _side(translation, source_language, "source")
     reference = _side(translation, target_language, "reference")
     identity = f"{langs}:{row.number}"
     return Segment(identity, langs, source, (reference,), doc_id=identity, domain="")
+
+
+def _select(translation: dict[str, object], asked: str) -> None:
+    """Raise OtherPair for a row of two or more languages that lacks one of the pair's."""
+    there = sorted({code for key in translation if (code := language_code(key)) is not None})
+    if len(there) > 1 and not set(split_pair(asked)) <= set(there):
+        raise OtherPair((f"{one}-{other}" for one, other in permutations(there, 2)), asked)
 
 
 def _side(translation: dict[str, object], language: str, what: str) -> str:

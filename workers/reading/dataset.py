@@ -21,13 +21,13 @@ def read_dataset(
 ) -> DataSet:
     """Read a data file, plain or gzip, in any of the formats in `formats.FORMATS`, or a pair of text files.
 
-    `references` is the file of reference lines if `path` holds source lines. `langs` is the pair, such as
-    "en-de", for files that do not name theirs; in a file that does, rows of another pair are bad rows. With
-    `skip_bad_rows` a bad row is left out and listed in the result's `bad_rows`; otherwise the first one is
-    raised. Text is kept as given but for the white space around it.
+    `references` is the file of reference lines if `path` holds source lines. `langs` is a pair, such as "en-de":
+    the one that is read of a file whose rows name theirs, rows of other pairs being counted in the result's
+    `left_out`; the file's own where it names none. With `skip_bad_rows` a bad row is left out and listed in the
+    result's `bad_rows`; otherwise the first one is raised. Text is kept as given but for the white space around it.
 
     Raises DataError for a bad row, and in any case for a file that is missing, empty, damaged, of no accepted
-    format, or without one usable segment.
+    format, without a row of the pair asked for, or without one usable segment.
     """
     path = Path(path)
     request = Request(path, _asked_pair(path, langs))
@@ -41,7 +41,7 @@ def read_dataset(
     else:
         raise _text_alone(path, content)
     if not segments:
-        raise nothing_usable(tally)
+        raise nothing_usable(tally, request.langs)
     return DataSet(
         name=path.name,
         format=key,
@@ -77,5 +77,8 @@ def _text_alone(path: Path, content: bytes) -> DataError:
     except RowFault as fault:
         return DataError(path, 1, fault.value, fault.rule, f"Convert the file to UTF-8. {ACCEPTED}")
     rule = "the file holds no JSON rows, and source text alone has no references"
-    way_out = "If it is text, pass the file of its references: --references FILE (references=FILE)."
+    way_out = (
+        "If it is text given as --data, pass the file of its references: --references FILE (references=FILE). Any "
+        "other file, such as --test, has them inside: write it as JSON lines of {src, ref, langs}."
+    )
     return DataError(path, 1, first, rule, f"{way_out} {ACCEPTED}")

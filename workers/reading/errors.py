@@ -1,5 +1,6 @@
 """Say what is wrong with a data file: where, what was found, what was expected, and the way out."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from search_spaces.errors import UserError
@@ -62,3 +63,15 @@ class RowFault(Exception):
         self.value = value
         self.way_out = way_out
         self.file = file
+
+
+class OtherPair(Exception):
+    """One row of another pair than the caller asked for, which the tally counts: no fault.
+
+    `pairs` are those that the row can be read in, in their normalised form, `asked` the one asked for.
+    """
+
+    def __init__(self, pairs: Iterable[str], asked: str) -> None:
+        super().__init__(tuple(pairs), asked)
+        self.pairs: tuple[str, ...] = self.args[0]
+        self.asked = asked

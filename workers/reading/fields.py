@@ -3,7 +3,7 @@
 import math
 import re
 
-from workers.reading.errors import OR_SKIP, RowFault
+from workers.reading.errors import OtherPair, RowFault
 from workers.reading.languages import UnknownLanguage, normalise_pair
 
 _DECIMAL = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
@@ -95,15 +95,15 @@ def score(value: object, key: str, low: float = -math.inf, high: float = math.in
 def pair(value: object, key: str, asked: str | None) -> str:
     """Return a row's language pair in its normalised form.
 
-    Raises RowFault if it is no string, unknown, or another than the pair the caller asked for (None: any).
+    Raises RowFault if it is no string or unknown, OtherPair if it is another than the pair the caller asked
+    for (None: any).
     """
     try:
         found = normalise_pair(string(value, key))
     except UnknownLanguage as error:
         raise RowFault(f"{error} (`{key}`)", value, _PAIR_WAY_OUT) from None
     if asked is not None and found != asked:
-        way_out = f"Leave langs out, since this file names its pairs. {OR_SKIP}"
-        raise RowFault(f"the row's pair (`{key}`) is not the {asked} asked for", value, way_out)
+        raise OtherPair([found], asked)
     return found
 
 

@@ -68,12 +68,19 @@ def recognise(rows: Iterable[Row], tally: Tally) -> tuple[str, Iterator[Row]]:
     raise first_misfit or nothing_usable(tally)
 
 
-def nothing_usable(tally: Tally) -> DataError:
-    """Return the error for a file that was read to its end and gave no segment."""
+def nothing_usable(tally: Tally, asked: str | None = None) -> DataError:
+    """Return the error for a file that was read to its end and gave no segment; `asked` is the caller's pair."""
+    others = ", ".join(sorted(tally.other_pairs))
+    if others and len(tally.left_out) == 1 and not tally.bad_rows:
+        rule = f"no row is of the pair {asked}, which langs asks for; the file has {others}"
+        way_out = "Pass one of the file's pairs as langs (--langs), or leave langs out to read all of them."
+        return DataError(tally.path, None, None, rule, way_out)
     counts = [f"left out: {count} ({reason})" for reason, count in tally.left_out]
     if tally.bad_rows:
         first = tally.bad_rows[0]
         counts.insert(0, f"bad rows: {len(tally.bad_rows)} (the first in line {first.line}: {first.reason})")
+    if others:
+        counts.append(f"the other pairs: {others}")
     rule = "no usable segment is left: " + ("; ".join(counts) or "the file has no row")
     way_out = "Pass a file with references: rows of the system refA, or one of the other formats. "
     return DataError(tally.path, None, None, rule, way_out + ACCEPTED)

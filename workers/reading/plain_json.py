@@ -9,7 +9,7 @@ from workers.reading.tally import Request, Row, Tally, one_a_row
 
 
 def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
-    """Return the segments in the file's order.
+    """Return the segments in the file's order; those of another pair than the caller's are counted in the tally.
 
     `ref` is a text or an array of them. Rows without `langs` take the caller's pair. A row without `id` gets
     the pair and its ordinal (1-based). `difficulty` or `score` (a row has at most one) is any finite number.
@@ -33,7 +33,10 @@ def _segment(row: Row, request: Request) -> Segment:
 
 
 def row_langs(fields: dict[str, object], asked: str | None) -> str:
-    """Return a row's pair, or the caller's where the row names none. Raises RowFault for a bad one, or for none."""
+    """Return a row's pair, or the caller's where the row names none.
+
+    Raises RowFault for a bad one, or for none; OtherPair for another than the caller's.
+    """
     if fields.get("langs") is not None:
         return check.pair(fields["langs"], "langs", asked)
     if asked is None:

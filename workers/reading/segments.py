@@ -55,7 +55,8 @@ class DataSet:
 
     `name` is the file's name without its folder, `format` the registry key of the format recognised, `digest`
     the SHA-256 of the segments (see `segments_digest`). `bad_rows` is filled only where the caller asked to
-    skip them. `left_out` counts, by reason, what the format itself says not to use: (reason, count), sorted.
+    skip them. `left_out` counts, by reason, what the format itself says not to use and the rows of other pairs
+    than the one asked for: (reason, count), sorted.
     """
 
     name: str

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.reading.errors import DataError, RowFault, shorten
+from workers.reading.errors import DataError, OtherPair, RowFault, shorten
 from workers.reading.segments import BadRow, Segment
 
 
@@ -34,12 +34,16 @@ class LeftOut:
 
 
 class Tally:
-    """The bad rows and the rows left out of one read; without `skip`, the first bad row ends the read."""
+    """The bad rows and the rows left out of one read; without `skip`, the first bad row ends the read.
+
+    `other_pairs` are the pairs of the rows left out because the caller asked for another one.
+    """
 
     def __init__(self, path: Path, skip: bool) -> None:
         self.path = path
         self.skip = skip
         self.bad_rows: list[BadRow] = []
+        self.other_pairs: set[str] = set()
         self._left_out: Counter[str] = Counter()
 
     def refuse(self, line: int, fault: RowFault) -> None:
@@ -55,6 +59,11 @@ class Tally:
         """Count one row or segment that the format says not to use."""
         self._left_out[reason] += 1
 
+    def pass_over(self, other: OtherPair) -> None:
+        """Count one row of another pair than the one asked for."""
+        self.other_pairs.update(other.pairs)
+        self._left_out[f"rows of other pairs than {other.asked}"] += 1
+
     @property
     def left_out(self) -> tuple[tuple[str, int], ...]:
         """What was left out, as (reason, count), sorted."""
@@ -64,7 +73,7 @@ class Tally:
 def one_a_row(rows: Iterable[Row], tally: Tally, parse: Callable[[Row], Segment | LeftOut]) -> list[Segment]:
     """Return the segments of a format whose rows are segments, in the file's order.
 
-    A row whose id an earlier row has is a bad row.
+    A row whose id an earlier row has is a bad row. Of a row of another pair nothing but the pair is read.
     """
     first_lines: dict[str, int] = {}
     segments: list[Segment] = []
@@ -76,6 +85,9 @@ def one_a_row(rows: Iterable[Row], tally: Tally, parse: Callable[[Row], Segment 
                 continue
             if parsed.id in first_lines:
                 raise RowFault(f"duplicate id: line {first_lines[parsed.id]} has it already", parsed.id)
+        except OtherPair as other:
+            tally.pass_over(other)
+            continue
         except RowFault as fault:
             tally.refuse(row.line, fault)
             continue

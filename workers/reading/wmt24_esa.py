@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from workers.reading import fields as check
-from workers.reading.errors import RowFault
+from workers.reading.errors import OtherPair, RowFault
 from workers.reading.segments import NO_REFERENCE, Segment
 from workers.reading.tally import Request, Row, Tally
 
@@ -40,7 +40,7 @@ def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
 
     A segment's human score is the mean of `esa_score` (0 to 100) over all annotations of systems other than
     refA; None if no row has one. Rows that give a segment another source, document or domain than its first
-    row are bad rows. Segments without a refA row are counted in the tally.
+    row are bad rows. Segments without a refA row and rows of other pairs than the caller's are counted in the tally.
     """
     pairs: dict[str, dict[int, _Gathered]] = {}
     for row in rows:
@@ -49,6 +49,8 @@ def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
             segments = pairs.setdefault(annotation.langs, {})
             fresh = _Gathered(row.line, annotation.segment)
             _gather(segments.setdefault(annotation.line_id, fresh), annotation)
+        except OtherPair as other:
+            tally.pass_over(other)
         except RowFault as fault:
             tally.refuse(row.line, fault)
     found: list[Segment] = []
