@@ -20,7 +20,7 @@ from workers.conditions import installed
 from workers.decoding import Decoding
 from workers.model_files import resolve
 from workers.plan import EvaluationPlan
-from workers.reading import DataSet, read_dataset
+from workers.reading import read_dataset
 from workers.training.data import TrainingData, training_data
 from workers.training.made_up import write_made_up
 from workers.training.overlap import refuse_overlap
@@ -70,49 +70,62 @@ def request_of(options: argparse.Namespace) -> DistillationRequest:
 def bench_distillation(request: DistillationRequest, command: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Run the parts asked for and write the results file and its page; returns what was written.
 
-    What an earlier run has written there stays, but for the figures that this one measures anew.
+    What an earlier run has written there stays, but for the figures that this one measures anew. The file is written
+    after each part, so that one that fails later takes none with it.
     """
     before = earlier(request.output)
+    _refuse_unknown_shapes(request)
     if "sharded" in request.parts:
         from workers.benches.sharded_speed import refuse_too_few_devices
 
         # Before the other parts take their time.
         refuse_too_few_devices(request.shape)
     figures: dict[str, float] = {}
-    about: dict[str, Any] = {"parts": ", ".join(request.parts), "device": this_device()}
-    if request.data is not None and set(request.parts) & set(ON_DATA):
-        dataset = read_dataset(request.data)
-        found, told = _on_data(request, dataset, say)
+    about: dict[str, Any] = {"device": this_device()}
+    record: dict[str, Any] = {}
+    for part, measure in _PARTS.items():
+        asked = [name for name in request.parts if name in part]
+        if not asked:
+            continue
+        found, told = measure(request, say)
         figures |= found
-        about |= told
-    if "cached" in request.parts:
-        from workers.benches.training_speed import cached_figures
-
-        figures |= cached_figures(request.shape, say)
-        about["shape"] = request.shape
-    if "rate" in request.parts:
-        from workers.benches.training_speed import rate_figures
-
-        figures |= rate_figures(request.large_shape, say)
-        about["large shape"] = request.large_shape
-    if {"cached", "rate"} & set(request.parts):
-        from workers.benches.training_speed import TIMED
-
-        about["timed"] = TIMED
-    if "sharded" in request.parts:
-        from workers.benches.sharded_speed import conditions, sharded_figures
-
-        figures |= sharded_figures(request.shape, say)
-        about |= {"shape": request.shape, "sharded": conditions(request.shape)}
-    about |= {"date": datetime.now(UTC).date().isoformat(), "python": platform.python_version()}
-    record = merged(before, figures, about | installed(DISTRIBUTIONS), command)
-    write_record(request.output, DISTILLATION, record)
+        parts = [name for name in request.parts if name in asked or name in about.get("parts", "").split(", ")]
+        about |= {
+            **told, "parts": ", ".join(parts), "date": datetime.now(UTC).date().isoformat(),
+            "python": platform.python_version(),
+        }  # fmt: skip
+        record = merged(before, figures, about | installed(DISTRIBUTIONS), command)
+        write_record(request.output, DISTILLATION, record)
     return record
 
 
-def _on_data(
-    request: DistillationRequest, dataset: DataSet, say: Callable[[str], None]
-) -> tuple[dict[str, float], dict[str, Any]]:
+def _refuse_unknown_shapes(request: DistillationRequest) -> None:
+    from workers.benches.compression_speed import SHAPES
+
+    for part, field, shape in (("cached", "shape", request.shape), ("rate", "large_shape", request.large_shape)):
+        if part in request.parts and shape not in SHAPES:
+            raise StudyError(f"{field} is {shape!r}; there are {', '.join(SHAPES)}")
+
+
+def _cached(request: DistillationRequest, say: Callable[[str], None]) -> tuple[dict[str, float], dict[str, Any]]:
+    from workers.benches.training_speed import TIMED, cached_figures
+
+    return cached_figures(request.shape, say), {"shape": request.shape, "timed": TIMED}
+
+
+def _rate(request: DistillationRequest, say: Callable[[str], None]) -> tuple[dict[str, float], dict[str, Any]]:
+    from workers.benches.training_speed import TIMED, rate_figures
+
+    return rate_figures(request.large_shape, say), {"large shape": request.large_shape, "timed": TIMED}
+
+
+def _sharded(request: DistillationRequest, say: Callable[[str], None]) -> tuple[dict[str, float], dict[str, Any]]:
+    from workers.benches.sharded_speed import conditions, sharded_figures
+
+    return sharded_figures(request.shape, say), {"shape": request.shape, "sharded": conditions(request.shape)}
+
+
+def _on_data(request: DistillationRequest, say: Callable[[str], None]) -> tuple[dict[str, float], dict[str, Any]]:
     from workers.benches.distillation_bench import (
         SEEDS,
         Bench,
@@ -122,6 +135,8 @@ def _on_data(
         student_runs,
     )
 
+    assert request.data is not None
+    dataset = read_dataset(request.data)
     calibration = read_dataset(str(SHIPPED_CALIBRATION))
     langs = sorted({segment.langs for segment in dataset.segments})
 
@@ -159,3 +174,12 @@ def _on_data(
         "decoding": f"greedy, at most {MAX_NEW_TOKENS} new tokens, batch {BATCH_SIZE}",
         "seeds": f"0; of 3 and 2 bits and of students {', '.join(map(str, SEEDS))}",
     }
+
+
+# What measures which parts; those on data share their runs.
+_PARTS: dict[tuple[str, ...], Callable[..., tuple[dict[str, float], dict[str, Any]]]] = {
+    ON_DATA: _on_data,
+    ("cached",): _cached,
+    ("rate",): _rate,
+    ("sharded",): _sharded,
+}

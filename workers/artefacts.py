@@ -63,25 +63,27 @@ class ArtefactStore:
                         shutil.rmtree(draft)
                 (self.root / f"{LOCK}{key}").unlink(missing_ok=True)
 
-    def get(self, key: str, build: Callable[[Path], dict[str, Any]]) -> Artefact:
+    def get(self, key: str, build: Callable[[Path], dict[str, Any]], queue: str = "") -> Artefact:
         """The artefact under this key, built when there is none.
 
         `build` fills the empty folder it is given and returns what the manifest shall say. While another builds it,
-        this waits; should that one fail or be killed, the next in line builds it.
+        this waits; should that one fail or be killed, the next in line builds it. Who stands in another queue builds at
+        the same time, and the first to finish is kept: a builder that waits for a GPU must not be waited for by one
+        that holds it.
         """
         if (found := self.find(key)) is not None:
             return found
         self.root.mkdir(parents=True, exist_ok=True)
-        lock = self.root / f"{LOCK}{key}"
+        lock = self.root / f"{LOCK}{key}{queue}"
         with hold(lock):
             try:
-                return self.find(key) or self._built(key, build)
+                return self.find(key) or self._built(key, build, queue)
             finally:
                 # Who waits for the file that is gone sees that it is, and takes a new one.
                 lock.unlink(missing_ok=True)
 
-    def _built(self, key: str, build: Callable[[Path], dict[str, Any]]) -> Artefact:
-        draft = self.root / f"{DRAFT}{key}-{uuid.uuid4().hex[:8]}"
+    def _built(self, key: str, build: Callable[[Path], dict[str, Any]], queue: str) -> Artefact:
+        draft = self.root / f"{DRAFT}{key}{queue}-{uuid.uuid4().hex[:8]}"
         draft.mkdir()
         try:
             about = build(draft)

@@ -95,6 +95,8 @@ def compressed(
         report=report,
         processes=plan.training_processes,
     )
+    # Trials of another search in this store may hold the GPUs that a sharded training waits for.
+    queue = "-sharded" if plan.training_processes > 1 else ""
     parent = base
     artefact: Artefact | None = None
     for length, step in enumerate(candidate.steps, start=1):
@@ -121,7 +123,7 @@ def compressed(
                 "curves": [*earlier.get("curves", []), *curves],
             }
 
-        artefact = store.get(artefact_key(prefix, prompt, plan), build)
+        artefact = store.get(artefact_key(prefix, prompt, plan), build, queue)
         parent = artefact.path
         context = replace(context, parent_key=artefact.path.name)
     return artefact
@@ -141,6 +143,9 @@ def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> 
         }
     if any(step.kind == "trainer" for step in candidate.steps):
         data |= {"training": plan.training.digest if plan.training else "", "prompt": prompt.name}
+    if prompt.name == "few-shot" and any(getattr(step, "has_translated_targets", False) for step in candidate.steps):
+        # The teacher's examples.
+        data["shots"] = plan.calibration.digest if plan.calibration else ""
     if configs := [step.config for step in candidate.steps if isinstance(step, Distill) and step.config]:
         data["configs"] = [digest_of(read_student_config(path)) for path in configs]
     return digest_of({"candidate": candidate.digest, "data": data, "seed": plan.seed, "code": code_version()})

@@ -191,10 +191,10 @@ class Evaluation:
         from workers.translate import Translator
 
         plan = self._plan
+        limit_memory(plan.memory_fraction)
         with self._stages.stage("compress"):
             made = built(self._candidate, plan, self._report)
         with self._stages.stage("load"):
-            limit_memory(plan.memory_fraction)
             tokenizer = load_tokenizer(made.folder, plan.trust_remote_code)
             model = load_model(made.folder, plan.device_map, plan.trust_remote_code)
             context = context_length(read_config(made.folder))

@@ -18,8 +18,8 @@ POISONED_CONTEXT = ("CUDA error", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", 
 NO_MEMORY_LEFT = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 # Their messages say where and what to do; a trace adds nothing.
 KNOWN = (UserError, EmptyOutput, TrainingDiverged, DiskFull)
-# Ray's words for another process (COMET's) that is gone or out of reach.
-LOST_ACTORS = frozenset({"RayActorError", "GetTimeoutError"})
+# Ray's words for another process, or its node, that is gone or out of reach.
+LOST = frozenset({"RayActorError", "GetTimeoutError", "WorkerCrashedError", "NodeDiedError", "PreemptionError"})
 TRACE_LINES = 4
 
 
@@ -29,7 +29,7 @@ def is_transient(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno in TRANSIENT_ERRNOS
-    if any(kind.__name__ in LOST_ACTORS for kind in type(error).__mro__):
+    if any(kind.__name__ in LOST for kind in type(error).__mro__):
         return True
     return not is_out_of_memory(error) and any(sign in str(error) for sign in POISONED_CONTEXT)
 

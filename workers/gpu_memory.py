@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import sys
 
@@ -28,6 +29,16 @@ def limit_memory(fraction: float | None) -> None:
 
     if fraction is not None and torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(min(fraction, 1.0))
+
+
+def usable_memory() -> float:
+    """Bytes of a GPU's memory that this process may take; infinity without a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return math.inf
+    share: float = torch.cuda.get_per_process_memory_fraction(0)
+    return share * int(torch.cuda.get_device_properties(0).total_memory)
 
 
 def release_memory() -> None:

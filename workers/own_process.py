@@ -54,7 +54,7 @@ def in_own_process(share: Share, work: Callable[..., Answer], *arguments: Any, r
         )
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
-    except ray.exceptions.WorkerCrashedError as error:
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
         raise ConnectionError(f"a process that worked for this trial was lost: {error}") from error
     return answer
 

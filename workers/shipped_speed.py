@@ -30,10 +30,10 @@ def shipped_speed(candidate: Candidate, plan: EvaluationPlan, stages: Stages, re
     from workers.translate import prepare
 
     dataset = plan.data[RACED_SPLIT]
+    limit_memory(plan.memory_fraction)
     with stages.stage("compress"):
         made = built(candidate, plan, report)
     with stages.stage("speed"):
-        limit_memory(plan.memory_fraction)
         device = default_device() if plan.device_map == "auto" else torch.device(plan.device_map)
         tokenizer = load_tokenizer(made.folder, plan.trust_remote_code)
         examples = plan.calibration.segments if plan.calibration else ()

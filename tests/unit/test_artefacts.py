@@ -166,6 +166,18 @@ def test_what_another_builds_meanwhile_under_another_key_is_not_waited_for(store
     assert other.calls == 1
 
 
+def test_another_queue_is_not_waited_for(store: ArtefactStore) -> None:
+    other = Builder(b"other")
+
+    def build(folder: Path) -> dict[str, Any]:
+        assert store.get("key", other, "-sharded") == store.find("key")
+        store.sweep()
+        return Builder()(folder)
+
+    assert store.get("key", build).about["built by"] == "other"
+    assert [folder.name for folder in store.root.iterdir()] == ["key"]
+
+
 @pytest.mark.parametrize("end", ["os._exit(9)", "raise RuntimeError"])
 def test_who_waited_for_one_that_failed_or_was_killed_builds_it(store: ArtefactStore, end: str) -> None:
     code = DIES_HALF_WAY.replace("os._exit(9)", f"print('begun', flush=True); time.sleep(1); {end}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from orchestrator import bench_distillation
+from orchestrator.bench_distillation import DistillationRequest
 from orchestrator.bench_figures import DISTILLATION
 from orchestrator.bench_table import as_page, explained
 from orchestrator.cli import main
@@ -95,6 +97,29 @@ def test_without_two_gpus_it_says_what_is_there(
     assert sharded(tmp_path / "out.json", shape) == 2
     assert reason in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("part", "flag"), [("cached", "--shape"), ("rate", "--large-shape")])
+def test_a_shape_that_there_is_not_is_refused_at_once(
+    part: str, flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--json", str(tmp_path / "out.json"), "--parts", part, flag, "mistral7b"]
+    assert main(["bench", "distillation", *asked]) == 2
+    assert "shape is 'mistral7b'; there are mistral-7b, llama-1b" in capsys.readouterr().err
+
+
+def test_figures_of_a_part_are_kept_where_a_later_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(request: Any, say: Any) -> Any:
+        raise RuntimeError("out of luck")
+
+    parts: dict[Any, Any] = {("cached",): lambda request, say: ({"a": 1.0}, {"shape": "x"}), ("rate",): fails}
+    monkeypatch.setattr(bench_distillation, "_PARTS", parts)
+    output = tmp_path / "out.json"
+    request = DistillationRequest(output=output, parts=("rate", "cached"), data=None, training=())
+    with pytest.raises(RuntimeError, match="out of luck"):
+        bench_distillation.bench_distillation(request, "the command", lambda line: None)
+    record = json.loads(output.read_text(encoding="utf-8"))
+    assert record["figures"] == {"a": 1.0} and record["conditions"]["parts"] == "cached"
 
 
 def test_a_training_that_fails_is_told_with_the_figures_of_the_others(

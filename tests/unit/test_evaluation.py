@@ -12,6 +12,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.outcome import Race
 from search_spaces.quantizers import RoundToNearest
 from tests.examples import dataset
+from workers import evaluation
 from workers.attempt import kept_lines
 from workers.decoding import Decoding, Hypothesis
 from workers.evaluation import EmptyOutput, Evaluation, Stages, evaluate, races
@@ -105,6 +106,17 @@ def test_the_model_is_loaded_once_and_let_go_after_the_last_rung(
     first, second = used
     assert first is second
     assert raced._ready is not None and raced._ready.translator is None
+
+
+def test_memory_is_limited_before_anything_is_compressed(
+    plan: EvaluationPlan, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[Any] = []
+    real = evaluation.built
+    monkeypatch.setattr(evaluation, "limit_memory", order.append)
+    monkeypatch.setattr(evaluation, "built", lambda *rest: order.append("built") or real(*rest))
+    Evaluation(candidate, "dev", replace(plan, memory_fraction=0.5), Stages(), racing=True).advance()
+    assert order == [0.5, "built"]
 
 
 def test_only_empty_hypotheses_end_a_trial_at_its_first_rung(

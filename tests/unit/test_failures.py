@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, WorkerCrashedError
 
 from search_spaces.candidate import Candidate
 from search_spaces.errors import CandidateError, ModelFilesError, StudyError
@@ -51,6 +51,8 @@ OWN_FAULTS: list[tuple[BaseException, str]] = [
 PASSING_FAULTS: list[BaseException] = [
     ActorDiedError(),
     ActorUnavailableError("COMET is out of reach", None),
+    NodeDiedError("if the node was preempted"),
+    WorkerCrashedError(),
     ConnectionResetError(),
     ConnectionRefusedError(),
     BrokenPipeError(),

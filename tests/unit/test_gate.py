@@ -10,12 +10,18 @@ import pytest
 
 from orchestrator.study import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from search_spaces.trainers import Finetune
+from tests.examples import segment
 from tests.trained_parents import empty, training_context
 from workers.compression.context import CompressionContext
 from workers.compression.registry import compress
 from workers.prompts import PROMPTS
+from workers.reading.segments import Segment
+from workers.scoring import Interval
+from workers.training import gate
 from workers.training.data import training_data
-from workers.training.progress import MADE_WORSE
+from workers.training.one_step import report_of
+from workers.training.progress import MADE_WORSE, Trained
+from workers.training.writing import Written
 
 # One step.
 STEP = Finetune(tokens=20, batch=2, warm_up=0, loss="references")
@@ -39,3 +45,33 @@ def test_worse_is_said_of_what_is_worse_beyond_chance(
 ) -> None:
     notes = compress(SHIPPED_MODEL, empty(tmp_path), replace(STEP, rate=rate), context).notes
     assert any(re.fullmatch(note, one) for one in notes), notes
+
+
+def test_held_out_pairs_are_drawn_one_by_one_whatever_document_they_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [f"Ein Hund rennt {number} mal um das Haus." for number in range(40)]
+    texts = {"before": [text[: 20 + number % 9] for number, text in enumerate(said)], "after": said}
+    monkeypatch.setattr(gate, "_of_folder", lambda folder, segments, context: texts[folder.name])
+
+    def interval(documents: int) -> Interval:
+        segments = [
+            Segment(str(at), "en-de", "A dog.", (one,), f"file {at % documents}", "") for at, one in enumerate(said)
+        ]
+        return gate.changed_interval(Path("before"), Path("after"), segments, training_context(tmp_path, tmp_path))
+
+    assert interval(2) == interval(40)
+    assert interval(2).low < interval(2).high
+
+
+def test_too_few_pairs_tell_nothing_from_chance() -> None:
+    def pairs(**counts: int) -> list[Segment]:
+        return [segment(langs=langs.replace("_", "-")) for langs, count in counts.items() for _ in range(count)]
+
+    assert gate.enough_to_judge(pairs(en_de=20)) and gate.enough_to_judge(pairs(en_de=15, en_fr=5))
+    assert not gate.enough_to_judge(pairs(en_de=19))
+    assert not gate.enough_to_judge(pairs(en_de=100, en_fr=4))
+    worse = Trained(10_000, 20, (), (), 50.0, 40.0, since=4_000)
+    notes = report_of(Written(3, 3), worse, 4, 1.0).notes
+    assert notes[0] == "trained on 10,000 tokens in 20 steps, from 4,000 on in this attempt"
+    assert notes[1] == "held-out chrF 50.00 → 40.00 (4 pairs, too few to tell from chance)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from search_spaces.methods import describe_step
 from search_spaces.pruners import RemoveLayers
 from search_spaces.quantizers import EightBitFloat, EightBitIntegers, RoundToNearest
 from search_spaces.size import predicted_bytes
-from search_spaces.trainers import Recover
+from search_spaces.trainers import Distill, Recover
 from tests.dense_reference import logits
 from tests.examples import dataset
 from tests.trained_parents import FORMS, SHAPE, empty, made, trained_a_little, training_context
@@ -229,6 +230,12 @@ def test_the_training_is_named_by_all_but_its_budget(parents: dict[str, Path], t
         key(teacher_key="t"),
     ]  # fmt: skip
     assert len({key(), *others}) == 6
+    file = tmp_path / "student.json"
+    students = set()
+    for heads in (4, 8):
+        file.write_text(json.dumps({"num_attention_heads": heads}))
+        students.add(engines.training_key(Distill(config=str(file)), pairs, context))
+    assert len(students) == 2
 
 
 def test_a_sharded_training_is_built_alike_in_every_process_and_judged_here(
@@ -260,7 +267,8 @@ def test_a_sharded_training_is_built_alike_in_every_process_and_judged_here(
     (training,) = asked
     assert (training.processes, training.packed) == (2, True)
     table = read_checkpoint(parents["dense"]).tensors
-    assert training.trained < sum(tensor.parameters for tensor in table.values()) < training.parameters
+    assert training.trained < training.parameters < training.teacher
+    assert training.teacher == sum(tensor.parameters for tensor in table.values())
     assert "held-out chrF" in report.notes[-1]
     assert report.changed == report.targeted
     assert not (out / "trained").exists()

@@ -143,12 +143,47 @@ def test_only_what_the_budget_reads_is_translated_and_a_larger_one_goes_on(made:
     assert (again.folder, third.loaded) == (large.folder, 0)
 
 
-def test_a_budget_of_nothing_is_once_through_the_pairs(made: Any, pairs: TokenizedPairs) -> None:
+def test_a_budget_of_nothing_is_as_many_draws_as_there_are_pairs(made: Any, pairs: TokenizedPairs) -> None:
     reports: list[tuple[int, int]] = []
     found, spoken = made(report=lambda done, of: reports.append((done, of)))
-    assert found.tokens >= pairs.tokens and reports[-1] == (pairs.tokens, pairs.tokens)
+    drawn = [pairs.segment(row) for row in chosen(pairs, step=0, batch=len(pairs), seed=0)]
+    kept = [one for one in drawn if not failed_checks(one, said(one).text, said(one).truncated)]
+    assert found.tokens == sum(found.length(int(row)) for row in found.order[: len(kept)])
+    assert reports[-1] == (pairs.tokens, pairs.tokens)
     assert [done for done, _ in reports] == sorted(done for done, _ in reports)
     assert len({one.id for one in spoken.asked}) == len(spoken.asked) <= len(pairs) and spoken.loaded == 1
+
+
+def test_few_pairs_are_read_once_however_large_a_chunk_is(made: Any) -> None:
+    whole = made()[0].tokens
+    assert made(chunk=1024)[0].tokens == whole
+
+
+def test_many_sources_without_a_reference_are_all_translated(
+    tmp_path: Path, character_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"src": f"A dog runs {n} times.", "ref": "", "langs": "en-de"} for n in range(1, 100)]
+    (tmp_path / "sources.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data = training_data([(str(tmp_path / "sources.jsonl"), 1.0)], ["en-de"])
+    alone = tokenized(data, character_tokenizer, "t", ALMA, tmp_path / "store", sources_alone=True)
+    spoken = Spoken(lambda segment: Hypothesis(f"Ein Hund rennt {segment.source[10:]}", 9, False))
+    monkeypatch.setattr(sequence_data, "_translator", spoken.load)
+    found = teacher_translations(alone, teacher(tmp_path), character_tokenizer, "t", tmp_path / "store", chunk=CHUNK)
+    assert len(found) == len(spoken.asked) == len(alone) == 99
+    assert found.budget(0) == sum(map(found.length, range(99)))
+
+
+@pytest.mark.parametrize("batch", [7, 50])
+def test_the_last_step_reads_what_a_larger_budget_reads_there(made: Any, batch: int) -> None:
+    longer = made(tokens=40_000, batch=batch)[0]
+    for tokens in (0, 1000, 3000):
+        shorter = made(tokens=tokens, batch=batch)[0]
+        read = step = 0
+        while read < shorter.budget(tokens):
+            rows = chosen(shorter, step=step, batch=batch, seed=0)
+            assert rows == chosen(longer, step=step, batch=batch, seed=0)
+            read += sum(map(shorter.length, rows))
+            step += 1
 
 
 def test_a_budget_beyond_the_data_reads_it_again(made: Any, pairs: TokenizedPairs) -> None:

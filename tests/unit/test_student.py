@@ -146,6 +146,19 @@ def test_a_given_config_takes_what_fits_and_draws_the_rest(save_llama: Any, tmp_
     assert all(torch.equal(tensor, found[name]) for name, tensor in stored(again).items())
 
 
+def test_a_config_that_does_not_say_whether_embeddings_are_tied_has_its_parents(
+    save_llama: Any, tmp_path: Path, write: Write
+) -> None:
+    parent = save_llama(**WIDE, tie_word_embeddings=True)
+    path = Path(given_config(parent, tmp_path, num_hidden_layers=1))
+    config = json.loads(path.read_text())
+    del config["tie_word_embeddings"]
+    path.write_text(json.dumps(config))
+    out, _ = write(parent, Distill(config=str(path), loss="references"))
+    assert "lm_head.weight" not in stored(out)
+    assert load_model(out, "cpu").config.tie_word_embeddings is True
+
+
 def test_a_deeper_student_draws_the_layers_that_its_parent_lacks(save_llama: Any, tmp_path: Path, write: Write) -> None:
     parent = save_llama(num_hidden_layers=2)
     out, student = write(parent, Distill(config=given_config(parent, tmp_path, num_hidden_layers=3), loss="references"))

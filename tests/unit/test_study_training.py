@@ -20,7 +20,7 @@ from orchestrator.training import Training, read_training, refuse_changed_traini
 from search_spaces.candidate import Candidate
 from search_spaces.errors import CandidateError, StudyError, UserError
 from search_spaces.pruners import RemoveLayers
-from search_spaces.quantizers import GPTQ
+from search_spaces.quantizers import GPTQ, RoundToNearest
 from search_spaces.trainers import Distill, Finetune, Recover
 from tests.examples import BASE, dataset, segment
 from workers.building import artefact_key
@@ -219,6 +219,21 @@ def test_training_data_is_part_of_what_names_an_artefact_only_from_the_first_tra
 
     assert len(keys(layers)) == len(keys(layers, four)) == 1
     assert len(keys(layers, heal)) == len(keys(layers, heal, four)) == len(keys(four, scales)) == 3
+
+
+def test_a_teachers_examples_are_part_of_what_names_an_artefact_where_they_are_shown(tmp_path: Path) -> None:
+    def keys(prompt: str, *steps: Any) -> int:
+        candidate = Candidate(BASE, steps)
+        plans = [
+            replace(plan(None, tmp_path), calibration=dataset([segment(text, text)])) for text in ("A dog.", "A cat.")
+        ]
+        return len({artefact_key(candidate, PROMPTS[prompt], one) for one in plans})
+
+    rounded = RoundToNearest(bits=4)
+    for translated in (Finetune(loss="sequence"), Finetune(beams=4, reference_share=0.5)):
+        assert keys("few-shot", rounded, translated) == keys("few-shot", translated, rounded) == 2
+        assert keys("alma", rounded, translated) == 1
+    assert keys("few-shot", rounded, Finetune(loss="references")) == 1
 
 
 def test_a_students_config_is_part_of_what_names_its_artefact(tmp_path: Path) -> None:

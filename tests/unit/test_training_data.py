@@ -204,6 +204,29 @@ def test_a_source_alone_may_not_be_one_that_is_measured_on(tmp_path: Path) -> No
     assert [one.source for one in examples(without, Counter(), sources_alone=True)] == ["A cat."]
 
 
+def test_a_row_of_several_languages_goes_as_a_whole(tmp_path: Path) -> None:
+    write(tmp_path / "rows.en", "A cat.\nA dog runs.\n")
+    write(tmp_path / "rows.fr", "Un chat.\nUn chien court.\n")
+    file = write(tmp_path / "rows.de", "Eine Katze.\nEin Hund rennt.\n")
+    data = training_data([(file, 1.0)], ["en-de", "fr-de"], skip_bad_rows=True)
+    assert len(read(data)[0]) == 4
+    found, counts = read(refuse_overlap(data, {"dev": dataset([segment("A dog runs.")])}))
+    assert [(langs, source) for langs, source, _, _ in found] == [("en-de", "A cat."), ("fr-de", "Un chat.")]
+    assert counts == {MEASURED: 2}
+
+
+def test_what_a_held_out_pair_is_translated_to_is_no_target_of_another_direction(
+    tmp_path: Path, character_tokenizer: Any
+) -> None:
+    one = plain(tmp_path / "en.jsonl", *((f"A dog runs {n} times.", f"Ein Hund {n}.") for n in range(200)))
+    other = plain(tmp_path / "fr.jsonl", *((f"Un chien {n}.", f"Ein Hund {n}.") for n in range(200)), langs="fr-de")
+    data = training_data([(one, 1.0), (other, 1.0)], ["en-de", "fr-de"])
+    pairs = tokenized(data, character_tokenizer, "t", ALMA, tmp_path / "store", held_out_count=20)
+    kept = {one.references[0] for one in pairs.held_out}
+    assert len(pairs.held_out) == 20
+    assert kept.isdisjoint(pairs.segment(row).references[0] for row in range(len(pairs)))
+
+
 def test_data_without_overlap_stays_as_it_is(tmp_path: Path) -> None:
     data = training_data([(many(tmp_path / "pairs.jsonl", 5), 1.0)], ["en-de"])
     assert refuse_overlap(data, {"dev": dataset([segment("A dog  walks.")])}) == data

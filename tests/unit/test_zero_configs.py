@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from ray.exceptions import ActorDiedError, NodeDiedError
+from ray.train.v2.api.exceptions import ControllerError, PreemptionError
 
 from orchestrator import cluster
 from search_spaces.errors import StudyError
@@ -29,7 +31,7 @@ BILLION = 10**9
 
 
 def test_less_is_sharded_only_as_long_as_it_fits() -> None:
-    for parameters, processes in ((BILLION, 2), (7 * BILLION, 8), (13 * BILLION, 8)):
+    for parameters, processes in ((BILLION, 2), (7 * BILLION, 4), (13 * BILLION, 5)):
         for stage in STAGES:
             border = bytes_needed(stage, parameters, parameters, processes) / USABLE
             assert stage_for(parameters, parameters, border * 1.001, processes) == stage
@@ -53,6 +55,15 @@ def test_an_adapter_on_7b_needs_no_sharding_of_gradients_and_all_of_7b_does() ->
 def test_what_fits_nowhere_is_refused_with_the_ways_out() -> None:
     with pytest.raises(StudyError, match=r"63\.0 GB on each of 2 devices.*--training-gpus.*adapter"):
         stage_for(7 * BILLION, 7 * BILLION, 40e9, 2)
+
+
+def test_a_live_teacher_is_whole_on_every_device_and_the_model_before_it_is_shared_out() -> None:
+    assert bytes_needed(3, 100, 300, 4, teacher=300) == bytes_needed(3, 100, 300, 4) + 600
+    assert stage_for(7 * BILLION, 7 * BILLION, 80e9, 8, teacher=7 * BILLION) == 2
+    with pytest.raises(StudyError, match=r"first holds the whole model.*others: 96\.0 GB, and 90% of 80\.0 GB"):
+        stage_for(24 * BILLION, 24 * BILLION, 80e9, 10)
+    with pytest.raises(StudyError, match=r"first holds the whole model, 100,000,000 trained.*train an adapter"):
+        stage_for(BILLION // 10, 70 * BILLION, 80e9, 8, teacher=70 * BILLION)
 
 
 def test_packed_weights_are_never_sharded() -> None:
@@ -126,7 +137,13 @@ def test_what_a_process_raised_comes_out_and_a_lost_process_is_tried_again() -> 
     lost = cause_of(GroupError({0: Wrapped(RuntimeError("peer gone")), 1: WorkerHealthCheckFailedError("died")}))
     assert isinstance(lost, ConnectionError) and "died" in str(lost)
     odd = RuntimeError("controller")
-    assert cause_of(odd) is odd
+    assert cause_of(odd) is odd and cause_of(ControllerError(odd)) is odd
+
+
+def test_a_node_that_was_taken_away_is_a_lost_connection() -> None:
+    info: Any = SimpleNamespace(preempted_ranks=[1])
+    for error in (PreemptionError(info), ControllerError(ActorDiedError()), GroupError({0: NodeDiedError("gone")})):
+        assert isinstance(cause_of(error), ConnectionError)
 
 
 def training(tmp_path: Path, **changes: Any) -> ShardedTraining:

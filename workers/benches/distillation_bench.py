@@ -67,8 +67,13 @@ class Bench:
             return found
         with ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn")) as pool:
             asked = {pool.submit(_measured, self.base, self._plan_of(run), run): run.name for run in runs}
-            for done in as_completed(asked):
-                found[asked[done]] = self._told(asked[done], done.result())
+            try:
+                for done in as_completed(asked):
+                    found[asked[done]] = self._told(asked[done], done.result())
+            except BaseException:
+                # Else leaving the pool waits for all that was asked of it.
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         return found
 
     def _plan_of(self, run: Run) -> EvaluationPlan:

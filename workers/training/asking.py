@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from search_spaces.errors import StudyError
 from search_spaces.methods import Trainer
 from workers.compression.context import CompressionContext
 from workers.decoding import Decoding
+from workers.gpu_memory import usable_memory
 from workers.model_files import read_checkpoint, read_config
 from workers.training.batches import fewest_tokens
 from workers.training.data import TrainingData
@@ -93,7 +93,7 @@ def micro_tokens(folder: Path, device_type: str, compiled: bool = False) -> int:
         sum(tensor.parameters for tensor in checkpoint.tensors.values()),
         checkpoint.layers,
         int(text_config(checkpoint.config)["hidden_size"]),
-        torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else math.inf,
+        usable_memory(),
         compiled,
     )
 

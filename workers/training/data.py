@@ -124,11 +124,13 @@ def examples(data: TrainingData, counts: Counter[str], sources_alone: bool = Fal
         served = [(langs, sides[one], sides[other]) for langs, one, other in directions if {one, other} <= sides.keys()]
         if not served:
             counts[OTHER_LANGUAGES] += 1
+        if measured and not measured.isdisjoint(normalised(text) for _, *both in served for text in both):
+            # The others of a row give away what one of its texts is a translation of.
+            counts[MEASURED] += len(served)
+            continue
         for langs, source, reference in served:
             if not source or not (reference or sources_alone):
                 counts[EMPTY] += 1
-            elif measured and not measured.isdisjoint((normalised(source), normalised(reference))):
-                counts[MEASURED] += 1
             else:
                 yield Example(langs, source, reference, position, texts.line)
 

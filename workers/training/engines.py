@@ -13,6 +13,7 @@ from torch import nn
 
 from search_spaces.candidate import digest_of
 from search_spaces.methods import Trainer, step_to_json
+from search_spaces.student_shape import read_student_config
 from search_spaces.trainers import Distill
 from workers.compression.context import CompressionContext
 from workers.model_files import read_checkpoint
@@ -106,7 +107,8 @@ def sharded(
             seed=context.seed,
             processes=context.processes,
             trained=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
-            parameters=sum(one.numel() for one in parameters) + sum(tensor.parameters for tensor in of_teacher),
+            parameters=sum(one.numel() for one in parameters),
+            teacher=sum(tensor.parameters for tensor in of_teacher),
             packed=is_bitsandbytes(trained.parent)
             or any(isinstance(module, StoredLinear) for module in trained.base.modules()),
             checkpoints=_checkpoints(step, pairs, context),
@@ -147,6 +149,10 @@ def training_key(step: Trainer, pairs: TokenizedPairs, context: CompressionConte
     from workers.compression.registry import code_version
 
     asked = {name: value for name, value in step_to_json(step).items() if name != "tokens"}
+    # A file's content, which the step names by its path alone.
+    config = {}
+    if isinstance(step, Distill) and step.config:
+        config = {"config": digest_of(read_student_config(step.config))}
     return digest_of(
         {
             "parent": context.parent_key,
@@ -155,6 +161,7 @@ def training_key(step: Trainer, pairs: TokenizedPairs, context: CompressionConte
             "seed": context.seed,
             "teacher": context.teacher_key,
             "code": code_version(),
+            **config,
         }
     )
 

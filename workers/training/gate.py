@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ TOGETHER = 128
 # A translation may be so many times as long as the longest reference, and so many tokens more.
 LENGTH_FACTOR = 2
 LENGTH_MORE = 8
+# Of n values a bootstrap's variance is (n - 1) / n of the true one: of one value nothing.
+FEWEST_PAIRS = 20
+FEWEST_OF_A_DIRECTION = 5
 
 
 def held_out_chrf(trained: Trainable, segments: Sequence[Segment], context: CompressionContext) -> float:
@@ -40,12 +45,20 @@ def folder_chrf(folder: Path, segments: Sequence[Segment], context: CompressionC
 def changed_interval(before: Path, after: Path, segments: Sequence[Segment], context: CompressionContext) -> Interval:
     """The 95 % interval of what a training changed in held-out chrF, by a paired bootstrap (`paired_interval`).
 
-    before, after: the folders of the model as it was and as it is stored now.
+    before, after: the folders of the model as it was and as it is stored now. Each pair is drawn by itself, whatever
+    document its file names.
     """
     was, now = (
         corpus_statistics("chrf", segments, _of_folder(folder, segments, context)) for folder in (before, after)
     )
-    return paired_interval("chrf", segments, now, was, context.seed)
+    each = [replace(segment, doc_id=str(place)) for place, segment in enumerate(segments)]
+    return paired_interval("chrf", each, now, was, context.seed)
+
+
+def enough_to_judge(segments: Sequence[Segment]) -> bool:
+    """Whether there are pairs enough, in each direction too, for a bootstrap to say what is chance."""
+    counts = Counter(segment.langs for segment in segments)
+    return len(segments) >= FEWEST_PAIRS and min(counts.values()) >= FEWEST_OF_A_DIRECTION
 
 
 def _chrf(segments: Sequence[Segment], texts: Sequence[str]) -> float:

@@ -16,7 +16,7 @@ from workers.models import load_tokenizer
 from workers.scoring import Interval
 from workers.training.asking import given, translating_teacher
 from workers.training.engines import LayerMap, alone, form, sharded, with_device
-from workers.training.gate import changed_interval, folder_chrf
+from workers.training.gate import changed_interval, enough_to_judge, folder_chrf
 from workers.training.pairs import TokenizedPairs, tokenized
 from workers.training.preparing import Preparing
 from workers.training.progress import MADE_WORSE, Trained, with_ends_scored
@@ -63,16 +63,20 @@ def train_step(
     kept = pairs.held_out
     if context.processes > 1 and kept:
         done = replace(done, chrf_after=with_device(context, folder_chrf, out, kept))
-    changed = with_device(context, changed_interval, parent, out, kept) if done.looks_worse else None
-    return report_of(written, done, len(kept), time.monotonic() - began, changed)
+    seconds = time.monotonic() - began
+    changed = None
+    if done.looks_worse and enough_to_judge(kept):
+        changed = with_device(context, changed_interval, parent, out, kept)
+    return report_of(written, done, len(kept), seconds, changed)
 
 
 def report_of(
     written: Written, done: Trained, held_out: int, seconds: float, changed: Interval | None = None
 ) -> Report:
     """What the trial's record says of a training. held_out: pairs that it was judged by. changed: the interval of what
-    it changed in their chrF, asked for where it looks worse."""
-    notes = [f"trained on {done.tokens:,} tokens in {done.steps:,} steps", *done.notes]
+    it changed in their chrF, asked for where it looks worse and they are enough to tell."""
+    since = f", from {done.since:,} on in this attempt" if done.since else ""
+    notes = [f"trained on {done.tokens:,} tokens in {done.steps:,} steps{since}", *done.notes]
     before, after = done.chrf_before, done.chrf_after
     if before is None or after is None:
         notes.append(
@@ -81,7 +85,8 @@ def report_of(
     else:
         said = f"held-out chrF {before:.2f} → {after:.2f}"
         if changed is None:
-            notes.append(f"{said} ({held_out} pairs)")
+            few = ", too few to tell from chance" if done.looks_worse else ""
+            notes.append(f"{said} ({held_out} pairs{few})")
         elif changed.high < 0.0:
             notes.append(f"{MADE_WORSE}: {said} ({held_out} pairs)")
         else:
@@ -104,8 +109,9 @@ def _pairs(parent: Path, step: Trainer, context: CompressionContext) -> Tokenize
     teacher = translating_teacher(step, context)
     told = Preparing(step.name, "teacher's translations", context.report)
     return teacher_translations(
-        pairs, teacher, tokenizer, key, study.store, tokens=step.tokens, seed=context.seed, report=told
-    )
+        pairs, teacher, tokenizer, key, study.store,
+        tokens=step.tokens, seed=context.seed, batch=step.batch, report=told,
+    )  # fmt: skip
 
 
 def _tokenizer_key(folder: Path) -> str:

@@ -25,7 +25,7 @@ __all__ = ["HELD_OUT_COUNT", "TokenizedPairs", "held_out", "tokenized"]
 
 HELD_OUT_COUNT = 128
 # Raised when the same files would give other sequences.
-VERSION = 1
+VERSION = 2
 CHUNK = 256
 CUT_OFF = "pairs whose translation lies beyond the longest sequence"
 KEPT_APART = "pairs that share a source with the held-out ones"
@@ -186,9 +186,9 @@ def add_all(
 
 
 def _without(found: Iterator[Example], apart: Sequence[Segment], counts: Counter[str]) -> Iterator[Example]:
-    sources = {normalised(segment.source) for segment in apart}
+    texts = {normalised(text) for segment in apart for text in (segment.source, *segment.references)}
     for example in found:
-        if sources and not sources.isdisjoint((normalised(example.source), normalised(example.reference))):
+        if texts and not texts.isdisjoint((normalised(example.source), normalised(example.reference))):
             counts[KEPT_APART] += 1
         else:
             yield example

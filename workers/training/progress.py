@@ -58,7 +58,8 @@ def with_ends_scored(curve: tuple[Point, ...], before: float | None, after: floa
 @dataclass(frozen=True, slots=True)
 class Trained:
     """What a training did. tokens: real tokens read; steps: optimizer steps. notes: facts for the trial's record, such
-    as a smaller micro-batch. chrf_before, chrf_after: held-out scores, where there is something to score."""
+    as a smaller micro-batch. chrf_before, chrf_after: held-out scores, where there is something to score. since: of the
+    tokens, those that an earlier attempt or a smaller budget had read."""
 
     tokens: int
     steps: int
@@ -66,6 +67,7 @@ class Trained:
     notes: tuple[str, ...]
     chrf_before: float | None
     chrf_after: float | None
+    since: int = 0
 
     @property
     def looks_worse(self) -> bool:

@@ -45,6 +45,7 @@ class Run:
         self.meter = Meter(task.device, task.clock)
         self.history = History(task.step.name, self.budget, task.report, task.clock)
         self.feed: Feed | None = None
+        self.since = 0
 
     def through(self) -> Trained:
         """Train to the budget's end, and say what was done."""
@@ -60,7 +61,8 @@ class Run:
                 self._look()
         self._finish()
         curve, standing = self.history.curve, self.standing
-        return Trained(standing.tokens, standing.steps, curve, standing.notes, curve[0].chrf, curve[-1].chrf)
+        before, after = curve[0].chrf, curve[-1].chrf
+        return Trained(standing.tokens, standing.steps, curve, standing.notes, before, after, self.since)
 
     def close(self) -> None:
         """Leave nothing running, and no gradients."""
@@ -72,6 +74,7 @@ class Run:
     def _begin(self) -> None:
         known = self._load_newest()
         if known:
+            self.since = self.standing.tokens
             micro_tokens = min(self.task.micro_tokens, self.standing.micro_tokens)
             recomputing = self.task.recompute or self.standing.recomputing
             self.standing = replace(self.standing, micro_tokens=micro_tokens, recomputing=recomputing)

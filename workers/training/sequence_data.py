@@ -79,16 +79,18 @@ def teacher_translations(
     tokens: int = 0,
     longest: int = LONGEST,
     seed: int = 0,
+    batch: int = 1,
     report: Callable[[int, int], None] = lambda done, of: None,
     chunk: int = CHUNK,
 ) -> TokenizedPairs:
     """The pairs with the teacher's translations as targets, in the order in which training reads them.
 
-    tokenizer, tokenizer_key: the student's. tokens: the training budget; 0 is once through `pairs`. seed: of the
-    training, which decides the order. report: told the tokens made and the budget. What fails a sanity check is
-    dropped and counted in `left_out`. The result's digest is the same for every budget, and a larger one begins with
-    the same sequences. The teacher is loaded only for what the store does not have. Raises StudyError when no
-    translation is left.
+    tokenizer, tokenizer_key: the student's. tokens: the training budget; 0 is as many draws as there are pairs. seed:
+    of the training, which decides the order. batch: sequences of an optimizer step; the last step, which is whole,
+    finds the rows that a larger budget finds there. report: told the tokens made and the budget. What fails a sanity
+    check is dropped and counted in `left_out`. The result's digest is the same for every budget, and a larger one
+    begins with the same sequences. The teacher is loaded only for what the store does not have. Raises StudyError when
+    no translation is left.
     """
     budget = pairs.budget(tokens)
     identity = {"pairs": pairs.digest, "seed": seed, "chunk": chunk, "tokenizer": tokenizer_key, "longest": longest}
@@ -98,7 +100,9 @@ def teacher_translations(
     def build(folder: Path) -> dict[str, Any]:
         counts: Counter[str] = Counter(pairs.left_out)
         turns: list[int] = []
-        spent = 0
+        # Tokens of the budget, how many draws were made for them, and how many turns all steps take.
+        spent = made = 0
+        needed: int | None = None
         rows: dict[int, int | None] = {}
         translate = _kept_translations(teacher, kept)
         kinds = [(stratum.langs, stratum.weight) for stratum in pairs.strata]
@@ -109,15 +113,20 @@ def teacher_translations(
                 if not new and not writer.lengths and len(rows) == len(pairs):
                     break
                 rows.update(_added(writer, pairs, new, translate, teacher.prompt, tokenizer, longest, counts))
-                here = [row for one in drawn if (row := rows[one]) is not None]
-                turns.extend(here)
-                spent += sum(writer.lengths[row] for row in here)
-                report(min(spent, budget), budget)
-                if spent >= budget:
+                for row in map(rows.__getitem__, drawn):
+                    made += 1
+                    if row is not None:
+                        turns.append(row)
+                        spent += writer.lengths[row] if needed is None else 0
+                    if needed is None and turns and (spent >= budget if tokens else made >= len(pairs)):
+                        needed = -(-len(turns) // batch) * batch
+                if needed is not None and len(turns) >= needed:
+                    report(budget, budget)
                     break
+                report(min(spent, budget), budget)
             return writer.finish(digest, counts, pairs.held_out, (turns, spent))
 
-    made = kept.get(f"sequences-{digest}-{budget}", build).path
+    made = kept.get(f"sequences-{digest}-{tokens}-{batch}", build).path
     if teacher.device.type == "cuda":
         torch.cuda.empty_cache()
     return TokenizedPairs(made)

@@ -178,7 +178,10 @@ def _same_heads(shape: StudentShape, whole: Mapping[str, Any]) -> bool:
 def _config(parent: Mapping[str, Any], step: Distill, shape: StudentShape, layers: list[int]) -> dict[str, Any]:
     if step.config:
         given = read_student_config(step.config)
-        return {**{key: parent[key] for key in INHERITED if key in parent}, **given}
+        inherited = {key: parent[key] for key in INHERITED if key in parent}
+        # Else transformers would take its class's default, and not the parent's.
+        tied = {} if "tie_word_embeddings" in text_config(given) else {"tie_word_embeddings": shape.tied}
+        return {**inherited, **tied, **given}
     config = shallower_config(dict(parent), layers)
     sizes = {
         **_widths(shape), "num_attention_heads": shape.heads, "num_key_value_heads": shape.key_value_heads,

@@ -30,7 +30,7 @@ def sharded(learner: Learner, stage: Stage, device: torch.device, weight_decay: 
                     parameter.data = parameter.data.bfloat16()
         # A layer's weights are gathered together, once it begins: asking module by module costs more than it spares.
         deepspeed.utils.set_z3_leaf_modules(learner, list({type(layer) for layer in learner.decoder_layers}))
-        # Tensor by tensor, so that no device ever holds all of them.
+        # Tensor by tensor: none is there twice.
         deepspeed.zero.Init(module=learner, config_dict_or_path=config)
     engine, *_ = deepspeed.initialize(model=learner, optimizer=optimizer, config=config)
     set_masters(engine, masters)

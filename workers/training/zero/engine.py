@@ -102,6 +102,7 @@ class _Run:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="training-share")
         self.next_share: Future[Share]
         self._begin()
+        self.since = self.tokens
 
     @property
     def tokens(self) -> int:
@@ -165,7 +166,8 @@ class _Run:
         distributed.barrier()
         self._destroy()
         self.thread.shutdown()
-        return Trained(self.tokens, self.standing.steps, self.history.curve, self.standing.notes, None, None)
+        curve, notes = self.history.curve, self.standing.notes
+        return Trained(self.tokens, self.standing.steps, curve, notes, None, None, self.since)
 
     def _begin(self) -> None:
         """A new engine, where the newest checkpoint stands or at the beginning."""

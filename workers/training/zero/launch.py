@@ -36,8 +36,8 @@ class ShardedTraining:
     """What is trained, on what, and over how many processes; it travels to them.
 
     builder: "module:function", called in each process as function(device, **arguments), answers the learner; arguments
-    are plain values and paths. trained, parameters: how many parameters are trained, and how many lie on a device
-    before they are shared out, a live teacher's included. packed: whether any are held in fewer bits. stage: None takes
+    are plain values and paths. trained, parameters, teacher: how many parameters are trained, the learner has, and a
+    live teacher has. packed: whether any are held in fewer bits. stage: None takes
     what fits. checkpoints, out: folders that every node reaches (see `engine.RankTask`).
     """
 
@@ -53,6 +53,7 @@ class ShardedTraining:
     checkpoints: Path
     out: Path
     micro_tokens: int
+    teacher: int = 0
     stage: Stage | None = None
     recompute: bool = False
     notes: tuple[str, ...] = ()
@@ -127,11 +128,12 @@ def cause_of(error: Any) -> BaseException:
     failures = getattr(error, "worker_failures", {})
     # Ray Train hands over what a process raised inside one of its own.
     raised: list[BaseException] = [getattr(failures[rank], "_base_exc", failures[rank]) for rank in sorted(failures)]
+    # Without failures of its processes it failed in the one that watches over them, or its nodes were taken away.
+    raised = raised or [getattr(error, "controller_failure", error)]
     lost = [one for one in raised if type(one).__name__.startswith("WorkerHealthCheck") or is_transient(one)]
     if lost:
         return ConnectionError(f"a process of the sharded training was lost: {lost[0]}")
-    first: BaseException = raised[0] if raised else error
-    return next((one for one in raised if is_out_of_memory(one)), first)
+    return next((one for one in raised if is_out_of_memory(one)), raised[0])
 
 
 def _smaller(training: ShardedTraining, error: BaseException) -> ShardedTraining | None:
@@ -165,8 +167,9 @@ def _rank(config: dict[str, Any]) -> Trained:
         # Where DeepSpeed looks; Ray numbers devices by the GPUs that it gave the processes of this node.
         os.environ["LOCAL_RANK"] = str(device.index)
     stage = training.stage or stage_for(
-        training.trained, training.parameters, _smallest_memory(device), training.processes, training.packed
-    )
+        training.trained, training.parameters, _smallest_memory(device), training.processes, training.packed,
+        training.teacher,
+    )  # fmt: skip
     module, _, name = training.builder.partition(":")
     builder = getattr(importlib.import_module(module), name)
     note = f"trained by {training.processes} processes together, ZeRO stage {stage}"
