@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from search_spaces.candidate import Candidate
 from search_spaces.methods import step_to_json
@@ -69,7 +70,7 @@ class Mirror:
         from mlflow import MlflowClient
 
         self._client = MlflowClient(tracking_uri=tracking_uri)
-        self._study = study
+        self._study = _study_tag(study)
         self._experiment = self._experiment_id(artefacts if tracking_uri.startswith("sqlite:") else None)
         self._parent: str | None = None
 
@@ -123,12 +124,16 @@ class Mirror:
         return str(model.model_id)
 
     def finish(self, status: str, metrics: Mapping[str, float], files: list[Path]) -> None:
-        """End the parent run: "FINISHED" or "KILLED", with the study's own numbers and its report."""
+        """Give the parent run the study's own numbers and its report, and end it ("FINISHED" or "KILLED") unless it is
+        "RUNNING"."""
         parent = self._parent_id()
         self._log_metrics(parent, metrics, None)
         for file in files:
             self._client.log_artifact(parent, str(file))
-        self._client.set_terminated(parent, status)
+        if status == "RUNNING":
+            self._client.update_run(parent, status=status)
+        else:
+            self._client.set_terminated(parent, status)
 
     def _experiment_id(self, artefacts: Path | None) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)
@@ -194,6 +199,12 @@ class Mirror:
         if self._parent is None:
             raise RuntimeError("the study's own run comes first: call Mirror.study before its trials")
         return self._parent
+
+
+def _study_tag(study: str) -> str:
+    """What a study's runs are found by: its folder, or that folder's URI where it has an apostrophe."""
+    # MLflow's filters have no escape for the quotes around a value, and a folder's name may have both kinds.
+    return f"file://{quote(study)}" if "'" in study else study
 
 
 def _name(trial: MirroredTrial) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import ray
@@ -63,33 +64,40 @@ def join(address: str | None) -> bool:
 
 
 def place(cpus: float | None, gpus: float | None, most: int | None, training: int = 1, taken: float = 0.0) -> Placement:
-    """Fit trials to the cluster: one GPU each where there are any, else all of a node's CPUs.
+    """Fit trials to the cluster: one GPU each where there are any, with the CPUs that leave every GPU its trial; else
+    all of a node's CPUs.
 
     training: how many GPUs (on a cluster without any, CPUs) train one candidate together; with more than one a trial
     holds nothing while it waits for them. taken: the part of a GPU that something else keeps. Raises StudyError when no
-    node can hold one trial, or the cluster no training.
+    node can hold one trial, a trial takes nothing, or the cluster can hold no training.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    most_cpus = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
-    most_gpus = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
     if gpus is None:
-        gpus = min(most_gpus, 1.0)
+        gpus = min(_most(nodes, "GPU"), 1.0)
     if cpus is None:
-        fits = most_gpus / gpus if gpus else 1.0
-        cpus = max(most_cpus // max(fits, 1.0), 1.0)
-    if cpus > most_cpus or gpus > most_gpus:
+        cpus = _usual_cpus(nodes, gpus)
+    if not cpus and not gpus:
         raise StudyError(
-            f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, and the largest node has {most_cpus:g} and "
-            f"{most_gpus:g}; ask for less with --cpus-per-trial and --gpus-per-trial, or add a node"
+            "a trial asks for 0 CPUs and 0 GPUs, and must take one or the other; ask for more with --cpus-per-trial, "
+            "or leave it out"
+        )
+    # Tune takes a limit of 0 for none, and waits for ever.
+    fit = sum(_fit(node, cpus, gpus) for node in nodes)
+    if not fit:
+        raise StudyError(
+            f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, and {_spell_largest(nodes, gpus)}; "
+            "ask for less with --cpus-per-trial and --gpus-per-trial, or add a node"
         )
     if training > 1:
         _refuse_few(nodes, training, taken)
-    fit = sum(_fit(node, cpus, gpus) for node in nodes)
     return Placement(cpus, gpus, min(fit, most) if most else fit, apart=training > 1)
 
 
-def ledger_actor(name: str, folder: str, referee: Referee | None = None) -> ray.actor.ActorHandle:
-    """The one writer of this run's ledger, on the driver's node, in no CPU slot; with a referee it judges races too."""
+def ledger_actor(name: str, folder: str, referee: Callable[[], Referee] | None = None) -> ray.actor.ActorHandle:
+    """The one writer of this run's ledger, on the driver's node, in no CPU slot; with a referee it judges races too.
+
+    referee: makes it there, at every start: Ray keeps no large argument for an actor that it starts again.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = ray.remote(LedgerWriter).options(
         name=name,
@@ -100,6 +108,30 @@ def ledger_actor(name: str, folder: str, referee: Referee | None = None) -> ray.
         scheduling_strategy=here,
     )
     return actor.remote(folder, referee)
+
+
+def _usual_cpus(nodes: list[dict[str, float]], gpus: float) -> float:
+    """A trial's CPUs where none are asked for: the least that a node with GPUs has beside each trial's GPUs."""
+    if not gpus:
+        return max(_most(nodes, "CPU") // 1.0, 1.0)
+    holders = [node for node in nodes if node.get("CPU", 0.0) >= 1.0 and node.get("GPU", 0.0) >= gpus]
+    beside = (node["CPU"] // (node["GPU"] / gpus) for node in holders)
+    return max(min(beside, default=1.0), 1.0)
+
+
+def _spell_largest(nodes: list[dict[str, float]], gpus: float) -> str:
+    """Why no node can hold a trial that takes so many GPUs, in words."""
+    if not gpus:
+        return f"the largest node has {_most(nodes, 'CPU'):g} CPUs"
+    there = sorted({(node.get("CPU", 0.0), node["GPU"]) for node in nodes if node.get("GPU", 0.0)})
+    if not there:
+        return "no node has a GPU"
+    said = ", ".join(f"{cpus:g} CPUs and {count:g} GPUs" for cpus, count in there)
+    return f"no node has both: with GPUs there are nodes with {said}"
+
+
+def _most(nodes: list[dict[str, float]], name: str) -> float:
+    return max((node.get(name, 0.0) for node in nodes), default=0.0)
 
 
 def _refuse_few(nodes: list[dict[str, float]], training: int, taken: float) -> None:
@@ -116,5 +148,8 @@ def _refuse_few(nodes: list[dict[str, float]], training: int, taken: float) -> N
 
 
 def _fit(node: dict[str, float], cpus: float, gpus: float) -> int:
-    counts = [node.get(name, 0.0) / wanted for name, wanted in (("CPU", cpus), ("GPU", gpus)) if wanted]
-    return int(min(counts)) if counts else 1
+    counts = [node.get("CPU", 0.0) / cpus] if cpus else []
+    if gpus:
+        # A share is of one GPU.
+        counts.append(int(1.0 / gpus) * node.get("GPU", 0.0) if gpus < 1.0 else node.get("GPU", 0.0) / gpus)
+    return int(min(counts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich import box
@@ -39,7 +40,7 @@ def print_frontier(console: Console, dev: Results, test: Results | None) -> None
         judged = held_out.get(point.record.candidate.digest)
         row = [
             str(point.record.number), short_label(point.record.candidate), spell_bytes(point.bytes),
-            f"{point.ratio:.2f}x", f"{_tie_mark(point)}{point.quality:.2f}", _spell_interval(point),
+            _spell_ratio(point), f"{_tie_mark(point)}{point.quality:.2f}", _spell_interval(point),
             *(_spell_score(point, metric) for metric in beside),
         ]  # fmt: skip
         if roomy:
@@ -81,6 +82,11 @@ def said_below(shown: Sequence[Point], results: Results) -> list[str]:
 
 def _tie_mark(point: Point) -> str:
     return f"{TIE} " if point.tied else ""
+
+
+def _spell_ratio(point: Point) -> str:
+    """Empty where there is no baseline to be smaller than."""
+    return f"{point.ratio:.2f}x" if math.isfinite(point.ratio) else ""
 
 
 def _spell_score(point: Point, metric: str) -> str:

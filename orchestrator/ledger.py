@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ LOCK = "ledger.lock"
 HYPOTHESES = "hypotheses"
 TORN = "ledger.torn"
 SCHEMA = 1
-KINDS = ("study", "trial", "end")
+KINDS = ("study", "trial", "begin", "end")
 # A writer outlives a driver that was killed by the seconds that Ray takes to notice (1.6 seen on one machine).
 WRITER_ENDS = 60.0
 
@@ -72,11 +72,15 @@ def record_from_json(line: Mapping[str, Any]) -> TrialRecord:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """A ledger as read: the study's header, its trials in the order they ended, and whether the search is over."""
+    """A ledger as read: the study's header, its trials in the order they ended, and whether the search is over.
+
+    asked: how many trials the newest driver was asked for; None where none has begun yet, and in older ledgers.
+    """
 
     header: Mapping[str, Any]
     trials: tuple[TrialRecord, ...]
     complete: bool = False
+    asked: int | None = None
 
     def on(self, split: str) -> list[TrialRecord]:
         """The trials of one split, by trial number."""
@@ -97,8 +101,14 @@ def read_ledger(folder: Path) -> Ledger:
     if strange := next((line["kind"] for line in lines if line["kind"] not in KINDS), None):
         raise StudyError(f"{path} has a line of kind {strange!r}; a newer version of this project wrote it")
     trials = tuple(record_from_json(line) for line in lines if line["kind"] == "trial")
-    ends = [bool(line["complete"]) for line in lines if line["kind"] == "end"]
-    return Ledger(lines[0], trials, bool(ends) and ends[-1])
+    begins = [line for line in lines if line["kind"] == "begin"]
+    drivers = [line for line in lines if line["kind"] in ("begin", "end")]
+    return Ledger(
+        lines[0],
+        trials,
+        complete=bool(drivers) and drivers[-1].get("complete", False),
+        asked=begins[-1]["trials"] if begins else None,
+    )
 
 
 def read_hypotheses(folder: Path, record: TrialRecord) -> list[str]:
@@ -126,11 +136,14 @@ def read_lines(folder: Path, record: TrialRecord) -> list[dict[str, Any]]:
 
 
 def create_ledger(folder: Path, header: Mapping[str, Any]) -> None:
-    """Begin a study's ledger with its header; raises StudyError when the folder already has one."""
+    """Begin a study's ledger with its header; raises StudyError when the folder already has one or can't be made."""
     path = folder / LEDGER
     if path.exists():
         raise StudyError(f"{path} exists: go on with `mtpareto resume {folder}`, or choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"{folder} can't be made: {error.strerror}; choose another --out") from error
     _append_line(path, {"kind": "study", "schema": SCHEMA, **header})
 
 
@@ -152,9 +165,9 @@ class LedgerWriter:
     display, and keeps none of that on disk.
     """
 
-    def __init__(self, folder: str, referee: Referee | None = None) -> None:
+    def __init__(self, folder: str, referee: Callable[[], Referee] | None = None) -> None:
         self._folder = Path(folder)
-        self._referee = referee
+        self._referee = referee() if referee else None
         self._held = _writing(self._folder)
         _mend(self._folder)
         self._known: dict[Key, dict[str, Any]] = {}
@@ -218,6 +231,10 @@ class LedgerWriter:
         if record.measurement is not None and record.hypotheses and (self._folder / record.hypotheses).is_file():
             lines = read_lines(self._folder, record)
             self._referee.learn(record.number, not record.candidate.steps, record.measurement, lines)
+
+    def begin_driving(self, trials: int) -> None:
+        """Note that a driver went to work, asked for so many trials in all: what was over is not, until it ends."""
+        _append_line(self._folder / LEDGER, {"kind": "begin", "trials": trials})
 
     def end(self, complete: bool) -> None:
         """Note that the driver stopped: at the search's end, or before it."""

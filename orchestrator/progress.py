@@ -20,7 +20,7 @@ from rich.text import Text
 
 from orchestrator.standing import race_text
 from orchestrator.training_progress import Lines, Trainings, training_line
-from orchestrator.trial_table import Row, State, Totals, time_left, trial_line, trial_table
+from orchestrator.trial_table import Row, State, Totals, ended_trials, time_left, trial_line, trial_table
 from search_spaces.outcome import Race
 
 REDRAW_SECONDS = 0.5
@@ -135,8 +135,9 @@ class Progress:
             row = replace(row, state=state, quality=quality, bytes=size, race=race, seconds=now - row.began)
         self._rows[row.number] = row
         if say:
-            left = time_left(self._shown(), self._totals, now)
-            self._say(trial_line(row, self._totals, self._totals.baseline_bytes, left))
+            shown, totals = self._shown(), self._totals
+            left = time_left(shown, totals, now)
+            self._say(trial_line(row, ended_trials(shown, totals), totals, totals.baseline_bytes, left))
 
     def _shown(self) -> list[Row]:
         return [self._rows[number] for number in sorted(self._rows)]

@@ -147,7 +147,7 @@ def data_text(dataset: DataSet) -> str:
 
 def data_details(dataset: DataSet) -> str:
     """A data set's format, checksum, pairs, and all that was not taken from the file."""
-    left_out = [f"{count} left out ({reason})" for reason, count in dataset.left_out]
+    left_out = [f"{count:,} left out ({reason})" for reason, count in dataset.left_out]
     skipped = [f"{counted(len(dataset.bad_rows), 'bad row')} skipped"] if dataset.bad_rows else []
     first = [dataset.format, f"{counted(len(dataset.segments), 'segment')}", f"pairs {', '.join(dataset.pairs)}"]
     return "; ".join([*first, *left_out, *skipped, f"sha256 {dataset.digest}"])

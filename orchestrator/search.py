@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from rich.console import Console
 from orchestrator import cluster
 from orchestrator.calibration import Calibration, read_calibration, refuse_changed_calibration
 from orchestrator.callbacks import TrialWatcher
+from orchestrator.findings import Finding, finding_of
 from orchestrator.hearing import Heard
-from orchestrator.ledger import Ledger, create_ledger, mend_torn_tail, read_ledger
+from orchestrator.ledger import Ledger, create_ledger, mend_torn_tail, read_ledger, record_from_json
 from orchestrator.measured_metrics import metrics_of
 from orchestrator.mirroring import MirrorThread
 from orchestrator.progress import Progress
@@ -134,29 +136,41 @@ def _alone(folder: Path) -> AbstractContextManager[object]:
 
 
 def report_again(folder: Path, console: Console) -> Found:
-    """Write a run's pages anew from its ledger and bring MLflow up to date with it; runs no trial."""
+    """Write a run's pages anew from its ledger and bring MLflow up to date with it; runs no trial.
+
+    What a search that is running there needs stays.
+    """
     ledger, spec = reopen(folder)
     data = read_data(spec)
     refuse_changed_data(ledger, data, spec.folder)
-    return wrap_up(spec, data, console)
+    try:
+        held = hold(spec.folder / LOCK, 0.0)
+    except TimeoutError:
+        return wrap_up(spec, data, console, running=True)
+    with held:
+        return wrap_up(spec, data, console)
 
 
 def reopen(folder: Path) -> tuple[Ledger, StudySpec]:
     """A run's ledger, and its study as it stands in that folder now."""
     ledger = read_ledger(folder.resolve())
     # A study that began before there was a floor has none.
-    return ledger, spec_from_mapping({"floor": 0.0, **ledger.header["spec"], "out": str(folder.resolve())})
+    spec = spec_from_mapping({"floor": 0.0, **ledger.header["spec"], "out": str(folder.resolve())})
+    return ledger, spec if ledger.asked is None else replace(spec, trials=ledger.asked)
 
 
 def read_data(spec: StudySpec) -> dict[str, DataSet]:
-    """The study's data sets by split; raises DataError for a bad file, StudyError for a source that is in two."""
-    data = {
-        "dev": read_dataset(spec.data, references=spec.references, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows)
-    }
+    """The study's data sets by split, of the study's pair where it names one; raises DataError for a bad file,
+    StudyError for a source that is in two."""
+    data = {"dev": _dev(spec)}
     if spec.test is not None:
-        data["test"] = read_dataset(spec.test, skip_bad_rows=spec.skip_bad_rows)
+        data["test"] = read_dataset(spec.test, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows)
     _refuse_overlap(data)
     return data
+
+
+def _dev(spec: StudySpec) -> DataSet:
+    return read_dataset(spec.data, references=spec.references, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows)
 
 
 def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = None) -> Study:
@@ -229,7 +243,7 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
     )
     name = f"ledger-{os.getpid()}-{threading.get_ident()}"
     segments = study.data[RACED_SPLIT].segments
-    referee = Referee(segments, spec.quality, spec.floor) if spec.rungs else None
+    referee = partial(_referee, spec) if spec.rungs else None
     actor = cluster.ledger_actor(name, str(spec.folder), referee)
     proposer = Proposer(
         study.base,
@@ -251,16 +265,18 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
     progress = Progress(totals, console, trainings=Heard(actor) if study.training else None)
     mirror = MirrorThread(lambda: connect(spec), spec.folder)
 
-    def on_lost(proposal: Proposal, attempts: int, last: bool) -> None:
+    def on_lost(proposal: Proposal, attempts: int, last: bool) -> Finding | None:
         if last:
-            ray.get(actor.append.remote(_lost_line(proposal, attempts), []))
-            progress.ended(proposal.number, None, None)
+            # What it found, should it have been lost after that.
+            kept = record_from_json(ray.get(actor.append.remote(_lost_line(proposal, attempts), [])))
+            found = finding_of(kept.measurement)
+            loss = found.loss if found else None
+            progress.ended(proposal.number, loss and loss.quality, loss and loss.bytes)
             mirror.nudge()
-        else:
-            what = proposal.candidate.describe() or "the baseline"
-            console.print(
-                f"the worker of {what} was lost; attempt {attempts + 1} follows", markup=False, soft_wrap=True
-            )
+            return found
+        what = proposal.candidate.describe() or "the baseline"
+        console.print(f"the worker of {what} was lost; attempt {attempts + 1} follows", markup=False, soft_wrap=True)
+        return None
 
     def begun(proposal: Proposal) -> int:
         return int(ray.get(actor.begun.remote(proposal.to_json())))
@@ -287,6 +303,7 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
         ),
     )
     try:
+        ray.get(actor.begin_driving.remote(spec.trials))
         tuner.fit()
         ray.get(actor.end.remote(proposer.finished()))
     finally:
@@ -299,6 +316,10 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
         console.print(f"the space {spec.space} holds no more candidates for this model than were tried")
     if proposer.baseline_failed:
         console.print("the uncompressed baseline failed, so there is nothing to compare with; the search stopped there")
+
+
+def _referee(spec: StudySpec) -> Referee:
+    return Referee(_dev(spec).segments, spec.quality, spec.floor)
 
 
 def _gpus_asked(study: Study) -> float | None:

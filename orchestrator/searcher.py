@@ -9,7 +9,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from orchestrator.findings import finding_in
+from orchestrator.findings import Finding, finding_in
 from orchestrator.proposals import Proposal, Proposer
 
 
@@ -21,7 +21,8 @@ class ParetoSearcher(Searcher):
     two trials (its reset fails twice at once). A loss before the trial had begun is the fault of what its worker did
     before, and is no attempt, unless there are more of them than retries and workers. begun: how many attempts at a
     proposal have begun. on_lost is told of each loss that counts, with the attempts so far and whether it was the last;
-    by then it puts the Failure on the ledger. Nothing is saved or restored here: a resumed study gives the Proposer its
+    by then it puts the Failure on the ledger, and answers what the ledger holds already of a trial that was lost after
+    it had been measured. Nothing is saved or restored here: a resumed study gives the Proposer its
     ledger instead.
     """
 
@@ -29,7 +30,7 @@ class ParetoSearcher(Searcher):
         self,
         proposer: Proposer,
         retries: int,
-        on_lost: Callable[[Proposal, int, bool], None],
+        on_lost: Callable[[Proposal, int, bool], Finding | None],
         begun: Callable[[Proposal], int],
     ) -> None:
         # The one number that a failed trial reports too; the objectives are read from the result here.
@@ -76,10 +77,11 @@ class ParetoSearcher(Searcher):
         counts = self._begun(proposal) > self._losses[number]
         (self._losses if counts else self._unbegun)[number] += 1
         last = self._losses[number] > self._retries or self._unbegun[number] > self._retries + (self._limit or 1)
+        found = None
         if counts or last:
-            self._on_lost(proposal, self._losses[number] + (0 if counts else self._unbegun[number]), last)
+            found = self._on_lost(proposal, self._losses[number] + (0 if counts else self._unbegun[number]), last)
         if last:
-            self._proposer.tell(number, None)
+            self._proposer.tell(number, found)
         else:
             self._proposer.propose_again(number)
 

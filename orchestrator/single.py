@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.environment import prepare
-from orchestrator.single_files import Line, write_files
+from orchestrator.single_files import Line, refuse_unwritable, write_files
 from orchestrator.spelling import spell_bytes, spell_seconds
 from orchestrator.study import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from search_spaces.candidate import Candidate
@@ -62,6 +62,7 @@ def measure_one(request: Request, say: Callable[[str], None]) -> int:
     dataset = read_dataset(
         request.data, references=request.references, langs=request.langs, skip_bad_rows=request.skip_bad_rows
     )
+    refuse_unwritable(request.outdir)
     plan = _plan(request, dataset, metrics)
     base, folder = resolve(request.model or str(SHIPPED_MODEL), request.revision)
     candidate = Candidate(base, request.steps)
@@ -127,7 +128,7 @@ def _comet(plan: EvaluationPlan) -> Iterator[None]:
 
 def spell_left_out(dataset: DataSet) -> list[str]:
     """What of a file is not used, in words; empty when all of it is."""
-    lines = [f"{dataset.name}: {count} left out ({reason})" for reason, count in dataset.left_out]
+    lines = [f"{dataset.name}: {count:,} left out ({reason})" for reason, count in dataset.left_out]
     if dataset.bad_rows:
         first = dataset.bad_rows[0]
         skipped = f"{len(dataset.bad_rows)} bad rows skipped, the first in line {first.line} ({first.reason})"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search_spaces.errors import UserError
 from workers.reading import Segment
 
 
@@ -22,6 +24,15 @@ class Line:
     scores: dict[str, float]
     bin: str
     failed: tuple[str, ...]
+
+
+def refuse_unwritable(outdir: Path) -> None:
+    """Raise UserError where `write_files` could not write, with nothing made."""
+    there = next(path for path in (outdir, *outdir.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UserError(f"{there} is there and no folder; name another with --outdir")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{there} can't be written to; name another folder with --outdir")
 
 
 def write_files(outdir: Path, summary: dict[str, Any], lines: Sequence[Line]) -> None:

@@ -28,6 +28,8 @@ Quality = Literal["chrf", "comet"]
 DEFAULT_RUNGS = (64, 256, 1024)
 DEFAULT_FLOOR = 0.5
 RUNGS_RULE = "a list of ascending whole numbers of at least 1, or [] for no racing"
+# What numpy's generators, which the sampler draws from, take.
+MOST_SEED = 2**32 - 1
 TEXTS = ("out", "data", "space", "model", "device_map", "keep", "quality")
 OPTIONAL_TEXTS = (
     "revision", "test", "references", "langs", "calibration", "calibration_text", "prompt", "address", "tracking_uri",
@@ -52,8 +54,9 @@ class TrainingSource:
 class StudySpec:
     """What a search was asked to do. Relative paths are taken from the current folder when the spec is made absolute.
 
-    data, test: what the search selects on, and what the frontier is scored on once. references, langs: for a
-    parallel text file in `data`. calibration: pairs for methods that look at activations, None is the shipped ones;
+    data, test: what the search selects on, and what the frontier is scored on once. references: for a
+    parallel text file in `data`. langs: the one pair that is taken from both, or what their pair is where they name
+    none. calibration: pairs for methods that look at activations, None is the shipped ones;
     calibration_tokens: how many tokens statistics are taken over; calibration_text: a file of running text to take
     them over instead of the pairs. trials: candidates to measure, the baseline included. anchors: steps to try
     before the space's own. gpus_per_trial, cpus_per_trial, max_concurrent: None fits them to the cluster. address:
@@ -113,7 +116,8 @@ class StudySpec:
         _check(_whole(self.trials) and self.trials >= 1, "trials", self.trials, "a whole number of at least 1")
         tokens = self.calibration_tokens
         _check(_whole(tokens) and tokens >= 1, "calibration_tokens", tokens, "a whole number of at least 1")
-        _check(_whole(self.seed) and self.seed >= 0, "seed", self.seed, "a whole number of at least 0")
+        seeds = _whole(self.seed) and 0 <= self.seed <= MOST_SEED
+        _check(seeds, "seed", self.seed, f"a whole number from 0 to {MOST_SEED}")
         _check(_whole(self.retries) and self.retries >= 0, "retries", self.retries, "a whole number of at least 0")
         _check(self.prompt is None or self.prompt in PROMPTS, "prompt", self.prompt, f"one of {', '.join(PROMPTS)}")
         for name in ("gpus_per_trial", "cpus_per_trial"):

@@ -61,9 +61,14 @@ def time_left(rows: list[Row], totals: Totals, now: float) -> float | None:
     return rest / max(totals.side_by_side, 1)
 
 
-def trial_line(row: Row, totals: Totals, baseline_bytes: int | None, left: float | None) -> str:
-    """One ended trial as a plain line."""
-    place = f"{row.number + 1}/{totals.trials}" if row.split == "dev" else PLACES[row.split]
+def ended_trials(rows: list[Row], totals: Totals) -> int:
+    """How many of the search's trials have ended, those known from before with them."""
+    return totals.known + sum(row.split == "dev" and row.state != "running" for row in rows)
+
+
+def trial_line(row: Row, ended: int, totals: Totals, baseline_bytes: int | None, left: float | None) -> str:
+    """One ended trial as a plain line; ended: how many of the search's have, with it."""
+    place = f"{ended}/{totals.trials}" if row.split == "dev" else PLACES[row.split]
     score = row.speed or "failed"
     if row.quality is not None:
         said = row.race or f"{totals.quality} {row.quality:5.2f}"
@@ -109,7 +114,7 @@ def _state(row: Row, now: float) -> str:
 
 
 def _title(rows: list[Row], totals: Totals, now: float) -> str:
-    ended = totals.known + sum(row.split == "dev" and row.state != "running" for row in rows)
+    ended = ended_trials(rows, totals)
     left = time_left(rows, totals, now)
     if left is None:
         return f"{ended} of {totals.trials} trials"

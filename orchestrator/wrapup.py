@@ -46,22 +46,24 @@ class Found:
     mirrored: bool
 
 
-def wrap_up(spec: StudySpec, data: Mapping[str, DataSet], console: Console) -> Found:
-    """Everything that follows from the ledger, written anew each time."""
+def wrap_up(spec: StudySpec, data: Mapping[str, DataSet], console: Console, running: bool = False) -> Found:
+    """Everything that follows from the ledger, written anew each time. running: a search goes on in the folder, and
+    needs its store."""
     ledger = read_ledger(spec.folder)
     dev, test = read_results(ledger, spec, data)
     (spec.folder / "frontier.csv").write_text(frontier_csv(dev), encoding="utf-8")
-    if ledger.complete:
+    if ledger.complete and not running:
         keep_artefacts(spec, dev)
     kept = kept_folders(spec.folder, dev)
     files = _write_pages(spec, ledger, data, dev, test)
     print_frontier(console, dev, test)
     for record, failure in dev.failures:
-        what = f"trial {record.number} ({record.candidate.describe()}) failed"
+        what = f"trial {record.number} ({record.candidate.describe() or 'baseline'}) failed"
         console.print(f"{what}, {failure.reason} in {failure.stage}: {failure.message}", markup=False, highlight=False)
-    mirrored = _mirror(spec, ledger, dev, kept, files)
-    found = Found(spec.folder, dev, test, not ledger.complete, kept, mirrored)
-    _say_where(console, spec, found)
+    status = "RUNNING" if running else "FINISHED" if ledger.complete else "KILLED"
+    mirrored = _mirror(spec, ledger, dev, kept, files, status)
+    found = Found(spec.folder, dev, test, status == "KILLED", kept, mirrored)
+    _say_where(console, spec, found, running)
     return found
 
 
@@ -177,9 +179,10 @@ def _linked(source: str, target: str) -> str:
     return target
 
 
-def _mirror(spec: StudySpec, ledger: Ledger, dev: Results, kept: dict[int, Path], files: list[Path]) -> bool:
+def _mirror(
+    spec: StudySpec, ledger: Ledger, dev: Results, kept: dict[int, Path], files: list[Path], status: str
+) -> bool:
     try:
-        status = "FINISHED" if ledger.complete else "KILLED"
         mirror_results(connect(spec), spec.folder, ledger, dev, kept, status, files)
     except mlflow_troubles() as error:
         log.warning("MLflow at %s can't be written to: %s", spec.mlflow_uri, error)
@@ -192,7 +195,7 @@ def connect(spec: StudySpec) -> Mirror:
     return Mirror(spec.mlflow_uri, str(spec.folder), spec.folder.parent / "mlflow-artifacts")
 
 
-def _say_where(console: Console, spec: StudySpec, found: Found) -> None:
+def _say_where(console: Console, spec: StudySpec, found: Found, running: bool) -> None:
     folder = found.folder
     # Where no trial was measured there is no report.
     pages = {"report": folder / "report.html", "points": folder / "frontier.csv"}
@@ -203,6 +206,8 @@ def _say_where(console: Console, spec: StudySpec, found: Found) -> None:
         lines.append(f"MLflow    {spec.mlflow_uri}   (mlflow ui --backend-store-uri {spec.mlflow_uri})")
     else:
         lines.append(f"MLflow    could not be written to; try again with: mtpareto mirror {folder}")
+    if running:
+        lines.append("the search is still running")
     if found.interrupted:
         lines.append(f"stopped before the end; go on with: mtpareto resume {folder}")
     for line in lines:

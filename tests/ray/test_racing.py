@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def plan(tmp_path: Path) -> EvaluationPlan:
 def trial_of(plan: EvaluationPlan, folder: Path, referee: type[Referee], first: dict[str, Any]) -> Any:
     """A trainable in this process, and the handle that keeps its ledger's actor alive."""
     create_ledger(folder, {"spec": {}})
-    ledger = cluster.ledger_actor(folder.name, str(folder), referee(plan.data["dev"].segments, "chrf"))
+    ledger = cluster.ledger_actor(folder.name, str(folder), partial(referee, plan.data["dev"].segments, "chrf"))
     return tune.with_parameters(CompressionTrial, plan=plan, ledger=folder.name)(first), ledger
 
 
@@ -174,7 +175,7 @@ def test_a_worker_that_is_lost_in_mid_race_has_its_trial_measured_from_the_start
     assert first["worker"] != retried["worker"]
     assert retried["outcome"]["race"] is None
     assert retried["outcome"]["segments"] == len(read_dataset(data).segments)
-    assert [line["kind"] for line in ledger_lines(run)] == ["study", "trial", "trial", "end"]
+    assert [line["kind"] for line in ledger_lines(run)] == ["study", "begin", "trial", "trial", "end"]
 
 
 def test_a_tie_is_on_the_ledger_before_tune_hears_of_it(local_ray: None, plan: EvaluationPlan, tmp_path: Path) -> None:

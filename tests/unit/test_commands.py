@@ -97,6 +97,16 @@ def test_search_refuses_a_bad_flag(
     assert not (tmp_path / "out").exists()
 
 
+def test_main_py_refuses_a_file_as_its_folder_before_anything_is_measured(
+    good_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.single.attempt", lambda *_: pytest.fail("it was measured"))
+    assert one.main(["--data", good_file, "--outdir", good_file]) == 2
+    assert f"error: {good_file} is there and no folder; name another with --outdir" in capsys.readouterr().err
+    assert json.loads(Path(good_file).read_text(encoding="utf-8")) == GOOD
+    assert [path.name for path in tmp_path.iterdir()] == ["good.jsonl"]
+
+
 def test_a_source_in_what_selects_and_what_judges_is_refused(
     good_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -273,6 +273,13 @@ def test_a_study_that_could_not_be_begun_can_be_begun_again(tmp_path: Path) -> N
     assert read_ledger(tmp_path / "run").header["spec"] == {"seed": 0}
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(StudyError, match=rf"{folder} can't be made: .*; choose another --out"):
+            create_ledger(folder, {"spec": {"seed": 0}})
+
+
 def test_a_ledger_of_another_version_is_refused(folder: Path) -> None:
     whole = (folder / LEDGER).read_bytes()
     (folder / LEDGER).write_bytes(whole.replace(b'"schema": 1', b'"schema": 2'))
@@ -304,3 +311,17 @@ def test_a_search_is_complete_only_by_its_last_end(folder: Path) -> None:
     writer.append(trial(measurement(), RTN4), LINES)
     writer.end(complete=False)
     assert not read_ledger(folder).complete
+
+
+def test_a_search_that_goes_on_is_not_complete_until_it_ends_and_keeps_the_number_it_was_asked_for(
+    folder: Path,
+) -> None:
+    assert read_ledger(folder).asked is None
+    writer = LedgerWriter(str(folder))
+    writer.begin_driving(12)
+    writer.end(complete=True)
+    assert read_ledger(folder).complete
+    writer.begin_driving(40)
+    writer.append(trial(measurement(), RTN4), LINES)
+    assert not read_ledger(folder).complete
+    assert read_ledger(folder).asked == 40

@@ -78,6 +78,29 @@ def test_the_worst_pair_of_an_error_rate_is_the_highest(store: str, tmp_path: Pa
     assert data.metrics["ter.worst_pair"] == 70.0
 
 
+@pytest.mark.parametrize("folder", ["/tmp/o'brien/runA", '/tmp/o\'brien/the "best" 100 %\\', '/tmp/the "best"\\'])
+def test_a_study_in_a_folder_with_quotes_is_found_again(store: str, tmp_path: Path, folder: str) -> None:
+    given = trial(measurement(47.0), 8, {}, {})
+    told = []
+    for _ in range(2):
+        mirror = Mirror(store, folder, tmp_path)
+        parent = mirror.study("quoted", {}, {})
+        run_id = mirror.trial(given)
+        told.append((parent, run_id, mirror.model(given, run_id, tmp_path / "artefact")))
+    assert told[0] == told[1]
+    assert Mirror(store, "/tmp/another", tmp_path).study("another", {}, {}) != told[0][0]
+
+
+def test_the_tag_of_a_study_is_its_folder_and_a_uri_where_that_has_an_apostrophe(store: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    tags = []
+    for folder in ('/tmp/100 % "sure"', "/tmp/o'brien/run A", "/tmp/o%27brien/run A"):
+        parent = Mirror(store, folder, tmp_path).study("tagged", {}, {})
+        tags.append(MlflowClient(store).get_run(parent).data.tags["mtpareto.study"])
+    assert tags == ['/tmp/100 % "sure"', "file:///tmp/o%27brien/run%20A", "/tmp/o%27brien/run A"]
+
+
 def test_curves_are_logged_by_tokens_read_from_the_ledger_alone_and_once(store: str, tmp_path: Path) -> None:
     from mlflow import MlflowClient
 

@@ -96,34 +96,34 @@ def test_bytes_are_spelt_in_decimal_units(size: int, text: str) -> None:
 def test_the_line_of_a_trial_that_ended_well() -> None:
     row = Row(3, "rtn(bits=4)", "dev", "done", 0.0, 75.0, 51.234, 2_500_000)
     assert (
-        trial_line(row, Totals(12, 0), 10_000_000, 125.0)
+        trial_line(row, 4, Totals(12, 0), 10_000_000, 125.0)
         == "[4/12] rtn(bits=4): chrF 51.23  2.50 MB  4.00x  in 1 min 15 s  about 2 min 5 s left"
     )
-    assert trial_line(row, Totals(12, 0), None, None) == "[4/12] rtn(bits=4): chrF 51.23  2.50 MB  in 1 min 15 s"
+    assert trial_line(row, 4, Totals(12, 0), None, None) == "[4/12] rtn(bits=4): chrF 51.23  2.50 MB  in 1 min 15 s"
 
 
 def test_the_line_of_a_failure_and_of_a_held_out_trial() -> None:
     failed = Row(3, "rtn(bits=4)", "dev", "failed", 0.0, 5.0)
     assert (
-        trial_line(failed, Totals(12, 0), 10_000_000, 60.0)
+        trial_line(failed, 4, Totals(12, 0), 10_000_000, 60.0)
         == "[4/12] rtn(bits=4): failed  in 5 s  about 1 min 0 s left"
     )
     held_out = Row(14, "baseline", "test", "done", 0.0, 5.0, 9.5, 1000)
-    assert trial_line(held_out, Totals(12, 0), None, 60.0) == "[held-out] baseline: chrF  9.50  1.00 kB  in 5 s"
+    assert trial_line(held_out, 12, Totals(12, 0), None, 60.0) == "[held-out] baseline: chrF  9.50  1.00 kB  in 5 s"
 
 
 def test_the_line_of_a_trial_that_a_race_ended_names_the_winner_instead_of_a_score() -> None:
     race = "dropped at 64 of 252 segments: tie with trial 1"
     row = Row(3, "rtn(bits=2)", "dev", "done", 0.0, 5.0, 31.0, 2_500_000, race)
     assert (
-        trial_line(row, Totals(12, 0), 10_000_000, None)
+        trial_line(row, 4, Totals(12, 0), 10_000_000, None)
         == "[4/12] rtn(bits=2): dropped at 64 of 252 segments: tie with trial 1  2.50 MB  4.00x  in 5 s"
     )
 
 
 def test_the_quality_is_called_by_its_name() -> None:
     row = Row(3, "rtn(bits=4)", "dev", "done", 0.0, 75.0, 81.234, 2_500_000)
-    assert "COMET 81.23" in trial_line(row, Totals(12, 0, quality="COMET"), None, None)
+    assert "COMET 81.23" in trial_line(row, 4, Totals(12, 0, quality="COMET"), None, None)
     text = shown(lambda console: console.print(trial_table([row], Totals(12, 0, quality="COMET"), now=9.0)))
     assert "COMET" in text and "chrF" not in text
 
@@ -161,6 +161,26 @@ def test_without_a_terminal_each_end_is_a_line_under_the_given_clock() -> None:
         "[3/4] remove_layers(count=1): failed  in 3 s  about 11 s left",
         "[4/4] rtn[bits=2]: dropped at 64 of 252 segments: worse than trial 1 by 4.0 to 30.0  800 B  5.00x  in 1 s  "
         "about 0 s left",
+    ]
+
+
+def test_a_resumed_searchs_lines_count_its_trials_and_not_the_numbers_that_held_out_ones_took() -> None:
+    def show(console: Console) -> None:
+        progress = Progress(Totals(16, 12), console, Clock())
+        # The first session's twelve trials, five held-out and five timed ones took the numbers to 21.
+        progress.started(22, "rtn(bits=4)", "dev")
+        progress.started(23, "rtn(bits=3)", "dev")
+        progress.ended(23, 50.0, 1000)
+        progress.started(24, "baseline", "test")
+        progress.ended(24, 60.0, 4000)
+        progress.ended(22, None, None)
+        progress.stop()
+
+    lines = shown(show).splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "[13/16] rtn(bits=3)",
+        "[held-out] baseline",
+        "[14/16] rtn(bits=4)",
     ]
 
 
@@ -295,7 +315,7 @@ def test_without_a_terminal_only_trials_that_run_and_train_on_have_a_line() -> N
         progress.ended(9, None, None)
         progress.stop()
 
-    assert shown(show).splitlines() == [training_line(7, HALFWAY), "[10/9] finetune(): failed  in 0 s  about 0 s left"]
+    assert shown(show).splitlines() == [training_line(7, HALFWAY), "[8/9] finetune(): failed  in 0 s  about 0 s left"]
     assert asked.count == 1
 
 

@@ -143,7 +143,7 @@ def test_a_race_has_the_same_field_at_every_look_and_a_new_one_when_it_begins_an
 def ledger(folder: Path, made: Referee, kept: Sequence[tuple[int, int, Measurement, float]] = ()) -> LedgerWriter:
     if not folder.exists():
         create_ledger(folder, {"spec": {}})
-    writer = LedgerWriter(str(folder), made)
+    writer = LedgerWriter(str(folder), lambda: made)
     for number, bits, outcome, quality in kept:
         writer.append(trial(outcome, RTN[bits] if bits < 16 else (), number=number), lines(quality))
     return writer

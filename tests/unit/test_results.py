@@ -221,6 +221,15 @@ def test_the_terminal_shows_the_worst_pair_where_it_fits(
     assert "trial 5 (rtn 2-bit g64 asym) was dropped at 8 of 24 segments: worse than trial 2 by 4.1 to 9.8" in text
 
 
+def test_without_a_baseline_the_terminal_shows_no_ratio(tmp_path: Path, data: DataSet) -> None:
+    results = found(write_run(tmp_path / "run", {"dev": data}, [Made(50, 0.2, 4)]), data)
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_frontier(console, results, None)
+    text = console.export_text()
+    assert "rtn 4-bit g64" in text
+    assert "nan" not in text
+
+
 def test_comet_stands_beside_chrf_with_its_own_interval(tmp_path: Path, data: DataSet) -> None:
     trials = [Made(100, 0.0, None, comet=[80.0] * 24), Made(50, 0.2, 4, comet=[79.0] * 24)]
     results = found(write_run(tmp_path / "run", {"dev": data}, trials), data)

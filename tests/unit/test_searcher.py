@@ -7,6 +7,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from orchestrator.findings import Finding
+from orchestrator.frontier import Loss
 from orchestrator.proposals import Proposal, Proposer
 from orchestrator.searcher import ParetoSearcher
 from search_spaces.spaces import SPACES
@@ -16,17 +18,22 @@ from tests.examples import BASE, llama_table
 class Losses:
     """Keeps what the searcher said of lost trials."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Finding | None = None) -> None:
         self.told: list[tuple[int, int, bool]] = []
+        self._kept = kept
 
-    def __call__(self, proposal: Proposal, attempts: int, last: bool) -> None:
+    def __call__(self, proposal: Proposal, attempts: int, last: bool) -> Finding | None:
         self.told.append((proposal.number, attempts, last))
+        return self._kept
 
 
-def searcher(trials: int, retries: int, begun: int = 1000) -> tuple[ParetoSearcher, Proposer, Losses]:
-    """begun: attempts at each proposal that have begun; more than are made, so that each one that is lost had."""
+def searcher(
+    trials: int, retries: int, begun: int = 1000, kept: Finding | None = None
+) -> tuple[ParetoSearcher, Proposer, Losses]:
+    """begun: attempts at each proposal that have begun; more than are made, so that each one that is lost had. kept:
+    what the ledger holds of a lost one."""
     proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials, seed=0)
-    losses = Losses()
+    losses = Losses(kept)
     return ParetoSearcher(proposer, retries, losses, lambda proposal: begun), proposer, losses
 
 
@@ -73,6 +80,15 @@ def test_a_worker_lost_before_the_trial_began_is_no_attempt_until_all_may_have_b
     suggest(search, "d")
     search.on_trial_complete("d", error=True)
     assert losses.told == [(0, 4, True)]
+
+
+def test_a_trial_that_was_lost_after_it_had_been_measured_is_no_failure() -> None:
+    search, proposer, losses = searcher(trials=2, retries=0, kept=Finding(Loss(60.0, 10_000)))
+    suggest(search, "a")
+    search.on_trial_complete("a", error=True)
+    assert losses.told == [(0, 1, True)]
+    assert not proposer.baseline_failed
+    assert suggest(search, "b")["number"] == 1
 
 
 def test_losses_before_and_after_a_trial_began_are_counted_apart() -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 from pathlib import Path
 
-from orchestrator.single_files import Line, write_files
+import pytest
+
+from orchestrator.single_files import Line, refuse_unwritable, write_files
+from search_spaces.errors import UserError
 from tests.examples import segment
 
 
@@ -27,3 +32,29 @@ def test_failed_checks_are_in_the_predictions_and_in_the_rows(tmp_path: Path) ->
         ("repeated truncated", "100.0", "1", ""),
     ]
     assert json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8")) == {"counts": {}}
+
+
+@pytest.mark.parametrize("outdir", ["out", "out/deeper/still", "gone", "gone/deeper"])
+def test_a_folder_that_cannot_be_made_is_refused_with_what_is_in_the_way(tmp_path: Path, outdir: str) -> None:
+    (tmp_path / "out").write_text("results of last year", encoding="utf-8")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    said = f"{tmp_path / outdir.split('/')[0]} is there and no folder; name another with --outdir"
+    with pytest.raises(UserError, match=re.escape(said)):
+        refuse_unwritable(tmp_path / outdir)
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "results of last year"
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whoever runs the tests may be allowed everything.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(
+        UserError, match=re.escape(f"{tmp_path} can't be written to; name another folder with --outdir")
+    ):
+        refuse_unwritable(tmp_path / "out" / "deeper")
+
+
+def test_a_folder_that_can_be_made_is_not_made_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for outdir in (tmp_path / "out" / "deeper", tmp_path, Path("out"), Path()):
+        refuse_unwritable(outdir)
+    assert list(tmp_path.iterdir()) == []

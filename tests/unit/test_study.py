@@ -190,8 +190,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("calibration_tokens", 65536.0, "a whole number of at least 1"),
     ("calibration_tokens", True, "a whole number of at least 1"),
     ("calibration_text", ["news.txt"], "text"),
-    ("seed", -1, "a whole number of at least 0"),
-    ("seed", 0.5, "a whole number of at least 0"),
+    ("seed", -1, "a whole number from 0 to 4294967295"),
+    ("seed", 2**32, "a whole number from 0 to 4294967295"),
+    ("seed", 0.5, "a whole number from 0 to 4294967295"),
     ("retries", -1, "a whole number of at least 0"),
     ("max_concurrent", 0, "a whole number of at least 1"),
     ("gpus_per_trial", -0.5, "a number of at least 0"),
@@ -260,6 +261,13 @@ def test_a_wrong_value_is_refused_with_its_key_and_the_rule(name: str, value: ob
 def test_an_anchor_that_makes_no_sense_is_refused_before_anything_starts(steps: list[Any], reason: str) -> None:
     with pytest.raises(CandidateError, match=reason):
         spec_from_mapping({**LEAST, "anchors": [steps]})
+
+
+def test_the_largest_seed_is_one_that_the_sampler_takes() -> None:
+    from optuna.samplers import TPESampler
+
+    seed = spec_from_mapping({**LEAST, "seed": 2**32 - 1}).seed
+    TPESampler(seed=seed).reseed_rng()
 
 
 def test_no_rungs_is_no_racing() -> None:
