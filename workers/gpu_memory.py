@@ -6,6 +6,7 @@ import gc
 import math
 import os
 import sys
+from typing import Any
 
 # A process that holds more when a trial has ended is replaced.
 MOST_LEFT_BEHIND = 512 * 2**20
@@ -31,14 +32,23 @@ def limit_memory(fraction: float | None) -> None:
         torch.cuda.set_per_process_memory_fraction(min(fraction, 1.0))
 
 
-def usable_memory() -> float:
+def usable_memory(device: Any = 0) -> float:
     """Bytes of a GPU's memory that this process may take; infinity without a GPU."""
     import torch
 
     if not torch.cuda.is_available():
         return math.inf
-    share: float = torch.cuda.get_per_process_memory_fraction(0)
-    return share * int(torch.cuda.get_device_properties(0).total_memory)
+    share: float = torch.cuda.get_per_process_memory_fraction(device)
+    return share * int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def free_memory(device: Any) -> int:
+    """Bytes of a GPU's memory that tensors of this process may still take."""
+    import torch
+
+    held = int(torch.cuda.memory_allocated(device))
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(min(free + torch.cuda.memory_reserved(device), usable_memory(device))) - held
 
 
 def release_memory() -> None:

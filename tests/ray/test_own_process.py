@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,3 +35,11 @@ def test_what_the_work_raises_is_raised_here_after_what_it_told(outcomes: dict[s
 
 def test_a_lost_process_is_a_lost_connection(outcomes: dict[str, Any]) -> None:
     assert outcomes["lost"].startswith("a process that worked for this trial was lost")
+
+
+def test_a_dead_node_is_a_lost_connection_too(tmp_path: Path) -> None:
+    file = tmp_path / "outcome.txt"
+    command = [sys.executable, "-m", "tests.dead_node_example", str(file)]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert file.read_text(encoding="utf-8").startswith("a process that worked for this trial was lost")

@@ -157,7 +157,10 @@ def test_kept_artefacts_load_in_transformers_without_this_project(run: Path) -> 
 
 def test_nothing_is_left_behind_but_what_the_readme_names(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
-    assert names == {"ledger.jsonl", "frontier.csv", "frontier.png", "report.html", "hypotheses", "artefacts"}
+    assert names == {
+        "ledger.jsonl", "frontier.csv", "frontier.png", "report.html", "hypotheses", "artefacts", "search.lock",
+        "ledger.lock",
+    }  # fmt: skip
 
 
 def test_mlflow_holds_the_study_its_trials_and_a_model_for_each_kept_artefact(run: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from search_spaces.errors import StudyError
 from workers.calibration.sequences import Batch, balanced, batches, parts
 from workers.compression.context import CompressionContext
+from workers.gpu_memory import free_memory
 
 MEASURING_TOKENS = 4096
 # Logits of so many tokens are made at a time.
@@ -58,7 +59,7 @@ class Divergence:
         dtype = torch.float32 if 4 * self.tokens * logits.shape[1] <= FLOAT32_BYTES else torch.float16
         device = logits.device
         size = logits.numel() * dtype.itemsize
-        if device.type == "cuda" and size > DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+        if device.type == "cuda" and size > DEVICE_SHARE * free_memory(device):
             device = torch.device("cpu")
         kept = torch.empty(logits.shape, dtype=dtype, device=device)
         for start in range(0, len(logits), _ROWS):

@@ -12,6 +12,7 @@ from workers.decoder.blueprint import Blueprint, Layer
 from workers.decoder.engine import Admission
 from workers.decoder.forward import hidden_states, logits
 from workers.decoder.launch import Places, TritonOperations, decode_attention, prefill_attention, rotate_and_keep
+from workers.gpu_memory import free_memory
 
 # Rows of a captured step; a batch runs in the smallest that holds it.
 GRAPH_ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
@@ -62,9 +63,7 @@ class PagedEngine:
         token_bytes = sum(2 * layer.kv_heads * layer.head_dim for layer in blueprint.layers) * blueprint.dtype.itemsize
         # A step that is under way when a sequence ends still writes one token behind it.
         wanted = 1 + slots * (room + 1)
-        free, _ = torch.cuda.mem_get_info(device)
-        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        rows = min(wanted, int(free * POOL_SHARE) // token_bytes)
+        rows = min(wanted, int(free_memory(device) * POOL_SHARE) // token_bytes)
         shape = {index: (rows, layer.kv_heads, layer.head_dim) for index, layer in enumerate(blueprint.layers)}
         self._keys = [torch.zeros(shape[i], dtype=blueprint.dtype, device=device) for i in shape]
         self._values = [torch.zeros(shape[i], dtype=blueprint.dtype, device=device) for i in shape]
