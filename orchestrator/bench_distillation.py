@@ -83,17 +83,19 @@ def bench_distillation(request: DistillationRequest, command: str, say: Callable
     figures: dict[str, float] = {}
     about: dict[str, Any] = {"device": this_device()}
     record: dict[str, Any] = {}
-    for part, measure in _PARTS.items():
-        asked = [name for name in request.parts if name in part]
-        if not asked:
+    measured: set[str] = set()
+    for parts, measure in _PARTS.items():
+        if not set(parts) & set(request.parts):
             continue
         found, told = measure(request, say)
         figures |= found
-        parts = [name for name in request.parts if name in asked or name in about.get("parts", "").split(", ")]
+        measured |= set(parts)
         about |= {
-            **told, "parts": ", ".join(parts), "date": datetime.now(UTC).date().isoformat(),
+            **told,
+            "parts": ", ".join(name for name in request.parts if name in measured),
+            "date": datetime.now(UTC).date().isoformat(),
             "python": platform.python_version(),
-        }  # fmt: skip
+        }
         record = merged(before, figures, about | installed(DISTRIBUTIONS), command)
         write_record(request.output, DISTILLATION, record)
     return record

@@ -17,7 +17,7 @@ from workers.artefacts import ArtefactStore
 from workers.attempt import tried
 from workers.building import artefact_key, base_folder, built
 from workers.evaluation import Evaluated, Evaluation
-from workers.gpu_memory import limit_memory, set_allocator
+from workers.gpu_memory import set_allocator
 from workers.model_files import read_config
 from workers.own_process import Share, in_own_process
 from workers.plan import EvaluationPlan
@@ -159,7 +159,6 @@ class _EvaluationProcess:
 
 
 def _make(candidate: Candidate, plan: EvaluationPlan) -> None:
-    limit_memory(plan.memory_fraction)
     built(candidate, plan)
 
 

@@ -16,6 +16,7 @@ from search_spaces.trainers import Distill
 from workers.adapter_folder import has_adapter
 from workers.artefacts import Artefact, ArtefactStore
 from workers.curves import kept_curve
+from workers.gpu_memory import limit_memory
 from workers.model_files import bytes_on_disk, read_checkpoint, read_config, resolve
 from workers.plan import EvaluationPlan
 from workers.prompts import Prompt, choose_prompt
@@ -36,12 +37,14 @@ class Built:
 
 
 def built(candidate: Candidate, plan: EvaluationPlan, report: Tell = unheard) -> Built:
-    """The candidate's files, compressed now where the store does not have them, and its prompt.
+    """The candidate's files, compressed now where the store does not have them, and its prompt. From here on this
+    process takes no more of a GPU's memory than the plan's share.
 
     report: is told of the progress of steps that train.
     """
     from workers.models import load_tokenizer
 
+    limit_memory(plan.memory_fraction)
     name = candidate.base.name
     base = base_folder(name, candidate.base.revision)
     has_template = getattr(load_tokenizer(base, plan.trust_remote_code), "chat_template", None) is not None

@@ -17,7 +17,7 @@ from workers.artefacts import Artefact
 from workers.building import Built, built, footprint
 from workers.conditions import conditions
 from workers.decoding import Hypothesis
-from workers.gpu_memory import limit_memory, release_memory
+from workers.gpu_memory import release_memory
 from workers.measuring import corpus_scores, segment_rows
 from workers.model_files import context_length, read_config
 from workers.plan import RACED_SPLIT, EvaluationPlan
@@ -191,7 +191,6 @@ class Evaluation:
         from workers.translate import Translator
 
         plan = self._plan
-        limit_memory(plan.memory_fraction)
         with self._stages.stage("compress"):
             made = built(self._candidate, plan, self._report)
         with self._stages.stage("load"):

@@ -8,7 +8,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.outcome import Speed
 from workers.building import built
 from workers.conditions import conditions
-from workers.gpu_memory import limit_memory, release_memory
+from workers.gpu_memory import release_memory
 from workers.model_files import context_length, read_config
 from workers.plan import RACED_SPLIT, EvaluationPlan
 from workers.rungs import race_order
@@ -30,7 +30,6 @@ def shipped_speed(candidate: Candidate, plan: EvaluationPlan, stages: Stages, re
     from workers.translate import prepare
 
     dataset = plan.data[RACED_SPLIT]
-    limit_memory(plan.memory_fraction)
     with stages.stage("compress"):
         made = built(candidate, plan, report)
     with stages.stage("speed"):

@@ -12,7 +12,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.outcome import Race
 from search_spaces.quantizers import RoundToNearest
 from tests.examples import dataset
-from workers import evaluation
+from workers import building
 from workers.attempt import kept_lines
 from workers.decoding import Decoding, Hypothesis
 from workers.evaluation import EmptyOutput, Evaluation, Stages, evaluate, races
@@ -112,9 +112,9 @@ def test_memory_is_limited_before_anything_is_compressed(
     plan: EvaluationPlan, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[Any] = []
-    real = evaluation.built
-    monkeypatch.setattr(evaluation, "limit_memory", order.append)
-    monkeypatch.setattr(evaluation, "built", lambda *rest: order.append("built") or real(*rest))
+    real = building.compressed
+    monkeypatch.setattr(building, "limit_memory", order.append)
+    monkeypatch.setattr(building, "compressed", lambda *rest: order.append("built") or real(*rest))
     Evaluation(candidate, "dev", replace(plan, memory_fraction=0.5), Stages(), racing=True).advance()
     assert order == [0.5, "built"]
 

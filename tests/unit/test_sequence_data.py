@@ -102,16 +102,27 @@ def test_targets_are_the_teachers_and_what_fails_a_check_is_dropped(
     assert found.held_out == pairs.held_out and found.langs == ("en-de", "en-fr")
 
 
-def test_a_source_alone_gets_a_target_and_is_trained_on(
+@pytest.fixture
+def sources_alone(
     tmp_path: Path, character_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = [{"src": f"A dog runs {n} times.", "ref": "", "langs": "en-de"} for n in range(1, 6)]
-    (tmp_path / "sources.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    data = training_data([(str(tmp_path / "sources.jsonl"), 1.0)], ["en-de"])
-    alone = tokenized(data, character_tokenizer, "t", ALMA, tmp_path / "store", sources_alone=True)
-    spoken = Spoken(lambda segment: Hypothesis(f"Ein Hund: {segment.source[2:]}", 9, False))
-    monkeypatch.setattr(sequence_data, "_translator", spoken.load)
-    found = teacher_translations(alone, teacher(tmp_path), character_tokenizer, "t", tmp_path / "store")
+) -> Callable[..., tuple[TokenizedPairs, TokenizedPairs, Spoken]]:
+    """So many sources without references, those with the teacher's translations, and the teacher."""
+
+    def make(count: int, **asked: Any) -> tuple[TokenizedPairs, TokenizedPairs, Spoken]:
+        rows = [{"src": f"A dog runs {n} times.", "ref": "", "langs": "en-de"} for n in range(1, count + 1)]
+        (tmp_path / "sources.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        data = training_data([(str(tmp_path / "sources.jsonl"), 1.0)], ["en-de"])
+        alone = tokenized(data, character_tokenizer, "t", ALMA, tmp_path / "store", sources_alone=True)
+        spoken = Spoken(lambda segment: Hypothesis(f"Ein Hund: {segment.source[2:]}", 9, False))
+        monkeypatch.setattr(sequence_data, "_translator", spoken.load)
+        who = teacher(tmp_path)
+        return alone, teacher_translations(alone, who, character_tokenizer, "t", tmp_path / "store", **asked), spoken
+
+    return make
+
+
+def test_a_source_alone_gets_a_target_and_is_trained_on(sources_alone: Any, character_tokenizer: Any) -> None:
+    alone, found, _ = sources_alone(5)
     assert len(alone) == len(found) == 5 and alone.held_out == ()
     for row in range(5):
         one = found.segment(row)
@@ -159,16 +170,8 @@ def test_few_pairs_are_read_once_however_large_a_chunk_is(made: Any) -> None:
     assert made(chunk=1024)[0].tokens == whole
 
 
-def test_many_sources_without_a_reference_are_all_translated(
-    tmp_path: Path, character_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = [{"src": f"A dog runs {n} times.", "ref": "", "langs": "en-de"} for n in range(1, 100)]
-    (tmp_path / "sources.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    data = training_data([(str(tmp_path / "sources.jsonl"), 1.0)], ["en-de"])
-    alone = tokenized(data, character_tokenizer, "t", ALMA, tmp_path / "store", sources_alone=True)
-    spoken = Spoken(lambda segment: Hypothesis(f"Ein Hund rennt {segment.source[10:]}", 9, False))
-    monkeypatch.setattr(sequence_data, "_translator", spoken.load)
-    found = teacher_translations(alone, teacher(tmp_path), character_tokenizer, "t", tmp_path / "store", chunk=CHUNK)
+def test_many_sources_without_a_reference_are_all_translated(sources_alone: Any) -> None:
+    alone, found, spoken = sources_alone(99, chunk=CHUNK)
     assert len(found) == len(spoken.asked) == len(alone) == 99
     assert found.budget(0) == sum(map(found.length, range(99)))
 

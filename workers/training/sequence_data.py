@@ -100,8 +100,8 @@ def teacher_translations(
     def build(folder: Path) -> dict[str, Any]:
         counts: Counter[str] = Counter(pairs.left_out)
         turns: list[int] = []
-        # Tokens of the budget, how many draws were made for them, and how many turns all steps take.
-        spent = made = 0
+        # Tokens of the budget, how many draws there were, and how many turns all steps take.
+        spent = draws_seen = 0
         needed: int | None = None
         rows: dict[int, int | None] = {}
         translate = _kept_translations(teacher, kept)
@@ -114,11 +114,11 @@ def teacher_translations(
                     break
                 rows.update(_added(writer, pairs, new, translate, teacher.prompt, tokenizer, longest, counts))
                 for row in map(rows.__getitem__, drawn):
-                    made += 1
+                    draws_seen += 1
                     if row is not None:
                         turns.append(row)
                         spent += writer.lengths[row] if needed is None else 0
-                    if needed is None and turns and (spent >= budget if tokens else made >= len(pairs)):
+                    if needed is None and turns and (spent >= budget if tokens else draws_seen >= len(pairs)):
                         needed = -(-len(turns) // batch) * batch
                 if needed is not None and len(turns) >= needed:
                     report(budget, budget)

@@ -51,8 +51,8 @@ def stage_for(
         raise StudyError(
             f"each device first holds the whole model, {trained:,} trained parameters in float32 and "
             f"{parameters - trained + teacher:,} others: {built / 1e9:.1f} GB, and {USABLE_WHILE_BUILT:.0%} of "
-            f"{gpu_bytes / 1e9:.1f} GB is there for it; take larger devices, or train an adapter "
-            "(recover)"
+            f"{gpu_bytes / 1e9:.1f} GB is there for it; take larger devices, or train an "
+            "adapter (recover)"
         )
     for stage in STAGES:
         if packed and stage == 3:
