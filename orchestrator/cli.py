@@ -232,7 +232,8 @@ def _console(quiet: bool = False) -> Console:
 
 
 def _spec(options: argparse.Namespace) -> StudySpec:
-    from orchestrator.study import read_study, spec_from_mapping
+    from orchestrator.study import spec_from_mapping
+    from orchestrator.study_file import read_study
 
     record = read_study(options.study) if options.study else {}
     asked = {key: value for key, value in vars(options).items() if value is not None}

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
 from search_spaces.candidate import refuse_senseless_order
 from search_spaces.errors import StudyError
 from search_spaces.methods import Step, describe_step, step_from_json, step_to_json
@@ -208,19 +206,6 @@ def spec_from_mapping(record: Mapping[str, Any]) -> StudySpec:
         values["rungs"] = tuple(rungs)
     values["training"] = _training_sources(record.get("training") or [])
     return StudySpec(**values)
-
-
-def read_study(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML study file; raises StudyError when there is none."""
-    try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"the study file {path} can't be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path} is no YAML: {error}") from error
-    if not isinstance(record, dict):
-        raise StudyError(f"{path} holds {type(record).__name__}, not a mapping such as `data: FILE`")
-    return record
 
 
 def _training_sources(found: object) -> tuple[TrainingSource, ...]:

@@ -12,6 +12,7 @@ from search_spaces.candidate import BaseModel
 from search_spaces.checkpoint import Checkpoint, Tensor
 from search_spaces.errors import ModelFilesError
 from workers.adapter_folder import ADAPTER_FILES
+from workers.not_data import why_no_file_at
 
 CONFIG = "config.json"
 WEIGHTS_INDEXES = ("model.safetensors.index.json", "packed.safetensors.index.json")
@@ -38,10 +39,19 @@ def resolve(name: str, revision: str | None = None) -> tuple[BaseModel, Path]:
                 f"{name} is a local folder, which has no revision {revision!r}; leave the revision out"
             )
         folder = folder.resolve()
+        refuse_pointers(folder)
         return BaseModel(name, f"sha256:{_content_hash(folder)}"), folder
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelFilesError(f"{name} is no folder here, and no hub id (owner/name) either; check the path")
     return _from_hub(name, revision)
+
+
+def refuse_pointers(folder: Path) -> None:
+    """Raise ModelFilesError where a file of the model is a Git LFS pointer or the page of a failed download."""
+    for file in sorted({*(folder / name for name in SMALL_FILES), *folder.glob("*.safetensors")}):
+        if (found := why_no_file_at(file)) is not None:
+            what, way_out = found
+            raise ModelFilesError(f"{file}: {what}. {way_out.replace('FILE', file.name)}")
 
 
 def needed_files(folder: Path) -> list[Path]:
@@ -155,5 +165,6 @@ def _from_hub(name: str, revision: str | None) -> tuple[BaseModel, Path]:
             f"the hub model {name} (revision {revision or 'main'}) could not be fetched: {error}. "
             "Check the id and the network, `hf auth login` for a gated model, or name a local folder"
         ) from error
+    refuse_pointers(folder)
     needed_files(folder)
     return BaseModel(name, folder.name), folder

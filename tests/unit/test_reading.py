@@ -507,6 +507,21 @@ def test_a_broken_array_can_not_be_skipped_through(tmp_path: Path, text: str, li
         assert error.line == line and "JSON array is cut off or damaged" in error.rule
 
 
+@pytest.mark.parametrize(
+    ("row", "key"),
+    [
+        ('{"src": "One", "src": "Two", "ref": "Eins", "langs": "en-de"}', "src"),
+        ('{"translation": {"en": "One", "de": "Eins", "en": "Two"}}', "en"),
+    ],
+)
+@pytest.mark.parametrize("form", ["{}\n", "[{}]"])
+def test_a_row_with_a_key_twice_is_a_bad_row(tmp_path: Path, row: str, key: str, form: str) -> None:
+    path = tmp_path / "test.en-de.json"
+    path.write_text(form.replace("{}", row))
+    with pytest.raises(DataError, match=f"line 1: the key `{key}` stands twice in the row"):
+        read_dataset(path)
+
+
 def test_a_cut_off_last_line_says_so(tmp_path: Path) -> None:
     path = write(tmp_path, as_lines(plain(1), plain(2))[:-12])
     error = refused(path)

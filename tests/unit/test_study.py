@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.study import StudySpec, TrainingSource, read_study, spec_from_mapping
+from orchestrator.study import StudySpec, TrainingSource, spec_from_mapping
+from orchestrator.study_file import read_study
 from orchestrator.study_flags import add_study_flags
 from search_spaces.errors import CandidateError, StudyError, UserError
 from search_spaces.methods import METHODS

@@ -12,7 +12,8 @@ import torch
 from rich.console import Console
 
 from orchestrator.search import Study, prepare
-from orchestrator.study import read_study, spec_from_mapping
+from orchestrator.study import spec_from_mapping
+from orchestrator.study_file import read_study
 from search_spaces.candidate import Candidate
 from search_spaces.methods import Step
 from search_spaces.quantizers import RoundToNearest

@@ -1,4 +1,4 @@
-"""Get the bytes of a data file, plain or gzip, and cut them into lines."""
+"""Get the bytes of a data file, plain or gzip, and cut them into lines; other files' bytes are refused."""
 
 import codecs
 import gzip
@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
+from workers.not_data import why_not_data
 from workers.reading.errors import DataError, RowFault
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -16,7 +17,8 @@ _CHUNK_BYTES = 1 << 20
 def read_content(path: Path) -> bytes:
     """Return a file's content, unpacked if its first bytes are gzip's, without a byte order mark.
 
-    Raises DataError if the file is missing, no file, unreadable, empty, or a broken gzip file.
+    Raises DataError if the file is missing, no file, unreadable, empty, a broken gzip file, or what its first bytes
+    tell is no data: a Git LFS pointer, a web page, another archive.
     """
     return b"".join(stream_content(path))
 
@@ -31,6 +33,8 @@ def stream_content(path: Path) -> Generator[bytes, None, None]:
             packed = raw.peek(2).startswith(_GZIP_MAGIC)
             try:
                 for chunk in _chunks(gzip.GzipFile(fileobj=raw) if packed else raw):
+                    if not unpacked:
+                        _refuse_other_files(path, chunk)
                     text = chunk if unpacked else chunk.removeprefix(codecs.BOM_UTF8)
                     unpacked, line_feeds = unpacked + len(chunk), line_feeds + chunk.count(b"\n")
                     blank = blank and not text.strip()
@@ -41,6 +45,9 @@ def stream_content(path: Path) -> Generator[bytes, None, None]:
                 way_out = "Fetch it again; a damaged gzip file can't be read in part."
                 raise DataError(path, line_feeds + 1, value, rule, way_out) from None
     except FileNotFoundError:
+        if path.is_symlink():
+            rule = f"this is a link to {path.readlink()}, and there is no such file"
+            raise DataError(path, None, None, rule, "Fetch the file that it points to.") from None
         raise DataError(path, None, None, "there is no such file", "Check the path.") from None
     except IsADirectoryError:
         way_out = "Name one file in it; each is a data set of its own."
@@ -52,6 +59,13 @@ def stream_content(path: Path) -> Generator[bytes, None, None]:
         after = " after unpacking" if packed else ""
         rule = f"the file is empty{after}: a data file has at least one row"
         raise DataError(path, None, f"{size} bytes", rule, "Fetch or write the file again.")
+
+
+def _refuse_other_files(path: Path, head: bytes) -> None:
+    found = why_not_data(head)
+    if found is not None:
+        rule, way_out = found
+        raise DataError(path, None, None, rule, way_out.replace("FILE", path.name))
 
 
 def _chunks(stream: io.BufferedIOBase) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from workers.reading.errors import DataError
+from workers.reading.json_objects import checked_object
 
 _GAP = re.compile(r"[ \t\r\n]*")
 # A JSON token that is cut off by the end of a chunk is reported no further before it; a string, where it begins.
@@ -48,7 +49,7 @@ class _Window:
         self._chunks = iter(chunks)
         self._path = path
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
-        self._json = json.JSONDecoder()
+        self._json = json.JSONDecoder(object_pairs_hook=checked_object)
         self._text = ""
         self._at = 0
         self._counted = 0

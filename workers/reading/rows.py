@@ -9,6 +9,7 @@ from workers.reading.errors import RowFault
 from workers.reading.fields import json_type
 from workers.reading.files import decode, lines_of, split_lines
 from workers.reading.json_array import array_elements
+from workers.reading.json_objects import checked_object, key_twice
 from workers.reading.tally import Row, Tally
 
 _ARRAY_START = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
@@ -75,7 +76,7 @@ def _array_rows(chunks: Iterable[bytes], tally: Tally) -> Iterator[Row]:
 def _parse(raw: bytes, cut_off: bool) -> object:
     text = decode(raw)
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=checked_object)
     except (ValueError, RecursionError) as error:
         hint = "; the file ends inside this row, it may be cut off" if cut_off else ""
         raise RowFault(f"{_OBJECT_RULE} (no JSON: {error}{hint})", text) from None
@@ -84,6 +85,8 @@ def _parse(raw: bytes, cut_off: bool) -> object:
 def _object(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise RowFault(f"{_OBJECT_RULE}, not {json_type(value)}", "null" if value is None else value)
+    if (twice := key_twice(value)) is not None:
+        raise RowFault(f"the key `{twice}` stands twice in the row, and only one of the two can be meant")
     return value
 
 
