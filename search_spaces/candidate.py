@@ -200,4 +200,4 @@ def _names(methods: tuple[type[Step], ...]) -> str:
 
 def _named(step: Step) -> dict[str, Any]:
     named = {name: value for name, value in step_to_json(step).items() if LATER.get(name, ...) != value}
-    return {"class": type(step).__name__, **named}
+    return {"class": step.digest_name, **named}

@@ -1,7 +1,8 @@
 """The compression methods a candidate can name, by name, and steps to and from JSON.
 
 A method is a frozen dataclass of `quantizers`, `pruners` or `trainers`; it is carried out by a module of
-`workers/compression/`.
+`workers/compression/`. Its `digest_name` is what digests know it by, and never changes, whatever the class is called:
+ledgers and stores of old find their results by it.
 """
 
 from __future__ import annotations

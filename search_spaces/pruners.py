@@ -23,6 +23,7 @@ class RemoveLayers:
     """
 
     name: ClassVar[str] = "remove_layers"
+    digest_name: ClassVar[str] = "RemoveLayers"
     kind: ClassVar[Kind] = "pruner"
 
     count: int
@@ -42,6 +43,7 @@ class RemoveHeads:
     """
 
     name: ClassVar[str] = "remove_heads"
+    digest_name: ClassVar[str] = "RemoveHeads"
     kind: ClassVar[Kind] = "pruner"
 
     groups: int
@@ -59,6 +61,7 @@ class RemoveChannels:
     """
 
     name: ClassVar[str] = "remove_channels"
+    digest_name: ClassVar[str] = "RemoveChannels"
     kind: ClassVar[Kind] = "pruner"
 
     share: float
@@ -86,6 +89,7 @@ class TrimVocabulary:
     """
 
     name: ClassVar[str] = "trim_vocabulary"
+    digest_name: ClassVar[str] = "TrimVocabulary"
     kind: ClassVar[Kind] = "pruner"
 
     tokens: int
@@ -101,6 +105,7 @@ class _Sparsifier:
 
     kind: ClassVar[Kind] = "sparsifier"
     name: ClassVar[str]
+    digest_name: ClassVar[str]
 
     sparsity: float = 0.5
     pattern: Pattern = "unstructured"
@@ -121,6 +126,7 @@ class Magnitude(_Sparsifier):
     """The smallest weights of each output row become zero (Han et al. 2015, https://arxiv.org/abs/1506.02626)."""
 
     name: ClassVar[str] = "magnitude"
+    digest_name: ClassVar[str] = "Magnitude"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +137,7 @@ class Wanda(_Sparsifier):
     """
 
     name: ClassVar[str] = "wanda"
+    digest_name: ClassVar[str] = "Wanda"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,3 +148,4 @@ class SparseGPT(_Sparsifier):
     """
 
     name: ClassVar[str] = "sparsegpt"
+    digest_name: ClassVar[str] = "SparseGPT"

@@ -20,6 +20,7 @@ class _IntegerQuantizer:
 
     kind: ClassVar[Kind] = "quantizer"
     name: ClassVar[str]
+    digest_name: ClassVar[str]
 
     bits: int
     group_size: int = 64
@@ -39,6 +40,7 @@ class RoundToNearest(_IntegerQuantizer):
     """
 
     name: ClassVar[str] = "rtn"
+    digest_name: ClassVar[str] = "RoundToNearest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,7 @@ class HalfQuadratic(_IntegerQuantizer):
     """
 
     name: ClassVar[str] = "hqq"
+    digest_name: ClassVar[str] = "HalfQuadratic"
 
     symmetric: bool = False
 
@@ -61,6 +64,7 @@ class ActivationAware(_IntegerQuantizer):
     """
 
     name: ClassVar[str] = "awq"
+    digest_name: ClassVar[str] = "ActivationAware"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,7 @@ class GPTQ(_IntegerQuantizer):
     """
 
     name: ClassVar[str] = "gptq"
+    digest_name: ClassVar[str] = "GPTQ"
 
     damping: float = 0.01
     activation_order: bool = True
@@ -94,6 +99,7 @@ class MixedWidths:
     """
 
     name: ClassVar[str] = "mixed"
+    digest_name: ClassVar[str] = "MixedWidths"
     kind: ClassVar[Kind] = "quantizer"
 
     bits: float
@@ -117,6 +123,7 @@ class BitsAndBytes:
     """
 
     name: ClassVar[str] = "bitsandbytes"
+    digest_name: ClassVar[str] = "BitsAndBytes"
     kind: ClassVar[Kind] = "quantizer"
 
     format: Literal["int8", "nf4", "fp4"]
@@ -137,6 +144,7 @@ class EightBitFloat:
     """
 
     name: ClassVar[str] = "fp8"
+    digest_name: ClassVar[str] = "EightBitFloat"
     kind: ClassVar[Kind] = "quantizer"
 
     activations: bool = False
@@ -153,6 +161,7 @@ class EightBitIntegers:
     """
 
     name: ClassVar[str] = "w8a8"
+    digest_name: ClassVar[str] = "EightBitIntegers"
     kind: ClassVar[Kind] = "quantizer"
 
 
@@ -164,6 +173,7 @@ class QuantizeEmbeddings:
     """
 
     name: ClassVar[str] = "embeddings"
+    digest_name: ClassVar[str] = "QuantizeEmbeddings"
     kind: ClassVar[Kind] = "embedding quantizer"
 
     bits: int

@@ -34,6 +34,7 @@ class _Trainer:
 
     kind: ClassVar[Kind] = "trainer"
     name: ClassVar[str]
+    digest_name: ClassVar[str]
 
     tokens: int = 1_000_000
     loss: Loss = "forward_kl"
@@ -111,6 +112,7 @@ class Recover(_Trainer):
     """
 
     name: ClassVar[str] = "recover"
+    digest_name: ClassVar[str] = "Recover"
 
     adapter: Literal["lora", "dora", "scales"] = "lora"
     rank: int = 16
@@ -144,6 +146,7 @@ class Finetune(_Trainer):
     https://arxiv.org/abs/2305.17888)."""
 
     name: ClassVar[str] = "finetune"
+    digest_name: ClassVar[str] = "Finetune"
 
     rate: float = 2e-5
 
@@ -159,6 +162,7 @@ class Distill(_Trainer):
     """
 
     name: ClassVar[str] = "distill"
+    digest_name: ClassVar[str] = "Distill"
 
     layers: int = 0
     width: float = 1.0

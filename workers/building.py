@@ -15,6 +15,7 @@ from search_spaces.student_shape import read_student_config
 from search_spaces.trainers import Distill
 from workers.adapter_folder import has_adapter
 from workers.artefacts import Artefact, ArtefactStore
+from workers.code_version import code_version
 from workers.curves import kept_curve
 from workers.gpu_memory import limit_memory
 from workers.model_files import bytes_on_disk, read_checkpoint, read_config, resolve
@@ -134,7 +135,7 @@ def compressed(
 
 def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> str:
     """The store's key: everything that decides the artefact's bytes."""
-    from workers.compression.registry import WITHOUT_CALIBRATION, code_version
+    from workers.compression.registry import WITHOUT_CALIBRATION, modules_of
 
     data: dict[str, Any] = {}
     if any(type(step) not in WITHOUT_CALIBRATION for step in candidate.steps):
@@ -151,7 +152,8 @@ def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> 
         data["shots"] = plan.calibration.digest if plan.calibration else ""
     if configs := [step.config for step in candidate.steps if isinstance(step, Distill) and step.config]:
         data["configs"] = [digest_of(read_student_config(path)) for path in configs]
-    return digest_of({"candidate": candidate.digest, "data": data, "seed": plan.seed, "code": code_version()})
+    code = code_version(modules_of(candidate.steps))
+    return digest_of({"candidate": candidate.digest, "data": data, "seed": plan.seed, "code": code})
 
 
 def footprint(candidate: Candidate, base: Path, artefact: Artefact | None) -> Footprint:

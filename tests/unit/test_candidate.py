@@ -118,11 +118,15 @@ def test_a_digest_of_every_method_is_frozen() -> None:
     assert {step.name for _, _, steps in FROZEN for step in steps} == set(METHODS)
 
 
-def test_the_digest_holds_the_class_name() -> None:
-    class Other(RoundToNearest):
-        """The same method name and parameters, carried out by another class."""
+def test_every_method_has_a_digest_name_of_its_own() -> None:
+    assert len({method.digest_name for method in METHODS.values()}) == len(METHODS)
 
-    assert Candidate(LOCAL, (Other(bits=4),)).digest != Candidate(LOCAL, (RTN4,)).digest
+
+def test_a_digest_outlives_its_class_name() -> None:
+    class Renamed(RoundToNearest):
+        """The same method under another class name."""
+
+    assert Candidate(LOCAL, (Renamed(bits=4),)).digest == Candidate(LOCAL, (RTN4,)).digest
 
 
 def test_the_digest_holds_the_order_of_steps() -> None:

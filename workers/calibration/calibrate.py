@@ -15,6 +15,7 @@ from workers.artefacts import ArtefactStore
 from workers.calibration.capture import capture, linear_layers
 from workers.calibration.sequences import Shown, balanced, batches, parts, plain, refuse_too_few
 from workers.calibration.statistics import Statistics, read_statistics, write_statistics
+from workers.code_version import code_version
 from workers.compression.context import CompressionContext
 from workers.model_files import read_checkpoint
 
@@ -29,7 +30,8 @@ def statistics_of(parent: Path, context: CompressionContext) -> Statistics:
 
 def statistics_key(context: CompressionContext) -> str:
     """The store's key: everything that decides the statistics."""
-    return "statistics-" + digest_of({"parent": context.parent_key, **calibration_identity(context)})
+    code = code_version([__name__])
+    return "statistics-" + digest_of({"parent": context.parent_key, "code": code, **calibration_identity(context)})
 
 
 def calibration_identity(context: CompressionContext) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""The table that joins each method to the module that carries it out, and the version of that code."""
+"""The table that joins each method to the module that carries it out."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +63,17 @@ WITHOUT_CALIBRATION: frozenset[type[Step]] = frozenset(
     }
 )  # fmt: skip
 
-_SOURCES = ("compression", "calibration", "training", "training/zero")
-
 
 def compress(parent: Path, out: Path, step: Step, context: CompressionContext) -> Report:
     """Carry the step out: write the compressed checkpoint of `parent` to the empty folder `out`."""
-    carry_out: Compress = importlib.import_module(f"workers.compression.{MODULES[type(step)]}").compress
+    carry_out: Compress = importlib.import_module(_module_of(step)).compress
     return carry_out(parent, out, step, context)
 
 
-def code_version() -> str:
-    """Twelve hex digits over the sources of compression, calibration and training: artefacts made by other code are not
-    taken for its own."""
-    hasher = hashlib.sha256()
-    for package in _SOURCES:
-        for file in sorted((Path(__file__).parent.parent / package).glob("*.py")):
-            hasher.update(f"{package}/{file.name}".encode() + b"\0" + file.read_bytes())
-    return hasher.hexdigest()[:12]
+def modules_of(steps: Iterable[Step]) -> frozenset[str]:
+    """The dotted names of the modules that carry these steps out."""
+    return frozenset(_module_of(step) for step in steps)
+
+
+def _module_of(step: Step) -> str:
+    return f"workers.compression.{MODULES[type(step)]}"

@@ -25,10 +25,10 @@ from workers.calibration.divergence import MEASURING_TOKENS, Divergence, measuri
 from workers.calibration.fisher import OutputFisher, embeddings_error, fisher_error, output_fisher
 from workers.calibration.sequences import batches
 from workers.calibration.statistics import Statistics
+from workers.code_version import code_version
 from workers.compression.context import CompressionContext
 from workers.compression.grid import QuantizedWeight
 from workers.compression.group_quantizing import quantize_group, replaced
-from workers.compression.registry import code_version
 from workers.compression.stored_weights import StoredWeights
 from workers.compression.width_groups import AS_IS, WidthGroup, width_groups
 
@@ -61,7 +61,7 @@ def profile_of(
             "group_size": group_size,
             "measuring_tokens": MEASURING_TOKENS,
             "fisher_tokens": FISHER_TOKENS,
-            "code": code_version(),
+            "code": code_version([__name__]),
             **calibration_identity(context),
         }
     )

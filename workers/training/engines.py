@@ -15,6 +15,7 @@ from search_spaces.candidate import digest_of
 from search_spaces.methods import Trainer, step_to_json
 from search_spaces.student_shape import read_student_config
 from search_spaces.trainers import Distill
+from workers.code_version import code_version
 from workers.compression.context import CompressionContext
 from workers.model_files import read_checkpoint
 from workers.models import default_device, is_bitsandbytes
@@ -146,8 +147,6 @@ def form(parent: Path, step: Trainer, context: CompressionContext) -> Trainable:
 
 def training_key(step: Trainer, pairs: TokenizedPairs, context: CompressionContext) -> str:
     """Names a training at any budget: its parent, step, data, seed, teacher and code."""
-    from workers.compression.registry import code_version
-
     asked = {name: value for name, value in step_to_json(step).items() if name != "tokens"}
     # A file's content, which the step names by its path alone.
     config = {}
@@ -160,7 +159,7 @@ def training_key(step: Trainer, pairs: TokenizedPairs, context: CompressionConte
             "pairs": pairs.digest,
             "seed": context.seed,
             "teacher": context.teacher_key,
-            "code": code_version(),
+            "code": code_version([__name__]),
             **config,
         }
     )
