@@ -59,6 +59,13 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--langs", help="take one pair's rows, such as en-de; where a file names no pair, what its pair is"
     )
+    top.add_argument(
+        "--language",
+        action="append",
+        default=[],
+        metavar="CODE=NAME",
+        help="what a language code stands for, where it is not known; may be given again",
+    )
     top.add_argument("--calibration", help="pairs that show a base model how to translate (default: the shipped ones)")
     top.add_argument("--seed", type=int, default=0, help="for methods that draw (default: 0)")
     top.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out, and say how many")
@@ -68,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _measure(options: argparse.Namespace) -> int:
     from orchestrator.single import Request, measure_one
+    from orchestrator.study import language_names
 
     metrics = tuple(name.strip() for name in options.eval_metrics.split(",") if name.strip())
     request = Request(
@@ -75,7 +83,8 @@ def _measure(options: argparse.Namespace) -> int:
         model=options.model_id, revision=options.revision, device_map=options.device_map,
         max_new_tokens=options.max_new_tokens, batch_size=options.batch_size, beams=options.beams,
         prompt=options.prompt,
-        references=options.references, langs=options.langs, calibration=options.calibration,
+        references=options.references, langs=options.langs,
+        languages=language_names(options.language), calibration=options.calibration,
         comet_model=options.comet_model, seed=options.seed,
         skip_bad_rows=options.skip_bad_rows, trust_remote_code=options.trust_remote_code,
     )  # fmt: skip

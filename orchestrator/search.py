@@ -37,7 +37,7 @@ from orchestrator.referee import Referee
 from orchestrator.report_labels import metric_name
 from orchestrator.searcher import ParetoSearcher
 from orchestrator.single import spell_left_out
-from orchestrator.study import StudySpec, spec_from_mapping
+from orchestrator.study import StudySpec, know_languages, spec_from_mapping
 from orchestrator.training import Training, read_training, refuse_changed_training
 from orchestrator.trial_table import Totals
 from orchestrator.wrapup import TUNE_FOLDER, Found, connect, wrap_up
@@ -86,7 +86,7 @@ class Study:
             self.data, self.calibration.pairs, self.metrics, spec.decoding, spec.store_folder, spec.seed,
             spec.device_map, gpus if 0 < gpus < 1 else None, spec.trust_remote_code, spec.calibration_tokens,
             self.calibration.text, spec.rungs, spec.comet_model, self.training.data if self.training else None,
-            spec.training_gpus,
+            spec.training_gpus, spec.languages,
         )  # fmt: skip
 
 
@@ -170,6 +170,7 @@ def read_data(spec: StudySpec) -> dict[str, DataSet]:
 
 
 def _dev(spec: StudySpec) -> DataSet:
+    know_languages(spec.languages)
     return read_dataset(spec.data, references=spec.references, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows)
 
 

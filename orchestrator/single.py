@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.environment import prepare
 from orchestrator.single_files import Line, refuse_unwritable, write_files
 from orchestrator.spelling import spell_bytes, spell_seconds
-from orchestrator.study import SHIPPED_CALIBRATION, SHIPPED_MODEL
+from orchestrator.study import SHIPPED_CALIBRATION, SHIPPED_MODEL, know_languages
 from search_spaces.candidate import Candidate
 from search_spaces.methods import Step
 from search_spaces.outcome import Failure, Measurement
@@ -47,6 +47,7 @@ class Request:
     prompt: str | None
     references: str | None
     langs: str | None
+    languages: Mapping[str, str]
     calibration: str | None
     comet_model: str | None
     seed: int
@@ -59,6 +60,7 @@ def measure_one(request: Request, say: Callable[[str], None]) -> int:
     written, for what can't be done."""
     metrics = known_metrics(request.metrics, neural=True)
     bins = parse_bins(request.bins)
+    know_languages(request.languages)
     dataset = read_dataset(
         request.data, references=request.references, langs=request.langs, skip_bad_rows=request.skip_bad_rows
     )
@@ -154,6 +156,7 @@ def _plan(request: Request, dataset: DataSet, metrics: tuple[str, ...]) -> Evalu
         device_map=request.device_map,
         trust_remote_code=request.trust_remote_code,
         comet_model=request.comet_model,
+        languages=request.languages,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,6 +16,7 @@ from search_spaces.trainers import Distill
 from workers.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
 from workers.plan import DEFAULT_CALIBRATION_TOKENS
 from workers.prompts import PROMPTS
+from workers.reading.languages import UnknownLanguage, name_languages
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED_MODEL = ROOT / "models" / "captions"
@@ -65,7 +66,8 @@ class StudySpec:
     share of the baseline's quality that a candidate must keep, 0 asks for nothing. comet_model: a hub id, a checkpoint
     or its folder; None is COMET's usual one. beams: 1 decodes greedily. speed: whether the
     frontier's points are timed when the search is over. training: files of pairs for steps that train; none, and the
-    search offers no such steps. training_gpus: how many GPUs train one candidate together.
+    search offers no such steps. training_gpus: how many GPUs train one candidate together. languages: code -> the name
+    it goes by, for codes that the tables lack or name otherwise.
     """
 
     out: str
@@ -104,6 +106,7 @@ class StudySpec:
     speed: bool = True
     training: tuple[TrainingSource, ...] = ()
     training_gpus: int = 1
+    languages: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check(self.space in SPACES, "space", self.space, f"one of {', '.join(SPACES)}")
@@ -182,12 +185,13 @@ class StudySpec:
         record["anchors"] = [[step_to_json(step) for step in steps] for steps in self.anchors]
         record["rungs"] = list(self.rungs)
         record["training"] = [asdict(source) for source in self.training]
+        record["languages"] = dict(self.languages)
         return record
 
 
 def spec_from_mapping(record: Mapping[str, Any]) -> StudySpec:
     """The study that a mapping spells, such as a parsed YAML file; raises StudyError for what it can't mean."""
-    known = {field.name for field in fields(StudySpec)}
+    known = {one.name for one in fields(StudySpec)}
     if unknown := sorted(str(key) for key in set(record) - known):
         raise StudyError(f"a study has no key {unknown[0]!r}; it has {', '.join(sorted(known))}")
     for name in ("out", "data"):
@@ -205,7 +209,31 @@ def spec_from_mapping(record: Mapping[str, Any]) -> StudySpec:
         _check(isinstance(rungs, (list, tuple)), "rungs", rungs, RUNGS_RULE)
         values["rungs"] = tuple(rungs)
     values["training"] = _training_sources(record.get("training") or [])
+    values["languages"] = language_names(record.get("languages") or {})
     return StudySpec(**values)
+
+
+def language_names(found: object) -> dict[str, str]:
+    """code -> name, from a mapping, or from `CODE=NAME` as the flag has it; raises StudyError for anything else."""
+    rule = "codes with their names, such as {xx: Name} or --language xx=Name"
+    if isinstance(found, (list, tuple)):
+        parts = [str(item).partition("=") for item in found]
+        _check(all(equals for _, equals, _ in parts), "languages", found, rule)
+        found = {code.strip(): name.strip() for code, _, name in parts}
+    _check(isinstance(found, Mapping), "languages", found, rule)
+    named = dict(found) if isinstance(found, Mapping) else {}
+    # YAML takes no, Norwegian's code, for false.
+    named = {"no" if code is False else code: name for code, name in named.items()}
+    _check(all(isinstance(text, str) for item in named.items() for text in item), "languages", found, rule)
+    return named
+
+
+def know_languages(names: Mapping[str, str]) -> None:
+    """Have this process know the study's codes, before it reads any data; raises StudyError for what is no code."""
+    try:
+        name_languages(names)
+    except UnknownLanguage as error:
+        raise StudyError(f"languages: {error}") from error
 
 
 def _training_sources(found: object) -> tuple[TrainingSource, ...]:

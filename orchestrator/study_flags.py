@@ -26,6 +26,15 @@ STUDY_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--test", {"help": "held-out segments on which the frontier is scored once"}),
     ("--references", {"help": "the target lines, when --data is one side of parallel text"}),
     ("--langs", {"help": "take one pair's rows, such as en-de; where a file names no pair, what its pair is"}),
+    (
+        "--language",
+        {
+            "action": "append",
+            "metavar": "CODE=NAME",
+            "dest": "languages",
+            "help": "what a language code stands for, where it is not known; may be given again",
+        },
+    ),
     ("--calibration", {"help": "pairs for methods that look at activations (default: the shipped ones)"}),
     (
         "--calibration-tokens",

@@ -23,6 +23,7 @@ from workers.evaluation import Evaluated, Evaluation, races
 from workers.gpu_memory import MOST_LEFT_BEHIND, left_behind, release_memory, set_allocator
 from workers.own_process import Share
 from workers.plan import SPEED_SPLIT, EvaluationPlan
+from workers.reading.languages import name_languages
 from workers.shipped_speed import shipped_speed
 from workers.stages import Stages
 from workers.telling import Tell, at_most_every
@@ -53,6 +54,7 @@ class CompressionTrial(Trainable):
         if apart is not None:
             # Ray hides no GPU from a process that asked for none.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        name_languages(plan.languages)
         self._plan = plan
         self._apart = apart
         self._ledger = ray.get_actor(ledger, namespace=LEDGER_NAMESPACE)

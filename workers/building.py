@@ -21,6 +21,7 @@ from workers.gpu_memory import limit_memory
 from workers.model_files import bytes_on_disk, read_checkpoint, read_config, resolve
 from workers.plan import EvaluationPlan
 from workers.prompts import Prompt, choose_prompt
+from workers.reading.languages import name_languages, special_names, split_pair
 from workers.telling import Tell, unheard
 
 
@@ -46,6 +47,7 @@ def built(candidate: Candidate, plan: EvaluationPlan, report: Tell = unheard) ->
     from workers.models import load_tokenizer
 
     limit_memory(plan.memory_fraction)
+    name_languages(plan.languages)
     name = candidate.base.name
     base = base_folder(name, candidate.base.revision)
     has_template = getattr(load_tokenizer(base, plan.trust_remote_code), "chat_template", None) is not None
@@ -138,7 +140,9 @@ def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> 
     from workers.compression.registry import WITHOUT_CALIBRATION, modules_of
 
     data: dict[str, Any] = {}
+    read: set[str] = set()
     if any(type(step) not in WITHOUT_CALIBRATION for step in candidate.steps):
+        read |= set(plan.calibration.pairs) if plan.calibration else set()
         data = {
             "calibration": plan.calibration.digest if plan.calibration else "",
             "prompt": prompt.name,
@@ -146,10 +150,13 @@ def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> 
             "text": digest_of(list(plan.calibration_text)),
         }
     if any(step.kind == "trainer" for step in candidate.steps):
+        read |= set(plan.training.langs) if plan.training else set()
         data |= {"training": plan.training.digest if plan.training else "", "prompt": prompt.name}
     if prompt.name == "few-shot" and any(getattr(step, "has_translated_targets", False) for step in candidate.steps):
         # The teacher's examples.
         data["shots"] = plan.calibration.digest if plan.calibration else ""
+    if named := special_names(code for pair in read for code in split_pair(pair)):
+        data["named"] = named
     if configs := [step.config for step in candidate.steps if isinstance(step, Distill) and step.config]:
         data["configs"] = [digest_of(read_student_config(path)) for path in configs]
     code = code_version(modules_of(candidate.steps))

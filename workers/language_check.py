@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from workers.scripts import prose, width
+from workers.scripts import prose, script_of, width
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -23,12 +23,18 @@ SURE = 0.9
 def other_language(text: str, source: str, target: str) -> str | None:
     """The language that a text is in for sure, where that is not `target`; None where it is, or can't be told."""
     told = prose(text)
-    wanted = _base(target)
-    if width(told) < SHORTEST or wanted not in known_languages():
+    if width(told) < SHORTEST or not is_known(target):
         return None
+    wanted = _base(target)
     candidates = {wanted, _base(source), *RIVALS} & known_languages()
     language, probability = _identifier(tuple(sorted(candidates))).classify(told)
     return language if language != wanted and probability >= SURE else None
+
+
+def is_known(language: str) -> bool:
+    """Whether the library can tell a language: it knows it in its main script alone."""
+    base = _base(language)
+    return base in known_languages() and script_of(language) in (script_of(base), "Hant")
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from workers.decoding import Decoding
@@ -26,7 +26,8 @@ class EvaluationPlan:
     many tokens calibration statistics are taken over. calibration_text: lines of running text to take them over instead
     of the pairs. rungs: after how many segments a race looks at the evidence, ascending; () is no racing. comet_model:
     the COMET model's hub id or checkpoint file; None is each metric's usual one. training: what steps that train read;
-    training_processes: how many processes train one candidate together.
+    training_processes: how many processes train one candidate together. languages: code -> the name it goes by, for
+    codes that the tables lack or name otherwise.
     """
 
     data: Mapping[str, DataSet]
@@ -44,3 +45,4 @@ class EvaluationPlan:
     comet_model: str | None = None
     training: TrainingData | None = None
     training_processes: int = 1
+    languages: Mapping[str, str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from workers.language_check import known_languages
+from workers.language_check import is_known
 from workers.reading.segments import Segment
 from workers.sanity_checks import CHECKS
 from workers.scripts import WRITTEN_IN, script_of
@@ -65,7 +65,7 @@ def unchecked(segments: Iterable[Segment]) -> dict[str, tuple[str, ...]]:
         name: unknown
         for name, unknown in {
             "wrong_script": tuple(target for target in targets if script_of(target) not in WRITTEN_IN),
-            "wrong_language": tuple(target for target in targets if target.split("_")[0] not in known_languages()),
+            "wrong_language": tuple(target for target in targets if not is_known(target)),
         }.items()
         if unknown
     }

@@ -14,26 +14,28 @@ from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
+from sacrebleu.tokenizers.tokenizer_char import TokenizerChar
 
 from search_spaces.errors import StudyError
 from search_spaces.outcome import LOWER_IS_BETTER, Score
 from workers.reading.segments import Segment
+from workers.scripts import HAN, OTHER_UNSPACED, script_of
 
 Statistics = dict[str, "np.ndarray[Any, Any]"]
 
 BOOTSTRAP_SAMPLES = 1000
 CONFIDENCE = 0.95
 
-# sacreBLEU's tokenizers by target language (https://github.com/mjpost/sacrebleu, "Tokenization"); 13a for the rest.
-BLEU_TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
-# A Chinese or Japanese sentence has no spaces: TER would take it for one word, unless it is cut into characters.
-TER_OF_CHARACTERS = frozenset({"zh", "ja", "yue"})
+# sacreBLEU's tokenizers by what the target is written in (https://github.com/mjpost/sacrebleu, "Tokenization").
+BLEU_TOKENIZERS = (
+    {"Jpan": "ja-mecab", "Hang": "ko-mecab"} | dict.fromkeys(HAN, "zh") | dict.fromkeys(OTHER_UNSPACED, "char")
+)
 
 METRICS: dict[str, Callable[[str], Metric]] = {
     "chrf": lambda language: CHRF(),
     "chrf++": lambda language: CHRF(word_order=2),
     "bleu": lambda language: BLEU(tokenize=bleu_tokenizer(language)),
-    "ter": lambda language: TER(normalized=ter_cuts(language), asian_support=ter_cuts(language)),
+    "ter": lambda language: ter(language),
 }
 # Measured by a model of their own, apart from these (workers/comet).
 NEURAL_METRICS = ("comet", "cometkiwi")
@@ -47,14 +49,36 @@ class Interval:
     high: float
 
 
+class CharacterTER(TER):  # type: ignore[misc]
+    """TER over characters, for scripts without spaces that TERCOM's tokenizer does not cut; `tok:char` in the
+    signature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._characters = TokenizerChar()
+        self.tokenizer_signature = self._characters.signature()
+
+    def _preprocess_segment(self, sent: str) -> str:
+        """The text, lower-cased as TER does it, with a space between any two characters."""
+        return str(self._characters(super()._preprocess_segment(sent)))
+
+
 def bleu_tokenizer(target_language: str) -> str:
-    """The BLEU tokenizer that suits a target language; its code may carry a region ("zh_TW")."""
-    return BLEU_TOKENIZERS.get(target_language.split("_")[0], "13a")
+    """The BLEU tokenizer that suits what a target language is written in; its code may carry a region or script:
+    "zh_TW", "sr_Latn"."""
+    return BLEU_TOKENIZERS.get(script_of(target_language), "13a")
 
 
-def ter_cuts(target_language: str) -> bool:
-    """Whether TER cuts a target language's text into characters (sacreBLEU: --ter-normalized --ter-asian-support)."""
-    return target_language.split("_")[0] in TER_OF_CHARACTERS
+def ter(target_language: str) -> TER:
+    """The TER that suits what a target language is written in: without spaces a sentence would be one word.
+
+    TERCOM cuts Han characters (--ter-normalized --ter-asian-support); of other such scripts each character is one.
+    """
+    script = script_of(target_language)
+    if script in OTHER_UNSPACED:
+        return CharacterTER()
+    han = script in HAN or script == "Jpan"
+    return TER(normalized=han, asian_support=han)
 
 
 def known_metrics(names: Sequence[str], neural: bool = False) -> tuple[str, ...]:

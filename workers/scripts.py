@@ -7,6 +7,7 @@ import unicodedata
 from functools import lru_cache
 
 from workers.reading.languages import MAIN_SCRIPT
+from workers.reading.variants import TRADITIONAL
 
 # ISO 15924 codes by the first word of Unicode's letter names; a language may take its letters from several.
 WRITTEN_IN: dict[str, frozenset[str]] = {
@@ -16,10 +17,12 @@ WRITTEN_IN: dict[str, frozenset[str]] = {
     "Gujr": frozenset({"GUJARATI"}), "Guru": frozenset({"GURMUKHI"}), "Hang": frozenset({"HANGUL", "CJK"}),
     "Hans": frozenset({"CJK"}), "Hant": frozenset({"CJK", "BOPOMOFO"}), "Hebr": frozenset({"HEBREW"}),
     "Jpan": frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "IDEOGRAPHIC", "HALFWIDTH"}),
-    "Khmr": frozenset({"KHMER"}), "Knda": frozenset({"KANNADA"}), "Laoo": frozenset({"LAO"}),
-    "Latn": frozenset({"LATIN"}), "Mlym": frozenset({"MALAYALAM"}), "Mymr": frozenset({"MYANMAR"}),
+    "Hani": frozenset({"CJK"}), "Khmr": frozenset({"KHMER"}), "Knda": frozenset({"KANNADA"}),
+    "Laoo": frozenset({"LAO"}), "Latn": frozenset({"LATIN"}), "Mlym": frozenset({"MALAYALAM"}),
+    "Mymr": frozenset({"MYANMAR"}), "Nkoo": frozenset({"NKO"}), "Olck": frozenset({"OL"}),
     "Orya": frozenset({"ORIYA"}), "Sinh": frozenset({"SINHALA"}), "Taml": frozenset({"TAMIL"}),
-    "Telu": frozenset({"TELUGU"}), "Thai": frozenset({"THAI"}), "Tibt": frozenset({"TIBETAN"}),
+    "Telu": frozenset({"TELUGU"}), "Tfng": frozenset({"TIFINAGH"}), "Thaa": frozenset({"THAANA"}),
+    "Thai": frozenset({"THAI"}), "Tibt": frozenset({"TIBETAN"}), "Yiii": frozenset({"YI"}),
 }  # fmt: skip
 
 # Han, kana and Hangul: a character holds about what two Latin ones do.
@@ -29,8 +32,16 @@ _DENSE_RANGES = (
 )
 # Thai and Lao, Burmese, Khmer: no spaces between words either.
 _UNSPACED_RANGES = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
-# Scripts (ISO 15924) whose words are not set apart by spaces.
-UNSPACED = frozenset({"Hans", "Hant", "Hani", "Jpan", "Khmr", "Laoo", "Mymr", "Thai", "Tibt"})
+# Scripts (ISO 15924) whose words are not set apart by spaces: Han characters and kana, which sacreBLEU has tokenizers
+# for, and the others, South-East Asian ones, Tibetan (Dzongkha too) and Yi.
+HAN = frozenset({"Hans", "Hant", "Hani"})
+OTHER_UNSPACED = frozenset(
+    {"Bali", "Bopo", "Hira", "Hrkt", "Java", "Kana", "Khmr", "Lana", "Laoo", "Mymr", "Tale", "Talu", "Tavt", "Thai",
+     "Tibt", "Yiii"}
+)  # fmt: skip
+UNSPACED = HAN | OTHER_UNSPACED | {"Jpan"}
+# Encodings that hold the characters of one Chinese script alone.
+_ENCODING = {"Hans": "gb2312", "Hant": "big5"}
 _DENSE = re.compile(f"[{_DENSE_RANGES}]")
 # Indic vowel signs (0900 to 0dff) are within words, though Python does not count them as letters.
 _WORD = re.compile(
@@ -58,18 +69,49 @@ def prose(text: str) -> str:
 def script_share(text: str, language: str) -> float | None:
     """The share of the words that begin with a letter of the language's script, 0 to 1; None for no letters at all.
 
+    Of Chinese the share of simplified or traditional characters counts too, among those that are one or the other.
     Raises KeyError for a script that is not in WRITTEN_IN.
     """
-    wanted = WRITTEN_IN[script_of(language)]
-    letters = [script for script in (_script(word[0]) for word in words(prose(text))) if script]
-    return sum(script in wanted for script in letters) / len(letters) if letters else None
+    script = script_of(language)
+    wanted = WRITTEN_IN[script]
+    said = words(prose(text))
+    letters = [found for found in (_script(word[0]) for word in said) if found]
+    if not letters:
+        return None
+    return sum(found in wanted for found in letters) / len(letters) * _chinese_share(said, script)
+
+
+def _chinese_share(characters: list[str], script: str) -> float:
+    """Of the characters that only one of the Chinese scripts has, the share that is this one's; 1 for any other."""
+    if script not in _ENCODING:
+        return 1.0
+    found = [only for only in (_only_in(word[0]) for word in characters) if only]
+    return sum(only == script for only in found) / len(found) if found else 1.0
+
+
+@lru_cache(maxsize=1 << 16)
+def _only_in(character: str) -> str:
+    """The one Chinese script that has a character: Hans, Hant, or "" where both have it, or neither."""
+    if not _DENSE.match(character):
+        return ""
+    has = [script for script, encoding in _ENCODING.items() if _encodes(character, encoding)]
+    return has[0] if len(has) == 1 else ""
+
+
+def _encodes(character: str, encoding: str) -> bool:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def script_of(language: str) -> str:
     """The ISO 15924 code of what a language is written in: what its code says ("sr_Latn"), else its main script."""
     base, *subtags = language.split("_")
     named = next((subtag for subtag in subtags if len(subtag) == 4), None)
-    return named or ("Hant" if language == "zh_TW" else MAIN_SCRIPT.get(base, "Latn"))
+    traditional = base == "zh" and not TRADITIONAL.isdisjoint(subtags)
+    return named or ("Hant" if traditional else MAIN_SCRIPT.get(base, "Latn"))
 
 
 @lru_cache(maxsize=1 << 16)

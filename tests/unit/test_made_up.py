@@ -56,6 +56,9 @@ def test_what_can_not_be_made_up_is_refused(tmp_path: Path) -> None:
     lao = training_data([(written(tmp_path / "lo.jsonl", "lo-en", ["ໝາໂຕໜຶ່ງ."]), 1.0)], ["lo-en"])
     with pytest.raises(StudyError, match="can't be made up in lo"):
         list(made_up(lao, 5))
+    dzongkha = training_data([(written(tmp_path / "dz.jsonl", "dz-en", ["ཁྱི་གཅིག"]), 1.0)], ["dz-en"])
+    with pytest.raises(StudyError, match="can't be made up in dz"):
+        list(made_up(dzongkha, 5))
     with pytest.raises(StudyError, match="no source in de-cs"):
         list(made_up(training_data([(written(tmp_path / "de.jsonl"), 1.0)], ["de-cs"]), 5))
     with pytest.raises(StudyError, match="count is 0"):

@@ -36,9 +36,10 @@ def test_almas_prompt_is_the_one_its_code_has() -> None:
     assert text == "Translate this from English to German:\nEnglish: A dog runs.\nGerman:"
 
 
-def test_a_regions_language_goes_by_its_plain_name() -> None:
+def test_a_variant_goes_by_its_own_name() -> None:
     text = PROMPTS["alma"].render(EN_ZH, None, ())
-    assert text == "Translate this from English to Chinese:\nEnglish: A dog runs.\nChinese:"
+    taiwan = "Chinese (Traditional, Taiwan)"
+    assert text == f"Translate this from English to {taiwan}:\nEnglish: A dog runs.\n{taiwan}:"
 
 
 def test_the_chat_prompt_is_towers_in_the_models_own_template() -> None:
@@ -62,7 +63,9 @@ def test_few_shot_shows_the_first_three_examples_of_the_same_pair_and_their_firs
 
 
 def test_few_shot_without_an_example_of_the_pair_is_the_open_pair_alone() -> None:
-    assert PROMPTS["few-shot"].render(EN_ZH, None, EXAMPLES[:1]) == "English: A dog runs.\nChinese:"
+    assert PROMPTS["few-shot"].render(EN_ZH, None, EXAMPLES[:1]) == (
+        "English: A dog runs.\nChinese (Traditional, Taiwan):"
+    )
 
 
 def test_only_the_chat_template_brings_its_own_special_tokens() -> None:

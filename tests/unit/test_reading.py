@@ -19,8 +19,10 @@ from workers.reading.languages import (
     MAIN_REGION,
     MAIN_SCRIPT,
     UnknownLanguage,
+    name_languages,
     normalise_language,
     normalise_pair,
+    special_names,
 )
 
 JsonRow = dict[str, object]
@@ -621,21 +623,66 @@ def test_a_data_error_is_a_value_error_that_can_be_pickled() -> None:
 # Languages
 
 
-def test_names_cover_wmt24pp_and_the_wmt_codes() -> None:
-    for target in WMT24PP_TARGETS:
-        assert language_name(target) == LANGUAGE_NAMES[target.split("_")[0]]
-    assert len({normalise_pair(f"en-{target}") for target in WMT24PP_TARGETS}) == 55
-    names = {code: language_name(code) for code in ("de", "zh", "zh_TW", "pt_BR", "ces", "zho_Hans", "ara_EG")}
-    assert list(names.values()) == [
-        "German",
-        "Chinese",
-        "Chinese",
-        "Portuguese",
-        "Czech",
-        "Chinese",
-        "Arabic",
-    ]
-    assert [language_name(code) for code in ("jpn", "bho_IN", "mas_KE")] == ["Japanese", "Bhojpuri", "Maasai"]
+def test_names_cover_wmt24pp_and_say_each_variant() -> None:
+    names = {target: language_name(target) for target in WMT24PP_TARGETS}
+    assert len(set(names.values())) == len({normalise_pair(f"en-{target}") for target in WMT24PP_TARGETS}) == 55
+    assert all(name.startswith(LANGUAGE_NAMES[target.split("_")[0]]) for target, name in names.items())
+    assert {target: name for target, name in names.items() if "(" in name} == {
+        "ar_EG": "Arabic (Egypt)", "ar_SA": "Arabic (Saudi Arabia)", "fr_CA": "French (Canada)",
+        "pt_BR": "Portuguese (Brazil)", "pt_PT": "Portuguese (Portugal)", "sw_KE": "Swahili (Kenya)",
+        "sw_TZ": "Swahili (Tanzania)", "zh_TW": "Chinese (Traditional, Taiwan)",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("de", "German"), ("ces", "Czech"), ("zho_Hans", "Chinese"), ("zh_CN", "Chinese"), ("jpn", "Japanese"),
+        ("zho_Hant", "Chinese (Traditional, Taiwan)"), ("zh_HK", "Chinese (Traditional, Hong Kong)"),
+        ("zh-Hant-HK", "Chinese (Traditional, Hong Kong)"), ("zh_SG", "Chinese (Singapore)"),
+        ("yue_Hant", "Cantonese"), ("yue_Hans", "Cantonese (Simplified)"), ("sr_Cyrl", "Serbian"),
+        ("srp_Latn", "Serbian (Latin script)"), ("sr_Latn_BA", "Serbian (Latin script, Bosnia and Herzegovina)"),
+        ("de_AT", "German (Austria)"), ("en_GB", "English (United Kingdom)"), ("es_ES", "Spanish (Spain)"),
+        ("es_419", "Spanish (Latin America)"), ("hy_AM", "Armenian"), ("kas_Deva", "Kashmiri (Devanagari script)"),
+        ("taq_Tfng", "Tamasheq (Tifinagh script)"), ("arb_Latn", "Arabic (Latin script)"), ("de_XX", "German (XX)"),
+    ],
+)  # fmt: skip
+def test_a_name_says_script_and_region_where_they_are_not_the_languages_own(code: str, name: str) -> None:
+    assert language_name(code) == name
+
+
+# https://github.com/facebookresearch/flores/blob/main/flores200/README.md
+FLORES_200 = (Path(__file__).parents[1] / "data" / "flores-200-codes.txt").read_text().split()
+
+
+def test_every_code_of_flores_200_has_a_name_and_a_form() -> None:
+    names = {code: language_name(code) for code in FLORES_200}
+    assert len(FLORES_200) == len(names) == 204
+    # Twi is a variety of Akan, and goes by its code.
+    assert len(set(names.values())) == 203
+    assert all(normalise_language(normal) == normal for normal in map(normalise_language, FLORES_200))
+    variants = {code for code, name in names.items() if "(" in name}
+    assert variants == {
+        "ace_Arab", "arb_Latn", "ars_Arab", "arz_Arab", "bjn_Arab", "kas_Deva", "knc_Arab", "min_Arab", "taq_Tfng",
+        "zho_Hant",
+    }  # fmt: skip
+
+
+def test_a_studys_own_names_are_known_until_others_are_given() -> None:
+    try:
+        name_languages({"qaa": "Klingon", "zho_Hant": "Taiwanese Mandarin", "nah_Latn": "Nahuatl"})
+        assert normalise_pair("en-qaa_Latn") == "en-qaa" and language_name("qaa") == "Klingon"
+        assert language_name("qaa_Cyrl") == "Klingon (Cyrillic script)"
+        assert language_name("zh_TW") == "Taiwanese Mandarin" and language_name("zh_HK").startswith("Chinese (Trad")
+        assert special_names(["de", "zh", "zh_TW", "nah"]) == {"nah": "Nahuatl", "zh_TW": "Taiwanese Mandarin"}
+        with pytest.raises(UnknownLanguage, match="begins with two to eight letters"):
+            name_languages({"1x": "Nothing"})
+        assert language_name("qaa") == "Klingon"
+    finally:
+        name_languages({})
+    with pytest.raises(UnknownLanguage, match="unknown language code"):
+        normalise_language("qaa")
+    assert language_name("zh_TW") == "Chinese (Traditional, Taiwan)"
 
 
 def test_tables_agree_with_each_other() -> None:

@@ -176,9 +176,23 @@ def test_regional_codes_are_checked_as_their_language(target: str) -> None:
     assert {"wrong_script", "wrong_language"} & set(failed_checks(one, REFERENCES["ru"], False))
 
 
+@pytest.mark.parametrize(("target", "wanted", "other"), [("zh_TW", "zh_TW", "zh"), ("zh", "zh", "zh_TW")])
+@pytest.mark.parametrize("reference", [True, False])
+def test_simplified_and_traditional_characters_are_told_apart(
+    target: str, wanted: str, other: str, reference: bool
+) -> None:
+    texts = {"zh": REFERENCES["zh"], "zh_TW": "老漁夫在碼頭上修補漁網，兩隻海鷗在他身旁等著吃魚，海面上吹來一陣微風。"}
+    one = segment(SOURCE, texts[wanted] if reference else "", langs=f"en-{target}")
+    assert failed_checks(one, texts[wanted], False) == ()
+    assert failed_checks(one, texts[other], False) == ("wrong_script",)
+    # Characters that both have tell nothing.
+    assert "wrong_script" not in failed_checks(one, "你好。", False)
+
+
 def test_a_language_that_a_check_knows_nothing_of_is_told() -> None:
     assert unchecked([into("de"), into("ja")]) == {}
     assert unchecked([segment(langs="en-liv"), into("de")]) == {"wrong_language": ("liv",)}
+    assert unchecked([segment(langs="en-sr_Latn"), segment(langs="en-zh_HK")]) == {"wrong_language": ("sr_Latn",)}
 
 
 def test_shares_have_every_check_and_count_lines() -> None:

@@ -93,9 +93,15 @@ def test_bleu_is_taken_with_the_target_languages_tokenizer(pair: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "tokenizer"), [("de", "13a"), ("pt_BR", "13a"), ("zh_TW", "zh"), ("ko", "ko-mecab")]
-)
-def test_a_tokenizer_goes_by_the_language_without_its_region(language: str, tokenizer: str) -> None:
+    ("language", "tokenizer"),
+    [
+        ("de", "13a"), ("pt_BR", "13a"), ("zh_TW", "zh"), ("zh_HK", "zh"), ("yue", "zh"), ("lzh", "zh"),
+        ("ja", "ja-mecab"), ("ja_Latn", "13a"), ("ko", "ko-mecab"), ("th", "char"), ("lo", "char"), ("my", "char"),
+        ("shn", "char"), ("km", "char"), ("bo", "char"), ("dz", "char"), ("jv_Java", "char"), ("jv", "13a"),
+        ("vi", "13a"), ("hi", "13a"), ("am", "13a"),
+    ],
+)  # fmt: skip
+def test_a_tokenizer_goes_by_what_the_language_is_written_in(language: str, tokenizer: str) -> None:
     assert bleu_tokenizer(language) == tokenizer
 
 
@@ -152,6 +158,20 @@ def test_ter_is_sacrebleus_and_cuts_chinese_and_japanese_into_characters() -> No
     assert corpus_score("ter", korean, hypotheses).value == ter(hypotheses, references)
     rows = segment_scores(("ter",), [segment("x", GERMAN[0])], GERMAN_OUT[:1])
     assert rows == [{"ter": sacrebleu.sentence_ter(GERMAN_OUT[0], [GERMAN[0]]).score}]
+
+
+def test_thai_without_spaces_is_scored_by_its_characters() -> None:
+    references = ["สุนัขวิ่งข้ามสนามหญ้า", "ชายชราอ่านหนังสือ"]
+    hypotheses = ["สุนัขวิ่งข้ามทุ่งหญ้า", "ชายชราอ่านหนังสือพิมพ์"]
+    segments = [segment("x", text, langs="en-th", id=str(line)) for line, text in enumerate(references)]
+    scores = {name: corpus_score(name, segments, hypotheses) for name in ("bleu", "ter")}
+    assert scores["bleu"].value == sacrebleu.corpus_bleu(hypotheses, [references], tokenize="char").score > 50
+    spaced = [[" ".join(text) for text in texts] for texts in (hypotheses, references)]
+    assert scores["ter"].value == ter(spaced[0], spaced[1]) < 40
+    assert ter(hypotheses, references) == 100.0
+    assert "|tok:char|" in scores["bleu"].signature and "|tok:char|" in scores["ter"].signature
+    rows = segment_scores(("ter",), segments, hypotheses)
+    assert rows[0] == {"ter": sacrebleu.sentence_ter(spaced[0][0], [spaced[1][0]]).score}
 
 
 def test_the_worst_is_the_lowest_and_for_ter_the_highest() -> None:

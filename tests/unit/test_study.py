@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.study import StudySpec, TrainingSource, spec_from_mapping
+from orchestrator.study import StudySpec, TrainingSource, know_languages, spec_from_mapping
 from orchestrator.study_file import read_study
 from orchestrator.study_flags import add_study_flags
 from search_spaces.errors import CandidateError, StudyError, UserError
@@ -59,6 +59,7 @@ FULL = StudySpec(
     comet_model="models/comet",
     training=(TrainingSource("pairs.jsonl"), TrainingSource("more.jsonl.gz", 0.5)),
     training_gpus=2,
+    languages={"qaa": "Klingon", "zh_TW": "Taiwanese Mandarin"},
 )
 
 
@@ -81,6 +82,20 @@ def test_a_study_survives_yaml(tmp_path: Path, spec: StudySpec) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump(spec.to_json()), encoding="utf-8")
     assert spec_from_mapping(read_study(file)) == spec
+
+
+def test_languages_are_named_in_a_mapping_or_by_flags() -> None:
+    named = {"qaa": "Klingon", "no": "Norsk"}
+    assert spec_from_mapping(LEAST | {"languages": named}).languages == named
+    assert spec_from_mapping(LEAST | yaml.safe_load("languages: {qaa: Klingon, no: Norsk}")).languages == named
+    assert spec_from_mapping(LEAST | {"languages": ["qaa=Klingon", "no = Norsk"]}).languages == named
+    for wrong in ("qaa", ["qaa"], [{"qaa": "Klingon"}], {"qaa": 1}):
+        with pytest.raises(
+            StudyError, match=r"languages is .*; it must be codes with their names, such as \{xx: Name\}"
+        ):
+            spec_from_mapping(LEAST | {"languages": wrong})
+    with pytest.raises(StudyError, match="languages: the language code 'qaa' has an empty name"):
+        know_languages({"qaa": " "})
 
 
 def test_anchors_are_read_as_steps() -> None:
