@@ -2,59 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.coverage import coverage, in_directions, serving
+from orchestrator.report_labels import counted
+from orchestrator.single import spell_left_out
+from orchestrator.splits import SHOWN, cut, more, spelt, without
 from orchestrator.study import SHIPPED_CALIBRATION, StudySpec
 from search_spaces.candidate import digest_of
 from search_spaces.errors import StudyError
+from search_spaces.pruners import TrimVocabulary
+from search_spaces.spaces import SPACES
+from workers.language_check import languages_without_text
 from workers.reading import DataSet, read_dataset
 from workers.reading.errors import DataError, RowFault
 from workers.reading.files import decode, read_content, split_lines
-from workers.reading.segments import segments_digest
+from workers.reading.languages import split_pair
+
+# Language pairs that one line names.
+MOST_NAMED = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """pairs: for methods that look at activations. text: lines to take statistics over instead, often none."""
+    """pairs: for methods that look at activations. text: lines to take statistics over instead, often none.
+
+    missing: directions of the study that no pair serves. unseen: languages of the study that what tokens are counted
+    in, the text or else the pairs, has nothing in. lines_left_out: of the text, as the study measures on them.
+    by_direction: the pairs that a study took before those of the other direction served too.
+    """
 
     pairs: DataSet
     text: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    lines_left_out: int = 0
+    by_direction: DataSet | None = None
 
     def identity(self) -> dict[str, str]:
         """What decides the artefacts: the content of both."""
         return {"pairs": self.pairs.digest, "text": digest_of(list(self.text))}
 
+    def as_begun(self, header: Mapping[str, Any]) -> Calibration:
+        """The same with the pairs by which a study of before began, where it did."""
+        before = self.by_direction
+        if before is None or header.get("calibration", {}).get("pairs") != before.digest:
+            return self
+        return replace(self, pairs=before)
+
+    def told(self, spec: StudySpec) -> list[str]:
+        """What a person should know of it before the search, a line each."""
+        lines = spell_left_out(self.pairs)
+        if self.lines_left_out:
+            lines.append(
+                f"calibration_text: {counted(self.lines_left_out, 'line')} left out that the study measures on"
+            )
+        there, unseen = listed(self.pairs.pairs), ", ".join(self.unseen)
+        if self.missing and not self.text:
+            lines.append(
+                f"warning: no calibration pair is in {listed(self.missing)} (they are in {there}): what methods take "
+                "from activations is of other languages there; name pairs of these with --calibration"
+            )
+        if self.unseen and self.text:
+            lines.append(f"warning: calibration_text has next to nothing in {unseen}: what methods take from it is not")
+        if self.unseen and SPACES[spec.space].trims_vocabulary:
+            lines.append(
+                f"smaller vocabularies are not tried: the calibration data have no text in {unseen}, so they can't "
+                "tell which of its tokens may go"
+            )
+        return lines
+
 
 def read_calibration(spec: StudySpec, data: Mapping[str, DataSet]) -> Calibration:
-    """The study's calibration pairs and text; raises DataError for a bad file, StudyError where there are no pairs or
-    one of them is in the study's data."""
+    """The study's calibration pairs and text.
+
+    Pairs that serve the directions of the study's data are taken (`coverage.serving`), all of them where none does.
+    Raises DataError for a bad file; StudyError where there are no pairs, where one of them is in the study's data
+    (unless bad rows are skipped: then these are left out), and where the vocabulary is to be trimmed by pairs or text
+    that lack a language of the study.
+    """
     file = spec.calibration or (str(SHIPPED_CALIBRATION) if SHIPPED_CALIBRATION.is_file() else None)
     if file is None:
         raise StudyError(
             f"the space {spec.space} has methods that look at activations, and there are no calibration pairs; name a "
             "file of source and reference pairs in the study's languages with --calibration"
         )
-    whole = read_dataset(file)
+    wanted = {segment.langs for dataset in data.values() for segment in dataset.segments}
+    whole = _apart(read_dataset(file, skip_bad_rows=spec.skip_bad_rows), wanted, data, spec.skip_bad_rows)
+    lines = read_text(Path(spec.calibration_text)) if spec.calibration_text else ()
+    text = _text_apart(lines, data, spec.skip_bad_rows)
+    covered = coverage(whole.segments, wanted)
+    languages = {language for langs in wanted for language in split_pair(langs)}
     found = Calibration(
-        _in_study_languages(whole, data),
-        read_text(Path(spec.calibration_text)) if spec.calibration_text else (),
+        serving(whole, wanted),
+        text,
+        covered.missing,
+        tuple(languages_without_text(text, languages)) if text else covered.unseen,
+        len(lines) - len(text),
+        in_directions(whole, wanted),
     )
-    for split, dataset in data.items():
-        _refuse_shared_pairs(whole, split, dataset)
-        _refuse_shared_lines(found.text, split, dataset)
+    _refuse_blind_trimming(spec, found)
     return found
 
 
-def _in_study_languages(pairs: DataSet, data: Mapping[str, DataSet]) -> DataSet:
-    """The pairs in the language pairs of the study's data; all of them where none is."""
-    wanted = {segment.langs for dataset in data.values() for segment in dataset.segments}
-    kept = tuple(pair for pair in pairs.segments if pair.langs in wanted)
-    if not kept or len(kept) == len(pairs.segments):
-        return pairs
-    return replace(pairs, segments=kept, digest=segments_digest(kept))
+def listed(pairs: Sequence[str]) -> str:
+    """`en-de, en-cs`, the first few where there are many."""
+    return ", ".join(pairs[:MOST_NAMED]) + (f" and {len(pairs) - MOST_NAMED} more" if len(pairs) > MOST_NAMED else "")
+
+
+def _refuse_blind_trimming(spec: StudySpec, found: Calibration) -> None:
+    asked = any(isinstance(step, TrimVocabulary) for steps in spec.anchors for step in steps)
+    if not found.unseen or not (asked or SPACES[spec.space].needs_vocabulary):
+        return
+    what = "an anchor with trim_vocabulary" if asked else f"the space {spec.space}"
+    where = "calibration_text" if found.text else f"the calibration pairs ({listed(found.pairs.pairs)})"
+    instead = "such text with --calibration-text" if found.text else "pairs of these languages with --calibration"
+    raise StudyError(
+        f"{what} keeps the tokens that calibration data use, and {where} have no text in {', '.join(found.unseen)}, "
+        f"which the study translates; name {instead}"
+    )
 
 
 def read_text(path: Path) -> tuple[str, ...]:
@@ -79,22 +148,41 @@ def refuse_changed_calibration(header: Mapping[str, Any], now: Calibration, fold
         )
 
 
-def _refuse_shared_pairs(pairs: DataSet, split: str, dataset: DataSet) -> None:
-    """A source counts whatever the language pair: a translation of it into another language gives its content away."""
-    sources = {segment.source for segment in dataset.segments}
-    for pair in pairs.segments:
-        if pair.source in sources:
-            raise StudyError(
-                f"{pair.source[:80]!r} ({pair.langs}) is in both the {split} and the calibration data; what a model is "
-                "calibrated on must not be what it is measured on: take it out of one"
-            )
+def _apart(pairs: DataSet, wanted: set[str], data: Mapping[str, DataSet], leave_out: bool) -> DataSet:
+    """The pairs without those whose source is measured on, whatever the language pair: a translation of it into another
+    language gives its content away. So does the reference of a pair that may serve turned round."""
+    sources = {segment.source: split for split, dataset in data.items() for segment in dataset.segments}
+    shared = [
+        pair
+        for pair in pairs.segments
+        if pair.source in sources or (pair.langs not in wanted and pair.references[0] in sources)
+    ]
+    if not shared:
+        return pairs
+    if leave_out and len(shared) < len(pairs.segments):
+        return without(pairs, shared, "pairs of sources that are in the study's data")
+    splits = listed(sorted({sources.get(pair.source, sources.get(pair.references[0], "")) for pair in shared}))
+    raise StudyError(
+        f"the calibration and the {splits} data share {counted(len(shared), 'source')}: {spelt(shared)}; what a "
+        "model is calibrated on must not be what it is measured on: take "
+        "them out of one, or leave them out with --skip-bad-rows"
+    )
 
 
-def _refuse_shared_lines(lines: tuple[str, ...], split: str, dataset: DataSet) -> None:
-    texts = {text.strip() for segment in dataset.segments for text in (segment.source, *segment.references)}
-    for number, line in enumerate(lines, start=1):
-        if line in texts:
-            raise StudyError(
-                f"{line[:80]!r} is in both the {split} data and calibration_text (its line {number}, blank ones not "
-                "counted); what a model is calibrated on must not be what it is measured on: take it out of one"
-            )
+def _text_apart(lines: tuple[str, ...], data: Mapping[str, DataSet], leave_out: bool) -> tuple[str, ...]:
+    texts = {
+        text.strip(): split
+        for split, dataset in data.items()
+        for segment in dataset.segments
+        for text in (segment.source, *segment.references)
+    }
+    shared = [(number, line) for number, line in enumerate(lines, start=1) if line in texts]
+    if not shared or (leave_out and len(shared) < len(lines)):
+        return tuple(line for line in lines if line not in texts)
+    shown = ", ".join(f"{cut(line)!r} (its line {number})" for number, line in shared[:SHOWN])
+    splits = listed(sorted({texts[line] for _, line in shared}))
+    raise StudyError(
+        f"calibration_text and the {splits} data share {counted(len(shared), 'line')}: {shown}{more(len(shared))}, "
+        f"blank lines not counted; what a model is calibrated on must not be what it is measured "
+        "on: take them out, or leave them out with --skip-bad-rows"
+    )

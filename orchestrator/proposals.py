@@ -79,12 +79,13 @@ class Proposer:
         known: Iterable[TrialRecord] = (),
         floor: float = 0.0,
         training: bool = False,
+        vocabulary: bool = True,
     ) -> None:
         self._base = base
         self._baseline_key = (Candidate(base).digest, "dev")
         self._checkpoint = checkpoint
         self._space = space
-        self._offer = offer_for(checkpoint, training)
+        self._offer = offer_for(checkpoint, training, vocabulary)
         self._trials = trials
         self._held_out = held_out
         self._speed = speed

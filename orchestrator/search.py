@@ -37,6 +37,7 @@ from orchestrator.referee import Referee
 from orchestrator.report_labels import metric_name
 from orchestrator.searcher import ParetoSearcher
 from orchestrator.single import spell_left_out
+from orchestrator.splits import apart
 from orchestrator.study import StudySpec, know_languages, spec_from_mapping
 from orchestrator.training import Training, read_training, refuse_changed_training
 from orchestrator.trial_table import Totals
@@ -121,6 +122,7 @@ def _resume(spec: StudySpec, console: Console, trials: int | None) -> Found:
             f"{study.base.revision}); results of the two can't be mixed: put the old one back, or begin a new study"
         )
     refuse_changed_data(ledger, study.data, spec.folder)
+    study = replace(study, calibration=study.calibration.as_begun(ledger.header))
     refuse_changed_calibration(ledger.header, study.calibration, spec.folder)
     refuse_changed_training(ledger.header, study.training, spec.folder)
     if torn := mend_torn_tail(spec.folder):
@@ -161,12 +163,11 @@ def reopen(folder: Path) -> tuple[Ledger, StudySpec]:
 
 def read_data(spec: StudySpec) -> dict[str, DataSet]:
     """The study's data sets by split, of the study's pair where it names one; raises DataError for a bad file,
-    StudyError for a source that is in two."""
+    StudyError for sources that are in two, unless bad rows are skipped: then these are left out of dev."""
     data = {"dev": _dev(spec)}
     if spec.test is not None:
         data["test"] = read_dataset(spec.test, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows)
-    _refuse_overlap(data)
-    return data
+    return apart(data, spec.skip_bad_rows)
 
 
 def _dev(spec: StudySpec) -> DataSet:
@@ -182,7 +183,7 @@ def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = N
             console.print(line, markup=False, highlight=False)
     calibration = read_calibration(spec, data)
     training = read_training(spec, data)
-    for line in training.told() if training else ():
+    for line in (*calibration.told(spec), *(training.told() if training else ())):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     base, folder = resolve(spec.model, spec.revision)
     checkpoint = read_checkpoint(folder)
@@ -258,6 +259,7 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
         ledger.trials,
         spec.floor,
         training=study.training is not None,
+        vocabulary=not study.calibration.unseen,
     )
     known = len(ledger.on("dev"))
     totals = Totals(
@@ -320,7 +322,7 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
 
 
 def _referee(spec: StudySpec) -> Referee:
-    return Referee(_dev(spec).segments, spec.quality, spec.floor)
+    return Referee(read_data(spec)[RACED_SPLIT].segments, spec.quality, spec.floor)
 
 
 def _gpus_asked(study: Study) -> float | None:
@@ -371,15 +373,3 @@ def refuse_changed_data(ledger: Ledger, data: Mapping[str, DataSet], folder: Pat
         raise StudyError(
             f"the data of the study in {folder} has changed since it began; put it back, or begin a new study"
         )
-
-
-def _refuse_overlap(data: Mapping[str, DataSet]) -> None:
-    seen: dict[tuple[str, str], str] = {}
-    for split, dataset in data.items():
-        for segment in dataset.segments:
-            key = (segment.langs, segment.source)
-            if seen.setdefault(key, split) != split:
-                raise StudyError(
-                    f"{segment.source[:80]!r} ({segment.langs}) is in both the {seen[key]} and the {split} data; "
-                    "what selects must not be what judges: take it out of one"
-                )

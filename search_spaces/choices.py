@@ -24,12 +24,15 @@ class ChoiceSource(Protocol):
 @dataclass(frozen=True, slots=True)
 class Space:
     """about: what the space varies, in a few words. steps: turns choices into steps. anchors: choices to try first,
-    good points to have whatever the budget. needs_training: whether it is nothing without training data."""
+    good points to have whatever the budget. needs_training: whether it is nothing without training data.
+    trims_vocabulary: whether it varies how many tokens stay; needs_vocabulary: whether it is nothing without that."""
 
     about: str
     steps: Callable[[ChoiceSource, Offer], tuple[Step, ...]]
     anchors: Callable[[Offer], list[Choices]]
     needs_training: bool = False
+    trims_vocabulary: bool = False
+    needs_vocabulary: bool = False
 
 
 def every_choice(

@@ -54,8 +54,9 @@ class Offer:
         return 64 if 64 in self.group_sizes else self.group_sizes[0]
 
 
-def offer_for(checkpoint: Checkpoint, training: bool = False) -> Offer:
-    """What this model can take. training: whether the study names training data."""
+def offer_for(checkpoint: Checkpoint, training: bool = False, vocabulary: bool = True) -> Offer:
+    """What this model can take. training: whether the study names training data. vocabulary: whether the calibration
+    data have every language of the study, so that they can tell which tokens may go."""
     columns = {tensor.shape[1] for tensor in checkpoint.targets().values()}
     sizes = _dividing(columns)
     embeddings = {tensor.shape[1] for name, tensor in checkpoint.tensors.items() if is_embedding(name)}
@@ -70,7 +71,7 @@ def offer_for(checkpoint: Checkpoint, training: bool = False) -> Offer:
         head_groups=_head_groups(checkpoint, sizes),
         channel_shares=_channel_shares(checkpoint, sizes),
         tokens=tokens,
-        vocabularies=_vocabularies(checkpoint, tokens),
+        vocabularies=_vocabularies(checkpoint, tokens) if vocabulary else (),
         two_of_four=all(width % 4 == 0 for width in columns),
         training=training,
         student_layers=tuple(

@@ -1,6 +1,7 @@
 """The search spaces by name: what each varies, as a function of a source of choices and of what the model can take.
 
-A choice that the model can't take is never offered, and nothing that trains where the study names no training data.
+A choice that the model can't take is never offered, nothing that trains where the study names no training data, and no
+smaller vocabulary where the calibration data lack a language of the study.
 """
 
 from __future__ import annotations
@@ -61,7 +62,15 @@ SPACES: dict[str, Space] = {
     "sparsity": Space("how many weights are zero, then a bit-width", _sparsity, anchors.sparsity),
     "depth": Space("how many decoder layers stay", _depth, anchors.depth),
     "width": Space("how many heads and MLP channels stay", width, anchors.width),
-    "vocabulary": Space("how many tokens stay, then a bit-width", _vocabulary, anchors.vocabulary),
+    "vocabulary": Space(
+        "how many tokens stay, then a bit-width",
+        _vocabulary,
+        anchors.vocabulary,
+        trims_vocabulary=True,
+        needs_vocabulary=True,
+    ),
     "student": Space("a smaller student, distilled, then a bit-width", _student, anchors.student, needs_training=True),
-    "joint": Space("vocabulary, layers, heads and channels, then a bit-width", _joint, anchors.joint),
+    "joint": Space(
+        "vocabulary, layers, heads and channels, then a bit-width", _joint, anchors.joint, trims_vocabulary=True
+    ),
 }

@@ -6,6 +6,8 @@ languages: the target, the source, and those that a damaged model falls into mos
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,8 @@ RIVALS = ("cs", "de", "en", "es", "fr", "ja", "ru", "zh")
 # Shorter texts hold too little to tell by: names, numbers, a word that two languages share.
 SHORTEST = 25
 SURE = 0.9
+# So many texts, spread over all of them, tell which languages they are in.
+MOST_TEXTS = 1000
 
 
 def other_language(text: str, source: str, target: str) -> str | None:
@@ -35,6 +39,21 @@ def is_known(language: str) -> bool:
     """Whether the library can tell a language: it knows it in its main script alone."""
     base = _base(language)
     return base in known_languages() and script_of(language) in (script_of(base), "Hant")
+
+
+def languages_without_text(texts: Sequence[str], languages: Iterable[str]) -> list[str]:
+    """Those of the languages that hardly one of these texts (1 in 100) is in for sure; one that the library does not
+    know is not among them."""
+    asked = {language: _base(language) for language in languages}
+    judged = {base for language, base in asked.items() if is_known(language)}
+    candidates = tuple(sorted(judged | set(RIVALS) & known_languages()))
+    told = [line for text in texts[:: -(-len(texts) // MOST_TEXTS) or 1] if width(line := prose(text)) >= SHORTEST]
+    counts: Counter[str] = Counter()
+    for line in told:
+        language, probability = _identifier(candidates).classify(line)
+        counts[language] += probability >= SURE
+    least = max(len(told) // 100, 1)
+    return sorted(language for language, base in asked.items() if is_known(language) and counts[base] < least)
 
 
 @lru_cache(maxsize=1)

@@ -112,7 +112,7 @@ def test_a_source_in_what_selects_and_what_judges_is_refused(
 ) -> None:
     flags = ["--data", good_file, "--test", good_file, "--out", str(tmp_path / "out")]
     assert cli.main(["search", *flags]) == 2
-    assert "is in both the dev and the test data" in capsys.readouterr().err
+    assert "all 1 segment of the dev data are in the test data too" in capsys.readouterr().err
 
 
 def test_a_model_with_pickled_weights_only_is_refused_with_the_way_out(
