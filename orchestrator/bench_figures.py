@@ -83,6 +83,23 @@ DECODE = Figures(
     },
 )
 
+CPU = Figures(
+    title="Decoding on a CPU that is not alone",
+    note="The shipped model in a Ray worker, 10 runs a batch after one that is not counted, beside a program "
+    "that keeps half of the cores busy. `spinning`: OpenMP's threads wait as they do where nothing is set.",
+    known={
+        f"{prefix}{name}_b{batch}": (f"{what}, {batch} segments{how}", mark if not prefix else "")
+        for prefix, how in (("", ""), ("spinning_", ", spinning"))
+        for name, what, mark in (
+            ("worst_over_best", "the slowest run's seconds over the fastest's", "<= 2"),
+            ("best_s", "seconds: the fastest run", ""),
+            ("median_s", "seconds: the median", ""),
+            ("worst_s", "seconds: the slowest run", ""),
+        )
+        for batch in (64, 128)
+    },
+)
+
 DISTILLATION = Figures(
     title="Distillation and recovery",
     note="chrF is of the model on its data, the mean over pairs; every training is a step of a candidate, measured as "

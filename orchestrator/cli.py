@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     timed.set_defaults(run=_bench_search)
     _add_bench_compress(bench)
     _add_bench_decode(bench)
+    _add_bench_cpu(bench)
     _add_bench_racing(bench)
     _add_bench_distillation(bench)
     for name, command, about in (
@@ -109,6 +110,13 @@ def _add_bench_decode(bench: Any) -> None:
         "--parts", default="speed,identical,packed,cpu", help="of speed, identical, packed and cpu, with commas"
     )
     timed.set_defaults(run=_bench_decode)
+
+
+def _add_bench_cpu(bench: Any) -> None:
+    timed = bench.add_parser("cpu", help="decoding in a Ray worker beside a busy neighbour: how evenly it runs")
+    timed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
+    timed.add_argument("--data", default=str(SHIPPED_SEGMENTS), help="at least 128 segments (default: the shipped)")
+    timed.set_defaults(run=_bench_cpu)
 
 
 def _add_bench_racing(bench: Any) -> None:
@@ -198,6 +206,17 @@ def _bench_decode(options: argparse.Namespace) -> int:
     )  # fmt: skip
     record = bench_decode(request, shlex.join(["mtpareto", *sys.argv[1:]]), _progress)
     _console().print(as_table(record["figures"], DECODE))
+    return 0
+
+
+def _bench_cpu(options: argparse.Namespace) -> int:
+    environment.prepare(None)
+    from orchestrator.bench_cpu import bench_cpu
+    from orchestrator.bench_figures import CPU
+    from orchestrator.bench_table import as_table
+
+    record = bench_cpu(options.json, options.data, shlex.join(["mtpareto", *sys.argv[1:]]), _progress)
+    _console().print(as_table(record["figures"], CPU))
     return 0
 
 

@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from workers.gpu_memory import set_allocator
+from workers.torch_environment import prepare_torch
 
 DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -29,7 +29,7 @@ def prepare(address: str | None) -> None:
     this process alone; a cluster that is already there has its own rule."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    set_allocator()
+    prepare_torch()
     if address or os.environ.get("RAY_ADDRESS"):
         return
     if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and not _has_token():

@@ -27,6 +27,7 @@ from workers.reading import DataSet, read_dataset
 from workers.sanity import failed_checks, spell_failures, unchecked
 from workers.scoring import NEURAL_METRICS, known_metrics
 from workers.summary import summarize
+from workers.torch_environment import prepare_torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ class Request:
 def measure_one(request: Request, say: Callable[[str], None]) -> int:
     """Measure the candidate and write its files; returns 0, or 1 when it failed. Raises UserError, with nothing
     written, for what can't be done."""
+    prepare_torch()
     metrics = known_metrics(request.metrics, neural=True)
     bins = parse_bins(request.bins)
     know_languages(request.languages)

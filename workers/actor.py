@@ -20,13 +20,14 @@ from search_spaces.outcome import Failure, Measurement, Race, Speed, outcome_fro
 from workers.apart import EvaluationApart, speed_apart
 from workers.attempt import kept_lines, tried
 from workers.evaluation import Evaluated, Evaluation, races
-from workers.gpu_memory import MOST_LEFT_BEHIND, left_behind, release_memory, set_allocator
+from workers.gpu_memory import MOST_LEFT_BEHIND, left_behind, release_memory
 from workers.own_process import Share
 from workers.plan import SPEED_SPLIT, EvaluationPlan
 from workers.reading.languages import name_languages
 from workers.shipped_speed import shipped_speed
 from workers.stages import Stages
 from workers.telling import Tell, at_most_every
+from workers.torch_environment import prepare_torch
 
 LEDGER_NAMESPACE = "mtpareto"
 # The ledger's actor hears of a training at most so often.
@@ -50,7 +51,7 @@ class CompressionTrial(Trainable):
     def setup(self, config: dict[str, Any], plan: EvaluationPlan, ledger: str, apart: Share | None = None) -> None:
         """plan: what every candidate is measured under. ledger: the name of the ledger's actor. apart: what other
         processes take that do this trial's work; None when this process does it."""
-        set_allocator()
+        prepare_torch()
         if apart is not None:
             # Ray hides no GPU from a process that asked for none.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""

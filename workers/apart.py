@@ -17,7 +17,6 @@ from workers.artefacts import ArtefactStore
 from workers.attempt import tried
 from workers.building import artefact_key, base_folder, built
 from workers.evaluation import Evaluated, Evaluation
-from workers.gpu_memory import set_allocator
 from workers.model_files import read_config
 from workers.own_process import Share, in_own_process
 from workers.plan import EvaluationPlan
@@ -25,6 +24,7 @@ from workers.prompts import choose_prompt
 from workers.shipped_speed import shipped_speed
 from workers.stages import Stages
 from workers.telling import Tell, unheard
+from workers.torch_environment import prepare_torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class _EvaluationProcess:
     def __init__(
         self, candidate: Candidate, split: str, plan: EvaluationPlan, seconds: dict[str, float], racing: bool
     ) -> None:
-        set_allocator()
+        prepare_torch()
         self._stages = Stages(seconds=seconds)
         self._evaluation = Evaluation(candidate, split, plan, self._stages, racing=racing)
 

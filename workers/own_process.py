@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from workers.gpu_memory import set_allocator
 from workers.telling import Tell
+from workers.torch_environment import prepare_torch
 
 # Between two looks at what a process tells.
 LISTEN_SECONDS = 1.0
@@ -50,7 +51,7 @@ def in_own_process(share: Share, work: Callable[..., Answer], *arguments: Any, r
     task = ray.remote(max_retries=0, **share.options())(_done)
     try:
         answer: Answer = (
-            ray.get(task.remote(work, arguments)) if report is None else _heard(task, work, arguments, report)
+            ray.get(task.remote(_packed(work, arguments))) if report is None else _heard(task, work, arguments, report)
         )
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
@@ -65,7 +66,7 @@ def _heard(task: Any, work: Callable[..., Any], arguments: tuple[Any, ...], repo
 
     told = Queue(actor_options={"num_cpus": 0})
     try:
-        asked = task.remote(work, (*arguments, told.put))
+        asked = task.remote(_packed(work, (*arguments, told.put)))
         while not ray.wait([asked], timeout=LISTEN_SECONDS)[0]:
             _hand_on(told, report)
         _hand_on(told, report)
@@ -79,6 +80,15 @@ def _hand_on(told: Any, report: Tell) -> None:
         report(progress)
 
 
-def _done(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    set_allocator()
+def _packed(work: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
+    """What Ray does not open: their modules may import torch, which is to see the environment first."""
+    import ray
+
+    packed: bytes = ray.cloudpickle.dumps((work, arguments))
+    return packed
+
+
+def _done(packed: bytes) -> Any:
+    prepare_torch()
+    work, arguments = pickle.loads(packed)
     return work(*arguments)

@@ -18,6 +18,7 @@ from search_spaces.errors import StudyError
 from workers.comet.cache import ScoreCache, score_key
 from workers.comet.environment import comet_python
 from workers.comet.files import CometFiles, checkpoint_digest, comet_files
+from workers.torch_environment import set_waiting
 
 NAMESPACE = "mtpareto"
 GPU_SHARE = 0.1
@@ -31,6 +32,7 @@ class CometScorer:
     """A model and its cache; the model is loaded at the first pair that the cache does not know."""
 
     def __init__(self, files: dict[str, Any], digest: str, with_reference: bool, cache: str, gpus: float) -> None:
+        set_waiting()
         self._files = files
         self._with_reference = with_reference
         self._identity = f"{digest}|fp32"

@@ -17,8 +17,8 @@ from typing import Any
 
 from search_spaces.methods import Trainer
 from workers.failures import is_out_of_memory, is_transient
-from workers.gpu_memory import set_allocator
 from workers.own_process import has_gpus
+from workers.torch_environment import prepare_torch, waiting
 from workers.training.batches import halved
 from workers.training.pairs import TokenizedPairs
 from workers.training.progress import Progress, Trained
@@ -98,6 +98,8 @@ def _fitted(training: ShardedTraining, report: Callable[[Progress], None]) -> Tr
             name=uuid.uuid4().hex[:12],
             storage_path=str(training.checkpoints / RUNS),
             failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
+            # Ray Train imports torch there before any line of ours runs.
+            worker_runtime_env={"env_vars": waiting()},
         ),
     )
     ended: list[Any] = []
@@ -160,7 +162,7 @@ def _rank(config: dict[str, Any]) -> Trained:
 
     from workers.training.zero.engine import RankTask, train_rank
 
-    set_allocator()
+    prepare_torch()
     training: ShardedTraining = config["training"]
     device = ray.train.torch.get_device()
     if device.type == "cuda":
