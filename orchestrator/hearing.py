@@ -1,29 +1,31 @@
-"""How the driver comes to know of trainings under way: it asks the ledger's actor, which their trials tell."""
+"""How the driver comes to know of what trials tell while they run: it asks the ledger's actor, which they tell."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import ray
-
-from orchestrator.training_progress import Trainings
 
 # After so long an answer is left for the next time.
 WAIT_SECONDS = 0.2
 
+Answer = TypeVar("Answer")
 
-class Heard:
+
+class Heard(Generic[Answer]):
     """What the ledger's actor has last heard; asking takes no longer than WAIT_SECONDS."""
 
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
+    def __init__(self, method: Any, nothing: Answer) -> None:
+        """method: the actor's, without arguments. nothing: what it would answer had it heard of nothing."""
+        self._method = method
+        self._nothing = nothing
         self._asked: Any = None
-        self._known: Trainings = {}
+        self._known = nothing
 
-    def __call__(self) -> Trainings:
-        """The newest answer; while the actor is busy the one before, and none once it is lost."""
+    def __call__(self) -> Answer:
+        """The newest answer; while the actor is busy the one before, and nothing once it is lost."""
         if self._asked is None:
-            self._asked = self._actor.trainings.remote()
+            self._asked = self._method.remote()
         ready, _ = ray.wait([self._asked], timeout=WAIT_SECONDS)
         if ready:
             self._asked = None
@@ -31,5 +33,5 @@ class Heard:
                 self._known = ray.get(ready[0])
             except ray.exceptions.RayActorError:
                 # Only the display asks; the search itself hears of it where it needs the actor.
-                self._known = {}
+                self._known = self._nothing
         return self._known

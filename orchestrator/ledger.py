@@ -161,8 +161,8 @@ class LedgerWriter:
 
     It holds the ledger's lock for as long as it lives, so a writer whose driver was killed can't write beside its heir.
     Each (digest, split) is kept once: a second append of one answers with the first. With a referee it also judges
-    the trials that race on the referee's split, by what the ledger holds. It hears how far trainings are, for the
-    display, and keeps none of that on disk.
+    the trials that race on the referee's split, by what the ledger holds. It hears how far trainings are and
+    what trials are warned of, for the display, and keeps none of that on disk.
     """
 
     def __init__(self, folder: str, referee: Callable[[], Referee] | None = None) -> None:
@@ -173,6 +173,7 @@ class LedgerWriter:
         self._known: dict[Key, dict[str, Any]] = {}
         self._attempts: dict[Key, int] = {}
         self._trainings: dict[int, Progress] = {}
+        self._warnings: dict[str, None] = {}
         for text in (self._folder / LEDGER).read_bytes().splitlines():
             line = json.loads(text)
             if line["kind"] == "trial":
@@ -216,6 +217,14 @@ class LedgerWriter:
     def trainings(self) -> dict[int, Progress]:
         """The newest of each trial that is under way and has trained."""
         return dict(self._trainings)
+
+    def warn(self, text: str) -> None:
+        """Take in what a trial was warned of."""
+        self._warnings[text] = None
+
+    def warnings(self) -> list[str]:
+        """What trials were warned of since this writer began, each once, in the order in which it came."""
+        return list(self._warnings)
 
     def judge(self, trial: dict[str, Any], positions: list[int], scores: list[float], size: int) -> Race | None:
         """Why a trial under way is to be stopped, or None when it goes on; see `Referee.judge`."""

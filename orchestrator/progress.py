@@ -1,7 +1,7 @@
 """What a person watches while a search runs: a trial table that updates, and the time left.
 
 In a terminal the table redraws itself, with a line below for each training under way; elsewhere each trial that ends
-prints a line, and one that trains a line now and then.
+prints a line, and one that trains a line now and then. What a trial is warned of is said when it comes, and once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,14 +24,15 @@ from orchestrator.trial_table import Row, State, Totals, ended_trials, time_left
 from search_spaces.outcome import Race
 
 REDRAW_SECONDS = 0.5
-# How often it is asked what trains.
+# How often it is asked what trains, and what was warned of.
 ASK_SECONDS = 2.0
 
 
 class Progress:
     """Gathers what the trials say and shows it, from a thread of its own: telling it can't raise or wait.
 
-    trainings: asked from that thread what trains now; None where no trial does.
+    trainings: asked from that thread what trains now; None where no trial does. warnings: asked what trials were warned
+    of since the search began.
     """
 
     def __init__(
@@ -40,11 +41,14 @@ class Progress:
         console: Console,
         clock: Callable[[], float] = time.monotonic,
         trainings: Callable[[], Trainings] | None = None,
+        warnings: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         self._totals = totals
         self._console = console
         self._clock = clock
         self._ask = trainings
+        self._ask_warnings = warnings
+        self._warned: set[str] = set()
         self._asked_at = -math.inf
         self._trainings: Trainings = {}
         self._lines = Lines()
@@ -66,6 +70,10 @@ class Progress:
         """A frontier point was timed; speed: what came out, in words."""
         self._events.put(("timed", (number, speed, self._clock())))
 
+    def warned(self, texts: Sequence[str]) -> None:
+        """Trials were warned of this; what was said before is not said again."""
+        self._events.put(("warned", texts))
+
     def stop(self) -> None:
         """Show the last state and end."""
         self._events.put(None)
@@ -73,7 +81,7 @@ class Progress:
 
     def _run(self) -> None:
         if not self._console.is_terminal:
-            self._gather(say=True, seconds=None if self._ask is None else ASK_SECONDS, show=self._say_trainings)
+            self._gather(say=True, seconds=ASK_SECONDS if self._asks else None, show=self._say_trainings)
             return
         with Live(console=self._console, auto_refresh=False, transient=False) as live:
             self._gather(say=False, seconds=REDRAW_SECONDS, show=lambda: live.update(self._whole(), refresh=True))
@@ -89,14 +97,28 @@ class Progress:
                     self._take(event, say)
             except queue.Empty:
                 pass
-            self._ask_what_trains()
+            self._ask_for_news()
             show()
 
-    def _ask_what_trains(self) -> None:
+    @property
+    def _asks(self) -> bool:
+        return self._ask is not None or self._ask_warnings is not None
+
+    def _ask_for_news(self) -> None:
         now = self._clock()
-        if self._ask is not None and now - self._asked_at >= ASK_SECONDS:
-            self._asked_at = now
+        if not self._asks or now - self._asked_at < ASK_SECONDS:
+            return
+        self._asked_at = now
+        if self._ask is not None:
             self._trainings = self._ask()
+        if self._ask_warnings is not None:
+            self._say_warnings(self._ask_warnings())
+
+    def _say_warnings(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            if text not in self._warned:
+                self._warned.add(text)
+                self._say(f"warning: {text}")
 
     def _training(self) -> Trainings:
         """Of the trials that run, those whose training is not over."""
@@ -122,6 +144,9 @@ class Progress:
         kind, value = event
         if kind == "started":
             self._rows[value.number] = value
+            return
+        if kind == "warned":
+            self._say_warnings(value)
             return
         row = self._rows.get(value[0])
         if row is None:

@@ -265,7 +265,12 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
     totals = Totals(
         spec.trials, known, placement.side_by_side, study.checkpoint.bytes, metric_name(spec.quality), len(segments)
     )
-    progress = Progress(totals, console, trainings=Heard(actor) if study.training else None)
+    progress = Progress(
+        totals,
+        console,
+        trainings=Heard(actor.trainings, {}) if study.training else None,
+        warnings=Heard(actor.warnings, []),
+    )
     mirror = MirrorThread(lambda: connect(spec), spec.folder)
 
     def on_lost(proposal: Proposal, attempts: int, last: bool) -> Finding | None:
@@ -309,6 +314,7 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
         ray.get(actor.begin_driving.remote(spec.trials))
         tuner.fit()
         ray.get(actor.end.remote(proposer.finished()))
+        progress.warned(ray.get(actor.warnings.remote()))
     finally:
         progress.stop()
         mirror.stop(timeout=30)

@@ -4,6 +4,7 @@ that it is given."""
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ from orchestrator.environment import prepare
 from workers.own_process import Share, in_own_process
 from workers.telling import Tell
 from workers.training.progress import Progress
+from workers.warned import Warnings, heard_by
 
 SHARE = Share(1.0, 0.0)
 
@@ -28,6 +30,11 @@ def counted(to: int, seconds: float, tell: Tell) -> int:
 def failing(tell: Tell) -> None:
     tell(_progress(1, 2))
     raise ValueError("it did not go well")
+
+
+def warned(number: int) -> int:
+    logging.getLogger("workers.example").warning("there were %d", number)
+    return number
 
 
 def lost() -> None:
@@ -48,6 +55,9 @@ def outcomes() -> dict[str, Any]:
         in_own_process(SHARE, failing, report=lambda one: heard.append((one.tokens, 0.0)))
     except ValueError as error:
         found["raised"] = [str(error), [tokens for tokens, _ in heard]]
+    warnings = Warnings()
+    with heard_by(warnings):
+        found["warned"] = [in_own_process(SHARE, warned, 3), *warnings.texts]
     try:
         in_own_process(SHARE, lost)
     except ConnectionError as error:

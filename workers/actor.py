@@ -28,6 +28,7 @@ from workers.shipped_speed import shipped_speed
 from workers.stages import Stages
 from workers.telling import Tell, at_most_every
 from workers.torch_environment import prepare_torch
+from workers.warned import Hear, Warnings, heard_by
 
 LEDGER_NAMESPACE = "mtpareto"
 # The ledger's actor hears of a training at most so often.
@@ -115,21 +116,32 @@ class CompressionTrial(Trainable):
 
     def _evaluation(self, candidate: Candidate, split: str, stages: Stages) -> Evaluation | EvaluationApart:
         racing = races(candidate, split, self._plan)
-        tell = self._telling()
+        tell, warn = self._telling(), self._warning()
         if self._apart is None:
-            return Evaluation(candidate, split, self._plan, stages, racing=racing, report=tell)
-        return EvaluationApart(candidate, split, self._plan, stages, self._apart, racing, tell)
+            return Evaluation(candidate, split, self._plan, stages, racing=racing, report=tell, warn=warn)
+        return EvaluationApart(candidate, split, self._plan, stages, self._apart, racing, tell, warn)
 
     def _speed(self, candidate: Candidate, stages: Stages) -> Speed | Failure:
         tell = self._telling()
-        if self._apart is None:
-            return shipped_speed(candidate, self._plan, stages, tell)
-        return speed_apart(candidate, self._plan, stages, self._apart, tell)
+        # A speed has no notes: these are told, and that is all.
+        with heard_by(Warnings(self._warning())):
+            if self._apart is None:
+                return shipped_speed(candidate, self._plan, stages, tell)
+            return speed_apart(candidate, self._plan, stages, self._apart, tell)
 
     def _telling(self) -> Tell:
         """Tells the ledger's actor how far this trial's training is, and waits for no answer."""
         ledger, number = self._ledger, self._trial["number"]
         return at_most_every(TELL_SECONDS, lambda progress: ledger.hear.remote(number, progress))
+
+    def _warning(self) -> Hear:
+        """Tells the ledger's actor of a warning, and waits for no answer."""
+        ledger = self._ledger
+
+        def warn(text: str) -> None:
+            ledger.warn.remote(text)
+
+        return warn
 
     def _rung(self, under_way: UnderWay, evaluation: Evaluation | EvaluationApart) -> Evaluated | Failure | None:
         """One rung further: what was measured, once that is all or the race has ended it; None when it goes on."""

@@ -25,6 +25,7 @@ from workers.shipped_speed import shipped_speed
 from workers.stages import Stages
 from workers.telling import Tell, unheard
 from workers.torch_environment import prepare_torch
+from workers.warned import Hear, Warnings, heard_by, unheard_warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class EvaluationApart:
         share: Share,
         racing: bool,
         report: Tell = unheard,
+        warn: Hear = unheard_warning,
     ) -> None:
         self._candidate = candidate
         self._split = split
@@ -60,6 +62,7 @@ class EvaluationApart:
         self._share = share
         self._racing = racing
         self._report = report
+        self._warn = warn
         self._actor: Any = None
         self._seen = Seen(False, [], [], 0)
 
@@ -82,9 +85,12 @@ class EvaluationApart:
     def advance(self) -> Failure | None:
         """Translate the next rung; the Failure when that did not go well."""
         if self._actor is None:
-            make_trained(self._candidate, self._plan, self._share, self._stages, self._report)
+            warnings = Warnings(self._warn)
+            with heard_by(warnings):
+                make_trained(self._candidate, self._plan, self._share, self._stages, self._report)
+            seconds = dict(self._stages.seconds)
             plan = within(self._plan)
-            asked = (self._candidate, self._split, plan, dict(self._stages.seconds), self._racing)
+            asked = (self._candidate, self._split, plan, seconds, self._racing, self._warn, warnings.texts)
             self._actor = ray.remote(**self._share.options())(_EvaluationProcess).remote(*asked)
         seen: Seen | Failure = ray.get(self._actor.advance.remote())
         if isinstance(seen, Failure):
@@ -137,14 +143,21 @@ def speed_apart(
 
 
 class _EvaluationProcess:
-    """Lives in the process that holds the GPU. seconds: what the stages took before."""
+    """Lives in the process that holds the GPU. seconds, warned: of the stages before."""
 
     def __init__(
-        self, candidate: Candidate, split: str, plan: EvaluationPlan, seconds: dict[str, float], racing: bool
+        self,
+        candidate: Candidate,
+        split: str,
+        plan: EvaluationPlan,
+        seconds: dict[str, float],
+        racing: bool,
+        warn: Hear,
+        warned: tuple[str, ...],
     ) -> None:
         prepare_torch()
         self._stages = Stages(seconds=seconds)
-        self._evaluation = Evaluation(candidate, split, plan, self._stages, racing=racing)
+        self._evaluation = Evaluation(candidate, split, plan, self._stages, racing=racing, warn=warn, warned=warned)
 
     def advance(self) -> Seen | Failure:
         return tried(self._advanced, self._stages)

@@ -23,6 +23,7 @@ from workers.plan import EvaluationPlan
 from workers.prompts import Prompt, choose_prompt
 from workers.reading.languages import name_languages, special_names, split_pair
 from workers.telling import Tell, unheard
+from workers.warned import Warnings, heard_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,9 @@ def compressed(
             earlier: dict[str, Any] = earlier,
             context: CompressionContext = context,
         ) -> dict[str, Any]:
-            made = compress(parent, out, step, context)
+            warnings = Warnings()
+            with heard_by(warnings):
+                made = compress(parent, out, step, context)
             write_readme(out, candidate.base.name, steps)
             took = [f"trained for {made.seconds:.0f} s"] if made.seconds else []
             curves = [kept_curve(describe_step(step), made.curve).to_json()] if made.curve else []
@@ -125,7 +128,7 @@ def compressed(
                 "steps": [*earlier.get("steps", []), step_to_json(step)],
                 "targeted": earlier["targeted"] + made.targeted,
                 "changed": earlier["changed"] + made.changed,
-                "notes": [*earlier["notes"], *made.notes, *took],
+                "notes": [*earlier["notes"], *made.notes, *warnings.texts, *took],
                 "curves": [*earlier.get("curves", []), *curves],
             }
 

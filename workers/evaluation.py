@@ -27,6 +27,7 @@ from workers.rungs import race_order, rung_ends
 from workers.sanity import sanity
 from workers.stages import Stages
 from workers.telling import Tell, unheard
+from workers.warned import Hear, Warnings, heard_by, unheard_warning
 
 Progress = Callable[[int], None]
 
@@ -92,13 +93,18 @@ class Evaluation:
         progress: Progress = lambda done: None,
         racing: bool = False,
         report: Tell = unheard,
+        warn: Hear = unheard_warning,
+        warned: tuple[str, ...] = (),
     ) -> None:
+        """warn: is told at once of each warning that comes, which the measurement notes too. warned: those that came
+        before."""
         self._candidate = candidate
         self._plan = plan
         self._dataset = plan.data[split]
         self._stages = stages
         self._progress = progress
         self._report = report
+        self._warnings = Warnings(warn, warned)
         segments = self._dataset.segments
         self._order: Sequence[int] = race_order(segments, plan.seed) if racing else range(len(segments))
         self._ends = list(rung_ends(segments, self._order, plan.rungs)) if racing else [len(segments)]
@@ -129,6 +135,10 @@ class Evaluation:
 
     def advance(self) -> None:
         """Translate the next rung and score its segments; the first time, compress and load before."""
+        with heard_by(self._warnings):
+            self._advance()
+
+    def _advance(self) -> None:
         if self._ready is None:
             self._ready = self._made_ready()
         ready = self._ready
@@ -169,7 +179,7 @@ class Evaluation:
             tokens=sum(hypothesis.tokens for hypothesis in hypotheses),
             truncated=sum(hypothesis.truncated for hypothesis in hypotheses),
             artefact=made.artefact.path.name if made.artefact else "",
-            notes=_notes(made.artefact, without_examples(made.prompt, segments, self._examples)),
+            notes=_notes(made.artefact, without_examples(made.prompt, segments, self._examples), self._warnings.texts),
             conditions=conditions(self._dataset, self._plan, made.prompt, ready.device),
             sanity=shares,
             race=race,
@@ -201,9 +211,11 @@ class Evaluation:
         return Ready(made, translator, str(model.device))
 
 
-def _notes(artefact: Artefact | None, zero_shot: Sequence[str]) -> tuple[str, ...]:
+def _notes(artefact: Artefact | None, zero_shot: Sequence[str], warnings: Sequence[str]) -> tuple[str, ...]:
     notes = tuple(artefact.about["notes"]) if artefact else ()
-    return notes + ((f"no example for {', '.join(zero_shot)}: asked zero-shot",) if zero_shot else ())
+    notes += (f"no example for {', '.join(zero_shot)}: asked zero-shot",) if zero_shot else ()
+    # What was warned of while the artefact was made is among its notes already.
+    return notes + tuple(text for text in warnings if text not in notes)
 
 
 def _curves(artefact: Artefact | None) -> tuple[Curve, ...]:

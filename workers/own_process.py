@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from typing import Any, TypeVar
 
 from workers.telling import Tell
 from workers.torch_environment import prepare_torch
+from workers.warned import Warnings, heard_by
+
+log = logging.getLogger(__name__)
 
 # Between two looks at what a process tells.
 LISTEN_SECONDS = 1.0
@@ -44,19 +48,24 @@ def in_own_process(share: Share, work: Callable[..., Answer], *arguments: Any, r
     """What the work, a function that its module names, answers to these arguments in a process with that share.
 
     report: hears, here, what the work tells, within about a second; the work takes whom to tell as its last argument
-    then. Raises what the work raised, and ConnectionError when its process was lost.
+    then. What the work was warned of is warned of here. Raises what the work raised, and ConnectionError when its
+    process was lost.
     """
     import ray
 
     task = ray.remote(max_retries=0, **share.options())(_done)
     try:
-        answer: Answer = (
+        answer: Answer
+        warnings: tuple[str, ...]
+        answer, warnings = (
             ray.get(task.remote(_packed(work, arguments))) if report is None else _heard(task, work, arguments, report)
         )
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
         raise ConnectionError(f"a process that worked for this trial was lost: {error}") from error
+    for text in warnings:
+        log.warning("%s", text)
     return answer
 
 
@@ -88,7 +97,11 @@ def _packed(work: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
     return packed
 
 
-def _done(packed: bytes) -> Any:
+def _done(packed: bytes) -> tuple[Any, tuple[str, ...]]:
+    """What the work answers, and what it was warned of."""
     prepare_torch()
     work, arguments = pickle.loads(packed)
-    return work(*arguments)
+    warnings = Warnings()
+    with heard_by(warnings):
+        answer = work(*arguments)
+    return answer, warnings.texts

@@ -33,6 +33,10 @@ def test_what_the_work_raises_is_raised_here_after_what_it_told(outcomes: dict[s
     assert outcomes["raised"] == ["it did not go well", [1]]
 
 
+def test_what_the_work_is_warned_of_is_warned_of_here(outcomes: dict[str, Any]) -> None:
+    assert outcomes["warned"] == [3, "there were 3"]
+
+
 def test_a_lost_process_is_a_lost_connection(outcomes: dict[str, Any]) -> None:
     assert outcomes["lost"].startswith("a process that worked for this trial was lost")
 

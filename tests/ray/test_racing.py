@@ -209,7 +209,7 @@ def test_what_a_trial_tells_of_its_training_is_heard_until_it_ends_and_its_curve
     given = suggested(1, None)
     given["candidate"]["steps"] = [step_to_json(Finetune(tokens=300, batch=4, loss="references"))]
     trial, ledger = trial_of(plan, run, Patient, given)
-    heard = hearing.Heard(ledger)
+    heard = hearing.Heard(ledger.trainings, {})
     assert not trial.step()["done"]
     progress = heard()[1]
     assert (progress.name, progress.of) == ("finetune", 300) and progress.tokens >= 300

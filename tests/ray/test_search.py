@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -192,3 +193,21 @@ def test_resume_of_a_finished_study_runs_nothing(run: Path) -> None:
     done = mtpareto("resume", str(run))
     assert done.returncode == 0, done.stdout + done.stderr
     assert trials(run) == before
+
+
+def test_what_every_trial_is_warned_of_is_said_once_and_stands_in_notes_and_report(
+    tmp_path: Path, small_data: Path
+) -> None:
+    model, run = shutil.copytree(ROOT / "models" / "captions", tmp_path / "model"), tmp_path / "run"
+    settings = json.loads((model / "generation_config.json").read_text(encoding="utf-8"))
+    (model / "generation_config.json").write_text(json.dumps({**settings, "encoder_no_repeat_ngram_size": 9}))
+    done = mtpareto(
+        "search", "--model", str(model), "--data", str(small_data), "--max-new-tokens", "24", "--space", "bit-width",
+        "--trials", "2", "--no-speed", "--out", str(run),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    warning = "translating with generate, which is slower: its generation config sets encoder_no_repeat_ngram_size=9"
+    assert done.stdout.count(f"warning: {warning}\n") == 1
+    assert done.stdout.index(warning) < done.stdout.index("[2/2]")
+    assert [line["outcome"]["notes"].count(warning) for line in trials(run)] == [1, 1]
+    assert warning in (run / "report.html").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from search_spaces.quantizers import RoundToNearest
 from tests.examples import dataset
 from workers import building
 from workers.attempt import kept_lines
+from workers.compression import registry
 from workers.decoding import Decoding, Hypothesis
 from workers.evaluation import EmptyOutput, Evaluation, Stages, evaluate, races
 from workers.model_files import resolve
@@ -117,6 +119,37 @@ def test_memory_is_limited_before_anything_is_compressed(
     monkeypatch.setattr(building, "compressed", lambda *rest: order.append("built") or real(*rest))
     Evaluation(candidate, "dev", replace(plan, memory_fraction=0.5), Stages(), racing=True).advance()
     assert order == [0.5, "built"]
+
+
+def test_warnings_are_told_at_once_and_noted_once_with_those_of_the_artefacts_making(
+    plan: EvaluationPlan, candidate: Candidate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real_call, real_compress = Translator.__call__, registry.compress
+
+    def translated(self: Translator, *rest: Any) -> list[Hypothesis]:
+        logging.getLogger("workers.decoder.decode").warning("slow: %s", "no kernel")
+        return real_call(self, *rest)
+
+    def made(*rest: Any) -> Any:
+        logging.getLogger("workers.compression").warning("only half of the data was read")
+        return real_compress(*rest)
+
+    monkeypatch.setattr(Translator, "__call__", translated)
+    monkeypatch.setattr(registry, "compress", made)
+    told: list[str] = []
+    plan = replace(plan, store=tmp_path)
+    raced = Evaluation(candidate, "dev", plan, Stages(), racing=True, warn=told.append, warned=("earlier",))
+    raced.advance()
+    assert told == ["only half of the data was read", "slow: no kernel"]
+    raced.advance()
+    notes = raced.evaluated().measurement.notes
+    assert len(told) == 2
+    assert sorted(notes) == sorted({*notes, "earlier", *told}), "each is noted, and once"
+    # The next trial finds the artefact made.
+    again = Evaluation(candidate, "test", plan, Stages(), warn=told.append)
+    again.advance()
+    assert told[2:] == ["slow: no kernel"]
+    assert {"only half of the data was read", "slow: no kernel"} <= set(again.evaluated().measurement.notes)
 
 
 def test_only_empty_hypotheses_end_a_trial_at_its_first_rung(

@@ -83,6 +83,15 @@ def test_a_training_is_heard_of_until_its_trial_ends_or_begins_again_and_leaves_
     assert writer.trainings() == {}
 
 
+def test_what_trials_are_warned_of_is_known_once_and_leaves_nothing_on_disk(folder: Path) -> None:
+    before = (folder / LEDGER).read_bytes()
+    writer = LedgerWriter(str(folder))
+    for text in ("slow", "halved", "slow"):
+        writer.warn(text)
+    assert writer.warnings() == ["slow", "halved"]
+    assert (folder / LEDGER).read_bytes() == before
+
+
 def test_a_candidate_is_kept_once_and_a_second_append_answers_with_the_first(folder: Path) -> None:
     writer = LedgerWriter(str(folder))
     first = writer.append(trial(measurement(50.0), RTN4, number=1), LINES)

@@ -319,6 +319,23 @@ def test_without_a_terminal_only_trials_that_run_and_train_on_have_a_line() -> N
     assert asked.count == 1
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_each_warning_of_trials_is_said_once_and_the_last_ones_at_the_end(terminal: bool) -> None:
+    def show(console: Console) -> None:
+        clock = Clock()
+        progress = Progress(Totals(9, 7), console, clock, warnings=lambda: ["slow: [no] kernel"])
+        progress.started(7, "recover()", "dev")
+        clock.now = 60.0
+        progress.ended(7, None, None)
+        progress.warned(["slow: [no] kernel", "halved"])
+        progress.stop()
+
+    text = shown(show, terminal)
+    assert text.count("warning: slow: [no] kernel\n") == 1
+    assert text.count("warning: halved\n") == 1
+    assert text.index("slow") < text.index("halved")
+
+
 def test_in_a_terminal_trainings_stand_below_the_table_until_their_trial_ends() -> None:
     def last(*also: Callable[[Progress], None]) -> str:
         asked = Asked({7: HALFWAY})
