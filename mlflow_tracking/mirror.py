@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from mlflow_tracking.store import is_sqlite, made_by_one
 from search_spaces.candidate import Candidate
 from search_spaces.methods import step_to_json
 from search_spaces.outcome import Failure, Measurement, Outcome
@@ -65,13 +66,15 @@ class Mirror:
     nothing twice. Raises mlflow.MlflowException when the store can't be reached or refuses.
     """
 
-    def __init__(self, tracking_uri: str, study: str, artefacts: Path) -> None:
-        """study: what identifies the study (its run folder). artefacts: where a new local store keeps its files."""
+    def __init__(self, tracking_uri: str, study: str, artefacts: Path, experiment: str = EXPERIMENT) -> None:
+        """study: what identifies the study (its run folder). artefacts: where a new local store keeps its files.
+        experiment: MLflow's grouping, made where it is missing."""
         from mlflow import MlflowClient
 
-        self._client = MlflowClient(tracking_uri=tracking_uri)
         self._study = _study_tag(study)
-        self._experiment = self._experiment_id(artefacts if tracking_uri.startswith("sqlite:") else None)
+        with made_by_one(tracking_uri):
+            self._client = MlflowClient(tracking_uri=tracking_uri)
+            self._experiment = self._experiment_id(experiment, artefacts if is_sqlite(tracking_uri) else None)
         self._parent: str | None = None
 
     def study(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
@@ -135,12 +138,19 @@ class Mirror:
         else:
             self._client.set_terminated(parent, status)
 
-    def _experiment_id(self, artefacts: Path | None) -> str:
-        found = self._client.get_experiment_by_name(EXPERIMENT)
-        if found is not None:
-            return str(found.experiment_id)
-        location = artefacts.as_uri() if artefacts else None
-        return str(self._client.create_experiment(EXPERIMENT, artifact_location=location))
+    def _experiment_id(self, name: str, artefacts: Path | None) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(name, artefacts.as_uri() if artefacts else None))
+            except MlflowException:
+                # On a server another search may have made it meanwhile.
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        return str(found.experiment_id)
 
     def _find(self, query: str) -> str | None:
         runs = self._client.search_runs([self._experiment], query, max_results=1)

@@ -251,12 +251,17 @@ def _console(quiet: bool = False) -> Console:
 
 
 def _spec(options: argparse.Namespace) -> StudySpec:
-    from orchestrator.study import spec_from_mapping
+    from orchestrator.study import MLFLOW_VARIABLES, spec_from_mapping
     from orchestrator.study_file import read_study
 
     record = read_study(options.study) if options.study else {}
     asked = {key: value for key, value in vars(options).items() if value is not None}
-    return spec_from_mapping(record | {key: asked[key] for key in asked if key not in ("study", "run", "json")})
+    spec = spec_from_mapping(record | {key: asked[key] for key in asked if key not in ("study", "run", "json")})
+    told = spec.told_by(os.environ)
+    for key, variable in MLFLOW_VARIABLES.items():
+        if getattr(told, key) != getattr(spec, key):
+            print(f"{key} is {getattr(told, key)}, as {variable} says", flush=True)
+    return told
 
 
 def _resume(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from mlflow_tracking.store import is_sqlite, sqlite_file
 from search_spaces.candidate import refuse_senseless_order
 from search_spaces.errors import StudyError
 from search_spaces.methods import Step, describe_step, step_from_json, step_to_json
@@ -30,9 +31,10 @@ RUNGS_RULE = "a list of ascending whole numbers of at least 1, or [] for no raci
 # What numpy's generators, which the sampler draws from, take.
 MOST_SEED = 2**32 - 1
 TEXTS = ("out", "data", "space", "model", "device_map", "keep", "quality")
+MLFLOW_VARIABLES = {"tracking_uri": "MLFLOW_TRACKING_URI", "experiment": "MLFLOW_EXPERIMENT_NAME"}
 OPTIONAL_TEXTS = (
     "revision", "test", "references", "langs", "calibration", "calibration_text", "prompt", "address", "tracking_uri",
-    "store", "comet_model",
+    "experiment", "store", "comet_model",
 )  # fmt: skip
 
 
@@ -60,8 +62,8 @@ class StudySpec:
     them over instead of the pairs. trials: candidates to measure, the baseline included. anchors: steps to try
     before the space's own. gpus_per_trial, cpus_per_trial, max_concurrent: None fits them to the cluster. address:
     a Ray cluster's; None is RAY_ADDRESS's, or a local one. tracking_uri: None is `mlflow.db` beside the run's
-    folder. store: the artefacts', None is inside the run's folder. keep: which artefacts stay there when the search
-    ends. retries: attempts more for a trial whose worker was lost. quality: the metric that the frontier is of. rungs:
+    folder; experiment: MLflow's grouping there, None is `mtpareto`. store: the artefacts', None is inside the run's
+    folder. keep: which artefacts stay there when the search ends. retries: attempts more for a trial whose worker was lost. quality: the metric that the frontier is of. rungs:
     after how many segments a race looks whether a candidate is beaten; () measures all of every candidate. floor: the
     share of the baseline's quality that a candidate must keep, 0 asks for nothing. comet_model: a hub id, a checkpoint
     or its folder; None is COMET's usual one. beams: 1 decodes greedily. speed: whether the
@@ -93,6 +95,7 @@ class StudySpec:
     device_map: str = "auto"
     address: str | None = None
     tracking_uri: str | None = None
+    experiment: str | None = None
     store: str | None = None
     keep: Keep = "frontier"
     retries: int = 3
@@ -169,6 +172,9 @@ class StudySpec:
             for name in ("out", "data", "test", "references", "calibration", "calibration_text", "store")
             if (value := getattr(self, name)) is not None
         }
+        if self.tracking_uri is not None and is_sqlite(self.tracking_uri):
+            file = sqlite_file(self.tracking_uri)
+            changes["tracking_uri"] = self.tracking_uri.replace(str(file), str(file.absolute()), 1)
         changes["training"] = tuple(
             replace(source, file=str(Path(source.file).expanduser().resolve())) for source in self.training
         )
@@ -178,6 +184,13 @@ class StudySpec:
         if self.comet_model is not None and Path(self.comet_model).expanduser().exists():
             changes["comet_model"] = str(Path(self.comet_model).expanduser().resolve())
         return replace(self, **changes)
+
+    def told_by(self, environ: Mapping[str, str]) -> StudySpec:
+        """The same with what MLflow's own variables say where the study says nothing."""
+        found: dict[str, Any] = {
+            key: getattr(self, key) or environ.get(variable) or None for key, variable in MLFLOW_VARIABLES.items()
+        }
+        return replace(self, **found)
 
     def to_json(self) -> dict[str, Any]:
         """The spec as a JSON object that `spec_from_mapping` reads back."""

@@ -63,7 +63,11 @@ STUDY_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--prompt", {"help": "alma, chat or few-shot (default: by the model's own files)"}),
     ("--device-map", {"help": "auto, cpu or cuda:N (default: auto)"}),
     ("--address", {"help": "a Ray cluster's address (default: RAY_ADDRESS, else a local Ray)"}),
-    ("--tracking-uri", {"help": "an MLflow server or sqlite:///FILE (default: mlflow.db beside the run's folder)"}),
+    (
+        "--tracking-uri",
+        {"help": "an MLflow server or sqlite:///FILE (default: MLFLOW_TRACKING_URI, else mlflow.db beside the folder)"},
+    ),
+    ("--experiment", {"help": "MLflow's grouping there (default: MLFLOW_EXPERIMENT_NAME, else mtpareto)"}),
     ("--store", {"help": "the artefact store, on storage every node reaches (default: inside the run's folder)"}),
     ("--keep", {"help": "artefacts that stay: frontier, all or none (default: frontier)"}),
     ("--retries", {"type": int, "help": "further attempts after a lost worker (default: 3)"}),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mlflow_tracking.mirror import Mirror
+from mlflow_tracking.mirror import EXPERIMENT, Mirror
 from orchestrator.frontier_table import print_frontier
 from orchestrator.intervals import Intervals
 from orchestrator.ledger import Ledger, TrialRecord, read_ledger
@@ -192,7 +192,9 @@ def _mirror(
 
 def connect(spec: StudySpec) -> Mirror:
     """The study's place in the MLflow store it names."""
-    return Mirror(spec.mlflow_uri, str(spec.folder), spec.folder.parent / "mlflow-artifacts")
+    return Mirror(
+        spec.mlflow_uri, str(spec.folder), spec.folder.parent / "mlflow-artifacts", spec.experiment or EXPERIMENT
+    )
 
 
 def _say_where(console: Console, spec: StudySpec, found: Found, running: bool) -> None:

@@ -48,6 +48,7 @@ FULL = StudySpec(
     device_map="cuda:0",
     address="ray://head:10001",
     tracking_uri="http://tracking:5000",
+    experiment="news",
     store="shared/store",
     keep="all",
     retries=0,
