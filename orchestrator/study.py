@@ -63,7 +63,8 @@ class StudySpec:
     before the space's own. gpus_per_trial, cpus_per_trial, max_concurrent: None fits them to the cluster. address:
     a Ray cluster's; None is RAY_ADDRESS's, or a local one. tracking_uri: None is `mlflow.db` beside the run's
     folder; experiment: MLflow's grouping there, None is `mtpareto`. store: the artefacts', None is inside the run's
-    folder. keep: which artefacts stay there when the search ends. retries: attempts more for a trial whose worker was lost. quality: the metric that the frontier is of. rungs:
+    folder. keep: which artefacts stay there when the search ends. retries: attempts more for a trial whose worker was
+    lost. quality: the metric that the frontier is of. rungs:
     after how many segments a race looks whether a candidate is beaten; () measures all of every candidate. floor: the
     share of the baseline's quality that a candidate must keep, 0 asks for nothing. comet_model: a hub id, a checkpoint
     or its folder; None is COMET's usual one. beams: 1 decodes greedily. speed: whether the
