@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--max_new_tokens", type=int, help="length limit of a translation (default: 256)")
     top.add_argument("--batch_size", type=int, help="segments translated at a time (default: 64)")
     top.add_argument("--beams", type=int, default=1, help="of beam search; 1 is greedy (default: 1)")
-    top.add_argument("--prompt", help="alma, chat or few-shot (default: by the model's own files)")
+    top.add_argument("--prompt", help="alma, chat, few-shot or translategemma (default: by the model's own files)")
     top.add_argument(
         "--eval_metrics",
         default="chrf,bleu",

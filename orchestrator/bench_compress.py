@@ -85,7 +85,7 @@ def bench_compress(request: BenchRequest, command: str, say: Callable[[str], Non
     data = read_dataset(request.data)
     calibration = read_dataset(request.calibration)
     base, folder = resolve(request.model)
-    prompt = choose_prompt(base.name, read_config(folder), False, None)
+    prompt = choose_prompt(base.name, read_config(folder), None, None)
     run = bench.SpeedRun(request.shape, request.tokens, folder)
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as store:

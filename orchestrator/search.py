@@ -24,6 +24,7 @@ from ray import tune
 from rich.console import Console
 
 from orchestrator import cluster
+from orchestrator.asking import refuse_unaskable
 from orchestrator.calibration import Calibration, read_calibration, refuse_changed_calibration
 from orchestrator.callbacks import TrialWatcher
 from orchestrator.findings import Finding, finding_of
@@ -188,6 +189,7 @@ def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = N
     base, folder = resolve(spec.model, spec.revision)
     checkpoint = read_checkpoint(folder)
     refuse_quantized(checkpoint)
+    refuse_unaskable(spec.model, folder, spec.prompt, data.values(), spec.trust_remote_code)
     if not checkpoint.targets():
         raise StudyError(
             f"{spec.model} has no decoder layers that compression knows (tensors named ….layers.N.….weight)"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.asking import refuse_unaskable
 from orchestrator.environment import prepare
 from orchestrator.single_files import Line, refuse_unwritable, write_files
 from orchestrator.spelling import spell_bytes, spell_seconds
@@ -69,6 +70,7 @@ def measure_one(request: Request, say: Callable[[str], None]) -> int:
     refuse_unwritable(request.outdir)
     plan = _plan(request, dataset, metrics)
     base, folder = resolve(request.model or str(SHIPPED_MODEL), request.revision)
+    refuse_unaskable(base.name, folder, request.prompt, [dataset], request.trust_remote_code)
     candidate = Candidate(base, request.steps)
     predicted_bytes(read_checkpoint(folder), request.steps)
     for line in spell_left_out(dataset):

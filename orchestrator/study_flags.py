@@ -60,7 +60,7 @@ STUDY_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--max-new-tokens", {"type": int, "help": "length limit of a translation (default: 256)"}),
     ("--batch-size", {"type": int, "help": "segments translated at a time (default: 64)"}),
     ("--beams", {"type": int, "help": "of beam search; 1 is greedy (default: 1)"}),
-    ("--prompt", {"help": "alma, chat or few-shot (default: by the model's own files)"}),
+    ("--prompt", {"help": "alma, chat, few-shot or translategemma (default: by the model's own files)"}),
     ("--device-map", {"help": "auto, cpu or cuda:N (default: auto)"}),
     ("--address", {"help": "a Ray cluster's address (default: RAY_ADDRESS, else a local Ray)"}),
     (

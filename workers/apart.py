@@ -16,6 +16,7 @@ from search_spaces.outcome import Failure, Race, Speed
 from workers.artefacts import ArtefactStore
 from workers.attempt import tried
 from workers.building import artefact_key, base_folder, built
+from workers.chat_template import template_of
 from workers.evaluation import Evaluated, Evaluation
 from workers.model_files import read_config
 from workers.own_process import Share, in_own_process
@@ -185,6 +186,6 @@ def _is_made(candidate: Candidate, plan: EvaluationPlan) -> bool:
 
     name = candidate.base.name
     base = base_folder(name, candidate.base.revision)
-    has_template = getattr(load_tokenizer(base, plan.trust_remote_code), "chat_template", None) is not None
-    prompt = choose_prompt(name, read_config(base), has_template, plan.decoding.prompt)
+    template = template_of(load_tokenizer(base, plan.trust_remote_code))
+    prompt = choose_prompt(name, read_config(base), template, plan.decoding.prompt)
     return ArtefactStore(plan.store).find(artefact_key(candidate, prompt, plan)) is not None

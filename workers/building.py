@@ -15,13 +15,14 @@ from search_spaces.student_shape import read_student_config
 from search_spaces.trainers import Distill
 from workers.adapter_folder import has_adapter
 from workers.artefacts import Artefact, ArtefactStore
+from workers.chat_template import template_of
 from workers.code_version import code_version
 from workers.curves import kept_curve
 from workers.gpu_memory import limit_memory
 from workers.model_files import bytes_on_disk, read_checkpoint, read_config, resolve
 from workers.plan import EvaluationPlan
-from workers.prompts import Prompt, choose_prompt
-from workers.reading.languages import name_languages, special_names, split_pair
+from workers.prompts import Prompt, choose_prompt, request_identity
+from workers.reading.languages import name_languages
 from workers.telling import Tell, unheard
 from workers.warned import Warnings, heard_by
 
@@ -51,8 +52,8 @@ def built(candidate: Candidate, plan: EvaluationPlan, report: Tell = unheard) ->
     name_languages(plan.languages)
     name = candidate.base.name
     base = base_folder(name, candidate.base.revision)
-    has_template = getattr(load_tokenizer(base, plan.trust_remote_code), "chat_template", None) is not None
-    prompt = choose_prompt(name, read_config(base), has_template, plan.decoding.prompt)
+    template = template_of(load_tokenizer(base, plan.trust_remote_code))
+    prompt = choose_prompt(name, read_config(base), template, plan.decoding.prompt)
     return Built(base, prompt, compressed(candidate, base, prompt, plan, report))
 
 
@@ -143,23 +144,23 @@ def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> 
     from workers.compression.registry import WITHOUT_CALIBRATION, modules_of
 
     data: dict[str, Any] = {}
+    # The language pairs whose texts the model is shown.
     read: set[str] = set()
     if any(type(step) not in WITHOUT_CALIBRATION for step in candidate.steps):
         read |= set(plan.calibration.pairs) if plan.calibration else set()
         data = {
             "calibration": plan.calibration.digest if plan.calibration else "",
-            "prompt": prompt.name,
             "tokens": plan.calibration_tokens,
             "text": digest_of(list(plan.calibration_text)),
         }
     if any(step.kind == "trainer" for step in candidate.steps):
         read |= set(plan.training.langs) if plan.training else set()
-        data |= {"training": plan.training.digest if plan.training else "", "prompt": prompt.name}
+        data |= {"training": plan.training.digest if plan.training else ""}
     if prompt.name == "few-shot" and any(getattr(step, "has_translated_targets", False) for step in candidate.steps):
         # The teacher's examples.
         data["shots"] = plan.calibration.digest if plan.calibration else ""
-    if named := special_names(code for pair in read for code in split_pair(pair)):
-        data["named"] = named
+    if data:
+        data |= request_identity(prompt, read)
     if configs := [step.config for step in candidate.steps if isinstance(step, Distill) and step.config]:
         data["configs"] = [digest_of(read_student_config(path)) for path in configs]
     code = code_version(modules_of(candidate.steps))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
+from workers.decoding import Hypothesis
 from workers.plan import EvaluationPlan
 from workers.prompts import Prompt
 from workers.reading.segments import DataSet
@@ -14,13 +15,18 @@ from workers.reading.segments import DataSet
 DISTRIBUTIONS = ("torch", "transformers", "bitsandbytes", "compressed-tensors", "sacrebleu")
 
 
-def conditions(dataset: DataSet, plan: EvaluationPlan, prompt: Prompt, device: str) -> dict[str, str]:
-    """What the numbers were taken under."""
+def conditions(
+    dataset: DataSet, plan: EvaluationPlan, prompt: Prompt, device: str, hypotheses: Sequence[Hypothesis] = ()
+) -> dict[str, str]:
+    """What the numbers were taken under. hypotheses: of how many a block of thinking was cut is said where of any."""
+    thought = sum(one.thought for one in hypotheses)
     return {
         "data": f"{dataset.name} sha256:{dataset.digest[:16]}",
         "decoding": f"{plan.decoding.search}, at most {plan.decoding.max_new_tokens} new tokens, "
         f"batch {plan.decoding.batch_size}",
         "prompt": prompt.name,
+        **({"chat template": prompt.passed} if prompt.passed else {}),
+        **({"thinking": f"cut from {thought:,} of {len(hypotheses):,} hypotheses"} if thought else {}),
         "seed": str(plan.seed),
         "device": device_name(device),
         "python": platform.python_version(),

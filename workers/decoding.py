@@ -38,8 +38,10 @@ class Decoding:
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
     """One translation. tokens: generated, the stop token left out. truncated: the source was cut to the model's
-    context, or the translation reached the length limit."""
+    context, or the translation reached the length limit. thought: the model thought first, which was cut from the
+    text."""
 
     text: str
     tokens: int
     truncated: bool
+    thought: bool = False

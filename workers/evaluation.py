@@ -180,7 +180,7 @@ class Evaluation:
             truncated=sum(hypothesis.truncated for hypothesis in hypotheses),
             artefact=made.artefact.path.name if made.artefact else "",
             notes=_notes(made.artefact, without_examples(made.prompt, segments, self._examples), self._warnings.texts),
-            conditions=conditions(self._dataset, self._plan, made.prompt, ready.device),
+            conditions=conditions(self._dataset, self._plan, made.prompt, ready.device, hypotheses),
             sanity=shares,
             race=race,
             curves=_curves(made.artefact),

@@ -27,7 +27,7 @@ def shipped_speed(candidate: Candidate, plan: EvaluationPlan, stages: Stages, re
 
     from workers.models import default_device, load_tokenizer
     from workers.speed import NEW_TOKENS, measure_speed
-    from workers.translate import prepare
+    from workers.translate import lines_of, prepare
 
     dataset = plan.data[RACED_SPLIT]
     with stages.stage("compress"):
@@ -39,7 +39,8 @@ def shipped_speed(candidate: Candidate, plan: EvaluationPlan, stages: Stages, re
         context = context_length(read_config(made.folder))
         chosen = [dataset.segments[at] for at in race_order(dataset.segments, plan.seed)[:PROMPTS]]
         limited = replace(plan.decoding, max_new_tokens=NEW_TOKENS)
-        prompts = [prepare(one, tokenizer, made.prompt, examples, limited, context).ids for one in chosen]
+        asked = [line for one in chosen for line in lines_of(one, made.prompt)][:PROMPTS]
+        prompts = [prepare(one, tokenizer, made.prompt, examples, limited, context).ids for one in asked]
         speed = measure_speed(made.folder, prompts, device, trust_remote_code=plan.trust_remote_code)
         release_memory()
     about = conditions(dataset, plan, made.prompt, str(device))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 from search_spaces.errors import StudyError
 from workers.decoder.decode import Decoder
 from workers.decoder.greedy import Request
 from workers.decoding import Decoding, Hypothesis
-from workers.prompts import Prompt
+from workers.prompts import CHATS, Prompt
 from workers.reading.segments import Segment
+from workers.thinking import opened_by, without_thinking
+from workers.turn_end import turn_end
 
 # A line break as tokenizers spell it in their vocabularies: as it is, in byte-level BPE, and as a byte of its own.
 LINE_BREAKS = ("\n", "\u010a", "<0x0A>")
@@ -43,6 +46,7 @@ class Translator:
         self._examples = examples
         self._decoding = decoding
         self._context = context
+        self._turn_end = turn_end(tokenizer)
         self._stops = stop_ids(model, tokenizer)
         line_ends = line_break_ids(tokenizer) if prompt.one_line else frozenset()
         self._decoder = Decoder(model, self._stops, decoding.batch_size, decoding.beams, line_ends)
@@ -50,19 +54,76 @@ class Translator:
     def __call__(
         self, segments: Sequence[Segment], progress: Callable[[int], None] = lambda done: None
     ) -> list[Hypothesis]:
-        """One hypothesis a segment, in the segments' order. progress is told how many are done."""
+        """One hypothesis a segment, in the segments' order. progress is told how many are done.
+
+        Where the prompt is of one line, a source of several is translated line by line, and has as many afterwards.
+        """
+        lines = [lines_of(segment, self._prompt) for segment in segments]
+        asked = list(chain.from_iterable(lines))
         prepared = [
-            prepare(segment, self._tokenizer, self._prompt, self._examples, self._decoding, self._context)
-            for segment in segments
+            prepare(line, self._tokenizer, self._prompt, self._examples, self._decoding, self._context)
+            for line in asked
         ]
         limit = self._decoding.max_new_tokens
-        shared = shared_beginnings([one.ids for one in prepared], [segment.langs for segment in segments])
+        shared = shared_beginnings([one.ids for one in prepared], [line.langs for line in asked])
         requests = [Request(one.ids, limit, alike) for one, alike in zip(prepared, shared, strict=True)]
-        answers = self._decoder.decode(requests, progress)
+        answers = self._decoder.decode(requests, lambda done: progress(done * len(segments) // len(asked)))
+        opened = self._opened_by_prompt(asked)
+        found = (
+            self._hypothesis(line, one, ids, opened) for line, one, ids in zip(asked, prepared, answers, strict=True)
+        )
         return [
-            _hypothesis(self._tokenizer, self._prompt, one, ids, self._stops, self._decoding)
-            for one, ids in zip(prepared, answers, strict=True)
+            joined(segment, list(islice(found, len(of_segment))))
+            for segment, of_segment in zip(segments, lines, strict=True)
         ]
+
+    def _opened_by_prompt(self, asked: Sequence[Segment]) -> str:
+        """The mark of a block of thinking that the chat template begins for the model; empty for none."""
+        if self._prompt.name not in CHATS or not asked:
+            return ""
+        return opened_by(self._prompt.render(asked[0], self._tokenizer, self._examples))
+
+    def _hypothesis(self, segment: Segment, prepared: Prepared, ids: list[int], opened: str) -> Hypothesis:
+        end = next((position for position, token in enumerate(ids) if token in self._stops), None)
+        kept = ids if end is None else ids[:end]
+        raw, thought = self._answer(kept, segment.source, opened)
+        before, ended_by_turn, _ = raw.partition(self._turn_end.text) if self._turn_end.text else (raw, "", "")
+        text = self._prompt.clean(before, segment.source)
+        ended_by_line = self._prompt.one_line and "\n" in before.strip()
+        at_limit = end is None and len(ids) >= self._decoding.max_new_tokens
+        cut = prepared.cut or (at_limit and not ended_by_line and not ended_by_turn)
+        return Hypothesis(text, len(kept), cut, thought)
+
+    def _answer(self, ids: list[int], source: str, opened: str) -> tuple[str, bool]:
+        """What the model said without special tokens, and without what it thought first; whether it did."""
+        raw = str(self._tokenizer.decode(ids, skip_special_tokens=True))
+        if self._prompt.name not in CHATS:
+            return raw, False
+        # The marks of thinking are special tokens in some families, and would be gone.
+        said = str(self._tokenizer.decode(ids, skip_special_tokens=False))
+        answer, thought = without_thinking(said, opened, source)
+        if answer == said:
+            return raw, False
+        for token in self._tokenizer.all_special_tokens:
+            answer = answer.replace(token, "")
+        return answer, thought
+
+
+def lines_of(segment: Segment, prompt: Prompt) -> list[Segment]:
+    """What is asked for one at a time: the segment; where the prompt is of one line, each line of its source that is
+    not blank."""
+    if not prompt.one_line or "\n" not in segment.source.strip():
+        return [segment]
+    return [replace(segment, source=line.strip()) for line in segment.source.split("\n") if line.strip()]
+
+
+def joined(segment: Segment, lines: Sequence[Hypothesis]) -> Hypothesis:
+    """The hypothesis of a segment whose lines were asked for one at a time, broken and spaced as its source is."""
+    if len(lines) == 1:
+        return lines[0]
+    texts = iter(line.text for line in lines)
+    text = "\n".join(next(texts) if line.strip() else "" for line in segment.source.strip().split("\n"))
+    return Hypothesis(text, sum(line.tokens for line in lines), any(line.truncated for line in lines))
 
 
 def translate(
@@ -99,7 +160,7 @@ def prepare(
     around = len(ids) - len(source)
     keep = room - around
     while keep > 0:
-        shorter = _with_source(segment, tokenizer.decode(source[:keep]).strip())
+        shorter = replace(segment, source=tokenizer.decode(source[:keep]).strip())
         ids = _encode(shorter, tokenizer, prompt, examples)
         if len(ids) <= room:
             return Prepared(ids, cut=True)
@@ -109,18 +170,6 @@ def prepare(
         f"max_new_tokens={decoding.max_new_tokens} and a prompt of {around} tokens leaves no room for a source in a "
         f"context of {context} tokens; {way_out}"
     )
-
-
-def _hypothesis(
-    tokenizer: Any, prompt: Prompt, prepared: Prepared, ids: list[int], stops: Sequence[int], decoding: Decoding
-) -> Hypothesis:
-    end = next((position for position, token in enumerate(ids) if token in stops), None)
-    kept = ids if end is None else ids[:end]
-    raw = tokenizer.decode(kept, skip_special_tokens=True)
-    text = prompt.clean(raw)
-    ended_by_line = prompt.one_line and "\n" in raw.strip()
-    reached_limit = end is None and len(ids) >= decoding.max_new_tokens and not ended_by_line
-    return Hypothesis(text, len(kept), prepared.cut or reached_limit)
 
 
 def shared_beginnings(prompts: Sequence[tuple[int, ...]], pairs: Sequence[str]) -> list[int]:
@@ -147,11 +196,13 @@ def line_break_ids(tokenizer: Any) -> frozenset[int]:
 
 
 def stop_ids(model: Any, tokenizer: Any) -> list[int]:
-    """The token ids that end a translation: the generation config's, and the tokenizer's own."""
+    """The token ids that end a translation: the generation config's, the tokenizer's own, and the one with which the
+    chat template ends a turn, which neither may name."""
     configured = model.generation_config.eos_token_id
     ids = [] if configured is None else list(configured) if isinstance(configured, (list, tuple)) else [configured]
     if tokenizer.eos_token_id is not None:
         ids.append(tokenizer.eos_token_id)
+    ids += turn_end(tokenizer).ids
     if not ids:
         raise StudyError(
             "neither the model nor its tokenizer names a stop token; add eos_token_id to generation_config.json"
@@ -162,9 +213,3 @@ def stop_ids(model: Any, tokenizer: Any) -> list[int]:
 def _encode(segment: Segment, tokenizer: Any, prompt: Prompt, examples: Sequence[Segment]) -> tuple[int, ...]:
     text = prompt.render(segment, tokenizer, examples)
     return tuple(tokenizer(text, add_special_tokens=prompt.special_tokens)["input_ids"])
-
-
-def _with_source(segment: Segment, source: str) -> Segment:
-    return Segment(
-        segment.id, segment.langs, source, segment.references, segment.doc_id, segment.domain, segment.human_score
-    )

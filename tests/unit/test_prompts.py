@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 
 from search_spaces.errors import StudyError
 from tests.examples import segment
+from workers.chat_template import Template
 from workers.prompts import PROMPTS, choose_prompt
 
 EN_DE = segment("A dog runs.", "Ein Hund rennt.", langs="en-de")
@@ -21,13 +23,10 @@ EXAMPLES = [
 ]
 
 
-class ChatTokenizer:
-    """Writes turns as ChatML does, and no special tokens beside them."""
-
-    def apply_chat_template(self, turns: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool) -> str:
-        assert not tokenize
-        shown = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in turns)
-        return shown + ("<|im_start|>assistant\n" if add_generation_prompt else "")
+CHATML = (
+    "{% for turn in messages %}{{ '<|im_start|>' + turn.role + '\n' + turn.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 
 
 def test_almas_prompt_is_the_one_its_code_has() -> None:
@@ -42,9 +41,11 @@ def test_a_variant_goes_by_its_own_name() -> None:
     assert text == f"Translate this from English to {taiwan}:\nEnglish: A dog runs.\n{taiwan}:"
 
 
-def test_the_chat_prompt_is_towers_in_the_models_own_template() -> None:
+def test_the_chat_prompt_is_towers_in_the_models_own_template(character_tokenizer: Any) -> None:
     # https://huggingface.co/Unbabel/TowerInstruct-7B-v0.2, "Intended uses"
-    assert PROMPTS["chat"].render(EN_DE, ChatTokenizer(), EXAMPLES) == (
+    tokenizer = copy.deepcopy(character_tokenizer)
+    tokenizer.chat_template = CHATML
+    assert PROMPTS["chat"].render(EN_DE, tokenizer, EXAMPLES) == (
         "<|im_start|>user\n"
         "Translate the following text from English into German.\n"
         "English: A dog runs.\n"
@@ -73,6 +74,7 @@ def test_only_the_chat_template_brings_its_own_special_tokens() -> None:
         "alma": True,
         "chat": False,
         "few-shot": True,
+        "translategemma": False,
     }
 
 
@@ -97,13 +99,13 @@ def test_each_prompt_is_known_by_its_own_name() -> None:
 def test_the_family_is_the_override_then_the_config_then_the_template_then_the_name(
     name: str, config: dict[str, Any], template: bool, override: str | None, chosen: str
 ) -> None:
-    assert choose_prompt(name, config, template, override).name == chosen
+    assert choose_prompt(name, config, Template(CHATML) if template else None, override).name == chosen
 
 
 @pytest.mark.parametrize(("config", "override"), [({}, "gemma"), ({"prompt_family": "gemma"}, None)])
 def test_an_unknown_family_is_refused_with_those_there_are(config: dict[str, Any], override: str | None) -> None:
-    with pytest.raises(StudyError, match="no prompt family 'gemma'; there are alma, chat, few-shot"):
-        choose_prompt("m", config, False, override)
+    with pytest.raises(StudyError, match="no prompt family 'gemma'; there are alma, chat, few-shot, translategemma"):
+        choose_prompt("m", config, None, override)
 
 
 @pytest.mark.parametrize(
@@ -120,3 +122,10 @@ def test_an_unknown_family_is_refused_with_those_there_are(config: dict[str, Any
 )
 def test_the_hypothesis_is_cut_and_its_white_space_made_one_blank(family: str, raw: str, clean: str) -> None:
     assert PROMPTS[family].clean(raw) == clean
+
+
+def test_a_source_of_several_lines_keeps_the_line_breaks_that_the_model_gave() -> None:
+    source = "A dog runs.\n\nIt  barks."
+    assert PROMPTS["chat"].clean("Ein  Hund rennt. \n\n\n\nEr\u3000bellt.\n", source) == "Ein Hund rennt.\n\nEr bellt."
+    assert PROMPTS["chat"].clean("Ein Hund rennt. Er bellt.", source) == "Ein Hund rennt. Er bellt."
+    assert PROMPTS["chat"].clean("Ein Hund\nrennt.", "A dog runs.\n") == "Ein Hund rennt."

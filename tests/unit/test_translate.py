@@ -14,7 +14,7 @@ from workers.decoding import Decoding, Hypothesis
 from workers.models import load_model, load_tokenizer
 from workers.prompts import PROMPTS
 from workers.reading.segments import Segment
-from workers.translate import prepare, stop_ids, translate
+from workers.translate import lines_of, prepare, stop_ids, translate
 
 ALMA = PROMPTS["alma"]
 CONTEXT = 512
@@ -171,6 +171,88 @@ def test_progress_is_told_how_many_are_done(model: Any, tokenizer: Any) -> None:
     told: list[int] = []
     translate(model, tokenizer, ALMA, SEGMENTS, (), Decoding(2, 3), CONTEXT, told.append)
     assert told == list(range(1, len(SEGMENTS) + 1))
+
+
+def says(model: Any, tokenizer: Any, text: str) -> None:
+    """Make the model say this text from its first token on, and again when it is over."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    model.generation_config.sequence_bias = [[ids[: length + 1], 1000.0 * (length + 1)] for length in range(len(ids))]
+
+
+CHATML = (
+    "{% for turn in messages %}{{ '<|im_start|>' + turn.role + '\n' + turn.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def roomy(save_llama: Any) -> Path:
+    """A model with rows for eight tokens more than its tokenizer has."""
+    saved: Path = save_llama(vocab_size=106, initializer_range=0.5, max_position_embeddings=CONTEXT)
+    return saved
+
+
+@pytest.fixture
+def chat(roomy: Path) -> tuple[Any, Any]:
+    """Model and tokenizer of a ChatML model whose files name `</s>` as their only end."""
+    tokenizer = load_tokenizer(roomy)
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>", "[THINK]", "[/THINK]"], special_tokens=True)
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.chat_template = CHATML
+    return load_model(roomy, "cpu"), tokenizer
+
+
+def test_the_templates_turn_end_stops_though_no_file_names_it(chat: tuple[Any, Any]) -> None:
+    model, tokenizer = chat
+    assert stop_ids(model, tokenizer) == [2, tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    says(model, tokenizer, "Ja.<|im_end|>")
+    (found,) = translate(model, tokenizer, PROMPTS["chat"], SEGMENTS[:1], (), Decoding(40), CONTEXT)
+    assert found == Hypothesis("Ja.", 3, False)
+
+
+def test_a_turn_end_that_is_no_token_cuts_the_text(model: Any, tokenizer: Any) -> None:
+    tokenizer.chat_template = CHATML
+    assert stop_ids(model, tokenizer) == [2]
+    says(model, tokenizer, "Ja.<|im_end|>\n")
+    (found,) = translate(model, tokenizer, PROMPTS["chat"], SEGMENTS[:1], (), Decoding(40), CONTEXT)
+    assert found == Hypothesis("Ja.", 40, False)
+
+
+@pytest.mark.parametrize("marks", [("<think>", "</think>"), ("[THINK]", "[/THINK]")])
+def test_what_a_chat_model_thinks_is_cut_and_told(chat: tuple[Any, Any], marks: tuple[str, str]) -> None:
+    model, tokenizer = chat
+    says(model, tokenizer, f"{marks[0]}So?{marks[1]}Ja.<|im_end|>")
+    (found,) = translate(model, tokenizer, PROMPTS["chat"], SEGMENTS[:1], (), Decoding(40), CONTEXT)
+    assert found == Hypothesis("Ja.", 8, False, thought=True)
+    (found,) = translate(model, tokenizer, PROMPTS["chat"], SEGMENTS[:1], (), Decoding(4), CONTEXT)
+    assert found == Hypothesis("", 4, True, thought=True)
+    tokenizer.chat_template = CHATML + f"{{% if add_generation_prompt %}}{{{{ '{marks[0]}' }}}}{{% endif %}}"
+    says(model, tokenizer, f"So?{marks[1]}Ja.<|im_end|>")
+    (found,) = translate(model, tokenizer, PROMPTS["chat"], SEGMENTS[:1], (), Decoding(40), CONTEXT)
+    assert found == Hypothesis("Ja.", 7, False, thought=True)
+
+
+def test_a_one_line_prompt_is_asked_line_by_line_for_a_source_of_several(model: Any, tokenizer: Any) -> None:
+    says(model, tokenizer, "x\n")
+    paragraphs = segment("A dog runs.\r\n\n It barks. \nThe end.", id="several")
+    for prompt in (ALMA, PROMPTS["few-shot"]):
+        told: list[int] = []
+        found = translate(
+            model, tokenizer, prompt, [SEGMENTS[0], paragraphs, SEGMENTS[1]], (), Decoding(9), CONTEXT, told.append
+        )
+        assert [one.text for one in found] == ["x", "x\n\nx\nx", "x"]
+        assert found[1].tokens == 3 * found[0].tokens and not any(one.truncated for one in found)
+        assert told[-1] == 3 and told == sorted(told)
+    assert [line.source for line in lines_of(paragraphs, ALMA)] == ["A dog runs.", "It barks.", "The end."]
+    assert lines_of(paragraphs, PROMPTS["chat"]) == [paragraphs]
+
+
+def test_a_chat_prompt_keeps_the_line_breaks_of_a_source_that_has_some(chat: tuple[Any, Any]) -> None:
+    model, tokenizer = chat
+    says(model, tokenizer, "Ja.\n\nNo.<|im_end|>")
+    asked = [segment("Yes.\n\nNo.", id="several"), SEGMENTS[1]]
+    found = translate(model, tokenizer, PROMPTS["chat"], asked, (), Decoding(40), CONTEXT)
+    assert [one.text for one in found] == ["Ja.\n\nNo.", "Ja. No."]
 
 
 def test_stop_tokens_are_the_generation_configs_and_the_tokenizers_once_each(model: Any, tokenizer: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from workers.benches.compression_speed import SHAPES, random_model
+from workers.chat_template import template_of
 from workers.decoder.decode import Decoder
 from workers.decoder.generate import generate
 from workers.decoder.greedy import Request
@@ -99,7 +100,7 @@ def shipped_figures(folder: Path, segments: Sequence[Segment], device: str) -> d
     for both.
     """
     model, tokenizer = load_model(folder, device), load_tokenizer(folder)
-    prompt = choose_prompt(str(folder), read_config(folder), tokenizer.chat_template is not None, None)
+    prompt = choose_prompt(str(folder), read_config(folder), template_of(tokenizer), None)
     decoding = Decoding()
     context = model.config.max_position_embeddings
     prompts = [prepare(segment, tokenizer, prompt, (), decoding, context).ids for segment in segments]

@@ -18,6 +18,7 @@ from workers.calibration.statistics import Statistics, read_statistics, write_st
 from workers.code_version import code_version
 from workers.compression.context import CompressionContext
 from workers.model_files import read_checkpoint
+from workers.prompts import request_identity
 
 
 def statistics_of(parent: Path, context: CompressionContext) -> Statistics:
@@ -41,7 +42,7 @@ def calibration_identity(context: CompressionContext) -> dict[str, Any]:
         "pairs": digest_of(pairs),
         "text": digest_of(list(context.calibration_text)),
         "tokens": context.calibration_tokens,
-        "prompt": context.prompt.name,
+        **request_identity(context.prompt, {pair.langs for pair in context.calibration}),
         "seed": context.seed,
         "dtype": "bfloat16" if context.device.type == "cuda" else "float32",
     }

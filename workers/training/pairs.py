@@ -14,7 +14,7 @@ import numpy as np
 from search_spaces.candidate import digest_of
 from workers.artefacts import ArtefactStore
 from workers.calibration.sequences import LONGEST, Shown, shown_all
-from workers.prompts import Prompt
+from workers.prompts import Prompt, request_identity
 from workers.reading.segments import Segment
 from workers.training.data import Example, TrainingData, examples, normalised
 from workers.training.held_out import held_out
@@ -142,7 +142,7 @@ def tokenized(
         {
             "data": data.digest,
             "tokenizer": tokenizer_key,
-            "prompt": prompt.name,
+            **request_identity(prompt, data.langs),
             "longest": longest,
             "held_out": [held_out_count, seed],
             "version": VERSION,

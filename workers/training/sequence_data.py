@@ -49,7 +49,7 @@ class TeacherModel:
         """What decides its translations."""
         return {
             "teacher": self.key,
-            "prompt": self.prompt.name,
+            "prompt": self.prompt.key,
             "examples": [[one.langs, one.source, one.references[0]] for one in self.examples],
             "max_new_tokens": self.decoding.max_new_tokens,
             "beams": self.decoding.beams,
