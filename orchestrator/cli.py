@@ -275,7 +275,7 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     environment.prepare(None)
-    from orchestrator.search import report_again
+    from orchestrator.run_folder import report_again
 
     report_again(options.folder, _console())
     return 0
@@ -283,7 +283,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _mirror(options: argparse.Namespace) -> int:
     environment.prepare(None)
-    from orchestrator.search import report_again
+    from orchestrator.run_folder import report_again
 
     found = report_again(options.folder, _console(quiet=True))
     if not found.mirrored:
@@ -297,7 +297,7 @@ def _rescore(options: argparse.Namespace) -> int:
 
     environment.prepare(read_ledger(options.folder).header["spec"]["address"])
     from orchestrator.rescore import rescore
-    from orchestrator.search import report_again
+    from orchestrator.run_folder import report_again
 
     metrics = [name.strip() for name in options.metrics.split(",") if name.strip()]
     path = rescore(options.folder, metrics, _progress, options.comet_model)

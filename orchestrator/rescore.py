@@ -10,7 +10,7 @@ import ray
 from orchestrator.cluster import join
 from orchestrator.ledger import Ledger, TrialRecord, read_lines
 from orchestrator.rescored import read_rescored, trial_key, write_rescored
-from orchestrator.search import read_data, refuse_changed_data, reopen
+from orchestrator.run_folder import read_data, refuse_changed_data, reopen
 from orchestrator.study import StudySpec
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Score

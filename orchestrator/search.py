@@ -11,7 +11,7 @@ import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -36,10 +36,10 @@ from orchestrator.progress import Progress
 from orchestrator.proposals import Proposal, Proposer
 from orchestrator.referee import Referee
 from orchestrator.report_labels import metric_name
+from orchestrator.run_folder import alone, read_data, refuse_changed_data, reopen
 from orchestrator.searcher import ParetoSearcher
 from orchestrator.single import spell_left_out
-from orchestrator.splits import apart
-from orchestrator.study import StudySpec, know_languages, spec_from_mapping
+from orchestrator.study import StudySpec
 from orchestrator.training import Training, read_training, refuse_changed_training
 from orchestrator.trial_table import Totals
 from orchestrator.wrapup import TUNE_FOLDER, Found, connect, wrap_up
@@ -52,16 +52,14 @@ from search_spaces.spaces import SPACES
 from workers.actor import CompressionTrial
 from workers.artefacts import ArtefactStore
 from workers.comet.actor import GPU_SHARE, start_comet
-from workers.locks import hold
 from workers.model_files import read_checkpoint, resolve
 from workers.plan import RACED_SPLIT, EvaluationPlan
-from workers.reading import DataSet, read_dataset
+from workers.reading import DataSet
 
 log = logging.getLogger(__name__)
 
 # More than any search proposes: the Proposer says when it is over.
 UNLIMITED = 10**9
-LOCK = "search.lock"
 DRIVER_DISTRIBUTIONS = ("ray", "optuna", "mlflow", "sacrebleu")
 
 
@@ -98,7 +96,7 @@ def run_search(spec: StudySpec, console: Console) -> Found:
         refuse_idle_training(steps)
     study = prepare(spec.absolute(), console)
     create_ledger(study.spec.folder, header(study))
-    with _alone(study.spec.folder):
+    with alone(study.spec.folder):
         return _run(study, console)
 
 
@@ -108,7 +106,7 @@ def resume_search(folder: Path, console: Console, trials: int | None = None) -> 
     Raises StudyError when a search is running there.
     """
     _, spec = reopen(folder)
-    with _alone(spec.folder):
+    with alone(spec.folder):
         return _resume(spec, console, trials)
 
 
@@ -129,51 +127,6 @@ def _resume(spec: StudySpec, console: Console, trials: int | None) -> Found:
     if torn := mend_torn_tail(spec.folder):
         console.print(f"the ledger's last line was cut short by a crash; {torn} bytes were moved to ledger.torn")
     return _run(study, console)
-
-
-def _alone(folder: Path) -> AbstractContextManager[object]:
-    try:
-        return hold(folder / LOCK, 0.0)
-    except TimeoutError as error:
-        raise StudyError(f"a search is running in {folder}; wait for its end, or stop it") from error
-
-
-def report_again(folder: Path, console: Console) -> Found:
-    """Write a run's pages anew from its ledger and bring MLflow up to date with it; runs no trial.
-
-    What a search that is running there needs stays.
-    """
-    ledger, spec = reopen(folder)
-    data = read_data(spec)
-    refuse_changed_data(ledger, data, spec.folder)
-    try:
-        held = hold(spec.folder / LOCK, 0.0)
-    except TimeoutError:
-        return wrap_up(spec, data, console, running=True)
-    with held:
-        return wrap_up(spec, data, console)
-
-
-def reopen(folder: Path) -> tuple[Ledger, StudySpec]:
-    """A run's ledger, and its study as it stands in that folder now."""
-    ledger = read_ledger(folder.resolve())
-    # A study that began before there was a floor has none.
-    spec = spec_from_mapping({"floor": 0.0, **ledger.header["spec"], "out": str(folder.resolve())})
-    return ledger, spec if ledger.asked is None else replace(spec, trials=ledger.asked)
-
-
-def read_data(spec: StudySpec) -> dict[str, DataSet]:
-    """The study's data sets by split, of the study's pair where it names one; raises DataError for a bad file,
-    StudyError for sources that are in two, unless bad rows are skipped: then these are left out of dev."""
-    data = {"dev": _dev(spec)}
-    if spec.test is not None:
-        data["test"] = read_dataset(spec.test, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows)
-    return apart(data, spec.skip_bad_rows)
-
-
-def _dev(spec: StudySpec) -> DataSet:
-    know_languages(spec.languages)
-    return read_dataset(spec.data, references=spec.references, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows)
 
 
 def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = None) -> Study:
@@ -374,10 +327,3 @@ def _terminated_like_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def refuse_changed_data(ledger: Ledger, data: Mapping[str, DataSet], folder: Path) -> None:
-    if {split: dataset.digest for split, dataset in data.items()} != ledger.header["data"]:
-        raise StudyError(
-            f"the data of the study in {folder} has changed since it began; put it back, or begin a new study"
-        )

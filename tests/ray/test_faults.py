@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator import search
+from orchestrator import run_folder
 from orchestrator.ledger import LOCK, WRITER_ENDS
 from tests.ray.conftest import ROOT, Running, environment, free_port, ledger_lines, mtpareto, trials
 from workers.artefacts import DRAFT
@@ -27,7 +27,7 @@ LITTERING = """
 from orchestrator.environment import prepare
 
 prepare(None)
-from orchestrator import search
+from orchestrator import run_folder
 from orchestrator.cli import main
 from tests.littering import Littering
 
@@ -67,7 +67,7 @@ def test_ctrl_c_ends_cleanly_and_resume_goes_on(tmp_path: Path, small_study: lis
     folder = tmp_path / "stopped"
     command = running("search", *small_study, "--space", "bit-width", "--trials", TRIALS, "--out", str(folder))
     command.wait_until(lambda: len(trials(folder)) >= 2)
-    for lock in (search.LOCK, LOCK):
+    for lock in (run_folder.LOCK, LOCK):
         with pytest.raises(TimeoutError):
             hold(folder / lock, 0.0)
     command.interrupt()

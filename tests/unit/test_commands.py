@@ -11,7 +11,7 @@ import pytest
 import main as one
 from orchestrator import cli
 from orchestrator.ledger import create_ledger
-from orchestrator.search import LOCK
+from orchestrator.run_folder import LOCK
 from orchestrator.study import spec_from_mapping
 from workers.locks import hold
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.search import read_data
+from orchestrator.run_folder import read_data
 from orchestrator.single import spell_left_out
 from orchestrator.study import StudySpec
 from workers.reading import DataError, read_dataset, segments_digest

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from rich.console import Console
 
-from orchestrator.search import LOCK, report_again
+from orchestrator.run_folder import LOCK, report_again
 from orchestrator.wrapup import TUNE_FOLDER
 from tests.recorded_run import Made, write_data, write_run
 from workers.locks import hold

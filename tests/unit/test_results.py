@@ -16,7 +16,7 @@ from orchestrator.intervals import Intervals, resampled_means
 from orchestrator.ledger import read_hypotheses, read_ledger
 from orchestrator.results import Results, collect, judged, quality_of
 from orchestrator.results_csv import FIRST_COLUMNS, frontier_csv
-from orchestrator.search import reopen
+from orchestrator.run_folder import reopen
 from orchestrator.standing import race_text
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Race

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.search import prepare, read_data
+from orchestrator.run_folder import read_data
+from orchestrator.search import prepare
 from orchestrator.splits import apart
 from orchestrator.study import StudySpec
 from search_spaces.errors import StudyError

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from orchestrator import cli
 from orchestrator.ledger import create_ledger
-from orchestrator.search import header, prepare, reopen, resume_search, run_search
+from orchestrator.run_folder import reopen
+from orchestrator.search import header, prepare, resume_search, run_search
 from orchestrator.study import StudySpec, TrainingSource
 from orchestrator.training import Training, read_training, refuse_changed_training
 from search_spaces.candidate import Candidate
