@@ -174,4 +174,5 @@ def test_a_text_test_file_is_not_told_to_use_the_references_of_data(tmp_path: Pa
     dev, test = write(tmp_path / "dev", plain("en-cs", 1)), write(tmp_path / "test.en", "Two")
     with pytest.raises(DataError) as caught:
         read_data(StudySpec(out=str(tmp_path), data=str(dev), test=str(test), langs="en-cs"))
-    assert "--test, has them inside" in caught.value.way_out
+    assert "x.de beside x.en" in caught.value.way_out
+    assert "those of --data may also be named with --references" in caught.value.way_out

@@ -14,7 +14,10 @@ from workers.reading.languages import UnknownLanguage, normalise_language, norma
 from workers.reading.segments import Segment
 from workers.reading.tally import Request, Row, Tally, one_a_row
 
-_NAMED_DIRECTION = re.compile(r"(?:^|[^A-Za-z])([a-z]{2,3}-[a-z]{2,3})\.jsonl?(?:\.gz)?$", re.ASCII)
+_CODE = "[a-z]{2,3}(?:_[A-Z][A-Za-z]{1,3})?"
+_NAMED_DIRECTION = re.compile(
+    rf"(?:^|[^A-Za-z])({_CODE}-{_CODE})\.(?:jsonl?|csv|tsv|tab|parquet|arrow|xlsx)(?:\.gz)?$", re.ASCII
+)
 
 
 def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:

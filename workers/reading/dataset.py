@@ -1,15 +1,19 @@
-"""Read one data set: get the bytes, recognise the format by its content, and have its module read it."""
+"""Read one data set: get its rows or lines, recognise the format by the content, and have its module read it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from workers.reading import parallel_text
+from workers.reading.alma import named_direction
+from workers.reading.binary_tables import table_kind, table_rows
 from workers.reading.errors import DataError, RowFault
 from workers.reading.files import decode, read_content
-from workers.reading.formats import ACCEPTED, FORMATS, nothing_usable, recognise
+from workers.reading.formats import FORMATS, nothing_usable, recognise
 from workers.reading.languages import UnknownLanguage, normalise_pair
 from workers.reading.rows import is_json, json_rows, starts_with_object
 from workers.reading.segments import DataSet, Segment, segments_digest
-from workers.reading.tally import Request, Tally
+from workers.reading.tally import Request, Row, Tally
+from workers.reading.text_tables import layout_of, rows_of
 
 
 def read_dataset(
@@ -19,12 +23,14 @@ def read_dataset(
     langs: str | None = None,
     skip_bad_rows: bool = False,
 ) -> DataSet:
-    """Read a data file, plain or gzip, in any of the formats in `formats.FORMATS`, or a pair of text files.
+    """Read a data file, plain or gzip, in any of the formats in `formats.FORMATS`, a table of such rows or of columns
+    that name a pair (CSV, TSV, parquet, Arrow, a folder of `datasets`, Excel), or one side of a parallel text.
 
-    `references` is the file of reference lines if `path` holds source lines. `langs` is a pair, such as "en-de":
-    the one that is read of a file whose rows name theirs, rows of other pairs being counted in the result's
-    `left_out`; the file's own where it names none. With `skip_bad_rows` a bad row is left out and listed in the
-    result's `bad_rows`; otherwise the first one is raised. Text is kept as given but for the white space around it.
+    `references` is the file of reference lines if `path` holds source lines; without it the file beside `path` that
+    bears another language is (x.de beside x.en). `langs` is a pair, such as "en-de": the one that is read of a file
+    whose rows name theirs, rows of other pairs being counted in the result's `left_out`; the file's own where it names
+    none. With `skip_bad_rows` a bad row is left out and listed in the result's `bad_rows`; otherwise the first one is
+    raised. Text is kept as given but for the white space around it.
 
     Raises DataError for a bad row, and in any case for a file that is missing, empty, damaged, of no accepted
     format, without a row of the pair asked for, or without one usable segment.
@@ -32,14 +38,7 @@ def read_dataset(
     path = Path(path)
     request = Request(path, _asked_pair(path, langs))
     tally = Tally(path, skip_bad_rows)
-    content = read_content(path)
-    if references is not None:
-        key, segments = parallel_text.KEY, _read_text(content, Path(references), request, tally)
-    elif is_json(content):
-        key, rows = recognise(json_rows([content], tally), tally)
-        segments = FORMATS[key].read(rows, request, tally)
-    else:
-        raise _text_alone(path, content)
+    key, segments = _read(request, None if references is None else Path(references), tally)
     if not segments:
         raise nothing_usable(tally, request.langs)
     return DataSet(
@@ -50,6 +49,33 @@ def read_dataset(
         bad_rows=tuple(sorted(tally.bad_rows, key=lambda row: row.line)),
         left_out=tally.left_out,
     )
+
+
+def _read(request: Request, references: Path | None, tally: Tally) -> tuple[str, list[Segment]]:
+    path = request.path
+    if references is None and (kind := table_kind(path)) is not None:
+        return _from_rows(table_rows(path, kind), request, tally)
+    content = read_content(path)
+    if references is not None:
+        return parallel_text.KEY, _read_text(content, references, request, tally)
+    holds_json = is_json(content)
+    layout = layout_of(content, path, named_only=holds_json)
+    both = None if holds_json else parallel_text.beside(path, request.langs)
+    if both is not None and (layout is None or layout.header is None):
+        sources, beside = both
+        request = Request(sources, request.langs)
+        return parallel_text.KEY, _read_text(read_content(sources), beside, request, tally)
+    if layout is not None:
+        named = request.langs or named_direction(path)
+        return _from_rows(rows_of(layout, [content], tally, named), request, tally)
+    if holds_json:
+        return _from_rows(json_rows([content], tally), request, tally)
+    raise _text_alone(path, content)
+
+
+def _from_rows(rows: Iterable[Row], request: Request, tally: Tally) -> tuple[str, list[Segment]]:
+    key, recognised = recognise(rows, tally, request.langs)
+    return key, FORMATS[key].read(recognised, request, tally)
 
 
 def _asked_pair(path: Path, langs: str | None) -> str | None:
@@ -75,10 +101,10 @@ def _text_alone(path: Path, content: bytes) -> DataError:
     try:
         first = decode(raw)
     except RowFault as fault:
-        return DataError(path, 1, fault.value, fault.rule, f"Convert the file to UTF-8. {ACCEPTED}")
-    rule = "the file holds no JSON rows, and source text alone has no references"
+        return DataError(path, 1, fault.value, fault.rule, "Convert the file to UTF-8, such as with iconv.")
+    rule = "this is text without references"
     way_out = (
-        "If it is text given as --data, pass the file of its references: --references FILE (references=FILE). Any "
-        "other file, such as --test, has them inside: write it as JSON lines of {src, ref, langs}."
+        "Put them beside it under the same name (x.de beside x.en), or write JSON lines of {src, ref, langs}; those of "
+        "--data may also be named with --references."
     )
-    return DataError(path, 1, first, rule, f"{way_out} {ACCEPTED}")
+    return DataError(path, 1, first, rule, way_out)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from search_spaces.errors import UserError
 
-OR_SKIP = "Or pass over such rows and list them: --skip-bad-rows (skip_bad_rows=True)."
+OR_SKIP = "Or pass over such rows and list them: --skip-bad-rows."
 SKIP_WAY_OUT = f"Correct it. {OR_SKIP}"
 
-_SHOWN_CHARACTERS = 100
+_SHOWN_CHARACTERS = 80
 
 
 def shorten(value: object) -> str:
-    """Return `value` on one line, cut in the middle beyond 100 characters; a blank one shows its quotes."""
+    """Return `value` on one line, cut in the middle beyond 80 characters; a blank one shows its quotes."""
     shown = " ".join(value.split()) if isinstance(value, str) else ""
     shown = shown or _representation(value)
     shown = shown.encode("utf-8", errors="backslashreplace").decode("utf-8")

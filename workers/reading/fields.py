@@ -8,8 +8,8 @@ from workers.reading.languages import UnknownLanguage, normalise_pair
 
 _DECIMAL = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _PAIR_WAY_OUT = (
-    "Codes are those of ISO 639, with a region where needed (en-de, cs-uk, en-pt_BR, ces-deu); name a missing one with "
-    "--language CODE=NAME (languages: {CODE: NAME}), or pass over such rows and list them: --skip-bad-rows."
+    "Codes are those of ISO 639 (en-de, ces-deu, en-pt_BR); --language CODE=NAME (languages: {CODE: NAME}) names a "
+    "missing one, --skip-bad-rows passes over such rows."
 )
 
 

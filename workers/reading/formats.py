@@ -1,10 +1,11 @@
 """List the accepted formats of JSON rows, and tell by a row's keys which one a file has."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
-from workers.reading import alma, plain_json, wmt24_esa, wmt24pp, wmt_unified
+from workers.reading import alma, plain_json, wmt24_esa, wmt24pp, wmt_test, wmt_unified
+from workers.reading.columns import columns_of
 from workers.reading.errors import OR_SKIP, DataError, RowFault
 from workers.reading.segments import Segment
 from workers.reading.tally import Request, Row, Tally
@@ -33,35 +34,48 @@ FORMATS: dict[str, Format] = {
         ("tgt_text",),
         wmt_unified.read,
     ),
+    "wmt_test": Format(
+        "WMT's general test sets",
+        ("doc_id", "src_lang", "tgt_lang", "src_text", "refs"),
+        ("src_text", "refs"),
+        wmt_test.read,
+    ),
     "wmt24pp": Format(
         "WMT24++",
         ("lp", "segment_id", "is_bad_source", "source", "target"),
-        ("lp", "source", "target"),
+        ("lp", "source", "target", "is_bad_source"),
         wmt24pp.read,
     ),
     "alma": Format("ALMA, as lines or an array", ("translation",), ("translation",), alma.read),
     "plain_json": Format("plain rows", ("src", "ref", "langs"), ("src", "ref"), plain_json.read),
 }
 
+PLAIN = "plain_json"
 ACCEPTED = (
-    "Accepted are, plain or gzip: "
-    + "; ".join(f"{one.what} {{{', '.join(one.keys)}}}" for one in FORMATS.values())
-    + "; two parallel text files, the second passed with --references (references=...)."
+    "Write JSON lines of {src, ref, langs}, such a table, or text x.en beside x.de; the README lists all formats."
 )
 
 
-def recognise(rows: Iterable[Row], tally: Tally) -> tuple[str, Iterator[Row]]:
+def recognise(rows: Iterable[Row], tally: Tally, langs: str | None = None) -> tuple[str, Iterator[Row]]:
     """Return the registry key of a file's format, and its rows from the one that told it on.
 
-    The first row decides; where bad rows are skipped, the first that fits a format. Raises DataError, naming
-    the accepted formats and the keys seen, if none does.
+    The first row decides; where bad rows are skipped, the first that fits a format. Rows of no format whose keys name
+    a source and its translation (`columns`) come as plain rows; langs: the direction of two that are named by their
+    languages. Raises DataError, naming the keys seen and what is missing, if no row fits.
     """
     remaining = iter(rows)
     first_misfit: DataError | None = None
     for row in remaining:
-        for key, one in FORMATS.items():
-            if row.fields.keys() >= set(one.telling):
-                return key, chain([row], remaining)
+        whole = chain([row], remaining)
+        key = next((key for key, one in FORMATS.items() if row.fields.keys() >= set(one.telling)), None)
+        if key is not None and (key != PLAIN or "langs" in row.fields):
+            return key, whole
+        columns = columns_of(list(row.fields))
+        if columns is not None and (key is None or columns.langs or columns.sides):
+            key = "alma" if len(columns.texts) > 2 else PLAIN
+            return key, (replace(one, fields=columns.plain(one.fields, langs)) for one in whole)
+        if key is not None:
+            return key, whole
         fault = _misfit(row)
         first_misfit = first_misfit or DataError(tally.path, row.line, fault.value, fault.rule, fault.way_out)
         tally.refuse(row.line, fault)
@@ -82,15 +96,23 @@ def nothing_usable(tally: Tally, asked: str | None = None) -> DataError:
     if others:
         counts.append(f"the other pairs: {others}")
     rule = "no usable segment is left: " + ("; ".join(counts) or "the file has no row")
-    way_out = "Pass a file with references: rows of the system refA, or one of the other formats. "
-    return DataError(tally.path, None, None, rule, way_out + ACCEPTED)
+    way_out = (
+        "Correct the rows, or pass another file." if tally.bad_rows else f"Pass a file with references. {ACCEPTED}"
+    )
+    return DataError(tally.path, None, None, rule, way_out)
 
 
 def _misfit(row: Row) -> RowFault:
     keys = row.fields.keys()
-    nearest = max(FORMATS, key=lambda key: len(keys & set(FORMATS[key].keys)))
-    lacking = [key for key in FORMATS[nearest].keys if key not in keys]
-    is_near = len(keys & set(FORMATS[nearest].keys)) > 0
-    hint = f"; the nearest is {FORMATS[nearest].what}, which also has {', '.join(lacking)}" if is_near else ""
-    way_out = f"{ACCEPTED} {OR_SKIP}"
-    return RowFault(f"the row's keys fit no accepted format{hint}", "keys: " + ", ".join(keys), way_out)
+    value = "keys: " + ", ".join(keys)
+    # A format is near by the share of its keys that are there, so that a row which only lacks its reference is told so.
+    shares = {key: len(keys & set(one.keys)) / len(one.keys) for key, one in FORMATS.items()}
+    nearest = max(shares, key=lambda key: shares[key])
+    if not shares[nearest]:
+        return RowFault("the row's keys fit no accepted format", value, f"{ACCEPTED} {OR_SKIP}")
+    lacking = ", ".join(key for key in FORMATS[nearest].keys if key not in keys)
+    if nearest == PLAIN and "src" in keys and "ref" not in keys:
+        way_out = "Give each row its reference: a source alone can't be scored."
+        return RowFault("the row has a source and no reference: `ref` is missing", value, f"{way_out} {OR_SKIP}")
+    rule = f"the row's keys fit no accepted format; the nearest is {FORMATS[nearest].what}, which also has {lacking}"
+    return RowFault(rule, value, ACCEPTED)

@@ -1,5 +1,7 @@
 """Read parallel text: a file of source lines and a file of as many reference lines."""
 
+from collections.abc import Collection
+from glob import escape
 from pathlib import Path
 
 from workers.reading.errors import DataError, RowFault
@@ -37,11 +39,49 @@ def read(sources: bytes, references: bytes, reference_path: Path, request: Reque
 
 def suffix_language(path: Path) -> str | None:
     """Return the language that a file's suffix names: "de" for train.de.gz; None if it names none."""
-    name = path.name.removesuffix(".gz")
+    name = _bare(path)
     try:
         return normalise_language(name.rpartition(".")[2]) if "." in name else None
     except UnknownLanguage:
         return None
+
+
+def sides(path: Path, languages: Collection[str] | None = None) -> dict[str, Path]:
+    """The files of a parallel text by language, the one that is given first: those beside it of the same name.
+
+    languages: which others are looked for, None: any. Empty where the file's own name says no language.
+    """
+    stem, own = _stem(path), suffix_language(path)
+    found = {} if own is None else {own: path}
+    for other in sorted(path.parent.glob(f"{escape(stem)}.*")) if found else ():
+        language = suffix_language(other)
+        wanted = language is not None and (languages is None or language in languages)
+        if wanted and language not in found and _stem(other) == stem and other.is_file():
+            found[str(language)] = other
+    return found
+
+
+def beside(path: Path, langs: str | None) -> tuple[Path, Path] | None:
+    """The files of sources and of references, where one of them is given and the other lies beside it; None where none
+    does. langs: the pair; without one the given file has the sources. Raises DataError where it could be several."""
+    found = sides(path)
+    if langs is not None:
+        source, target = split_pair(langs)
+        return (found[source], found[target]) if {source, target} <= found.keys() else None
+    own, *others = found or ("",)
+    if len(others) > 1:
+        rule = f"there are references in {', '.join(others)} beside it"
+        raise DataError(path, None, path.name, rule, f"Say which with --langs, such as {own}-{others[0]}.")
+    return (path, found[others[0]]) if others else None
+
+
+def _stem(path: Path) -> str:
+    """The name without the language, .txt and .gz: "train" for train.de.gz."""
+    return _bare(path).rpartition(".")[0]
+
+
+def _bare(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".txt")
 
 
 def _langs(request: Request, reference_path: Path) -> str:

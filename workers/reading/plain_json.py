@@ -1,8 +1,10 @@
 """Read plain JSON rows {src, ref, langs}, with doc_id, domain, id and difficulty or score where known."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from workers.reading import fields as check
+from workers.reading.alma import named_direction
 from workers.reading.errors import OR_SKIP, RowFault
 from workers.reading.segments import Segment
 from workers.reading.tally import Request, Row, Tally, one_a_row
@@ -19,7 +21,7 @@ def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
 
 def _segment(row: Row, request: Request) -> Segment:
     fields = row.fields
-    langs = row_langs(fields, request.langs)
+    langs = row_langs(fields, request.langs, request.path)
     identity = _identity(fields) or f"{langs}:{row.number}"
     return Segment(
         id=identity,
@@ -32,13 +34,14 @@ def _segment(row: Row, request: Request) -> Segment:
     )
 
 
-def row_langs(fields: dict[str, object], asked: str | None) -> str:
-    """Return a row's pair, or the caller's where the row names none.
+def row_langs(fields: dict[str, object], asked: str | None, path: Path) -> str:
+    """Return a row's pair, or the caller's where the row names none, or that of the file's name (test.en-de.jsonl).
 
     Raises RowFault for a bad one, or for none; OtherPair for another than the caller's.
     """
     if fields.get("langs") is not None:
         return check.pair(fields["langs"], "langs", asked)
+    asked = asked or named_direction(path)
     if asked is None:
         way_out = f"Pass langs for the whole file, such as en-de. {OR_SKIP}"
         raise RowFault("the field `langs` is missing", "the row has " + ", ".join(fields), way_out)

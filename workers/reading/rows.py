@@ -79,7 +79,7 @@ def _parse(raw: bytes, cut_off: bool) -> object:
         return json.loads(text, object_pairs_hook=checked_object)
     except (ValueError, RecursionError) as error:
         hint = "; the file ends inside this row, it may be cut off" if cut_off else ""
-        raise RowFault(f"{_OBJECT_RULE} (no JSON: {error}{hint})", text) from None
+        raise RowFault(f"{_OBJECT_RULE} (no JSON: {str(error)[:80]}{hint})", text) from None
 
 
 def _object(value: object) -> dict[str, object]:

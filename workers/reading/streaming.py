@@ -7,19 +7,20 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from glob import escape
 from itertools import chain, zip_longest
 from pathlib import Path
 
 from workers.reading import fields as check
 from workers.reading import parallel_text, plain_json
-from workers.reading.alma import language_code
+from workers.reading.alma import language_code, named_direction
+from workers.reading.binary_tables import table_files, table_kind, table_rows
 from workers.reading.errors import DataError, RowFault
 from workers.reading.files import decode, lines_of, stream_content
 from workers.reading.formats import ACCEPTED, FORMATS, recognise
 from workers.reading.languages import split_pair
 from workers.reading.rows import is_json, json_rows
 from workers.reading.tally import Request, Row, Tally
+from workers.reading.text_tables import layout_of, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,11 @@ def stream(path: Path, languages: Collection[str], tally: Tally) -> Iterator[Tex
     Of parallel text `path` is one side; the other sides are the files beside it that bear the same name and one of
     `languages`. Raises DataError for a bad row, unless the tally skips them, and for a file that can't be used.
     """
-    chunks = stream_content(path)
-    first = next(chunks)
-    if not is_json(first):
-        chunks.close()
+    found = _rows(path, languages, tally)
+    if found is None:
         yield from _lines(sides(path, languages), tally)
         return
-    key, rows = recognise(json_rows(chain([first], chunks), tally), tally)
+    key, rows = recognise(found, tally)
     if key in _BY_ROW:
         yield from _by_row(rows, _BY_ROW[key], tally)
         return
@@ -52,15 +51,25 @@ def stream(path: Path, languages: Collection[str], tally: Tally) -> Iterator[Tex
         yield Texts(None, by_language)
 
 
+def _rows(path: Path, languages: Collection[str], tally: Tally) -> Iterator[Row] | None:
+    """The rows of a file that has any; None for one side of a parallel text."""
+    if (kind := table_kind(path)) is not None:
+        return table_rows(path, kind)
+    chunks = stream_content(path)
+    first = next(chunks)
+    holds_json = is_json(first)
+    layout = layout_of(first, path, named_only=holds_json)
+    if layout is not None and (layout.header or len(parallel_text.sides(path, languages)) < 2):
+        return rows_of(layout, chain([first], chunks), tally, named_direction(path))
+    if holds_json:
+        return json_rows(chain([first], chunks), tally)
+    chunks.close()
+    return None
+
+
 def sides(path: Path, languages: Collection[str]) -> dict[str, Path]:
     """The files of a parallel text by language, the one that is given first; raises DataError when it is alone."""
-    stem = _stem(path)
-    own = parallel_text.suffix_language(path)
-    found = {} if own is None else {own: path}
-    for other in sorted(path.parent.glob(f"{escape(stem)}.*")) if found else ():
-        language = parallel_text.suffix_language(other)
-        if language in languages and language not in found and _stem(other) == stem and other.is_file():
-            found[str(language)] = other
+    found = parallel_text.sides(path, languages)
     if len(found) < 2:
         wanted = ", ".join(sorted(languages)) or "another language"
         rule = f"the file holds no JSON rows, and there is no other side of it in {wanted} beside it"
@@ -72,32 +81,41 @@ def sides(path: Path, languages: Collection[str]) -> dict[str, Path]:
 def content_digest(path: Path, langs: Iterable[str]) -> str:
     """SHA-256 (64 hex digits) of what `stream` reads for these directions: the unpacked content of a file, or of every
     side of a parallel text. Raises DataError for a file that is missing, empty or damaged."""
-    own = _sha256(path)
-    if is_json(next(stream_content(path))):
-        return own
+    if (kind := table_kind(path)) is not None:
+        return _sha256(chain.from_iterable(map(_raw, table_files(path, kind))))
+    own = _sha256(stream_content(path))
     languages = {language for pair in langs for language in split_pair(pair)}
-    by_language = {language: _sha256(side) for language, side in sorted(sides(path, languages).items())}
+    rows = _rows(path, languages, Tally(path, skip=False))
+    if rows is not None:
+        return own
+    by_language = {language: _sha256(stream_content(side)) for language, side in sorted(sides(path, languages).items())}
     return hashlib.sha256(json.dumps(by_language).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def _sha256(chunks: Iterable[bytes]) -> str:
     found = hashlib.sha256()
-    for chunk in stream_content(path):
+    for chunk in chunks:
         found.update(chunk)
     return found.hexdigest()
 
 
-def _by_row(rows: Iterable[Row], read: Callable[[Row], dict[str, str]], tally: Tally) -> Iterator[Texts]:
+def _raw(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            yield chunk
+
+
+def _by_row(rows: Iterable[Row], read: Callable[[Row, Path], dict[str, str]], tally: Tally) -> Iterator[Texts]:
     for row in rows:
         try:
-            by_language = read(row)
+            by_language = read(row, tally.path)
         except RowFault as fault:
             tally.refuse(row.line, fault)
         else:
             yield Texts(row.line, by_language)
 
 
-def _alma(row: Row) -> dict[str, str]:
+def _alma(row: Row, _: Path) -> dict[str, str]:
     translation = check.mapping(row.fields, "translation")
     found = {
         code: check.string(value, f"translation.{key}").strip()
@@ -110,8 +128,8 @@ def _alma(row: Row) -> dict[str, str]:
     return found
 
 
-def _plain(row: Row) -> dict[str, str]:
-    source_language, target_language = split_pair(plain_json.row_langs(row.fields, None))
+def _plain(row: Row, path: Path) -> dict[str, str]:
+    source_language, target_language = split_pair(plain_json.row_langs(row.fields, None, path))
     source = check.string(check.required(row.fields, "src"), "src").strip()
     reference = check.required(row.fields, "ref")
     if isinstance(reference, list):
@@ -119,7 +137,7 @@ def _plain(row: Row) -> dict[str, str]:
     return {source_language: source, target_language: check.string(reference, "ref").strip()}
 
 
-_BY_ROW: dict[str, Callable[[Row], dict[str, str]]] = {"alma": _alma, "plain_json": _plain}
+_BY_ROW: dict[str, Callable[[Row, Path], dict[str, str]]] = {"alma": _alma, "plain_json": _plain}
 
 
 def _lines(files: dict[str, Path], tally: Tally) -> Iterator[Texts]:
@@ -141,8 +159,3 @@ def _decoded(raw: bytes, file: Path) -> str:
         return decode(raw).strip()
     except RowFault as fault:
         raise RowFault(fault.rule, fault.value, fault.way_out, file) from None
-
-
-def _stem(path: Path) -> str:
-    """The name without the language and .gz: "train" for train.de.gz."""
-    return path.name.removesuffix(".gz").rpartition(".")[0]

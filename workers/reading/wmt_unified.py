@@ -1,17 +1,16 @@
 """Read WMT's unified human evaluations (`*-genmt-humeval.jsonl`): a row is a segment with every output.
 
-Pair, domain, document and number stand in `doc_id`, joined by "_#_". The reference is `tgt_text["refA"]`.
+Pair, domain, document and often a number stand in `doc_id` (`wmt_ids`). The reference is `tgt_text["refA"]`.
 """
 
 from collections.abc import Iterable
 
 from workers.reading import fields as check
-from workers.reading.errors import RowFault
 from workers.reading.segments import NO_REFERENCE, Segment
 from workers.reading.tally import LeftOut, Request, Row, Tally, one_a_row
 from workers.reading.wmt24_esa import HIGHEST_SCORE, LOWEST_SCORE, REFERENCE_SYSTEM, mean_score
+from workers.reading.wmt_ids import full_place
 
-_SEPARATOR = "_#_"
 _PROTOCOL = "ESA"
 
 
@@ -26,24 +25,16 @@ def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
 
 
 def _segment(fields: dict[str, object], request: Request) -> Segment | LeftOut:
-    langs, domain, document, number = _place(check.text(fields, "doc_id", "document id"), request)
+    place = full_place(check.text(fields, "doc_id", "document id"))
+    langs = check.pair(place.langs, "doc_id", request.langs)
     outputs = check.mapping(fields, "tgt_text")
     source = check.text(fields, "src_text", "source")
     human_score = mean_score(_scores(fields.get("scores")))
     if outputs.get(REFERENCE_SYSTEM) is None:
         return LeftOut(NO_REFERENCE)
     reference = check.clean_text(outputs[REFERENCE_SYSTEM], f"tgt_text.{REFERENCE_SYSTEM}", "reference")
-    identity = f"{langs}:{document}:{number}"
-    return Segment(identity, langs, source, (reference,), document or identity, domain, human_score)
-
-
-def _place(doc_id: str, request: Request) -> tuple[str, str, str, str]:
-    langs, _, rest = doc_id.partition(_SEPARATOR)
-    domain, _, rest = rest.partition(_SEPARATOR)
-    document, _, number = rest.rpartition(_SEPARATOR)
-    if not (domain and document and number):
-        raise RowFault("`doc_id` must be pair, domain, document and number, joined by _#_", doc_id)
-    return check.pair(langs, "doc_id", request.langs), domain, document, number
+    identity = ":".join(part for part in (langs, place.document, place.number) if part)
+    return Segment(identity, langs, source, (reference,), place.document, place.domain, human_score)
 
 
 def _scores(by_system: object) -> list[float]:
