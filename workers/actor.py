@@ -6,6 +6,7 @@ races asks the ledger's actor after each rung but the last whether to go on; Tun
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from dataclasses import asdict, dataclass
@@ -18,8 +19,9 @@ from ray.tune import Trainable
 from search_spaces.candidate import Candidate, candidate_from_json
 from search_spaces.outcome import Failure, Measurement, Race, Speed, outcome_from_json
 from workers.apart import EvaluationApart, speed_apart
-from workers.attempt import kept_lines, tried
+from workers.attempt import kept_lines, tried, unless_machine
 from workers.evaluation import Evaluated, Evaluation, races
+from workers.failures import MachineFault
 from workers.gpu_memory import MOST_LEFT_BEHIND, left_behind, release_memory
 from workers.own_process import Share
 from workers.plan import SPEED_SPLIT, EvaluationPlan
@@ -79,13 +81,15 @@ class CompressionTrial(Trainable):
 
     def step(self) -> dict[str, Any]:
         """Translate the candidate's next rung. With its last one, or where the race ends it, wait until the ledger has
-        the outcome on disk, and report it; otherwise report that it goes on."""
-        known = self._begin() if self._under_way is None else None
-        if known is not None:
-            return report(known)
+        the outcome on disk, and report it; otherwise report that it goes on. A fault of the machine's is reported to
+        the search alone."""
+        if self._under_way is None:
+            known = tried(self._begin, Stages("begin"))
+            if known is not None:
+                return report_fault(self._trial, known) if isinstance(known, MachineFault) else report(known)
         assert self._under_way is not None
         under_way = self._under_way
-        found: Evaluated | Speed | Failure | None
+        found: Evaluated | Speed | Failure | MachineFault | None
         if under_way.evaluation is None:
             stages = under_way.stages
             found = tried(lambda: self._speed(under_way.candidate, stages), stages)
@@ -93,14 +97,17 @@ class CompressionTrial(Trainable):
             found = self._rung(under_way, under_way.evaluation)
             if found is None:
                 return going_on(under_way.record, len(under_way.evaluation.positions))
+        self._under_way = None
+        if isinstance(found, MachineFault):
+            return report_fault(self._trial, found)
         record = under_way.record | {
             "outcome": (found.measurement if isinstance(found, Evaluated) else found).to_json(),
             "ended": _now(),
             "worker": _place(),
         }
-        self._under_way = None
         lines = kept_lines(found) if isinstance(found, Evaluated) else []
-        return report(ray.get(self._ledger.append.remote(record, lines)))
+        kept = unless_machine(lambda: ray.get(self._ledger.append.remote(record, lines)), "ledger")
+        return report_fault(self._trial, kept) if isinstance(kept, MachineFault) else report(kept)
 
     def _begin(self) -> dict[str, Any] | None:
         """The ledger's line when it has this trial already; else None, and the trial is under way."""
@@ -121,7 +128,7 @@ class CompressionTrial(Trainable):
             return Evaluation(candidate, split, self._plan, stages, racing=racing, report=tell, warn=warn)
         return EvaluationApart(candidate, split, self._plan, stages, self._apart, racing, tell, warn)
 
-    def _speed(self, candidate: Candidate, stages: Stages) -> Speed | Failure:
+    def _speed(self, candidate: Candidate, stages: Stages) -> Speed | Failure | MachineFault:
         tell = self._telling()
         # A speed has no notes: these are told, and that is all.
         with heard_by(Warnings(self._warning())):
@@ -143,7 +150,9 @@ class CompressionTrial(Trainable):
 
         return warn
 
-    def _rung(self, under_way: UnderWay, evaluation: Evaluation | EvaluationApart) -> Evaluated | Failure | None:
+    def _rung(
+        self, under_way: UnderWay, evaluation: Evaluation | EvaluationApart
+    ) -> Evaluated | Failure | MachineFault | None:
         """One rung further: what was measured, once that is all or the race has ended it; None when it goes on."""
         failure = tried(evaluation.advance, under_way.stages)
         if failure is not None:
@@ -171,6 +180,14 @@ class CompressionTrial(Trainable):
 def going_on(record: dict[str, Any], segments: int) -> dict[str, Any]:
     """What Tune is told after a rung that ended nothing."""
     return {"done": False, "number": record["number"], "split": record["split"], "failed": 0, "segments": segments}
+
+
+def report_fault(trial: dict[str, Any], fault: MachineFault) -> dict[str, Any]:
+    """What Tune is told of a trial that the machine kept from being measured: JSON, for Tune flattens mappings."""
+    return {
+        "done": True, "number": trial["number"], "split": trial["split"], "failed": 1,
+        "fault": json.dumps(fault.to_json()),
+    }  # fmt: skip
 
 
 def report(record: dict[str, Any]) -> dict[str, Any]:

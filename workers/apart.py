@@ -18,6 +18,7 @@ from workers.attempt import tried
 from workers.building import artefact_key, base_folder, built
 from workers.chat_template import template_of
 from workers.evaluation import Evaluated, Evaluation
+from workers.failures import MachineFault
 from workers.model_files import read_config
 from workers.own_process import Share, in_own_process
 from workers.plan import EvaluationPlan
@@ -40,7 +41,8 @@ class Seen:
 
 
 class EvaluationApart:
-    """An Evaluation in a process of its own, as far as a trial sees; what would be raised there is a Failure here.
+    """An Evaluation in a process of its own, as far as a trial sees; what would be raised there is a Failure, or the
+    machine's fault, here.
 
     Before the first rung what trains is trained: from this process, whose parents are made in others.
     """
@@ -83,8 +85,8 @@ class EvaluationApart:
     def bytes(self) -> int:
         return self._seen.bytes
 
-    def advance(self) -> Failure | None:
-        """Translate the next rung; the Failure when that did not go well."""
+    def advance(self) -> Failure | MachineFault | None:
+        """Translate the next rung; the Failure, or the machine's fault, when that did not go well."""
         if self._actor is None:
             warnings = Warnings(self._warn)
             with heard_by(warnings):
@@ -93,16 +95,16 @@ class EvaluationApart:
             plan = within(self._plan)
             asked = (self._candidate, self._split, plan, seconds, self._racing, self._warn, warnings.texts)
             self._actor = ray.remote(**self._share.options())(_EvaluationProcess).remote(*asked)
-        seen: Seen | Failure = ray.get(self._actor.advance.remote())
-        if isinstance(seen, Failure):
+        seen: Seen | Failure | MachineFault = ray.get(self._actor.advance.remote())
+        if not isinstance(seen, Seen):
             self._end()
             return seen
         self._seen = seen
         return None
 
-    def evaluated(self, race: Race | None = None) -> Evaluated | Failure:
+    def evaluated(self, race: Race | None = None) -> Evaluated | Failure | MachineFault:
         """What was measured; its process then ends, and its GPU is free."""
-        found: Evaluated | Failure = ray.get(self._actor.evaluated.remote(race))
+        found: Evaluated | Failure | MachineFault = ray.get(self._actor.evaluated.remote(race))
         self._end()
         return found
 
@@ -137,8 +139,8 @@ def make_trained(
 
 def speed_apart(
     candidate: Candidate, plan: EvaluationPlan, stages: Stages, share: Share, report: Tell = unheard
-) -> Speed | Failure:
-    """The candidate's speed as it ships, measured in a process of its own, or the Failure."""
+) -> Speed | Failure | MachineFault:
+    """The candidate's speed as it ships, measured in a process of its own, or the Failure or machine's fault."""
     make_trained(candidate, plan, share, stages, report)
     return in_own_process(share, _speed, candidate, within(plan))
 
@@ -160,10 +162,10 @@ class _EvaluationProcess:
         self._stages = Stages(seconds=seconds)
         self._evaluation = Evaluation(candidate, split, plan, self._stages, racing=racing, warn=warn, warned=warned)
 
-    def advance(self) -> Seen | Failure:
+    def advance(self) -> Seen | Failure | MachineFault:
         return tried(self._advanced, self._stages)
 
-    def evaluated(self, race: Race | None) -> Evaluated | Failure:
+    def evaluated(self, race: Race | None) -> Evaluated | Failure | MachineFault:
         return tried(lambda: self._evaluation.evaluated(race), self._stages)
 
     def _advanced(self) -> Seen:
@@ -176,7 +178,7 @@ def _make(candidate: Candidate, plan: EvaluationPlan) -> None:
     built(candidate, plan)
 
 
-def _speed(candidate: Candidate, plan: EvaluationPlan) -> Speed | Failure:
+def _speed(candidate: Candidate, plan: EvaluationPlan) -> Speed | Failure | MachineFault:
     stages = Stages()
     return tried(lambda: shipped_speed(candidate, plan, stages), stages)
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from search_spaces.candidate import Candidate
 from search_spaces.outcome import Failure, Measurement
 from workers.evaluation import Evaluated, evaluate
-from workers.failures import as_failure, is_transient
+from workers.failures import MachineError, MachineFault, as_failure, as_machine_fault, whose_fault
 from workers.plan import EvaluationPlan
 from workers.stages import Stages
 
@@ -20,23 +20,54 @@ Done = TypeVar("Done")
 def attempt(
     candidate: Candidate, split: str, plan: EvaluationPlan, measure: Measure = evaluate
 ) -> tuple[Measurement | Failure, list[dict[str, Any]]]:
-    """Measure a candidate in one go. Transient errors pass through, for another attempt; others are its Failure.
+    """Measure a candidate in one go. A worker's faults pass through; a candidate's are its Failure.
 
-    Returns the outcome and, with a measurement, the hypotheses as JSON objects in the data set's order.
+    Returns the outcome and, with a measurement, the hypotheses as JSON objects in the data set's order. Raises
+    MachineError for a fault of the machine's.
     """
     stages = Stages()
     evaluated = tried(lambda: measure(candidate, split, plan, stages), stages)
+    if isinstance(evaluated, MachineFault):
+        raise MachineError(evaluated)
     return (evaluated, []) if isinstance(evaluated, Failure) else (evaluated.measurement, kept_lines(evaluated))
 
 
-def tried(work: Callable[[], Done], stages: Stages) -> Done | Failure:
-    """What the work returns, or the Failure that its exception is; a transient one passes through."""
+def tried(work: Callable[[], Done], stages: Stages) -> Done | Failure | MachineFault:
+    """What the work returns, or what its exception is: the candidate's Failure or the machine's fault; a worker's
+    passes through, for another attempt."""
     try:
         return work()
     except Exception as error:
-        if is_transient(error):
+        rule = whose_fault(error)
+        if rule.whose == "worker":
             raise
+        if rule.whose == "machine":
+            return as_machine_fault(error, stages.current, rule)
         return as_failure(error, stages.current)
+
+
+def unless_machine(work: Callable[[], Done], stage: str) -> Done | MachineFault:
+    """What the work of the search itself returns, or the machine's fault that it met; everything else passes through.
+
+    A worker's fault is the machine's here: nobody else would try again.
+    """
+    try:
+        return work()
+    except Exception as error:
+        rule = whose_fault(error)
+        if rule.whose not in ("worker", "machine"):
+            raise
+        return as_machine_fault(error, stage, rule)
+
+
+def or_else(work: Callable[[], Done], told: Callable[[str], None]) -> Done | None:
+    """What the work returns; where it fails it tells, in a line, why, and returns None: what follows it goes on."""
+    try:
+        return work()
+    except Exception as error:
+        rule = whose_fault(error)
+        told(" ".join(f"{type(error).__name__}: {error}".split()) + (f"; {rule.mend}" if rule.mend else ""))
+        return None
 
 
 def kept_lines(evaluated: Evaluated) -> list[dict[str, Any]]:

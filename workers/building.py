@@ -18,6 +18,7 @@ from workers.artefacts import Artefact, ArtefactStore
 from workers.chat_template import template_of
 from workers.code_version import code_version
 from workers.curves import kept_curve
+from workers.failures import BaseChanged
 from workers.gpu_memory import limit_memory
 from workers.model_files import bytes_on_disk, read_checkpoint, read_config, resolve
 from workers.plan import EvaluationPlan
@@ -68,7 +69,9 @@ def base_folder(name: str, revision: str) -> Path:
             raise ConnectionError(str(error)) from error
     base, folder = resolve(name)
     if base.revision != revision:
-        raise OSError(f"the model in {folder} is not the one the study began with ({base.revision}, not {revision})")
+        raise BaseChanged(
+            f"the model in {folder} is not the one the study began with ({base.revision}, not {revision})"
+        )
     return folder
 
 

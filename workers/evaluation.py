@@ -17,6 +17,7 @@ from workers.artefacts import Artefact
 from workers.building import Built, built, footprint
 from workers.conditions import conditions
 from workers.decoding import Hypothesis
+from workers.failures import EmptyOutput
 from workers.gpu_memory import release_memory
 from workers.measuring import corpus_scores, segment_rows
 from workers.model_files import context_length, read_config
@@ -30,10 +31,6 @@ from workers.telling import Tell, unheard
 from workers.warned import Hear, Warnings, heard_by, unheard_warning
 
 Progress = Callable[[int], None]
-
-
-class EmptyOutput(RuntimeError):
-    """Every hypothesis of a candidate was empty: there is nothing to score."""
 
 
 @dataclass(frozen=True, slots=True)
