@@ -14,6 +14,7 @@ from pathlib import Path
 from search_spaces.errors import UserError
 from search_spaces.methods import Step
 from search_spaces.quantizers import BitsAndBytes
+from workers.failures import MACHINE_EXIT, MachineError
 
 QUANT: dict[str, tuple[Step, ...]] = {
     "none": (),
@@ -23,7 +24,8 @@ QUANT: dict[str, tuple[Step, ...]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 when measured, 1 when the candidate failed, 2 for what the user can mend."""
+    """Returns the exit code: 0 when measured, 1 when the candidate failed, 2 for what the user can mend, 75 where the
+    machine must be mended first."""
     options = parser().parse_args(arguments)
     os.environ.setdefault("TQDM_DISABLE", "1")
     try:
@@ -31,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except MachineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return MACHINE_EXIT
 
 
 def parser() -> argparse.ArgumentParser:

@@ -34,6 +34,9 @@ class TrialWatcher(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result or {}
+        if "fault" in result:
+            # The trial has not ended: the searcher has it tried again, or stops.
+            return
         race = Race(**result["race"]) if result.get("race") else None
         number = trial.config["number"]
         if trial.config["split"] == SPEED_SPLIT and not result.get("failed", 1):

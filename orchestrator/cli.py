@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import environment
 from orchestrator.study_flags import add_study_flags
 from search_spaces.errors import UserError
+from workers.failures import MACHINE_EXIT, MachineError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +27,8 @@ PIPED_WIDTH = 110
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 2 for what the user can mend, 130 for an interrupted search."""
+    """Run one command; returns the exit code: 2 for what the user can mend, 75 where the machine
+    must be mended first, 130 for an interrupted search."""
     options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     os.environ.setdefault("TQDM_DISABLE", "1")
@@ -36,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except MachineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return MACHINE_EXIT
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -1,6 +1,8 @@
 """The ledger: append-only, one JSON object a line, on disk before anything else hears of a result.
 
-It is the truth of a study. The Optuna study, Tune's state and MLflow can each be rebuilt from it.
+It is the truth of a study. The Optuna study, Tune's state and MLflow can each be rebuilt from it. What older versions
+booked on a candidate though it was a machine's or a worker's fault is set aside: a later line of the same candidate and
+split takes its place.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from typing import Any
 from orchestrator.referee import Referee
 from search_spaces.candidate import Candidate, candidate_from_json
 from search_spaces.errors import StudyError
-from search_spaces.outcome import Measurement, Outcome, Race, outcome_from_json
+from search_spaces.outcome import Failure, Measurement, Outcome, Race, outcome_from_json
+from workers.failures import LedgerMoved, fault_in_words
 from workers.locks import hold
 from workers.training.progress import Progress
 
@@ -75,12 +78,16 @@ class Ledger:
     """A ledger as read: the study's header, its trials in the order they ended, and whether the search is over.
 
     asked: how many trials the newest driver was asked for; None where none has begun yet, and in older ledgers.
+    set_aside: failures that no candidate is to blame for and that no later line has replaced; they are not in `trials`.
+    numbers: one more than the largest trial number of any line.
     """
 
     header: Mapping[str, Any]
     trials: tuple[TrialRecord, ...]
     complete: bool = False
     asked: int | None = None
+    set_aside: tuple[TrialRecord, ...] = ()
+    numbers: int = 0
 
     def on(self, split: str) -> list[TrialRecord]:
         """The trials of one split, by trial number."""
@@ -100,7 +107,9 @@ def read_ledger(folder: Path) -> Ledger:
         raise StudyError(f"{path} is of schema {lines[0].get('schema')}; this version reads {SCHEMA} only")
     if strange := next((line["kind"] for line in lines if line["kind"] not in KINDS), None):
         raise StudyError(f"{path} has a line of kind {strange!r}; a newer version of this project wrote it")
-    trials = tuple(record_from_json(line) for line in lines if line["kind"] == "trial")
+    records = [record_from_json(line) for line in lines if line["kind"] == "trial"]
+    trials = tuple(record for record in records if not is_set_aside(record.outcome))
+    decided = {record.key for record in trials}
     begins = [line for line in lines if line["kind"] == "begin"]
     drivers = [line for line in lines if line["kind"] in ("begin", "end")]
     return Ledger(
@@ -108,7 +117,19 @@ def read_ledger(folder: Path) -> Ledger:
         trials,
         complete=bool(drivers) and drivers[-1].get("complete", False),
         asked=begins[-1]["trials"] if begins else None,
+        set_aside=tuple({record.key: record for record in records if record.key not in decided}.values()),
+        numbers=max((record.number + 1 for record in records), default=0),
     )
+
+
+def is_set_aside(outcome: Outcome) -> bool:
+    """Whether it is a failure that was the machine's or a worker's fault, and is booked on nobody today.
+
+    A trial that was lost in every attempt may have had its share in that, and stays.
+    """
+    if not isinstance(outcome, Failure) or outcome.reason == "lost":
+        return False
+    return fault_in_words(outcome.message).whose in ("worker", "machine")
 
 
 def read_hypotheses(folder: Path, record: TrialRecord) -> list[str]:
@@ -160,9 +181,10 @@ class LedgerWriter:
     """The one writer of a run's ledger; a Ray actor on the driver's node that takes no CPU slot.
 
     It holds the ledger's lock for as long as it lives, so a writer whose driver was killed can't write beside its heir.
-    Each (digest, split) is kept once: a second append of one answers with the first. With a referee it also judges
-    the trials that race on the referee's split, by what the ledger holds. It hears how far trainings are and
-    what trials are warned of, for the display, and keeps none of that on disk.
+    Each (digest, split) is kept once: a second append of one answers with the first, unless that one is set aside. What
+    can't be written stays due, and is written before anything else is. With a referee it also judges the trials that
+    race on the referee's split, by what the ledger holds. It hears how far trainings are, what trials are warned
+    of and why workers were lost, and keeps none of that on disk.
     """
 
     def __init__(self, folder: str, referee: Callable[[], Referee] | None = None) -> None:
@@ -171,17 +193,24 @@ class LedgerWriter:
         self._held = _writing(self._folder)
         _mend(self._folder)
         self._known: dict[Key, dict[str, Any]] = {}
+        self._due: dict[Key, tuple[dict[str, Any], Sequence[dict[str, Any]]]] = {}
         self._attempts: dict[Key, int] = {}
         self._trainings: dict[int, Progress] = {}
         self._warnings: dict[str, None] = {}
+        self._losses: dict[int, tuple[str, dict[str, Any] | None]] = {}
+        self._stamp = _stamp(self._folder / LEDGER)
         for text in (self._folder / LEDGER).read_bytes().splitlines():
             line = json.loads(text)
-            if line["kind"] == "trial":
+            if line["kind"] == "trial" and not is_set_aside(outcome_from_json(line["outcome"])):
                 self._known[(line["digest"], line["split"])] = line
                 self._teach(line)
 
     def begin(self, trial: dict[str, Any]) -> tuple[dict[str, Any] | None, int]:
-        """The line already kept for this trial, if any, and which attempt this is (from 1)."""
+        """The line already kept for this trial, if any, and which attempt this is (from 1).
+
+        Raises OSError where what is due still can't be written, and LedgerMoved like `append`.
+        """
+        self._write_due()
         key = _key(trial)
         self._attempts[key] = self._attempts.get(key, 0) + 1
         self._trainings.pop(trial["number"], None)
@@ -194,21 +223,35 @@ class LedgerWriter:
         return self._attempts.get(_key(trial), 0)
 
     def append(self, trial: dict[str, Any], hypotheses: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Keep an outcome and its hypotheses; returns the line once both are on disk."""
+        """Keep an outcome and its hypotheses; returns the line once both are on disk.
+
+        Raises OSError where they can't be written: they are kept in memory then, and written before anything that
+        follows; and LedgerMoved where the file is not the one that this writer left.
+        """
         key = _key(trial)
         self._trainings.pop(trial["number"], None)
-        if key in self._known:
-            return self._known[key]
-        digest, split = key
-        name = f"{HYPOTHESES}/{digest}.{split}.jsonl" if hypotheses else None
-        if name is not None:
-            _write_lines(self._folder / name, hypotheses)
-        line = {"kind": "trial", "digest": digest, **trial, "hypotheses": name}
-        record_from_json(line)
-        _append_line(self._folder / LEDGER, line)
-        self._known[key] = line
-        self._teach(line)
-        return line
+        if key not in self._known and key not in self._due:
+            record_from_json({"kind": "trial", "digest": key[0], **trial, "hypotheses": None})
+            self._due[key] = (trial, hypotheses)
+        self._write_due()
+        return self._known[key]
+
+    def due(self) -> list[dict[str, Any]]:
+        """The trials whose outcomes are not on disk yet."""
+        return [trial for trial, _ in self._due.values()]
+
+    def write_due(self) -> None:
+        """Write what is due; raises like `append`."""
+        self._write_due()
+
+    def lose(self, number: int, why: str, fault: dict[str, Any] | None) -> None:
+        """Take in why the worker of the trial of this number gives it up; fault: where the machine is to blame, should
+        no attempt do better."""
+        self._losses[number] = (why, fault)
+
+    def lost(self, number: int) -> tuple[str, dict[str, Any] | None]:
+        """What was last heard by `lose`; an empty word where nothing was."""
+        return self._losses.get(number, ("", None))
 
     def hear(self, number: int, progress: Progress) -> None:
         """Take in how far the training of the trial of this number is."""
@@ -243,11 +286,36 @@ class LedgerWriter:
 
     def begin_driving(self, trials: int) -> None:
         """Note that a driver went to work, asked for so many trials in all: what was over is not, until it ends."""
-        _append_line(self._folder / LEDGER, {"kind": "begin", "trials": trials})
+        self._append({"kind": "begin", "trials": trials})
 
     def end(self, complete: bool) -> None:
         """Note that the driver stopped: at the search's end, or before it."""
-        _append_line(self._folder / LEDGER, {"kind": "end", "complete": complete})
+        self._write_due()
+        self._append({"kind": "end", "complete": complete})
+
+    def _write_due(self) -> None:
+        for key, (trial, hypotheses) in list(self._due.items()):
+            digest, split = key
+            name = f"{HYPOTHESES}/{digest}.{split}.jsonl" if hypotheses else None
+            if name is not None:
+                _write_lines(self._folder / name, hypotheses)
+            line = {"kind": "trial", "digest": digest, **trial, "hypotheses": name}
+            self._append(line)
+            del self._due[key]
+            self._known[key] = line
+            self._teach(line)
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        path = self._folder / LEDGER
+        now = _stamp(path)
+        if now != self._stamp:
+            what = "is gone" if now is None else "was replaced" if now[:2] != (self._stamp or ())[:2] else "was changed"
+            raise LedgerMoved(
+                f"{path} {what} while a search wrote it, so nothing more is written there; put it back as it was, and "
+                f"go on with: mtpareto resume {self._folder}"
+            )
+        _append_line(path, line)
+        self._stamp = _stamp(path)
 
 
 def _key(trial: Mapping[str, Any]) -> Key:
@@ -291,6 +359,15 @@ def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
     return line
 
 
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Which file it is, and how long; None where there is none."""
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return None
+    return now.st_dev, now.st_ino, now.st_size
+
+
 def _append_line(path: Path, line: Mapping[str, Any]) -> None:
     text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
     before = path.stat().st_size if path.exists() else 0
@@ -308,10 +385,15 @@ def _append_line(path: Path, line: Mapping[str, Any]) -> None:
 def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
-    with draft.open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with draft.open("w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        # Half of it takes room on a disk that may have none.
+        draft.unlink(missing_ok=True)
+        raise
     draft.rename(path)
     _fsync_folder(path.parent)
 

@@ -17,6 +17,7 @@ from mlflow_tracking.mirror import Mirror, MirroredTrial
 from orchestrator.ledger import Ledger, TrialRecord, read_ledger
 from orchestrator.results import Point, Results
 from orchestrator.standing import race_text
+from search_spaces.errors import StudyError
 from workers.plan import SPEED_SPLIT
 
 log = logging.getLogger(__name__)
@@ -133,6 +134,10 @@ class MirrorThread:
             try:
                 mirror = mirror or self._connect()
                 mirror_ledger(mirror, self._folder, read_ledger(self._folder), done)
+            except StudyError as error:
+                # The ledger is gone or damaged, which stops the search itself.
+                log.warning("MLflow is not written to any more: %s", error)
+                return
             except troubles as error:
                 if not warned:
                     log.warning(

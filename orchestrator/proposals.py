@@ -80,7 +80,11 @@ class Proposer:
         floor: float = 0.0,
         training: bool = False,
         vocabulary: bool = True,
+        again: Iterable[TrialRecord] = (),
+        numbers: int = 0,
     ) -> None:
+        """again: an earlier driver's trials that are to be tried again, under their numbers. numbers: the first that is
+        free, where that is known."""
         self._base = base
         self._baseline_key = (Candidate(base).digest, "dev")
         self._checkpoint = checkpoint
@@ -104,6 +108,9 @@ class Proposer:
         self.exhausted = False
         for record in known:
             self._learn(record)
+        self._numbers = max(self._numbers, numbers)
+        for record in sorted(again, key=lambda record: record.number):
+            self._renew(record)
         self._given = deque([(), *given])
         self._anchors = deque(space.anchors(self._offer))
 
@@ -152,6 +159,14 @@ class Proposer:
     def pending(self, number: int) -> Proposal | None:
         """The proposal of a trial that has not ended."""
         return self._pending.get(number)
+
+    def under_way(self) -> list[Candidate]:
+        """The candidates of all trials that have not ended."""
+        return [proposal.candidate for proposal in self._pending.values()]
+
+    def measured(self) -> list[Candidate]:
+        """The candidates that did not fail on dev."""
+        return [self._candidates[digest] for (digest, split), found in self._found.items() if found and split == "dev"]
 
     def frontier(self) -> list[Candidate]:
         """The candidates on the dev frontier, and the baseline, from the largest to the smallest: those measured whole,
@@ -261,6 +276,24 @@ class Proposer:
         if asked is not None:
             self._asked[proposal.number] = asked
         return proposal
+
+    def _renew(self, record: TrialRecord) -> None:
+        """Have a trial on dev that an earlier driver could not measure proposed first; what is scored on held-out data
+        is the frontier's business."""
+        if record.split != "dev" or record.key in self._found:
+            return
+        proposal = Proposal(record.number, record.candidate, "dev", dict(record.choices), record.predicted_bytes)
+        self._numbers = max(self._numbers, record.number + 1)
+        self._pending[record.number] = proposal
+        self._candidates[record.candidate.digest] = record.candidate
+        if record.choices:
+            asked = self._with_choices(record.choices)
+            if asked.params == dict(record.choices):
+                self._choices[record.candidate.digest] = dict(record.choices)
+                self._asked[record.number] = asked
+            else:
+                self._study.tell(asked, state=TrialState.FAIL)
+        self._again.append(proposal)
 
     def _learn(self, record: TrialRecord) -> None:
         found = finding_of(record.measurement)

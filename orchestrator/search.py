@@ -27,13 +27,13 @@ from orchestrator import cluster
 from orchestrator.asking import refuse_unaskable
 from orchestrator.calibration import Calibration, read_calibration, refuse_changed_calibration
 from orchestrator.callbacks import TrialWatcher
-from orchestrator.findings import Finding, finding_of
+from orchestrator.driving import Driving, spell_due
 from orchestrator.hearing import Heard
-from orchestrator.ledger import Ledger, create_ledger, mend_torn_tail, read_ledger, record_from_json
+from orchestrator.ledger import Ledger, create_ledger, mend_torn_tail, read_ledger
 from orchestrator.measured_metrics import metrics_of
 from orchestrator.mirroring import MirrorThread
 from orchestrator.progress import Progress
-from orchestrator.proposals import Proposal, Proposer
+from orchestrator.proposals import Proposer
 from orchestrator.referee import Referee
 from orchestrator.report_labels import metric_name
 from orchestrator.run_folder import alone, read_data, refuse_changed_data, reopen
@@ -46,12 +46,13 @@ from orchestrator.wrapup import TUNE_FOLDER, Found, connect, wrap_up
 from search_spaces.candidate import BaseModel, refuse_idle_training
 from search_spaces.checkpoint import Checkpoint
 from search_spaces.errors import StudyError
-from search_spaces.outcome import Failure
 from search_spaces.size import predicted_bytes, refuse_quantized
 from search_spaces.spaces import SPACES
 from workers.actor import CompressionTrial
 from workers.artefacts import ArtefactStore
+from workers.attempt import or_else, unless_machine
 from workers.comet.actor import GPU_SHARE, start_comet
+from workers.failures import MachineError, MachineFault
 from workers.model_files import read_checkpoint, resolve
 from workers.plan import RACED_SPLIT, EvaluationPlan
 from workers.reading import DataSet
@@ -178,15 +179,33 @@ def _run(study: Study, console: Console) -> Found:
     started_here = cluster.join(spec.address)
     try:
         with _terminated_like_interrupted():
-            _loop(study, ledger, console)
+            halt = _loop(study, ledger, console)
+        if halt is not None:
+            raise _halted(study, halt, console)
         return wrap_up(spec, study.data, console)
     finally:
         if started_here:
             ray.shutdown()
 
 
-def _loop(study: Study, ledger: Ledger, console: Console) -> None:
-    """Tune's loop, until the Proposer is done or a signal ends it; the ledger then says which."""
+def _halted(study: Study, halt: Halt, console: Console) -> MachineError:
+    """The error that ends a halted search, once its pages are written as far as that can be."""
+    spec = study.spec
+    or_else(lambda: wrap_up(spec, study.data, console), lambda why: console.print(f"pages     not written: {why}"))
+    return MachineError(halt.fault, f" {halt.due}Then go on with: mtpareto resume {spec.folder}")
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """The machine's fault that stopped a search, and the outcomes that could not be written, in words."""
+
+    fault: MachineFault
+    due: str
+
+
+def _loop(study: Study, ledger: Ledger, console: Console) -> Halt | None:
+    """Tune's loop, until the Proposer is done or a signal ends it, and the ledger then says which; or the machine's
+    fault that stopped it."""
     spec = study.spec
     if study.measures_comet:
         # Before trials take every GPU; it lives as long as this process.
@@ -215,6 +234,8 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
         spec.floor,
         training=study.training is not None,
         vocabulary=not study.calibration.unseen,
+        again=ledger.set_aside,
+        numbers=ledger.numbers,
     )
     known = len(ledger.on("dev"))
     totals = Totals(
@@ -228,29 +249,18 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
     )
     mirror = MirrorThread(lambda: connect(spec), spec.folder)
 
-    def on_lost(proposal: Proposal, attempts: int, last: bool) -> Finding | None:
-        if last:
-            # What it found, should it have been lost after that.
-            kept = record_from_json(ray.get(actor.append.remote(_lost_line(proposal, attempts), [])))
-            found = finding_of(kept.measurement)
-            loss = found.loss if found else None
-            progress.ended(proposal.number, loss and loss.quality, loss and loss.bytes)
-            mirror.nudge()
-            return found
-        what = proposal.candidate.describe() or "the baseline"
-        console.print(f"the worker of {what} was lost; attempt {attempts + 1} follows", markup=False, soft_wrap=True)
-        return None
-
-    def begun(proposal: Proposal) -> int:
-        return int(ray.get(actor.begun.remote(proposal.to_json())))
-
+    store = spec.store_folder if spec.store is None else None
+    driving = Driving(proposer, actor, console, progress, mirror.nudge, store, spec.keep)
+    searcher = ParetoSearcher(
+        proposer, spec.retries, driving.on_lost, driving.begun, driving.make_room, driving.room_for, driving.on_halt
+    )
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(CompressionTrial, plan=study.plan(placement.gpus), ledger=name, apart=placement.share),
             placement.group(),
         ),
         tune_config=tune.TuneConfig(
-            search_alg=ParetoSearcher(proposer, spec.retries, on_lost, begun),
+            search_alg=searcher,
             num_samples=UNLIMITED,
             max_concurrent_trials=placement.side_by_side,
             reuse_actors=True,
@@ -266,10 +276,9 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
         ),
     )
     try:
-        ray.get(actor.begin_driving.remote(spec.trials))
-        tuner.fit()
-        ray.get(actor.end.remote(proposer.finished()))
-        progress.warned(ray.get(actor.warnings.remote()))
+        fault = unless_machine(lambda: _driven(tuner, actor, spec.trials, searcher, proposer), "search")
+        due = unless_machine(lambda: spell_due(ray.get(actor.due.remote())), "ledger")
+        unless_machine(lambda: progress.warned(ray.get(actor.warnings.remote())), "ledger")
     finally:
         progress.stop()
         mirror.stop(timeout=30)
@@ -280,6 +289,18 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> None:
         console.print(f"the space {spec.space} holds no more candidates for this model than were tried")
     if proposer.baseline_failed:
         console.print("the uncompressed baseline failed, so there is nothing to compare with; the search stopped there")
+    return None if fault is None else Halt(fault, due if isinstance(due, str) else "")
+
+
+def _driven(
+    tuner: tune.Tuner, actor: Any, trials: int, searcher: ParetoSearcher, proposer: Proposer
+) -> MachineFault | None:
+    """From the note that a driver begins to the note that it ends; the machine's fault that halted it."""
+    ray.get(actor.begin_driving.remote(trials))
+    ended = unless_machine(tuner.fit, "search")
+    halted = searcher.halted or (ended if isinstance(ended, MachineFault) else None)
+    noted = unless_machine(lambda: ray.get(actor.end.remote(halted is None and proposer.finished())), "ledger")
+    return halted or (noted if isinstance(noted, MachineFault) else None)
 
 
 def _referee(spec: StudySpec) -> Referee:
@@ -304,14 +325,6 @@ def _gpus_asked(study: Study) -> float | None:
 
 def _trial_folder(trial: Any) -> str:
     return f"trial-{trial.config['number']}-{trial.config['split']}"
-
-
-def _lost_line(proposal: Proposal, attempts: int) -> dict[str, Any]:
-    """The ledger line of a trial whose worker was lost in every attempt."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    failure = Failure("lost", "run", f"the worker was lost in each of {attempts} attempts; Tune's folder has its error")
-    known = {"attempt": attempts, "started": now, "ended": now, "worker": ""}
-    return {**proposal.to_json(), "outcome": failure.to_json(), **known}
 
 
 @contextmanager

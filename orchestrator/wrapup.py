@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -25,6 +26,7 @@ from orchestrator.study import StudySpec
 from search_spaces.candidate import Candidate
 from search_spaces.outcome import Failure, Measurement, Outcome, Speed
 from workers.artefacts import DRAFT, MANIFEST, ArtefactStore
+from workers.attempt import or_else
 from workers.plan import SPEED_SPLIT
 from workers.reading import DataSet
 
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 
 ARTEFACTS = "artefacts"
 TUNE_FOLDER = "tune"
+
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +52,19 @@ class Found:
 
 def wrap_up(spec: StudySpec, data: Mapping[str, DataSet], console: Console, running: bool = False) -> Found:
     """Everything that follows from the ledger, written anew each time. running: a search goes on in the folder, and
-    needs its store."""
+    needs its store.
+
+    What was found is said first; then each page fails on its own, in a line.
+    """
     ledger = read_ledger(spec.folder)
     dev, test = read_results(ledger, spec, data)
-    (spec.folder / "frontier.csv").write_text(frontier_csv(dev), encoding="utf-8")
-    if ledger.complete and not running:
-        keep_artefacts(spec, dev)
-    kept = kept_folders(spec.folder, dev)
-    files = _write_pages(spec, ledger, data, dev, test)
     print_frontier(console, dev, test)
-    for record, failure in dev.failures:
-        what = f"trial {record.number} ({record.candidate.describe() or 'baseline'}) failed"
-        console.print(f"{what}, {failure.reason} in {failure.stage}: {failure.message}", markup=False, highlight=False)
+    for line in _troubles(ledger, dev):
+        console.print(line, markup=False, highlight=False)
+    if ledger.complete and not running:
+        _each(console, spec.folder, "models", lambda: keep_artefacts(spec, dev))
+    kept = kept_folders(spec.folder, dev)
+    files = _write_pages(spec, ledger, data, dev, test, console)
     status = "RUNNING" if running else "FINISHED" if ledger.complete else "KILLED"
     mirrored = _mirror(spec, ledger, dev, kept, files, status)
     found = Found(spec.folder, dev, test, status == "KILLED", kept, mirrored)
@@ -143,17 +148,58 @@ def short_name(candidate: Candidate) -> str:
     return re.sub("[^a-z0-9]+", "-", short_label(candidate).replace(MINUS, "minus ")).strip("-")
 
 
-def _write_pages(
-    spec: StudySpec, ledger: Ledger, data: Mapping[str, DataSet], dev: Results, test: Results | None
-) -> list[Path]:
-    from orchestrator.report import write_picture, write_report
+def _troubles(ledger: Ledger, dev: Results) -> list[str]:
+    """The candidates' failures, and what is booked on none of them, a line each."""
+    said = [
+        f"trial {record.number} ({record.candidate.describe() or 'baseline'}) failed, {failure.reason} in "
+        f"{failure.stage}: {failure.message}"
+        for record, failure in dev.failures
+    ]
+    if ledger.set_aside:
+        numbers = ", ".join(str(number) for number in sorted(record.number for record in ledger.set_aside))
+        said.append(f"not the candidates' fault but the machine's, and tried again by resume: trials {numbers}")
+    return said
 
-    if not dev.points:
-        return [spec.folder / "frontier.csv"]
+
+def _write_pages(
+    spec: StudySpec,
+    ledger: Ledger,
+    data: Mapping[str, DataSet],
+    dev: Results,
+    test: Results | None,
+    console: Console,
+) -> list[Path]:
+    """The pages that could be written."""
     title = f"{Path(spec.model).name}, space {spec.space}"
-    report = write_report(spec.folder, title, dev, data["dev"], test, data.get("test"), ledger.header)
-    picture = write_picture(spec.folder / "frontier.png", title, dev)
-    return [spec.folder / "frontier.csv", report, picture]
+
+    def points() -> Path:
+        path = spec.folder / "frontier.csv"
+        path.write_text(frontier_csv(dev), encoding="utf-8")
+        return path
+
+    def report() -> Path:
+        from orchestrator.report import write_report
+
+        return write_report(spec.folder, title, dev, data["dev"], test, data.get("test"), ledger.header)
+
+    def picture() -> Path:
+        from orchestrator.report import write_picture
+
+        return write_picture(spec.folder / "frontier.png", title, dev)
+
+    pages = {"points": points} | ({"report": report, "picture": picture} if dev.points else {})
+    written = [_each(console, spec.folder, name, write) for name, write in pages.items()]
+    return [path for path in written if path is not None]
+
+
+def _each(console: Console, folder: Path, name: str, write: Callable[[], Done]) -> Done | None:
+    """What it wrote, or None and a line on the console that says why it could not."""
+
+    def told(why: str) -> None:
+        line = f"{name:<9} not written: {why}; then try again with: mtpareto report {folder}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return or_else(write, told)
 
 
 def _stored(spec: StudySpec, record: TrialRecord) -> Path | None:

@@ -84,7 +84,7 @@ class CompressionTrial(Trainable):
         the outcome on disk, and report it; otherwise report that it goes on. A fault of the machine's is reported to
         the search alone."""
         if self._under_way is None:
-            known = tried(self._begin, Stages("begin"))
+            known = unless_machine(self._begin, "ledger")
             if known is not None:
                 return report_fault(self._trial, known) if isinstance(known, MachineFault) else report(known)
         assert self._under_way is not None
@@ -92,7 +92,7 @@ class CompressionTrial(Trainable):
         found: Evaluated | Speed | Failure | MachineFault | None
         if under_way.evaluation is None:
             stages = under_way.stages
-            found = tried(lambda: self._speed(under_way.candidate, stages), stages)
+            found = tried(lambda: self._speed(under_way.candidate, stages), stages, self._losing)
         else:
             found = self._rung(under_way, under_way.evaluation)
             if found is None:
@@ -154,7 +154,7 @@ class CompressionTrial(Trainable):
         self, under_way: UnderWay, evaluation: Evaluation | EvaluationApart
     ) -> Evaluated | Failure | MachineFault | None:
         """One rung further: what was measured, once that is all or the race has ended it; None when it goes on."""
-        failure = tried(evaluation.advance, under_way.stages)
+        failure = tried(evaluation.advance, under_way.stages, self._losing)
         if failure is not None:
             return failure
         race: Race | None = None
@@ -163,7 +163,12 @@ class CompressionTrial(Trainable):
             race = ray.get(self._ledger.judge.remote(under_way.record, *asked))
             if race is None:
                 return None
-        return tried(lambda: evaluation.evaluated(race), under_way.stages)
+        return tried(lambda: evaluation.evaluated(race), under_way.stages, self._losing)
+
+    def _losing(self, why: str, fault: MachineFault | None) -> None:
+        """Tells the ledger's actor why this worker gives its trial up; waits for no answer that does not come."""
+        told = self._ledger.lose.remote(self._trial["number"], why, fault and fault.to_json())
+        ray.wait([told], timeout=TELL_SECONDS)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to save: finished work is in the ledger and the artefact store."""

@@ -14,6 +14,7 @@ from workers.plan import EvaluationPlan
 from workers.stages import Stages
 
 Measure = Callable[[Candidate, str, EvaluationPlan, Stages], Evaluated]
+Lost = Callable[[str, MachineFault | None], None]
 Done = TypeVar("Done")
 
 
@@ -32,14 +33,21 @@ def attempt(
     return (evaluated, []) if isinstance(evaluated, Failure) else (evaluated.measurement, kept_lines(evaluated))
 
 
-def tried(work: Callable[[], Done], stages: Stages) -> Done | Failure | MachineFault:
+def tried(
+    work: Callable[[], Done], stages: Stages, lost: Lost = lambda why, fault: None
+) -> Done | Failure | MachineFault:
     """What the work returns, or what its exception is: the candidate's Failure or the machine's fault; a worker's
-    passes through, for another attempt."""
+    passes through, for another attempt.
+
+    lost: is told of a worker's fault, with the machine's that it is where no attempt does better, if it is that.
+    """
     try:
         return work()
     except Exception as error:
         rule = whose_fault(error)
         if rule.whose == "worker":
+            fault = as_machine_fault(error, stages.current, rule)
+            lost(f"{fault.what} (stage {fault.stage}: {fault.message})", fault if rule.then == "machine" else None)
             raise
         if rule.whose == "machine":
             return as_machine_fault(error, stages.current, rule)

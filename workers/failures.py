@@ -22,6 +22,10 @@ from workers.memory_faults import Held, filled_by_others, gpu_held, host_held
 Whose = Literal["candidate", "worker", "machine", "user"]
 
 TRACE_LINES = 4
+# Of a message that is printed in a line.
+LONGEST_MESSAGE = 400
+# Sysexits' EX_TEMPFAIL: the same command may succeed once the machine is mended.
+MACHINE_EXIT = 75
 
 
 class EmptyOutput(RuntimeError):
@@ -37,10 +41,10 @@ class LedgerMoved(OSError):
 
 
 class MachineError(RuntimeError):
-    """The machine's fault where there is no search that could stop for it; str() says what to do."""
+    """A fault of the machine's that ended what was asked for; str() says what to do. more: what else is to be said."""
 
-    def __init__(self, fault: MachineFault) -> None:
-        super().__init__(fault.said())
+    def __init__(self, fault: MachineFault, more: str = "") -> None:
+        super().__init__(f"{fault.said()}{more}")
         self.fault = fault
 
 
@@ -85,7 +89,7 @@ TABLE: tuple[Rule, ...] = (
          types=_set("DiskFull", "OutOfDiskError"),
          errnos=_errnos("ENOSPC", "EDQUOT"),
          signs=("database or disk is full", "PytorchStreamWriter failed writing", "iostream error", "unexpected pos ",
-                "file write failed"),
+                "file write failed", "Ran out of input"),
          room=True),
     Rule("machine", "the file system is read-only",
          "make it writable, or choose another place",
@@ -204,7 +208,7 @@ class MachineFault:
     def said(self) -> str:
         """For a person, in one line."""
         where = f" on {self.host}" if self.host else ""
-        return f"{self.what}{where} (stage {self.stage}: {self.message}). {self.mend[:1].upper()}{self.mend[1:]}"
+        return f"{self.what}{where} (stage {self.stage}: {self.message}). {self.mend[:1].upper()}{self.mend[1:]}."
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -246,7 +250,12 @@ def as_failure(error: BaseException, stage: str) -> Failure:
 
 def as_machine_fault(error: BaseException, stage: str, rule: Rule) -> MachineFault:
     """The machine's fault that an exception is by this line of the table."""
-    message = " ".join(f"{type(error).__name__}: {error}".split())
+    # Of an exception that came from another process Ray has the whole trace for a text.
+    told = getattr(error, "cause", None)
+    shown = told if isinstance(told, BaseException) else error
+    message = " ".join(f"{type(shown).__name__}: {shown}".split())
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[:LONGEST_MESSAGE]}…"
     return MachineFault(rule.what, stage, message, rule.mend, socket.gethostname(), rule.room)
 
 

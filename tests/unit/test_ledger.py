@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator.ledger import LEDGER, TORN, LedgerWriter, create_ledger, mend_torn_tail, read_hypotheses, read_ledger
+from search_spaces.candidate import Candidate
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Failure
 from search_spaces.quantizers import RoundToNearest
-from tests.examples import measurement, trial
+from tests.examples import BASE, measurement, trial
 from tests.fakes import BrokenSync, WatchedSync, files_no_larger_than
+from workers.failures import LedgerMoved
 from workers.training.progress import Progress
 
 RTN4 = (RoundToNearest(bits=4),)
@@ -249,30 +251,113 @@ def test_append_returns_after_both_files_were_synced_whole(folder: Path, monkeyp
     assert lines == (folder / LEDGER).read_bytes()
 
 
-def test_what_was_not_synced_is_neither_answered_nor_left_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_not_synced_is_not_left_behind_and_is_written_before_anything_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer = LedgerWriter(str(folder))
     before = (folder / LEDGER).read_bytes()
+    lost = trial(Failure("lost", "run", "x"), RTN4, number=3)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", BrokenSync())
+        for _ in range(2):
+            with pytest.raises(OSError, match="Input/output error"):
+                writer.append(lost, [])
         with pytest.raises(OSError, match="Input/output error"):
-            writer.append(trial(Failure("lost", "run", "x"), RTN4), [])
+            writer.begin(trial(measurement()))
     assert (folder / LEDGER).read_bytes() == before
-    assert writer.begin(trial(measurement(), RTN4))[0] is None
+    assert [one["number"] for one in writer.due()] == [3]
 
-    writer.append(trial(measurement(77.0), RTN4), LINES)
-    (record,) = read_ledger(folder).trials
-    assert record.measurement == measurement(77.0)
+    writer.append(trial(measurement(77.0)), LINES)
+    assert [record.number for record in read_ledger(folder).trials] == [3, 0]
+    assert writer.due() == []
 
 
-def test_a_disk_that_fills_up_inside_a_line_leaves_no_half_line(folder: Path) -> None:
+def test_a_disk_that_fills_up_inside_a_line_leaves_no_half_line_and_loses_no_outcome(folder: Path) -> None:
     writer = LedgerWriter(str(folder))
     before = (folder / LEDGER).read_bytes()
     with files_no_larger_than(len(before) + 50), pytest.raises(OSError, match="File too large"):
-        writer.append(trial(Failure("lost", "run", "x"), RTN4), [])
+        writer.append(trial(measurement(77.0), RTN4), LINES)
     assert (folder / LEDGER).read_bytes() == before
+    assert not list((folder / "hypotheses").glob("*.draft"))
 
-    writer.append(trial(measurement(77.0), RTN4), LINES)
-    assert [record.measurement for record in read_ledger(folder).trials] == [measurement(77.0)]
+    known, attempt = writer.begin(trial(measurement(77.0), RTN4))
+    assert known is not None and attempt == 1
+    (record,) = read_ledger(folder).trials
+    assert record.measurement == measurement(77.0)
+    assert read_hypotheses(folder, record) == TEXTS
+
+
+@pytest.mark.parametrize("fault", ["moved", "replaced", "changed"])
+def test_a_ledger_that_is_not_the_one_that_was_left_is_not_written_to(folder: Path, fault: str) -> None:
+    writer = LedgerWriter(str(folder))
+    path = folder / LEDGER
+    content = path.read_bytes()
+    if fault == "changed":
+        with path.open("ab") as stream:
+            stream.write(b'{"kind": "end", "complete": true}\n')
+    else:
+        path.rename(folder / "away.jsonl")
+    if fault == "replaced":
+        path.write_bytes(content)
+    there = path.read_bytes() if path.exists() else None
+    with pytest.raises(LedgerMoved, match=rf"{'is gone' if fault == 'moved' else f'was {fault}'} .*mtpareto resume"):
+        writer.append(trial(measurement(), RTN4), LINES)
+    assert (path.read_bytes() if path.exists() else None) == there
+    if fault != "changed":
+        (folder / "away.jsonl").replace(path) if fault == "replaced" else (folder / "away.jsonl").rename(path)
+        assert writer.begin(trial(measurement(), RTN4))[0] is not None
+        assert len(read_ledger(folder).trials) == 1
+
+
+BY_THE_MACHINE = [
+    Failure("error", "compress", "SafetensorError: I/O error: No space left on device (os error 28) (at folder.py:3)"),
+    Failure("error", "load", "ModuleNotFoundError: No module named 'bitsandbytes' (at registry.py:10)"),
+    Failure("out_of_memory", "load", "OutOfMemoryError: Task was killed due to the node running low on memory."),
+    Failure("error", "load", "OSError: the model in /m is not the one the study began with (a, not b)"),
+    Failure("error", "translate", "RuntimeError: CUDA driver error: unknown error"),
+]
+BY_THE_CANDIDATE = [
+    Failure("lost", "run", "the worker was lost in each of 4 attempts; OSError: [Errno 28] No space left on device"),
+    Failure("out_of_memory", "translate", "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."),
+    Failure("unsupported", "compress", "StudyError: a calibration Hessian of 4864 inputs has no Cholesky factor"),
+    Failure("not_finite", "score", "ValueError: score is nan; a measured number is finite"),
+    Failure("error", "load", "made up"),
+]
+
+
+@pytest.mark.parametrize("failure", BY_THE_MACHINE, ids=lambda failure: failure.message[:30])
+def test_an_older_ledgers_failure_that_was_the_machines_is_set_aside_and_replaced_by_a_later_line(
+    folder: Path, failure: Failure
+) -> None:
+    line = {"kind": "trial", "digest": Candidate(BASE, RTN4).digest, **trial(failure, RTN4, number=4)}
+    with (folder / LEDGER).open("a") as stream:
+        stream.write(json.dumps({**line, "hypotheses": None}) + "\n")
+    ledger = read_ledger(folder)
+    assert ledger.trials == () and ledger.numbers == 5
+    assert [record.number for record in ledger.set_aside] == [4]
+
+    writer = LedgerWriter(str(folder))
+    assert writer.begin(trial(measurement(), RTN4))[0] is None
+    writer.append(trial(measurement(70.0), RTN4, number=4), LINES)
+    assert writer.append(trial(measurement(71.0), RTN4, number=9), LINES)["number"] == 4
+    ledger = read_ledger(folder)
+    assert [record.measurement for record in ledger.trials] == [measurement(70.0)]
+    assert ledger.set_aside == ()
+    assert len((folder / LEDGER).read_bytes().splitlines()) == 3
+
+
+@pytest.mark.parametrize("failure", BY_THE_CANDIDATE, ids=lambda failure: failure.message[:30])
+def test_a_candidates_own_failure_stays(folder: Path, failure: Failure) -> None:
+    LedgerWriter(str(folder)).append(trial(failure, RTN4, number=4), [])
+    ledger = read_ledger(folder)
+    assert [record.outcome for record in ledger.trials] == [failure] and ledger.set_aside == ()
+
+
+def test_why_a_worker_gave_a_trial_up_is_kept_for_the_driver(folder: Path) -> None:
+    writer = LedgerWriter(str(folder))
+    assert writer.lost(3) == ("", None)
+    writer.lose(3, "the network did not answer", {"what": "x"})
+    assert writer.lost(3) == ("the network did not answer", {"what": "x"})
 
 
 def test_a_study_that_could_not_be_begun_can_be_begun_again(tmp_path: Path) -> None:

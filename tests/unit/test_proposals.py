@@ -479,3 +479,28 @@ def test_a_search_with_training_data_ends_in_as_many_different_outcomes_as_were_
     assert not run.of.refused
     told = run.of._study.get_trials(deepcopy=False)
     assert {trial.state for trial in told} <= {TrialState.COMPLETE, TrialState.FAIL}
+
+
+def test_a_trial_that_is_to_be_tried_again_comes_first_under_its_number_and_choices() -> None:
+    run = Run(proposer(5)).to_the_end()
+    *known, last = [one for one in run.ended if one.split == "dev"]
+    again = Proposer(
+        BASE, CHECKPOINT, SPACES["joint"], 5, 0, GIVEN, known=known, again=[last], numbers=9
+    )  # fmt: skip
+    first = again.propose()
+    assert isinstance(first, Proposal)
+    assert (first.number, first.candidate, first.choices) == (last.number, last.candidate, last.choices)
+    assert again.propose() == "wait"
+    assert again.under_way() == [last.candidate]
+    again.tell(first.number, Finding(Loss(60.0, 900)))
+    assert last.candidate in again.measured() and again.finished()
+
+
+def test_a_baseline_that_is_to_be_tried_again_ends_no_search() -> None:
+    first = proposer(3).propose()
+    assert isinstance(first, Proposal)
+    again = Proposer(BASE, CHECKPOINT, SPACES["joint"], 3, 0, again=[record(first, None)], numbers=1)
+    assert not again.baseline_failed
+    assert again.propose() == first
+    following = again.propose()
+    assert isinstance(following, Proposal) and following.number == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import pytest
 from ray.tune.search import Searcher
 
 from orchestrator.findings import Finding
@@ -13,28 +14,50 @@ from orchestrator.proposals import Proposal, Proposer
 from orchestrator.searcher import ParetoSearcher
 from search_spaces.spaces import SPACES
 from tests.examples import BASE, llama_table
+from workers.actor import report_fault
+from workers.failures import MachineFault
 
 
 class Losses:
     """Keeps what the searcher said of lost trials."""
 
-    def __init__(self, kept: Finding | None = None) -> None:
+    def __init__(self, kept: Finding | MachineFault | None = None) -> None:
         self.told: list[tuple[int, int, bool]] = []
         self._kept = kept
 
-    def __call__(self, proposal: Proposal, attempts: int, last: bool) -> Finding | None:
+    def __call__(self, proposal: Proposal, attempts: int, last: bool) -> Finding | MachineFault | None:
         self.told.append((proposal.number, attempts, last))
-        return self._kept
+        return self._kept if last else None
+
+
+class Disk:
+    """Frees so many bytes each time it is asked, and keeps what was said of a halt."""
+
+    def __init__(self, *frees: int) -> None:
+        self._frees = list(frees)
+        self.halts: list[tuple[str, int]] = []
+
+    def make_room(self) -> int:
+        return self._frees.pop(0)
+
+    def on_halt(self, fault: MachineFault, running: int) -> None:
+        self.halts.append((fault.what, running))
 
 
 def searcher(
-    trials: int, retries: int, begun: int = 1000, kept: Finding | None = None
+    trials: int,
+    retries: int,
+    begun: int | MachineFault = 1000,
+    kept: Finding | MachineFault | None = None,
+    disk: Disk | None = None,
 ) -> tuple[ParetoSearcher, Proposer, Losses]:
     """begun: attempts at each proposal that have begun; more than are made, so that each one that is lost had. kept:
     what the ledger holds of a lost one."""
     proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials, seed=0)
     losses = Losses(kept)
-    return ParetoSearcher(proposer, retries, losses, lambda proposal: begun), proposer, losses
+    disk = disk or Disk()
+    search = ParetoSearcher(proposer, retries, losses, lambda proposal: begun, disk.make_room, on_halt=disk.on_halt)
+    return search, proposer, losses
 
 
 def measured(suggested: dict[str, Any], quality: float = 50.0) -> dict[str, Any]:
@@ -141,6 +164,74 @@ def test_no_more_trials_are_suggested_than_may_run_side_by_side() -> None:
     assert search.suggest("c") is None
     search.on_trial_complete("a", measured(first))
     suggest(search, "c")
+
+
+FULL = MachineFault("the disk is full", "compress", "OSError: [Errno 28]", "free some space", "host", room=True)
+READ_ONLY = MachineFault("the file system is read-only", "compress", "OSError: [Errno 30]", "make it writable")
+
+
+def faulty(suggested: dict[str, Any], fault: MachineFault) -> dict[str, Any]:
+    return report_fault(suggested, fault)
+
+
+def test_a_machines_fault_halts_the_search_and_is_booked_on_nobody() -> None:
+    disk = Disk()
+    search, proposer, losses = searcher(trials=4, retries=3, disk=disk)
+    search.on_trial_complete("a", measured(suggest(search, "a")))
+    one, two = suggest(search, "b"), suggest(search, "c")
+    search.on_trial_complete("b", faulty(one, READ_ONLY))
+    assert search.halted == READ_ONLY and disk.halts == [(READ_ONLY.what, 1)]
+    assert search.suggest("d") == Searcher.FINISHED
+    # What runs may end, and counts.
+    search.on_trial_complete("c", measured(two, quality=55.0))
+    assert losses.told == [] and not proposer.finished()
+    assert proposer.pending(one["number"]) is not None and proposer.pending(two["number"]) is None
+    assert not any(trial.state.name == "FAIL" for trial in proposer._study.trials)
+
+
+def test_a_full_disk_waits_for_what_runs_makes_room_and_goes_on_with_the_same_trial() -> None:
+    disk = Disk(1000, 1000)
+    search, _, _ = searcher(trials=4, retries=0, disk=disk)
+    search.on_trial_complete("a", measured(suggest(search, "a")))
+    one, two = suggest(search, "b"), suggest(search, "c")
+    search.on_trial_complete("b", faulty(one, FULL))
+    assert search.suggest("d") is None
+    search.on_trial_complete("c", faulty(two, FULL))
+    again = suggest(search, "e")
+    assert again == one and search.halted is None
+    search.on_trial_complete("e", measured(again))
+    assert suggest(search, "f") == two
+
+
+@pytest.mark.parametrize(("frees", "tries"), [((0,), 1), ((1000, 0), 2), ((1000, 1000), 3)])
+def test_a_disk_that_stays_full_halts_the_search(frees: tuple[int, ...], tries: int) -> None:
+    disk = Disk(*frees)
+    search, proposer, _ = searcher(trials=4, retries=0, disk=disk)
+    search.on_trial_complete("a", measured(suggest(search, "a")))
+    for attempt in range(tries):
+        suggested = suggest(search, str(attempt))
+        assert suggested["number"] == 1
+        search.on_trial_complete(str(attempt), faulty(suggested, FULL))
+    assert search.suggest("z") == Searcher.FINISHED
+    assert search.halted == FULL and disk.halts == [(FULL.what, 0)]
+    assert proposer.pending(1) is not None
+
+
+def test_a_loss_that_was_the_machines_fault_halts_the_search_when_attempts_are_used_up() -> None:
+    search, proposer, losses = searcher(trials=2, retries=1, kept=READ_ONLY)
+    for attempt in "ab":
+        suggest(search, attempt)
+        search.on_trial_complete(attempt, error=True)
+    assert losses.told == [(0, 1, False), (0, 2, True)] and search.halted == READ_ONLY
+    assert search.suggest("c") == Searcher.FINISHED
+    assert proposer.pending(0) is not None and not proposer.baseline_failed
+
+
+def test_a_ledger_that_does_not_answer_halts_the_search() -> None:
+    search, _, losses = searcher(trials=2, retries=1, begun=READ_ONLY)
+    suggest(search, "a")
+    search.on_trial_complete("a", error=True)
+    assert search.halted == READ_ONLY and losses.told == []
 
 
 def test_tune_may_pickle_it() -> None:
