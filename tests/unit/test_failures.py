@@ -375,8 +375,8 @@ def test_an_attempt_keeps_each_hypothesis_with_its_segments_id_and_scores(tmp_pa
     outcome, hypotheses = attempt(BASELINE, "dev", plan(tmp_path), measure)
     assert outcome == measurement()
     assert hypotheses == [
-        {"id": "a", "text": "Eins", "tokens": 3, "truncated": False, "scores": {"chrf": 60.0}},
-        {"id": "b", "text": "", "tokens": 9, "truncated": True, "scores": {"chrf": 0.0}},
+        {"id": "a", "text": "Eins", "tokens": 3, "truncated": False, "thought": False, "scores": {"chrf": 60.0}},
+        {"id": "b", "text": "", "tokens": 9, "truncated": True, "thought": False, "scores": {"chrf": 0.0}},
     ]
 
 
