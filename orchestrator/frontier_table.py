@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.baseline_word import baseline_faults
 from orchestrator.report_labels import metric_name, score_of
 from orchestrator.report_steps import short_label
 from orchestrator.results import QUALITIES, Dropped, Point, Results
@@ -22,6 +23,8 @@ TIE = "="
 
 def print_frontier(console: Console, dev: Results, test: Results | None) -> None:
     """The frontier as a table; the interval is of the difference from the baseline."""
+    for fault in baseline_faults((dev, test)):
+        console.print(f"warning: {fault}", markup=False, highlight=False, soft_wrap=True)
     beside = [metric for metric in QUALITIES if metric != dev.metric and metric in dev.metrics]
     scores = [(metric_name(metric), 6) for metric in (dev.metric, *beside)]
     last = [("held-out", 9)] if test else []

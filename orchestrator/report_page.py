@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.baseline_word import baseline_banner
 from orchestrator.racing import ALPHA, MARGIN
 from orchestrator.report_about import conditions_block, heading_facts, interval_note
 from orchestrator.report_breakdown import breakdown_table
@@ -111,8 +112,9 @@ def page(content: Content, plotly: str) -> str:
 def _sections(content: Content, splits: Sequence[Results]) -> list[str]:
     data = [content.dev_data, *([content.test_data] if content.test_data else [])]
     facts = heading_facts(content.dev, content.dev_data, content.test, content.test_data, content.header, content.unit)
+    conditions = conditions_block(splits, data, content.header)
     sections = [
-        f"<header><h1>{text(content.title)}</h1>{facts}{conditions_block(splits, data, content.header)}</header>",
+        f"<header><h1>{text(content.title)}</h1>{baseline_banner(splits)}{facts}{conditions}</header>",
         _plot_section(content),
     ]
     if content.dev.points:

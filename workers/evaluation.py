@@ -5,6 +5,7 @@ A trial that races does it rung by rung, with the model loaded in between; every
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.curve import Curve, curve_from_json
 from search_spaces.outcome import Measurement, Race
 from workers.artefacts import Artefact
+from workers.baseline_look import baseline_faults, why_all_empty
 from workers.building import Built, built, footprint
 from workers.conditions import conditions
 from workers.decoding import Hypothesis
@@ -22,13 +24,15 @@ from workers.gpu_memory import release_memory
 from workers.measuring import corpus_scores, segment_rows
 from workers.model_files import context_length, read_config
 from workers.plan import RACED_SPLIT, EvaluationPlan
-from workers.prompts import without_examples
+from workers.prompts import Prompt, without_examples
 from workers.reading.segments import Segment
 from workers.rungs import race_order, rung_ends
-from workers.sanity import sanity
+from workers.sanity import failed_checks, shares
 from workers.stages import Stages
 from workers.telling import Tell, unheard
 from workers.warned import Hear, Warnings, heard_by, unheard_warning
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int], None]
 
@@ -151,7 +155,7 @@ class Evaluation:
                 release_memory()
         with self._stages.stage("score"):
             if not any(hypothesis.text for hypothesis in self._hypotheses.values()):
-                raise EmptyOutput(f"all {len(self._hypotheses)} hypotheses are empty")
+                raise EmptyOutput(why_all_empty(tuple(self._hypotheses.values()), self._plan.decoding))
             texts = [hypothesis.text for hypothesis in hypotheses]
             self._rows.update(zip(positions, segment_rows(self._plan, segments, texts), strict=True))
 
@@ -167,7 +171,12 @@ class Evaluation:
         with self._stages.stage("score"):
             texts = [hypothesis.text for hypothesis in hypotheses]
             scores = corpus_scores(self._plan, segments, texts, rows)
-            shares = sanity(segments, texts, [hypothesis.truncated for hypothesis in hypotheses])
+            failed = [
+                failed_checks(segment, hypothesis.text, hypothesis.truncated)
+                for segment, hypothesis in zip(segments, hypotheses, strict=True)
+            ]
+            if not self._candidate.steps:
+                self._look_at_baseline(segments, hypotheses, failed, made.prompt)
         measurement = Measurement(
             scores=scores,
             footprint=footprint(self._candidate, made.base, made.artefact),
@@ -178,11 +187,23 @@ class Evaluation:
             artefact=made.artefact.path.name if made.artefact else "",
             notes=_notes(made.artefact, without_examples(made.prompt, segments, self._examples), self._warnings.texts),
             conditions=conditions(self._dataset, self._plan, made.prompt, ready.device, hypotheses),
-            sanity=shares,
+            sanity=shares(failed),
             race=race,
             curves=_curves(made.artefact),
         )
         return Evaluated(measurement, segments, hypotheses, rows, made.folder)
+
+    def _look_at_baseline(
+        self,
+        segments: Sequence[Segment],
+        hypotheses: Sequence[Hypothesis],
+        failed: Sequence[Sequence[str]],
+        prompt: Prompt,
+    ) -> None:
+        """Warn of what is wrong with the model itself: candidates are only compared with it."""
+        with heard_by(self._warnings):
+            for fault in baseline_faults(segments, hypotheses, failed, self._plan.decoding, prompt.name):
+                log.warning("%s", fault)
 
     @property
     def _examples(self) -> tuple[Segment, ...]:
@@ -194,6 +215,7 @@ class Evaluation:
         return self._ready
 
     def _made_ready(self) -> Ready:
+        from workers.length_limit import limit_warning
         from workers.models import load_model, load_tokenizer
         from workers.translate import Translator
 
@@ -205,6 +227,9 @@ class Evaluation:
             model = load_model(made.folder, plan.device_map, plan.trust_remote_code)
             context = context_length(read_config(made.folder))
             translator = Translator(model, tokenizer, made.prompt, self._examples, plan.decoding, context)
+            limit, every = plan.decoding.max_new_tokens, self._dataset.segments
+            if not self._candidate.steps and (said := limit_warning(every, tokenizer, made.prompt, limit)):
+                log.warning("%s", said)
         return Ready(made, translator, str(model.device))
 
 

@@ -41,11 +41,6 @@ IN_WORDS: dict[str, str] = {
 }
 
 
-def sanity(segments: Sequence[Segment], texts: Sequence[str], truncated: Sequence[bool]) -> dict[str, float]:
-    """check -> the share of hypotheses that fail it, 0 to 1, line by line with the segments; every check is there."""
-    return shares(failed_checks(*row) for row in zip(segments, texts, truncated, strict=True))
-
-
 def failed_checks(segment: Segment, text: str, truncated: bool) -> tuple[str, ...]:
     """The checks that one hypothesis fails, in the order of CHECKS."""
     return tuple(name for name, fails in CHECKS.items() if fails(segment, text, truncated))

@@ -14,6 +14,7 @@ from rich.console import Console
 from orchestrator.frontier_table import print_frontier
 from orchestrator.intervals import Intervals, resampled_means
 from orchestrator.ledger import read_hypotheses, read_ledger
+from orchestrator.report import write_report
 from orchestrator.results import Results, collect, judged, quality_of
 from orchestrator.results_csv import FIRST_COLUMNS, frontier_csv
 from orchestrator.run_folder import reopen
@@ -21,6 +22,7 @@ from orchestrator.standing import race_text
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Race
 from tests.recorded_run import Made, write_data, write_run
+from workers.baseline_look import UNSOUND
 from workers.reading import DataSet
 from workers.scoring import corpus_statistics, paired_interval
 
@@ -40,6 +42,18 @@ def found(folder: Path, data: DataSet, metric: str = "chrf", split: str = "dev",
 
 def rows(results: Results) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(frontier_csv(results))))
+
+
+def test_a_baseline_that_is_not_sound_is_told_before_all_else(tmp_path: Path, data: DataSet) -> None:
+    fault = f"{UNSOUND}36 % of its translations are cut at the length limit (9 of 25); raise --max-new-tokens, now 64"
+    trials = [Made(100, 0.0, None, notes=(fault, "no example for en-cs: asked zero-shot")), Made(50, 0.1, 4)]
+    folder = write_run(tmp_path / "run", {"dev": data}, trials)
+    results = found(folder, data)
+    console = Console(width=110, record=True, file=io.StringIO())
+    print_frontier(console, results, None)
+    assert " ".join(console.export_text().split()).startswith(f"warning: {fault}")
+    page = write_report(folder, "cut", results, data, None, None, read_ledger(folder).header).read_text("utf-8")
+    assert f'<h1>cut</h1><p class="about warn"><strong>{fault}</strong></p>' in page
 
 
 def test_an_interval_is_the_paired_bootstrap_of_the_two_systems_texts(tmp_path: Path, data: DataSet) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from tests.examples import segment
 from workers.reading import read_dataset
 from workers.reading.segments import Segment
-from workers.sanity import CHECKS, IN_WORDS, LIMITS, failed_checks, over_limits, sanity, spell_failures, unchecked
+from workers.sanity import CHECKS, IN_WORDS, LIMITS, failed_checks, over_limits, shares, spell_failures, unchecked
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 SOURCE = "The old fisherman repairs his net on the pier while two gulls wait for the fish beside him."
@@ -50,6 +51,10 @@ def into(target: str) -> Segment:
     if target == "en":
         return segment(GERMAN_SOURCE, SOURCE, langs="de-en")
     return segment(SOURCE, REFERENCES[target], langs=f"en-{target}")
+
+
+def sanity(segments: Sequence[Segment], texts: Sequence[str], truncated: Sequence[bool]) -> dict[str, float]:
+    return shares(failed_checks(*row) for row in zip(segments, texts, truncated, strict=True))
 
 
 def sound(target: str) -> str:
