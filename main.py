@@ -26,7 +26,7 @@ QUANT: dict[str, tuple[Step, ...]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 when measured, 1 when the candidate failed, 2 for what the user can mend, 75 where the
     machine must be mended first."""
-    options = parser().parse_args(arguments)
+    options = parser().parse_args([_spelt(word) for word in (sys.argv[1:] if arguments is None else arguments)])
     os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         return _measure(options)
@@ -40,9 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="main.py", description=__doc__)
+    top = argparse.ArgumentParser(
+        prog="main.py", description=__doc__, epilog="Flags may be written with hyphens instead: --skip-bad-rows."
+    )
     top.add_argument("--data", required=True, help="the segments, in any format the README lists, plain or .gz")
-    top.add_argument("--outdir", required=True, type=Path, help="where predictions.jsonl, rows.csv and summary.json go")
+    top.add_argument(
+        "--outdir",
+        required=True,
+        type=Path,
+        help="where predictions.jsonl, hypotheses.txt (a line a segment), rows.csv and summary.json go",
+    )
     top.add_argument("--model_id", help="hub id or local folder (default: the shipped caption model)")
     top.add_argument("--revision", help="revision of a hub model")
     top.add_argument("--quant", choices=tuple(QUANT), default="none", help="bitsandbytes 8 or 4 bits (default: none)")
@@ -60,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--bins", default="0-30,30-60,60-100", help="of the human or difficulty score: LOW-HIGH, with commas"
     )
-    top.add_argument("--references", help="the target lines, when --data is one side of parallel text")
+    top.add_argument(
+        "--references", help="the target lines of parallel text (default: those beside --data, x.de for x.en)"
+    )
     top.add_argument(
         "--langs", help="take one pair's rows, such as en-de; where a file names no pair, what its pair is"
     )
@@ -73,9 +82,18 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--calibration", help="pairs that show a base model how to translate (default: the shipped ones)")
     top.add_argument("--seed", type=int, default=0, help="for methods that draw (default: 0)")
-    top.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out, and say how many")
+    top.add_argument("--skip_bad_rows", action="store_true", help="leave bad rows out, and say how many")
     top.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
+    top.add_argument(
+        "--overwrite", action="store_true", help="write over the files of an earlier candidate in --outdir"
+    )
     return top
+
+
+def _spelt(word: str) -> str:
+    """A flag with underscores, as this command spells them; hyphens are taken as well."""
+    name, equals, value = word.partition("=")
+    return name[:2] + name[2:].replace("-", "_") + equals + value if name.startswith("--") else word
 
 
 def _measure(options: argparse.Namespace) -> int:
@@ -92,6 +110,7 @@ def _measure(options: argparse.Namespace) -> int:
         languages=language_names(options.language), calibration=options.calibration,
         comet_model=options.comet_model, seed=options.seed,
         skip_bad_rows=options.skip_bad_rows, trust_remote_code=options.trust_remote_code,
+        overwrite=options.overwrite,
     )  # fmt: skip
     return measure_one(request, print)
 

@@ -150,7 +150,11 @@ def _add_bench_distillation(bench: Any) -> None:
 def _add_score(commands: Any) -> None:
     score = commands.add_parser("score", help="BLEU, chrF and chrF++ of a hypotheses file, with signatures")
     score.add_argument(
-        "--hypotheses", type=Path, action="append", required=True, help="a line a segment; twice for a paired test"
+        "--hypotheses",
+        type=Path,
+        action="append",
+        required=True,
+        help="a line a segment, or predictions.jsonl and the like; twice for a paired test",
     )
     score.add_argument(
         "--references", type=Path, action="append", required=True, help="a line a segment; more than once for several"

@@ -1,4 +1,4 @@
-"""`mtpareto score`: sacreBLEU's scores of plain text files, and a paired test when there are several systems."""
+"""`mtpareto score`: sacreBLEU's scores of files of translations, and a paired test when there are several systems."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.report_labels import counted
-from search_spaces.errors import UserError
-from workers.reading.errors import DataError, shorten
-from workers.reading.files import read_content, split_lines
+from orchestrator.score_files import Role, ScoreError, TextFile, read_lines, refuse_unequal
 from workers.reading.languages import UnknownLanguage, normalise_language
 from workers.scoring import METRICS, known_metrics
 
@@ -19,18 +17,6 @@ if TYPE_CHECKING:
 
 RESAMPLES = 1000
 NAMES = {"bleu": "BLEU", "chrf": "chrF", "chrf++": "chrF++", "ter": "TER"}
-
-
-class ScoreError(UserError):
-    """Files that can't be scored: missing, empty, not UTF-8, or not line by line with each other."""
-
-
-@dataclass(frozen=True, slots=True)
-class TextFile:
-    """A text file, one segment a line, without the spaces at a line's end."""
-
-    path: Path
-    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +40,15 @@ def run_score(
 ) -> None:
     """Print each system's scores with their signatures; with several systems, test each against the first.
 
-    hypotheses: a file a system. references: a file a reference, all line by line with the hypotheses. target: the
+    hypotheses: a file a system, a segment a line as text or in JSON. references: a file a reference, all line by line
+    with the hypotheses. target: the
     language that decides BLEU's tokenizer. sources: to count hypotheses that only repeat their source. Raises
     ScoreError for files that can't be scored, StudyError for a metric that does not exist.
     """
     language = _known_language(target)
     names = known_metrics(metrics)
-    systems, streams = _read_all(hypotheses, "--hypotheses"), _read_all(references, "--references")
-    source = read_lines(sources) if sources is not None else None
+    systems, streams = _read_all(hypotheses, "hypotheses"), _read_all(references, "references")
+    source = read_lines(sources, "sources") if sources is not None else None
     refuse_unequal([*systems, *streams, *([source] if source else [])])
     echo(f"target {language}, {counted(len(systems[0].lines), 'segment')}, {counted(len(streams), 'reference')} each")
     _warn_of_empty_references(streams, echo)
@@ -72,25 +59,6 @@ def run_score(
     for other in systems[1:]:
         echo("")
         _print_comparison(systems[0], other, compare(systems[0], other, streams, language, names), echo)
-
-
-def read_lines(path: Path) -> TextFile:
-    """A text file's lines, plain or gzip; raises ScoreError when it is missing, empty, damaged or not UTF-8."""
-    try:
-        raw = split_lines(read_content(path))
-    except DataError as error:
-        raise ScoreError(str(error)) from error
-    return TextFile(path, tuple(_decoded(path, number, line) for number, line in enumerate(raw, start=1)))
-
-
-def refuse_unequal(files: Sequence[TextFile]) -> None:
-    """Raise ScoreError when the files have not as many lines each."""
-    if len({len(file.lines) for file in files}) > 1:
-        counts = ", ".join(f"{file.path} has {counted(len(file.lines), 'line')}" for file in files)
-        raise ScoreError(
-            f"the files must be line by line with each other, one segment a line: {counts}. "
-            "Write them again from the same segments; an empty hypothesis is an empty line."
-        )
 
 
 def compare(
@@ -142,21 +110,10 @@ def _known_language(target: str) -> str:
         ) from error
 
 
-def _read_all(paths: Sequence[Path], flag: str) -> list[TextFile]:
+def _read_all(paths: Sequence[Path], role: Role) -> list[TextFile]:
     if not paths:
-        raise ScoreError(f"{flag} names no file; give at least one text file, one segment a line")
-    return [read_lines(path) for path in paths]
-
-
-def _decoded(path: Path, number: int, raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8").rstrip()
-    except UnicodeDecodeError as error:
-        shown = shorten(raw.decode("utf-8", errors="replace"))
-        raise ScoreError(
-            f"{path}, line {number}: byte 0x{raw[error.start]:02x} at position {error.start + 1} is not UTF-8 "
-            f"(found: {shown}). Save the file as UTF-8, such as with: iconv -t UTF-8"
-        ) from None
+        raise ScoreError(f"--{role} names no file; give at least one text file, one segment a line")
+    return [read_lines(path, role) for path in paths]
 
 
 def _warn_of_empty_references(streams: Sequence[TextFile], echo: Callable[[str], None]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.asking import refuse_unaskable
 from orchestrator.environment import prepare
-from orchestrator.single_files import Line, refuse_unwritable, write_files
+from orchestrator.single_files import FILES, Line, refuse_unwritable, write_files
 from orchestrator.spelling import spell_bytes, spell_seconds
 from orchestrator.study import SHIPPED_CALIBRATION, SHIPPED_MODEL, know_languages
 from search_spaces.candidate import Candidate
@@ -55,6 +55,7 @@ class Request:
     seed: int
     skip_bad_rows: bool
     trust_remote_code: bool
+    overwrite: bool = False
 
 
 def measure_one(request: Request, say: Callable[[str], None]) -> int:
@@ -67,7 +68,7 @@ def measure_one(request: Request, say: Callable[[str], None]) -> int:
     dataset = read_dataset(
         request.data, references=request.references, langs=request.langs, skip_bad_rows=request.skip_bad_rows
     )
-    refuse_unwritable(request.outdir)
+    refuse_unwritable(request.outdir, request.overwrite)
     plan = _plan(request, dataset, metrics)
     base, folder = resolve(request.model or str(SHIPPED_MODEL), request.revision)
     refuse_unaskable(base.name, folder, request.prompt, [dataset], request.trust_remote_code)
@@ -202,4 +203,4 @@ def _say_scores(summary: dict[str, Any], outcome: Measurement, outdir: Path, say
     say(f"time      {spell_seconds(sum(outcome.seconds.values()))} for {outcome.segments} segments")
     if any(outcome.sanity.values()):
         say(f"sanity    of {outcome.segments} hypotheses: {spell_failures(outcome.sanity, outcome.segments)}")
-    say(f"written   {outdir}/predictions.jsonl, rows.csv, summary.json")
+    say(f"written   {outdir}/{', '.join(FILES)}")

@@ -1,4 +1,4 @@
-"""The files that `main.py` writes of one measured candidate: predictions.jsonl, rows.csv and summary.json."""
+"""The files that `main.py` writes of one measured candidate: its translations, their scores and a summary."""
 
 from __future__ import annotations
 
@@ -26,23 +26,41 @@ class Line:
     failed: tuple[str, ...]
 
 
-def refuse_unwritable(outdir: Path) -> None:
-    """Raise UserError where `write_files` could not write, with nothing made."""
+PREDICTIONS, HYPOTHESES, ROWS, SUMMARY = "predictions.jsonl", "hypotheses.txt", "rows.csv", "summary.json"
+FILES = (PREDICTIONS, HYPOTHESES, ROWS, SUMMARY)
+
+
+def refuse_unwritable(outdir: Path, overwrite: bool = False) -> None:
+    """Raise UserError where `write_files` could not write, or, unless told to, would write over an earlier candidate's
+    files; with nothing made."""
     there = next(path for path in (outdir, *outdir.parents) if os.path.lexists(path))
     if not there.is_dir():
         raise UserError(f"{there} is there and no folder; name another with --outdir")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{there} can't be written to; name another folder with --outdir")
+    earlier = [name for name in FILES if os.path.lexists(outdir / name)]
+    if earlier and not overwrite:
+        raise UserError(
+            f"{outdir} holds {', '.join(earlier)} of an earlier candidate; name another folder with --outdir, or write "
+            "over them with --overwrite"
+        )
 
 
 def write_files(outdir: Path, summary: dict[str, Any], lines: Sequence[Line]) -> None:
-    """Write the three files; lines: one a segment, in the data set's order."""
+    """Write the four files; lines: one a segment, in the data set's order."""
     outdir.mkdir(parents=True, exist_ok=True)
-    with (outdir / "predictions.jsonl").open("w", encoding="utf-8") as stream:
+    with (outdir / HYPOTHESES).open("w", encoding="utf-8") as stream:
+        stream.writelines(f"{one_line(line.text)}\n" for line in lines)
+    with (outdir / PREDICTIONS).open("w", encoding="utf-8") as stream:
         for line in lines:
             stream.write(json.dumps(_prediction(line), ensure_ascii=False) + "\n")
-    _write_rows(outdir / "rows.csv", lines)
-    (outdir / "summary.json").write_text(json.dumps(summary, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    _write_rows(outdir / ROWS, lines)
+    (outdir / SUMMARY).write_text(json.dumps(summary, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def one_line(text: str) -> str:
+    """The text on one line: a space stands for each line break, of Unicode's kinds too, that it holds."""
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _prediction(line: Line) -> dict[str, Any]:

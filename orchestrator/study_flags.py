@@ -24,7 +24,7 @@ STUDY_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--revision", {"help": "revision of a hub model"}),
     ("--data", {"help": "the segments the search selects on, in any format the README lists"}),
     ("--test", {"help": "held-out segments on which the frontier is scored once"}),
-    ("--references", {"help": "the target lines, when --data is one side of parallel text"}),
+    ("--references", {"help": "the target lines of parallel text (default: those beside --data, x.de for x.en)"}),
     ("--langs", {"help": "take one pair's rows, such as en-de; where a file names no pair, what its pair is"}),
     (
         "--language",

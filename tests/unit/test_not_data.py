@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.score_command import ScoreError, read_lines
+from orchestrator.score_files import ScoreError, read_lines
 from orchestrator.study_file import read_study
 from search_spaces.errors import ModelFilesError, StudyError
 from workers.model_files import resolve

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.score_command import ScoreError, read_lines, run_score
+from orchestrator.score_command import run_score
+from orchestrator.score_files import ScoreError, read_lines
 from search_spaces.errors import StudyError, UserError
 from workers.scoring import METRICS
 
@@ -241,3 +242,62 @@ def test_a_missing_tokenizer_says_what_to_install(german: tuple[Path, Path], mon
     monkeypatch.setitem(METRICS, "bleu", missing)
     with pytest.raises(ScoreError, match=r"pip install 'sacrebleu\[ja\]'"):
         scored([german[0]], [german[1]], "ja", None)
+
+
+def rows_of(path: Path, *rows: object) -> Path:
+    return write(path, [json.dumps(row, ensure_ascii=False) for row in rows])
+
+
+@pytest.mark.parametrize("field", ["pred", "text", "hypothesis", "prediction", "hyp", "translation"])
+@pytest.mark.parametrize("form", ["lines", "packed", "array"])
+def test_json_is_scored_by_its_texts(tmp_path: Path, field: str, form: str) -> None:
+    hypotheses, references = TEXTS["de"]
+    plain = write(tmp_path / "plain.txt", hypotheses), write(tmp_path / "ref.txt", references)
+    rows = [{"id": str(number), "src": "x", "ref": "y", field: text} for number, text in enumerate(hypotheses)]
+    path = rows_of(tmp_path / "h.jsonl", *rows)
+    if form == "packed":
+        path = tmp_path / "h.jsonl.gz"
+        path.write_bytes(gzip.compress((tmp_path / "h.jsonl").read_bytes()))
+    elif form == "array":
+        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    assert read_lines(path).lines == tuple(hypotheses)
+    expected = scored([plain[0]], [plain[1]], "de", None)
+    assert [line for line in scored([path], [plain[1]], "de", None) if ".txt" not in line and ".json" not in line] == [
+        line for line in expected if ".txt" not in line
+    ]
+
+
+def test_references_and_sources_may_stand_in_predictions_too(tmp_path: Path) -> None:
+    rows = [{"src": "One.", "ref": ["Eins."], "pred": "Eins. "}, {"src": "Two.", "ref": "Zwei.", "pred": "Two."}]
+    path = rows_of(tmp_path / "predictions.jsonl", *rows)
+    assert read_lines(path, "references").lines == ("Eins.", "Zwei.")
+    assert read_lines(path, "sources").lines == ("One.", "Two.")
+    assert read_lines(path).lines == ("Eins.", "Two.")
+
+
+def test_a_list_of_texts_is_read(tmp_path: Path) -> None:
+    (tmp_path / "h.json").write_text('["Eins.", "Zwei\\nund drei."]', encoding="utf-8")
+    assert read_lines(tmp_path / "h.json").lines == ("Eins.", "Zwei\nund drei.")
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "said"),
+    [
+        ("h.jsonl", ['{"id": 1, "score": 2}'], r"none of its fields \(id, score\) is known to hold hypotheses"),
+        ("h.jsonl", ['{"pred": "a"}', '{"text": "b"}'], "line 2: 'pred' must be a text (found: None)"),
+        ("h.jsonl", ['{"pred": "a"}', "b"], "line 2: the file begins as JSON lines, and this is none"),
+        ("h.jsonl", ['{"pred": "a"}', "", '{"pred": "b"}'], "line 2: an empty line among JSON lines"),
+        ("h.jsonl", ['{"pred": null}'], "line 1: 'pred' must be a text"),
+        ("h.jsonl", ['{"pred": ["a", "b"]}'], "line 1: 2 texts in 'pred'; write a file for each"),
+        ("rows.csv", ["id,pred", "1,a"], "is a table; write the column of texts to a file of its own"),
+    ],
+)
+def test_json_whose_texts_cannot_be_told_is_refused(tmp_path: Path, name: str, lines: list[str], said: str) -> None:
+    with pytest.raises(ScoreError) as caught:
+        read_lines(write(tmp_path / name, lines))
+    assert re.search(said, str(caught.value)) or said in str(caught.value)
+
+
+def test_text_that_has_braces_is_text(tmp_path: Path) -> None:
+    lines = ["[1] Ein Satz.", '{"x"} ist kein Objekt.', '{"pred": "b"}']
+    assert read_lines(write(tmp_path / "h.txt", lines)).lines == tuple(lines)

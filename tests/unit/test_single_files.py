@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.score_files import read_lines
 from orchestrator.single_files import Line, refuse_unwritable, write_files
 from search_spaces.errors import UserError
 from tests.examples import segment
@@ -58,3 +59,21 @@ def test_a_folder_that_can_be_made_is_not_made_yet(tmp_path: Path, monkeypatch: 
     for outdir in (tmp_path / "out" / "deeper", tmp_path, Path("out"), Path()):
         refuse_unwritable(outdir)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_translations_are_written_as_text_too_a_line_a_segment(tmp_path: Path) -> None:
+    texts = ["Ein Satz.", " Zwei\n\nZeilen,\r\nund drei\u2028vier\x0bfünf. ", "", "{}"]
+    lines = [Line(segment(id=str(at)), text, False, {"chrf": 1.0}, "", ()) for at, text in enumerate(texts)]
+    write_files(tmp_path, {}, lines)
+    written = (tmp_path / "hypotheses.txt").read_text(encoding="utf-8")
+    assert written == "Ein Satz.\nZwei Zeilen, und drei vier fünf.\n\n{}\n"
+    assert read_lines(tmp_path / "predictions.jsonl").lines[1] == texts[1].rstrip()
+
+
+def test_an_earlier_candidates_files_are_not_written_over_unasked(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    refuse_unwritable(tmp_path)
+    (tmp_path / "summary.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match=r"holds summary\.json of an earlier candidate; name another .* --overwrite"):
+        refuse_unwritable(tmp_path)
+    refuse_unwritable(tmp_path, overwrite=True)
