@@ -1,19 +1,20 @@
-"""The frontier in the terminal: a table that fits 80 columns, and a line a trial that is not on it for a reason."""
+"""The frontier in the terminal: a table that fits 80 columns, and what is said of trials that are not on it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from orchestrator.baseline_word import baseline_faults
-from orchestrator.report_labels import metric_name, score_of
+from orchestrator.report_labels import counted, metric_name, score_of
 from orchestrator.report_steps import short_label
 from orchestrator.results import QUALITIES, Dropped, Point, Results
 from orchestrator.spelling import spell_bytes
+from orchestrator.statement import groups_said
+from orchestrator.telling_apart import LEAST_DOCUMENTS
 from workers.training.progress import MADE_WORSE
 
 # Columns left to the candidate below which the worst pair gives its place up.
@@ -38,8 +39,7 @@ def print_frontier(console: Console, dev: Results, test: Results | None) -> None
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     held_out = {point.record.candidate.digest: point for point in test.points} if test else {}
-    shown = [*(() if dev.baseline is None or dev.baseline.on_frontier else (dev.baseline,)), *dev.frontier]
-    for point in shown:
+    for point in dev.shown:
         judged = held_out.get(point.record.candidate.digest)
         row = [
             str(point.record.number), short_label(point.record.candidate), spell_bytes(point.bytes),
@@ -53,17 +53,16 @@ def print_frontier(console: Console, dev: Results, test: Results | None) -> None
             row.append("" if judged is None else f"{judged.quality:.2f}")
         table.add_row(*row)
     console.print(table)
-    for line in said_below(shown, dev):
+    for line in said_below(dev):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def said_below(shown: Sequence[Point], results: Results) -> list[str]:
-    """What the table's marks mean, which trials are not in it for a reason of their own, and which training harmed."""
-    lines = [
-        f"{TIE} trial {point.record.number} is not shown to be better than trial {point.tie.number}, which is no larger"
-        for point in shown
-        if point.tied and point.tie
-    ]
+def said_below(results: Results) -> list[str]:
+    """What the table's mark means, which trials are not in it for a reason of their own, and which training harmed."""
+    lines = [f"{TIE} {line}" for line in groups_said(results)]
+    if lines and results.spread is not None and results.spread.documents < LEAST_DOCUMENTS:
+        documents = counted(results.spread.documents, "document")
+        lines.append(f"{documents} tell no trial from another; that takes {LEAST_DOCUMENTS}")
     lines += [
         f"trial {point.record.number} ({short_label(point.record.candidate)}) is kept off the frontier: "
         + "; ".join(point.kept_off)
@@ -84,7 +83,7 @@ def said_below(shown: Sequence[Point], results: Results) -> list[str]:
 
 
 def _tie_mark(point: Point) -> str:
-    return f"{TIE} " if point.tied else ""
+    return f"{TIE} " if point.tie else ""
 
 
 def _spell_ratio(point: Point) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.ledger import Key, TrialRecord, read_hypotheses, read_lines
+from orchestrator.telling_apart import Spread
 from search_spaces.errors import StudyError
 from workers.reading.segments import DataSet, Segment
 from workers.scoring import (
@@ -19,6 +20,7 @@ from workers.scoring import (
     Statistics,
     corpus_statistics,
     document_counts,
+    document_groups,
     lines_by_pair,
     metric_for,
     sampled_scores,
@@ -51,6 +53,19 @@ class Intervals:
         """
         return interval_of(self._of(record, metric or self.metric) - self._of(other, metric or self.metric))
 
+    @property
+    def spread(self) -> Spread:
+        """What this split's documents allow to be said."""
+        groups = document_groups(self.segments)
+        return Spread(sum(map(len, groups.values())), len(groups), len(self.segments))
+
+    def samples(self, records: Sequence[TrialRecord]) -> Samples:
+        """The quality of each trial in each bootstrap sample, all drawn alike: shape (trials, samples).
+
+        Raises StudyError as `between` does.
+        """
+        return np.stack([self._of(record, self.metric) for record in records])
+
     def can_compare(self, record: TrialRecord, other: TrialRecord, metric: str) -> bool:
         """Whether both trials have what the metric's interval is worked out from."""
         if metric not in NEURAL_METRICS:
@@ -82,13 +97,12 @@ def resampled_scores(metric: str, segments: Sequence[Segment], statistics: Stati
     statistics: the system's `corpus_statistics`. Systems resampled with one seed are resampled alike, so the
     differences of their samples are a paired bootstrap (Koehn 2004, https://aclanthology.org/W04-3250).
     """
-    rng = np.random.default_rng(seed)
     total = np.zeros(BOOTSTRAP_SAMPLES)
-    lines = lines_by_pair(segments)
-    for pair, at in lines.items():
-        part = [segments[line] for line in at]
-        total += sampled_scores(metric_for(metric, part), document_counts(part, rng) @ statistics[pair])
-    return total / len(lines)
+    counts = document_counts(segments, np.random.default_rng(seed))
+    for pair, at in lines_by_pair(segments).items():
+        metric_of_pair = metric_for(metric, [segments[line] for line in at])
+        total += sampled_scores(metric_of_pair, counts[pair] @ statistics[pair])
+    return total / len(counts)
 
 
 def resampled_means(segments: Sequence[Segment], scores: Sequence[float], seed: int) -> Samples:
@@ -96,13 +110,11 @@ def resampled_means(segments: Sequence[Segment], scores: Sequence[float], seed: 
 
     scores: one a segment. The draws are those of `resampled_scores`.
     """
-    rng = np.random.default_rng(seed)
     total = np.zeros(BOOTSTRAP_SAMPLES)
-    lines = lines_by_pair(segments)
-    for at in lines.values():
-        counts = document_counts([segments[line] for line in at], rng)
-        total += counts @ np.asarray([scores[line] for line in at]) / counts.sum(axis=1)
-    return total / len(lines)
+    counts = document_counts(segments, np.random.default_rng(seed))
+    for pair, at in lines_by_pair(segments).items():
+        total += counts[pair] @ np.asarray([scores[line] for line in at]) / counts[pair].sum(axis=1)
+    return total / len(counts)
 
 
 def interval_of(differences: Samples) -> Interval:

@@ -88,7 +88,7 @@ def _standing(point: Point) -> dict[str, float]:
         "ratio": point.ratio,
         "on_frontier": float(point.on_frontier),
         "kept_off": float(bool(point.kept_off)),
-        "tie": float(point.tied),
+        "tie": float(point.tie is not None),
     }
     intervals = {**point.beside} if point.interval is None else {point.metric: point.interval, **point.beside}
     for metric, interval in intervals.items():
@@ -98,12 +98,18 @@ def _standing(point: Point) -> dict[str, float]:
 
 
 def _words(point: Point) -> dict[str, str]:
-    """Why the point is kept off the frontier and what it is a tie with; empty words where that is not so.
+    """Why the point is kept off the frontier, what it is not told apart from and what beats it; empty words where that
+    is not so.
 
     An empty word takes the place of one that an earlier mirroring wrote.
     """
-    tie = f"trial {point.tie.number}: {point.tie.candidate.describe() or 'baseline'}" if point.tie else ""
-    return {"kept_off": "; ".join(point.kept_off), "tie": tie if point.tied else ""}
+    return {
+        "kept_off": "; ".join(point.kept_off), "tie": _trial_text(point.tie), "beaten_by": _trial_text(point.beaten_by),
+    }  # fmt: skip
+
+
+def _trial_text(record: TrialRecord | None) -> str:
+    return f"trial {record.number}: {record.candidate.describe() or 'baseline'}" if record else ""
 
 
 class MirrorThread:

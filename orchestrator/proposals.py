@@ -1,4 +1,4 @@
-"""What to try next: the baseline, the anchors, what the sampler asks for, and last the frontier on held-out data.
+"""What to try next: the baseline, the anchors, what the sampler asks for, and last on held-out data what dev left.
 
 Knows neither Ray nor a clock; everything it has learnt can be given back to it from a ledger.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -62,8 +62,9 @@ class Proposer:
     """Proposes each candidate once and learns from every outcome.
 
     Invariant: every proposal ends in exactly one `tell`; with that many outcomes as `trials` on "dev", and then one
-    for each frontier point and the baseline on "test" and for their speed, where these are asked for, `propose` says
-    "done". Speeds are measured last and one at a time, so that nothing runs beside them.
+    for each candidate that is worth it on "test" and for their speed, where these are asked for, `propose` says "done".
+    Speeds are measured last and one at a time, so that nothing runs beside them. worth: asked once the search on dev is
+    over, the digests of these candidates; without it they are the frontier and the baseline.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Proposer:
         vocabulary: bool = True,
         again: Iterable[TrialRecord] = (),
         numbers: int = 0,
+        worth: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         """again: an earlier driver's trials that are to be tried again, under their numbers. numbers: the first that is
         free, where that is known."""
@@ -94,6 +96,8 @@ class Proposer:
         self._held_out = held_out
         self._speed = speed
         self._floor = floor
+        self._worth = worth
+        self._last: list[Candidate] | None = None
         self._study = _new_study(_tpe(seed))
         self._random = random.Random(seed)
         self._found: dict[Key, Finding | None] = {}
@@ -140,6 +144,8 @@ class Proposer:
         if proposal is None:
             return
         self._found[proposal.key] = found
+        if proposal.split == "dev":
+            self._last = None
         if (asked := self._asked.pop(number, None)) is not None:
             _tell_study(self._study, asked, found)
 
@@ -170,7 +176,8 @@ class Proposer:
 
     def frontier(self) -> list[Candidate]:
         """The candidates on the dev frontier, and the baseline, from the largest to the smallest: those measured whole,
-        within every sanity limit and not below the floor, that no other of them dominates."""
+        within every sanity limit and not below the floor, that no other of them dominates, scores taken at their
+        word."""
         baseline = self._found.get(self._baseline_key)
         done = [
             (key[0], found.loss)
@@ -262,7 +269,9 @@ class Proposer:
         """What has still to be scored on held-out data, or its speed to be measured, were the search over now."""
         if not {"test": self._held_out, SPEED_SPLIT: self._speed}[split]:
             return []
-        return [candidate for candidate in self.frontier() if (candidate.digest, split) not in self._found]
+        if self._last is None:
+            self._last = self.frontier() if self._worth is None else [self._candidates[of] for of in self._worth()]
+        return [candidate for candidate in self._last if (candidate.digest, split) not in self._found]
 
     def _issue(
         self, candidate: Candidate, split: str, choices: Mapping[str, Any], size: int, asked: optuna.Trial | None

@@ -13,13 +13,10 @@ from orchestrator.report_labels import (
     NONE,
     Unit,
     counted,
-    interval_text,
     metric_name,
-    ratio_text,
-    smallest_as_good,
 )
-from orchestrator.report_steps import short_label
 from orchestrator.results import DEFAULT_QUALITY, Results
+from orchestrator.telling_apart import ALPHA
 from workers.reading.segments import DataSet
 from workers.scoring import BOOTSTRAP_SAMPLES, lines_by_pair
 
@@ -49,7 +46,6 @@ def heading_facts(
         rows.append(("Held-out test", text(f"{data_text(test_data)}; {trials_text(test)}")))
     rows.append(("Quality", text(metric_name(dev.metric))))
     rows.append(("Frontier", text(_frontier_text(dev))))
-    rows.append(_smallest(test, "held-out test", unit) if test and test.points else _smallest(dev, "dev", unit))
     return facts(rows)
 
 
@@ -94,11 +90,14 @@ def interval_note(data: Sequence[DataSet], metric: str = DEFAULT_QUALITY) -> str
     note = (
         f"Each interval is a 95 % paired bootstrap interval of the candidate's {metric_name(metric)} minus the "
         f"baseline's, as the mean over language pairs. Documents are drawn with replacement within each pair, "
-        f"{BOOTSTRAP_SAMPLES:,} times and alike for all systems, so a document's segments stay together ({documents}). "
+        f"{BOOTSTRAP_SAMPLES:,} times and alike for all systems, so a document's segments stay together ({documents}), "
+        "and one that several pairs share is drawn in all of them alike. "
         "Where an interval holds 0, this data does not tell the candidate from the baseline. An interval says how "
         "scores vary from document to document; it says nothing of the luck of the best among many candidates, which "
-        "is what the held-out test is for. The words below an interval say how likely people are to see a difference "
-        "of that size between two systems' scores (Kocmi et al. 2024, https://aclanthology.org/2024.acl-long.110)."
+        "is what the held-out test is for. What is said of points beside each other and of losses is held to "
+        f"{ALPHA:.0%} for all statements of its kind together. The words below an interval say how likely people are "
+        "to see a difference of that size between two systems' scores (Kocmi et al. 2024, "
+        "https://aclanthology.org/2024.acl-long.110)."
     )
     single = sorted({pair for dataset in data for pair, count in documents_by_pair(dataset).items() if count == 1})
     if single:
@@ -154,20 +153,10 @@ def data_details(dataset: DataSet) -> str:
 
 
 def _frontier_text(dev: Results) -> str:
-    """`5 points of 12, 2 of them ties; 1 kept off it`."""
-    ties = sum(point.tied for point in dev.points)
+    """`5 points of 12, 2 more not told apart from one of them; 1 kept off it`."""
     said = f"{counted(len(dev.frontier), 'point')} of {len(dev.points)}"
-    said += f", {counted(ties, 'tie')} among them" if ties else ""
+    said += f", {len(dev.ties)} more not told apart from one of them" if dev.ties else ""
     return said + (f"; {len(dev.kept_off)} kept off it" if dev.kept_off else "")
-
-
-def _smallest(results: Results, split: str, unit: Unit) -> tuple[str, str]:
-    name = f"Smallest not shown to be worse ({split})"
-    best = smallest_as_good(results.points)
-    if best is None:
-        return name, "none but the baseline"
-    size = f"{unit.text(best.bytes)}, {ratio_text(best.ratio)} smaller"
-    return name, text(f"{short_label(best.record.candidate)}: {size} (difference {interval_text(best.interval)})")
 
 
 def _documents_text(dataset: DataSet) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.results import Dropped, Point
@@ -84,13 +84,3 @@ def counted(number: int, noun: str) -> str:
 def differs(point: Point) -> bool:
     """Whether the point's interval leaves out 0: told apart from the baseline."""
     return point.interval is not None and not point.interval.low <= 0.0 <= point.interval.high
-
-
-def smallest_as_good(points: Sequence[Point]) -> Point | None:
-    """The smallest sane compressed point that is not shown to be worse than the baseline; None where there is none."""
-    good = [
-        point
-        for point in points
-        if point.steps and not point.kept_off and point.interval is not None and point.interval.high >= 0.0
-    ]
-    return min(good, key=lambda point: point.bytes, default=None)

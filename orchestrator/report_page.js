@@ -19,7 +19,8 @@
   const shapeOf = (index) => SHAPES[(index + Math.floor(index / SHAPES.length)) % SHAPES.length];
   const kindShape = (kind) => (kind === "baseline" ? "star" : shapeOf(compressed.indexOf(kind)));
 
-  const hollow = (point) => point.frontier && point.tie !== "";
+  const hollow = (point) => point.tied;
+  const chosen = (point) => point.frontier || point.tied;
   const pointShape = (point, kind) => (point.keptOff.length ? "x-thin" : kindShape(kind));
 
   function hoverText(point) {
@@ -31,7 +32,7 @@
     ];
     if (point.others.length) lines.push(safe(point.others.join(", ")));
     lines.push(`worst pair ${safe(point.worstPair)}: ${data.metric} ${point.worst.toFixed(2)}`);
-    if (point.frontier && point.tie) lines.push(safe(point.tie));
+    if (point.standing) lines.push(safe(point.standing));
     for (const reason of point.keptOff) lines.push(`kept off the frontier: ${safe(reason)}`);
     return lines.join("<br>");
   }
@@ -61,7 +62,7 @@
       marker: {
         symbol: points.map((point) => pointShape(point, kind)), size: kindSize(kind),
         color: points.map((point) => (hollow(point) ? color("--panel") : kindColor(kind))),
-        opacity: points.map((point) => (point.frontier || kind === "baseline" ? 1 : PALE)),
+        opacity: points.map((point) => (chosen(point) || kind === "baseline" ? 1 : PALE)),
         line: {
           width: points.map((point) => (hollow(point) || point.keptOff.length ? 2 : 1)),
           color: points.map((point) => (hollow(point) || point.keptOff.length ? kindColor(kind) : color("--panel"))),
@@ -105,11 +106,11 @@
     for (const kind of data.kinds) {
       const points = view.points.filter((point) => point.kind === kind);
       if (!points.length) continue;
-      list.push(bars(points.filter((point) => !point.frontier), kind, PALE));
-      list.push(bars(points.filter((point) => point.frontier), kind, 0.8));
+      list.push(bars(points.filter((point) => !chosen(point)), kind, PALE));
+      list.push(bars(points.filter(chosen), kind, 0.8));
       list.push(markers(points, kind), entry(kind));
     }
-    if (view.points.some(hollow)) list.push(mark("tie with a point no larger", "circle-open"));
+    if (view.points.some(hollow)) list.push(mark("not told apart from a smaller point", "circle-open"));
     if (view.points.some((point) => point.keptOff.length)) list.push(mark("kept off: fails a check or is below the floor", "x-thin-open"));
     if (view.dropped.length) list.push(dropped(view.dropped));
     const lit = view.points.filter((point) => point.digest === pinned);

@@ -26,6 +26,8 @@ from orchestrator.report_tables import (
     signatures_table,
 )
 from orchestrator.results import Results
+from orchestrator.statement import statement
+from orchestrator.telling_apart import ALPHA as TOGETHER
 from workers.reading.segments import DataSet
 
 HERE = Path(__file__).parent
@@ -37,17 +39,19 @@ POLICY = (
 
 HELD_OUT_SENTENCE = (
     "The dev scores chose these points, which flatters them a little; the held-out test had no part in the choice, "
-    "so its figure is the honest one. It also decides which points are ties."
+    "so its figure is the honest one. It also decides which of them the frontier keeps. What dev did not tell apart "
+    "from these was scored too, the smallest first, so that luck on dev did not decide."
 )
 PLOT_NOTE = (
     "Quality is the mean {metric} over language pairs, size the bytes on disk of every file needed to run. The bar on "
     "a point is its 95 % paired interval against the baseline, drawn from the baseline's {metric}; the line joins the "
-    "frontier: the best {metric} to be had at each size. Hover over a point, or click it, to light up its row; click a "
-    "row to ring its point."
+    "frontier, each point of which is shown to be better than all smaller ones. Hover over a point, or click it, to "
+    "light up its row; click a row to ring its point."
 )
 TIE_NOTE = (
-    "A hollow point is a tie: there is a point of no more bytes that it is not shown to be better than, because the "
-    "95 % paired interval of their difference{where} holds 0 or lies below it. Its place on the frontier may be luck."
+    "A hollow point is not told apart from the point of the frontier that its row names, which is no larger{where}: "
+    "take the smaller one, or choose by what else differs. A point is beaten only by one of no more bytes that is "
+    "shown to be better, by a paired bootstrap that keeps the chance of any false statement of the plot at {alpha:.0%}."
 )
 SPEED_NOTE = (
     "Of the models as they ship, in the engine that translated: packed weights stay packed, and the bytes that they "
@@ -114,7 +118,7 @@ def _sections(content: Content, splits: Sequence[Results]) -> list[str]:
     facts = heading_facts(content.dev, content.dev_data, content.test, content.test_data, content.header, content.unit)
     conditions = conditions_block(splits, data, content.header)
     sections = [
-        f"<header><h1>{text(content.title)}</h1>{baseline_banner(splits)}{facts}{conditions}</header>",
+        f"<header><h1>{text(content.title)}</h1>{baseline_banner(splits)}{_statement(content)}{facts}{conditions}</header>",
         _plot_section(content),
     ]
     if content.dev.points:
@@ -150,12 +154,19 @@ def _plot_section(content: Content) -> str:
             '<button type="button" data-view="test" aria-pressed="false">held-out test</button></div>'
         )
     note = PLOT_NOTE.format(metric=metric_name(content.dev.metric))
-    notes = [_note(note), *([_note(_tie_note(content))] if any(point.tied for point in content.dev.points) else [])]
+    notes = [_note(note), *([_note(_tie_note(content))] if content.dev.ties else [])]
     return section("plot-section", "Quality against size", toggle, '<div id="plot"></div>', *notes)
 
 
+def _statement(content: Content) -> str:
+    """What is recommended, or why nothing is, before all else."""
+    found = statement(content.dev, content.test, content.header.get("spec", {}).get("margin"))
+    return "" if found is None else f'<p class="statement">{text(found.said)}</p>'
+
+
 def _tie_note(content: Content) -> str:
-    return TIE_NOTE.format(where=" on the held-out test" if content.test and content.test.points else "")
+    where = " (on the held-out test)" if content.test and content.test.points else ""
+    return TIE_NOTE.format(where=where, alpha=TOGETHER)
 
 
 def _held_out_section(dev: Results, test: Results, unit: Unit) -> str:

@@ -24,7 +24,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 INK, FAINT, LINE = "#1c2330", "#6b7280", "#9aa3af"
 OFF_FRONTIER = 0.32
-TIE_LABEL = "hollow: tie with a point no larger"
+TIE_LABEL = "hollow: not told apart from a smaller point"
 KEPT_OFF_LABEL = "kept off: fails a check or is below the floor"
 RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0)
 
@@ -87,7 +87,7 @@ def _draw_points(figure: Figure, axes: Axes, results: Results, unit: Unit) -> No
     if baseline is not None:
         axes.scatter(
             unit.of(baseline.bytes), baseline.quality, s=150, marker="*", zorder=5, label="baseline",
-            color="white" if baseline.tied else INK, edgecolor=INK,
+            color="white" if baseline.tie else INK, edgecolor=INK,
         )  # fmt: skip
         _draw_ratios(axes, baseline, results.points, unit)
     _draw_dropped(axes, results, unit)
@@ -100,13 +100,13 @@ def _draw_kind(
     axes: Axes, points: Sequence[Point], baseline: Point | None, unit: Unit, kind: str, colour: str, shape: str
 ) -> None:
     for point in points:
-        alpha = 1.0 if point.on_frontier else OFF_FRONTIER
+        alpha = 1.0 if point.on_frontier or point.tie else OFF_FRONTIER
         if bounds := _bounds(point, baseline):
             axes.vlines(unit.of(point.bytes), *bounds, color=colour, linewidth=1.3, alpha=0.75 * alpha, zorder=3)
         if point.kept_off:
             axes.scatter(unit.of(point.bytes), point.quality, s=40, marker="x", color=colour, alpha=0.6, zorder=4)
             continue
-        face, edge, width = ("white", colour, 1.5) if point.tied else (colour, "white", 0.7)
+        face, edge, width = ("white", colour, 1.5) if point.tie else (colour, "white", 0.7)
         axes.scatter(
             unit.of(point.bytes), point.quality, s=46, marker=shape, color=face, alpha=alpha, edgecolor=edge,
             linewidth=width, zorder=4,
@@ -125,7 +125,7 @@ def _draw_dropped(axes: Axes, results: Results, unit: Unit) -> None:
 
 def _explain_marks(axes: Axes, results: Results) -> None:
     """Legend entries of the marks that points of every kind can have."""
-    if any(point.tied for point in results.points):
+    if results.ties:
         axes.scatter([], [], s=46, marker="o", color="white", edgecolor=FAINT, linewidth=1.5, label=TIE_LABEL)
     if results.kept_off:
         axes.scatter([], [], s=40, marker="x", color=FAINT, label=KEPT_OFF_LABEL)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.report_labels import Unit, interval_text, kinds_of, metric_name, ratio_text, score_of
-from orchestrator.report_standing import tie_text
+from orchestrator.report_standing import standing_text
 from orchestrator.report_steps import short_label
 from orchestrator.results import Dropped, Point, Results
 
@@ -59,7 +59,8 @@ def _point(point: Point, results: Results, unit: Unit) -> dict[str, Any]:
         "bounds": bounds,
         "intervalText": interval_text(interval),
         "frontier": point.on_frontier,
-        "tie": tie_text(point, unit),
+        "tied": point.tie is not None,
+        "standing": standing_text(point, unit),
         "keptOff": list(point.kept_off),
     }
 

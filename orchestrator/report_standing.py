@@ -15,11 +15,14 @@ from workers.sanity import over_limits, unchecked
 from workers.training.progress import MADE_WORSE
 
 
-def tie_text(point: Point, unit: Unit) -> str:
-    """`tie with rtn 4-bit g64 (5.60 MB)`; empty where the point is shown to be better than all that is no larger."""
-    if point.tie is None or point.tie.measurement is None:
+def standing_text(point: Point, unit: Unit) -> str:
+    """`not told apart from rtn 4-bit g64 (5.60 MB)`, or `beaten by …`; empty for a point of the frontier."""
+    if point.kept_off:
         return ""
-    return f"tie with {short_label(point.tie.candidate)} ({unit.text(point.tie.measurement.footprint.bytes)})"
+    for record, said in ((point.tie, "not told apart from"), (point.beaten_by, "beaten by")):
+        if record is not None and record.measurement is not None:
+            return f"{said} {short_label(record.candidate)} ({unit.text(record.measurement.footprint.bytes)})"
+    return ""
 
 
 def noticeable_text(point: Point, baseline: Point | None) -> str:

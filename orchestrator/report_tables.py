@@ -14,7 +14,7 @@ from orchestrator.report_labels import (
     ratio_text,
     score_of,
 )
-from orchestrator.report_standing import notes_of, noticeable_text, tie_text
+from orchestrator.report_standing import notes_of, noticeable_text, standing_text
 from orchestrator.report_steps import short_label
 from orchestrator.results import Point, Results
 
@@ -62,20 +62,21 @@ def _point_row(point: Point, results: Results, unit: Unit, others: Sequence[str]
 
 
 def _standing(point: Point, unit: Unit) -> str:
-    """Why the point is kept off the frontier, or what it is a tie with."""
+    """Why the point is kept off the frontier, or what it is not told apart from, or beaten by."""
     reasons = "".join(f'<span class="note warn">kept off: {text(reason)}</span>' for reason in point.kept_off)
-    return reasons + (f'<span class="note">{text(tie_text(point, unit))}</span>' if point.tied else "")
+    said = standing_text(point, unit)
+    return reasons + (f'<span class="note">{text(said)}</span>' if said else "")
 
 
 def _mark(point: Point) -> str:
     if point.kept_off:
         return KEPT_OFF_MARK
-    return "" if not point.on_frontier else TIE_MARK if point.tied else FRONTIER_MARK
+    return FRONTIER_MARK if point.on_frontier else TIE_MARK if point.tie else ""
 
 
 def _mark_order(point: Point) -> int:
-    """Points told from all smaller ones sort first, then ties, then the others, and those kept off last."""
-    return 3 if point.kept_off else 2 if not point.on_frontier else int(point.tied)
+    """The frontier sorts first, then what is not told apart from it, then the others, and those kept off last."""
+    return 3 if point.kept_off else 0 if point.on_frontier else 1 if point.tie else 2
 
 
 def _interval_cell(point: Point, baseline: Point | None) -> str:
@@ -111,13 +112,13 @@ def failures_table(results: Results) -> str:
 
 
 def shown_points(results: Results) -> list[Point]:
-    """The baseline, then the frontier's other points from the largest to the smallest."""
-    others = [point for point in results.frontier if point.steps]
+    """The baseline, then the frontier's other points and its ties that are kept, from the largest to the smallest."""
+    others = [point for point in results.shown if point.steps]
     return others if results.baseline is None else [results.baseline, *others]
 
 
 def held_out_table(dev: Results, test: Results, unit: Unit) -> str:
-    """The frontier that dev chose, its dev figures beside its test figures."""
+    """What dev chose, its dev figures beside its test figures."""
     measured = {point.record.candidate.digest: point for point in test.points}
     failed = {record.candidate.digest: failure.reason for record, failure in test.failures}
     quality, others = metric_name(test.metric), test.metrics[1:]
@@ -128,7 +129,13 @@ def held_out_table(dev: Results, test: Results, unit: Unit) -> str:
         ("On the test's frontier", "centre"),
     ]  # fmt: skip
     rows = []
-    for point in shown_points(dev):
+    chosen = {point.record.key for point in shown_points(dev)}
+    scored = [
+        point
+        for point in sorted(dev.points, key=lambda point: (bool(point.steps), -point.bytes))
+        if point.record.key in chosen or point.record.candidate.digest in measured | failed.keys()
+    ]
+    for point in scored:
         digest = point.record.candidate.digest
         rows.append(_held_out_row(point, measured.get(digest), failed.get(digest), test, others, unit))
     return table(head(names), rows, "held-out")

@@ -1,4 +1,4 @@
-"""What a study found, worked out from its ledger alone: each point with its interval, the frontier, and its ties."""
+"""What a study found, from its ledger alone: each point, its interval, the frontier, and what is not told from it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.frontier import Loss, on_frontier
+from orchestrator.frontier import Loss, on_frontier, standings
 from orchestrator.intervals import Intervals
-from orchestrator.ledger import TrialRecord
+from orchestrator.ledger import Key, TrialRecord
 from orchestrator.standing import kept_off, race_text
+from orchestrator.telling_apart import LossBound, Spread, loss_bounds, shown_better
 from search_spaces.outcome import Failure, Measurement, Race, Speed
 from workers.scoring import Interval
 
 DEFAULT_QUALITY = "chrf"
 # What a study's quality can be; where both are measured, each has its interval.
 QUALITIES = ("chrf", "comet")
+# How many points that are not told apart from a smaller one are scored on held-out data, timed and kept, beside those
+# that no other has beaten as measured.
+HANDFUL = 5
 METRIC_ORDER = ("chrf", "comet", "cometkiwi", "bleu", "chrf++", "ter")
 
 Speeds = Mapping[str, Speed]
@@ -31,10 +35,11 @@ class Point:
     """A trial that was measured on every segment.
 
     metric: the study's quality. ratio: the baseline's bytes over these. interval: candidate minus baseline in quality,
-    None where there is no baseline to pair with; beside: the same in the other metrics that have one. kept_off: why it
-    may not stand on the frontier. on_frontier: not dominated by any other point of its split that may. tie: the
-    smallest point of no more bytes that this one is not shown to be better than. speed: of the model as it ships, where
-    the search got that far.
+    None where there is no baseline to pair with; beside: the same in the other metrics that have one. loss: how much it
+    may have lost, of all candidates together; None where documents are too few. kept_off: why it may not stand on the
+    frontier. on_frontier, tie, beaten_by: see `standings`; tie is the point of the frontier that it is not told apart
+    from, and all three say nothing of one that is kept off. held_out: the same candidate as held-out data have it.
+    speed: of the model as it ships, where the search got that far.
     """
 
     record: TrialRecord
@@ -47,6 +52,9 @@ class Point:
     tie: TrialRecord | None = None
     beside: Mapping[str, Interval] = field(default_factory=dict)
     speed: Speed | None = None
+    beaten_by: TrialRecord | None = None
+    loss: LossBound | None = None
+    held_out: Point | None = None
 
     @property
     def speeds(self) -> dict[str, float]:
@@ -68,11 +76,6 @@ class Point:
     @property
     def quality(self) -> float:
         return self.measurement.overall(self.metric)
-
-    @property
-    def tied(self) -> bool:
-        """Whether it is on the frontier without being shown to be better than all that is no larger."""
-        return self.on_frontier and self.tie is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +101,56 @@ class Dropped:
 class Results:
     """points: the trials measured in full, by trial number. failures, dropped: the others, with their reasons.
 
-    metric: the quality.
+    metric: the quality. spread: what the split's documents allow to be said.
     """
 
     points: tuple[Point, ...]
     failures: tuple[tuple[TrialRecord, Failure], ...]
     dropped: tuple[Dropped, ...] = ()
     metric: str = DEFAULT_QUALITY
+    spread: Spread | None = None
 
     @property
     def frontier(self) -> list[Point]:
         """The points on the frontier, from the largest to the smallest."""
         return sorted((point for point in self.points if point.on_frontier), key=lambda point: -point.bytes)
+
+    @property
+    def ties(self) -> list[Point]:
+        """The points that are not told apart from one of the frontier, those worth most first: first those that
+        held-out data have scored, then those that no other point has beaten as measured, then the smaller ones."""
+        beaten = {point.record.key for point in self.points if not point.kept_off} - self._best_as_measured
+        ties = [point for point in self.points if point.tie is not None]
+        return sorted(
+            ties,
+            key=lambda point: (
+                point.held_out is None, point.record.key in beaten, point.bytes, point.record.number,
+            ),
+        )  # fmt: skip
+
+    @property
+    def worth_keeping(self) -> list[Point]:
+        """The frontier, and of what is not told apart from it all that was scored on held-out data, all that no other
+        point has beaten as measured, and a handful more. What is to be given up first stands last."""
+        ties = self.ties
+        sure = sum(point.held_out is not None or point.record.key in self._best_as_measured for point in ties)
+        return [*self.frontier, *ties[: sure + HANDFUL]]
+
+    @property
+    def shown(self) -> list[Point]:
+        """What a reader chooses from: the baseline, the frontier, and what of its ties is kept, from the largest to the
+        smallest."""
+        points = {point.record.key: point for point in self.worth_keeping}
+        if self.baseline is not None:
+            points[self.baseline.record.key] = self.baseline
+        return sorted(points.values(), key=lambda point: (-point.bytes, point.quality))
+
+    @property
+    def _best_as_measured(self) -> set[Key]:
+        """The points that no other has beaten, qualities taken at their word."""
+        allowed = [point for point in self.points if not point.kept_off]
+        kept = on_frontier([Loss(point.quality, point.bytes) for point in allowed])
+        return {point.record.key for point, keep in zip(allowed, kept, strict=True) if keep}
 
     @property
     def baseline(self) -> Point | None:
@@ -147,21 +188,49 @@ def collect(
         if outcome.race
     ]
     failures = [(record, record.outcome) for record in records if isinstance(record.outcome, Failure)]
-    return Results(tuple(_with_standing(points, intervals)), tuple(failures), tuple(dropped), intervals.metric)
+    spread = intervals.spread
+    standing = _with_standing(points, intervals, spread)
+    return Results(tuple(standing), tuple(failures), tuple(dropped), intervals.metric, spread)
 
 
 def judged(dev: Results, test: Results | None) -> Results:
-    """The dev results with each point's tie as the held-out data has it, where the point was measured there."""
-    on_test = {point.record.candidate.digest: point for point in test.points} if test else {}
+    """The dev results with each point's standing as the held-out data have it, where the point was measured there.
+
+    A point that failed there, or is kept off there, is kept off. One that was not measured there stands as on dev; if
+    it is not told apart from others, it belongs to the frontier that the held-out data left.
+    """
+    if test is None:
+        return dev
+    there = {point.record.candidate.digest: point for point in test.points}
+    failed = {record.candidate.digest: failure for record, failure in test.failures}
     on_dev = {point.record.candidate.digest: point.record for point in dev.points}
 
-    def tie(point: Point) -> TrialRecord | None:
-        there = on_test.get(point.record.candidate.digest)
-        if there is None or there.kept_off:
-            return point.tie
-        return on_dev.get(there.tie.candidate.digest, there.tie) if there.tie else None
+    def known(record: TrialRecord | None) -> TrialRecord | None:
+        return record and on_dev.get(record.candidate.digest, record)
 
-    return replace(dev, points=tuple(replace(point, tie=tie(point)) for point in dev.points))
+    def stands(point: Point) -> Point:
+        digest = point.record.candidate.digest
+        found = there.get(digest)
+        reasons: tuple[str, ...] = () if found is None else found.kept_off
+        if digest in failed:
+            reasons = (f"failed, {failed[digest].reason.replace('_', ' ')}",)
+        if reasons:
+            said = (*point.kept_off, *(f"on held-out data: {reason}" for reason in reasons))
+            return replace(point, on_frontier=False, tie=None, beaten_by=None, kept_off=said, held_out=found)
+        if found is None or point.kept_off:
+            return replace(point, held_out=found)
+        return replace(
+            point, on_frontier=found.on_frontier, tie=known(found.tie), beaten_by=known(found.beaten_by), held_out=found
+        )
+
+    points = [stands(point) for point in dev.points]
+    front = sorted((point for point in points if point.on_frontier), key=lambda point: point.bytes)
+
+    def led(point: Point) -> Point:
+        below = [other.record for other in front if other.bytes <= point.bytes]
+        return point if point.tie is None or point.held_out or not below else replace(point, tie=below[-1])
+
+    return replace(dev, points=tuple(led(point) for point in points))
 
 
 def _point(
@@ -198,28 +267,30 @@ def _beside(record: TrialRecord, baseline: TrialRecord, intervals: Intervals) ->
     }
 
 
-def _with_standing(points: Sequence[Point], intervals: Intervals) -> list[Point]:
-    """The points with `on_frontier` and `tie`, among those that may stand on the frontier."""
+def _with_standing(points: Sequence[Point], intervals: Intervals, spread: Spread) -> list[Point]:
+    """The points with their standing among those that may stand on the frontier, and what each may have lost."""
     allowed = [point for point in points if not point.kept_off]
-    kept = on_frontier([Loss(point.quality, point.bytes) for point in allowed])
-    standing = {
-        point.record.key: replace(point, on_frontier=keep, tie=_tie(point, allowed, intervals))
-        for point, keep in zip(allowed, kept, strict=True)
-    }
+    if not allowed:
+        return list(points)
+    samples = intervals.samples([point.record for point in allowed])
+    better = shown_better([point.quality for point in allowed], samples, spread)
+    baseline = next((at for at, point in enumerate(allowed) if not point.steps), None)
+    losses: dict[int, LossBound | None] = {}
+    if baseline is not None:
+        compressed = [at for at in range(len(allowed)) if at != baseline]
+        bounds = loss_bounds(
+            [allowed[at].quality for at in compressed], samples[compressed], allowed[baseline].quality,
+            samples[baseline], spread,
+        )  # fmt: skip
+        losses = dict(zip(compressed, bounds, strict=True))
+    standing = {}
+    for at, (place, by) in enumerate(standings([Loss(point.quality, point.bytes) for point in allowed], better)):
+        other = None if by is None else allowed[by].record
+        standing[allowed[at].record.key] = replace(
+            allowed[at], on_frontier=place == "frontier", tie=other if place == "not told apart" else None,
+            beaten_by=other if place == "beaten" else None, loss=losses.get(at),
+        )  # fmt: skip
     return [standing.get(point.record.key, point) for point in points]
-
-
-def _tie(point: Point, others: Sequence[Point], intervals: Intervals) -> TrialRecord | None:
-    """The smallest of the others, of no more bytes, whose paired interval of point minus it is not all above 0."""
-    unbeaten = [
-        other
-        for other in others
-        if other is not point
-        and other.bytes <= point.bytes
-        and intervals.between(point.record, other.record).low <= 0.0
-    ]
-    smallest = min(unbeaten, key=lambda other: (other.bytes, other.record.number), default=None)
-    return smallest.record if smallest else None
 
 
 def _ratio(outcome: Measurement, baseline: Measurement | None) -> float:

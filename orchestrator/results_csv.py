@@ -23,8 +23,10 @@ def frontier_csv(results: Results) -> str:
     every further metric has a column, and `NAME_low` and `NAME_high` where it has an interval. A trial that a race
     ended early has no scores, since it was not measured on every segment: `segments`, `race`, `race_by` and `projected`
     say how it ended; race_by is the baseline for one below the floor. sanity_CHECK is the share of hypotheses that
-    failed a check, kept_off why a point may not stand on the frontier, tie the trial of a point no larger that a
-    frontier point is not shown to be better than.
+    failed a check, kept_off why a point may not stand on the frontier, tie the trial of the frontier's point that it is
+    not told apart from, beaten_by the trial of a point no larger that is shown to be better, lost_at_most the most that
+    it may have lost against the baseline, at an error of 5 % for all of them together. tie and beaten_by are as the
+    held-out data have it, where there are any; lost_at_most is of these too, where the point was scored there.
     """
     rows = sorted(
         [
@@ -51,7 +53,8 @@ def columns(results: Results) -> list[str]:
         names += [] if metric in ALWAYS else [metric]
         names += [f"{metric}_low", f"{metric}_high"] if metric in intervals and metric != "chrf" else []
     return [
-        *names, "segments", "race", "race_by", "projected", "tie", "kept_off",
+        *names, "segments", "race", "race_by", "projected", "tie", "beaten_by", "lost_at_most",
+        "kept_off",
         *(f"sanity_{check}" for check in checks), *(f"speed_{name}" for name in speeds),
     ]  # fmt: skip
 
@@ -76,7 +79,9 @@ def _row(point: Point) -> Mapping[str, object]:
         "quality": point.metric,
         "worst_pair_name": pair,
         "segments": measurement.segments,
-        "tie": point.tie.number if point.tied and point.tie else "",
+        "tie": point.tie.number if point.tie else "",
+        "beaten_by": point.beaten_by.number if point.beaten_by else "",
+        "lost_at_most": "" if (loss := (point.held_out or point).loss) is None else f"{loss.at_most:.6f}",
         "kept_off": "; ".join(point.kept_off),
         **{f"sanity_{check}": f"{share:.6f}" for check, share in measurement.sanity.items()},
         **{f"speed_{name}": f"{value:.6g}" for name, value in point.speeds.items()},

@@ -64,7 +64,7 @@ def report_again(folder: Path, console: Console) -> Found:
     except TimeoutError:
         return wrap_up(spec, data, console, running=True)
     with held:
-        return wrap_up(spec, data, console)
+        return wrap_up(spec, data, console, again=True)
 
 
 def refuse_changed_data(ledger: Ledger, data: Mapping[str, DataSet], folder: Path) -> None:

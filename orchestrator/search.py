@@ -42,7 +42,7 @@ from orchestrator.single import spell_left_out
 from orchestrator.study import StudySpec
 from orchestrator.training import Training, read_training, refuse_changed_training
 from orchestrator.trial_table import Totals
-from orchestrator.wrapup import TUNE_FOLDER, Found, connect, wrap_up
+from orchestrator.wrapup import TUNE_FOLDER, Found, connect, worth_scoring, wrap_up
 from search_spaces.candidate import BaseModel, refuse_idle_training
 from search_spaces.checkpoint import Checkpoint
 from search_spaces.errors import StudyError
@@ -236,6 +236,7 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> Halt | None:
         vocabulary=not study.calibration.unseen,
         again=ledger.set_aside,
         numbers=ledger.numbers,
+        worth=partial(worth_scoring, spec, study.data),
     )
     known = len(ledger.on("dev"))
     totals = Totals(

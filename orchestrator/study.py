@@ -66,8 +66,9 @@ class StudySpec:
     folder. keep: which artefacts stay there when the search ends. retries: attempts more for a trial whose worker was
     lost. quality: the metric that the frontier is of. rungs:
     after how many segments a race looks whether a candidate is beaten; () measures all of every candidate. floor: the
-    share of the baseline's quality that a candidate must keep, 0 asks for nothing. comet_model: a hub id, a checkpoint
-    or its folder; None is COMET's usual one. beams: 1 decodes greedily. speed: whether the
+    share of the baseline's quality that a candidate must keep, 0 asks for nothing. margin: the points of quality that a
+    recommended candidate must be shown to lose less than; None is the least difference that people notice. comet_model:
+    a hub id, a checkpoint or its folder; None is COMET's usual one. beams: 1 decodes greedily. speed: whether the
     frontier's points are timed when the search is over. training: files of pairs for steps that train; none, and the
     search offers no such steps. training_gpus: how many GPUs train one candidate together. languages: code -> the name
     it goes by, for codes that the tables lack or name otherwise.
@@ -105,6 +106,7 @@ class StudySpec:
     quality: Quality = "chrf"
     rungs: tuple[int, ...] = DEFAULT_RUNGS
     floor: float = DEFAULT_FLOOR
+    margin: float | None = None
     comet_model: str | None = None
     beams: int = 1
     speed: bool = True
@@ -118,6 +120,8 @@ class StudySpec:
         _check(self.quality in get_args(Quality), "quality", self.quality, f"one of {', '.join(get_args(Quality))}")
         _check(_ascending(self.rungs), "rungs", list(self.rungs), RUNGS_RULE)
         _check(_number(self.floor) and 0 <= self.floor < 1, "floor", self.floor, "a number of at least 0 and below 1")
+        limit = self.margin
+        _check(limit is None or (_number(limit) and 0 < limit < math.inf), "margin", limit, "a number above 0")
         _check(_whole(self.trials) and self.trials >= 1, "trials", self.trials, "a whole number of at least 1")
         tokens = self.calibration_tokens
         _check(_whole(tokens) and tokens >= 1, "calibration_tokens", tokens, "a whole number of at least 1")

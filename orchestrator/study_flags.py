@@ -77,6 +77,13 @@ STUDY_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
         "--floor",
         {"type": float, "help": "share of the baseline's quality that a candidate must keep, or 0 (default: 0.5)"},
     ),
+    (
+        "--margin",
+        {
+            "type": float,
+            "help": "points that a recommended candidate loses less than (default: the least people notice)",
+        },
+    ),
     ("--comet-model", {"help": "COMET's hub id, checkpoint or folder (default: Unbabel/wmt22-comet-da)"}),
 )
 

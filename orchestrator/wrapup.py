@@ -22,6 +22,7 @@ from orchestrator.report_steps import short_label
 from orchestrator.rescored import read_rescored, with_rescored
 from orchestrator.results import Results, collect, judged, quality_of
 from orchestrator.results_csv import frontier_csv
+from orchestrator.statement import statement, with_folder
 from orchestrator.study import StudySpec
 from search_spaces.candidate import Candidate
 from search_spaces.outcome import Failure, Measurement, Outcome, Speed
@@ -38,6 +39,10 @@ TUNE_FOLDER = "tune"
 Done = TypeVar("Done")
 
 
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A finished or interrupted search: its results on dev and, where there is held-out data, on test."""
@@ -50,9 +55,11 @@ class Found:
     mirrored: bool
 
 
-def wrap_up(spec: StudySpec, data: Mapping[str, DataSet], console: Console, running: bool = False) -> Found:
+def wrap_up(
+    spec: StudySpec, data: Mapping[str, DataSet], console: Console, running: bool = False, again: bool = False
+) -> Found:
     """Everything that follows from the ledger, written anew each time. running: a search goes on in the folder, and
-    needs its store.
+    needs its store. again: no search has ended just now, so no model that was kept is given up.
 
     What was found is said first; then each page fails on its own, in a line.
     """
@@ -62,8 +69,11 @@ def wrap_up(spec: StudySpec, data: Mapping[str, DataSet], console: Console, runn
     for line in _troubles(ledger, dev):
         console.print(line, markup=False, highlight=False)
     if ledger.complete and not running:
-        _each(console, spec.folder, "models", lambda: keep_artefacts(spec, dev))
+        _each(console, spec.folder, "models", lambda: keep_artefacts(spec, dev, again))
     kept = kept_folders(spec.folder, dev)
+    recommended = statement(dev, test, spec.margin)
+    for line in with_folder(recommended, dev, kept) if recommended else ():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     files = _write_pages(spec, ledger, data, dev, test, console)
     status = "RUNNING" if running else "FINISHED" if ledger.complete else "KILLED"
     mirrored = _mirror(spec, ledger, dev, kept, files, status)
@@ -73,19 +83,25 @@ def wrap_up(spec: StudySpec, data: Mapping[str, DataSet], console: Console, runn
 
 
 def read_results(ledger: Ledger, spec: StudySpec, data: Mapping[str, DataSet]) -> tuple[Results, Results | None]:
-    """What a ledger says on dev, ties as the held-out data has them, and on test, None where nothing was scored there.
+    """What a ledger says on dev, each point standing as the held-out data has it, and on test, None where nothing was
+    scored there.
 
     Metrics that reached the run later count like those of the ledger.
     """
-    rescored = read_rescored(spec.folder)
+    test = _read(ledger, spec, data, "test") if ledger.on("test") else None
+    return judged(_read(ledger, spec, data, "dev"), test), test
+
+
+def worth_scoring(spec: StudySpec, data: Mapping[str, DataSet]) -> list[str]:
+    """The digests of the candidates that dev leaves worth scoring on held-out data and timing, the largest first: the
+    baseline, the frontier, and of what is not told apart from it what is kept."""
+    return [point.record.candidate.digest for point in _read(read_ledger(spec.folder), spec, data, "dev").shown]
+
+
+def _read(ledger: Ledger, spec: StudySpec, data: Mapping[str, DataSet], split: str) -> Results:
     speeds = {record.candidate.digest: _speed(record.outcome) for record in ledger.on(SPEED_SPLIT)}
-
-    def on(split: str) -> Results:
-        intervals = Intervals(spec.folder, data[split], spec.seed, quality_of(ledger.header))
-        return collect(with_rescored(ledger.on(split), rescored), intervals, speeds, spec.floor)
-
-    test = on("test") if ledger.on("test") else None
-    return judged(on("dev"), test), test
+    intervals = Intervals(spec.folder, data[split], spec.seed, quality_of(ledger.header))
+    return collect(with_rescored(ledger.on(split), read_rescored(spec.folder)), intervals, speeds, spec.floor)
 
 
 def _speed(outcome: Outcome) -> Speed:
@@ -97,14 +113,16 @@ def _speed(outcome: Outcome) -> Speed:
     return outcome
 
 
-def keep_artefacts(spec: StudySpec, dev: Results) -> None:
+def keep_artefacts(spec: StudySpec, dev: Results, again: bool = False, free: Callable[[Path], int] = _free) -> None:
     """Give each artefact that stays a folder under `artefacts/`; remove the run's own store and Tune's state.
 
     Files are hard links where the file system allows it. What the store held can be made again; a store elsewhere,
-    shared with other studies, is left as it is.
+    shared with other studies, is left as it is. Of the trials that are not told apart from the frontier, those that are
+    worth least go first, one after another, while the disk has no room for the uncompressed model. again: folders that
+    are there stay. free: the bytes free on the disk of a folder.
     """
     every = _records(dev)
-    chosen = {"frontier": [point.record for point in dev.frontier], "all": every, "none": []}[spec.keep]
+    chosen = {"frontier": [point.record for point in dev.worth_keeping], "all": every, "none": []}[spec.keep]
     target = spec.folder / ARTEFACTS
     for record in chosen:
         source = _stored(spec, record)
@@ -113,12 +131,24 @@ def keep_artefacts(spec: StudySpec, dev: Results) -> None:
     for draft in target.glob(f"{DRAFT}*"):
         shutil.rmtree(draft)
     for number, folder in _by_number(target).items():
-        if number not in {record.number for record in chosen}:
+        if number not in {record.number for record in chosen} and not again:
             shutil.rmtree(folder)
     if spec.store is None:
         shutil.rmtree(spec.store_folder, ignore_errors=True)
     if not any(failure.reason == "lost" for _, failure in dev.failures):
         shutil.rmtree(spec.folder / TUNE_FOLDER, ignore_errors=True)
+    if spec.keep == "frontier" and spec.store is None and not again:
+        _make_room(target, dev, free)
+
+
+def _make_room(target: Path, dev: Results, free: Callable[[Path], int]) -> None:
+    """Give up models that are not told apart from the frontier while there is no room for the uncompressed one."""
+    wanted = dev.baseline.bytes if dev.baseline else 0
+    for point in reversed([point for point in dev.worth_keeping if point.tie]):
+        folder = _by_number(target).get(point.record.number)
+        if folder is not None and free(target) < wanted:
+            shutil.rmtree(folder)
+            log.warning("%s was given up: the disk has no room for %s bytes beside it", folder, f"{wanted:,}")
 
 
 def kept_folders(folder: Path, dev: Results) -> dict[int, Path]:

@@ -40,12 +40,23 @@ def agreement(metric: str, difference: float) -> float | None:
     return least + (most - least) * (size - low) / (high - low)
 
 
+def margin(metric: str) -> float | None:
+    """The least difference in points that people notice, which a loss must stay below to be none that matters; None for
+    a metric without published figures."""
+    return THRESHOLDS[metric][SHARES.index(LEAST)] if metric in THRESHOLDS else None
+
+
 def noticeable(metric: str, difference: float) -> str:
-    """The agreement in words, such as "80 % of people would agree"; empty for a metric without published figures."""
+    """The agreement in words, such as "80 % of people would agree that the baseline is better"; empty for a metric
+    without published figures.
+
+    difference: candidate minus baseline, in a metric that is better when higher.
+    """
     share = agreement(metric, difference)
     if share is None:
         return ""
     if share < LEAST:
         return "below what people notice"
     beyond = "at least " if abs(difference) > THRESHOLDS[metric][-1] else ""
-    return f"{beyond}{round(100 * share)} % of people would agree"
+    what = "the baseline is better" if difference < 0 else "it is better than the baseline"
+    return f"{beyond}{round(100 * share)} % of people would agree that {what}"

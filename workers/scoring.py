@@ -19,6 +19,7 @@ from sacrebleu.tokenizers.tokenizer_char import TokenizerChar
 from search_spaces.errors import StudyError
 from search_spaces.outcome import LOWER_IS_BETTER, Score
 from workers.reading.segments import Segment
+from workers.rungs import documents_by_pair
 from workers.scripts import HAN, OTHER_UNSPACED, script_of
 
 Statistics = dict[str, "np.ndarray[Any, Any]"]
@@ -193,21 +194,18 @@ def paired_interval(
 ) -> Interval:
     """The 95 % interval of candidate minus baseline, both as the mean over pairs of corpus scores.
 
-    Paired percentile bootstrap (Koehn 2004, https://aclanthology.org/W04-3250) over documents within each pair: both
+    Paired percentile bootstrap (Koehn 2004, https://aclanthology.org/W04-3250) over documents (`document_counts`): both
     systems are resampled alike, and the segments of a document stay together. `candidate` and `baseline` are
     `corpus_statistics` of the two systems' hypotheses.
     """
-    rng = np.random.default_rng(seed)
     differences = np.zeros(BOOTSTRAP_SAMPLES)
-    lines = lines_by_pair(segments)
-    for pair, at in lines.items():
-        part = [segments[line] for line in at]
-        metric = metric_for(name, part)
-        counts = document_counts(part, rng)
-        differences += sampled_scores(metric, counts @ candidate[pair]) - sampled_scores(
-            metric, counts @ baseline[pair]
+    counts = document_counts(segments, np.random.default_rng(seed))
+    for pair, at in lines_by_pair(segments).items():
+        metric = metric_for(name, [segments[line] for line in at])
+        differences += sampled_scores(metric, counts[pair] @ candidate[pair]) - sampled_scores(
+            metric, counts[pair] @ baseline[pair]
         )
-    differences /= len(lines)
+    differences /= len(counts)
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(differences, [tail, 100 - tail])
     return Interval(float(low), float(high))
@@ -219,16 +217,43 @@ def _sentence_metric(name: str, language: str) -> Metric:
     return METRICS[name](language)
 
 
-def document_counts(segments: Sequence[Segment], rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """How often each segment is drawn in each sample: shape (samples, segments).
+def document_counts(
+    segments: Sequence[Segment], rng: np.random.Generator
+) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
+    """pair -> how often each of its segments is drawn in each sample, shape (samples, segments of the pair); pairs in
+    sorted order.
 
-    A pair that is one document has its segments drawn instead: drawing the document would give no spread at all.
+    Documents are drawn within each group of `document_groups`, and a document that pairs share is drawn in all of them
+    alike: what one pair says of a text tells of the others.
     """
-    documents = {doc: index for index, doc in enumerate(dict.fromkeys(segment.doc_id for segment in segments))}
-    if len(documents) == 1:
-        return rng.multinomial(len(segments), [1 / len(segments)] * len(segments), size=BOOTSTRAP_SAMPLES)
-    drawn = rng.multinomial(len(documents), [1 / len(documents)] * len(documents), size=BOOTSTRAP_SAMPLES)
-    return drawn[:, [documents[segment.doc_id] for segment in segments]]
+    groups = document_groups(segments)
+    drawn = {
+        name: counts
+        for names in groups.values()
+        for name, counts in zip(
+            names, rng.multinomial(len(names), [1 / len(names)] * len(names), size=BOOTSTRAP_SAMPLES).T, strict=True
+        )
+    }
+    found = {}
+    for pair, documents in documents_by_pair(segments).items():
+        of = {position: name for name, positions in documents.items() for position in positions}
+        found[pair] = np.stack([drawn[of[position]] for position in sorted(of)], axis=1)
+    return found
+
+
+def document_groups(segments: Sequence[Segment]) -> dict[tuple[str, ...], list[str]]:
+    """The pairs that documents occur in -> the documents that occur in just these.
+
+    A pair that is one document has its segments for documents: drawing the document would give no spread at all.
+    """
+    pairs_of: dict[str, tuple[str, ...]] = {}
+    for pair, documents in documents_by_pair(segments).items():
+        for name in documents:
+            pairs_of[name] = (*pairs_of.get(name, ()), pair)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, pairs in pairs_of.items():
+        groups.setdefault(pairs, []).append(name)
+    return groups
 
 
 def sampled_scores(metric: Metric, summed: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from workers.noticeable import SHARES, THRESHOLDS, agreement, noticeable
+from workers.noticeable import SHARES, THRESHOLDS, agreement, margin, noticeable
 
 # The sigmoids that the table was made from, as https://github.com/kocmitom/MT-Thresholds gives them: height, slope.
 SIGMOIDS = {
@@ -37,8 +37,8 @@ def test_between_the_points_it_rises_and_stays_within_a_point_of_the_sigmoid(met
 
 def test_nothing_is_promised_beyond_the_last_point() -> None:
     assert agreement("bleu", 30.0) == 0.85
-    assert noticeable("bleu", 30.0) == "at least 85 % of people would agree"
-    assert noticeable("bleu", 3.35) == "85 % of people would agree"
+    assert noticeable("bleu", 30.0) == "at least 85 % of people would agree that it is better than the baseline"
+    assert noticeable("bleu", -3.35) == "85 % of people would agree that the baseline is better"
     assert agreement("comet", 5.0) == 0.95
 
 
@@ -47,8 +47,8 @@ def test_nothing_is_promised_beyond_the_last_point() -> None:
     [
         ("chrf", 0.0, "below what people notice"),
         ("chrf", -0.5, "below what people notice"),
-        ("chrf", -1.63, "80 % of people would agree"),
-        ("comet", 0.5, "77 % of people would agree"),
+        ("chrf", -1.63, "80 % of people would agree that the baseline is better"),
+        ("comet", 0.5, "77 % of people would agree that it is better than the baseline"),
         ("ter", 3.0, ""),
     ],
 )
@@ -58,3 +58,12 @@ def test_in_words(metric: str, difference: float, words: str) -> None:
 
 def test_a_metric_without_figures_has_none() -> None:
     assert agreement("chrf++", 1.0) is None
+    assert margin("chrf++") is None
+
+
+def test_the_margin_is_where_people_begin_to_notice() -> None:
+    assert (margin("chrf"), margin("comet")) == (0.54, 0.18)
+    for metric in THRESHOLDS:
+        limit = margin(metric)
+        assert limit is not None
+        assert noticeable(metric, 0.001 - limit) == "below what people notice" != noticeable(metric, -limit)

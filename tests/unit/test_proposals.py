@@ -205,6 +205,32 @@ def test_only_what_was_measured_whole_is_sane_and_not_below_the_floor_is_held_ou
     assert sampled == [99.0, 49.9, 60.0, 24.0]
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_what_is_worth_it_is_asked_once_dev_is_over_and_scored_and_timed_in_that_order(resumed: bool) -> None:
+    asked: list[int] = []
+    first = Run(proposer(trials=6, held_out=False)).to_the_end()
+    digests_on_dev = digests(first.ended, "dev")
+    worth = [digests_on_dev[number] for number in (0, 3, 5)]
+
+    def answer() -> list[str]:
+        asked.append(len(told))
+        return worth
+
+    told = list(first.ended) if resumed else []
+    search = Proposer(
+        BASE, CHECKPOINT, SPACES["joint"], 6, 0, GIVEN, held_out=True, speed=True, known=told, worth=answer
+    )  # fmt: skip
+    rest: list[tuple[str, str]] = []
+    while isinstance(proposal := search.propose(), Proposal):
+        search.tell(proposal.number, Finding(loss(proposal)))
+        told.append(record(proposal, loss(proposal)))
+        if proposal.split != "dev":
+            rest.append((proposal.split, proposal.candidate.digest))
+    assert search.finished()
+    assert rest == [(split, digest) for split in ("test", "speed") for digest in worth]
+    assert asked == [6], "when the last of dev had ended, and not again"
+
+
 def test_held_out_trials_wait_for_the_last_search_trial_and_then_run_side_by_side() -> None:
     search = proposer(trials=8)
     dev = [proposal for _ in range(8) if isinstance(proposal := search.propose(), Proposal)]
