@@ -19,6 +19,7 @@ from orchestrator.proposals import Proposal, Proposer
 from orchestrator.room import make_room, may_go, needed, stored
 from orchestrator.spelling import spell_bytes
 from search_spaces.candidate import Candidate
+from search_spaces.family import Family
 from search_spaces.outcome import Failure
 from workers.artefacts import ArtefactStore
 from workers.attempt import unless_machine
@@ -102,6 +103,10 @@ class Driving:
         self._say(f"the search stops: {fault.said()}")
         if running:
             self._say(f"trials under way end first: {running}")
+
+    def on_family(self, family: Family, failure: Failure) -> None:
+        """Say that no further member of the family is tried, and why."""
+        self._say(f"{family.describe()} is not tried any more: this model can't take it ({failure.message})")
 
     def _remove(self, shared: bool, wanted: int | None) -> int:
         store = self._store

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.frontier import Loss, below_floor
-from search_spaces.outcome import Measurement
+from search_spaces.outcome import Failure, Measurement, outcome_from_json
 from workers.sanity import over_limits
 
 
@@ -43,3 +44,9 @@ def finding_in(result: Mapping[str, Any]) -> Finding | None:
     if result["failed"] or not math.isfinite(result.get("quality", math.nan)):
         return None
     return Finding(Loss(result["quality"], result["bytes"]), bool(result.get("raced")), dict(result.get("sanity", [])))
+
+
+def failure_in(result: Mapping[str, Any]) -> Failure | None:
+    """The failure that Tune's last result of a trial holds; None for a measurement."""
+    outcome = outcome_from_json(json.loads(result["failure"])) if "failure" in result else None
+    return outcome if isinstance(outcome, Failure) else None

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import TrialState
 
+from orchestrator.families import Families
 from orchestrator.findings import Finding, finding_of
 from orchestrator.frontier import on_frontier
 from orchestrator.ledger import Key, TrialRecord
@@ -22,8 +23,10 @@ from search_spaces.candidate import BaseModel, Candidate, refuse_idle_training
 from search_spaces.checkpoint import Checkpoint
 from search_spaces.choices import Space, every_choice
 from search_spaces.errors import CandidateError
+from search_spaces.family import Family
 from search_spaces.methods import Step
 from search_spaces.offers import offer_for
+from search_spaces.outcome import Failure
 from search_spaces.size import predicted_bytes
 from search_spaces.training_suggestions import raised
 from workers.plan import SPEED_SPLIT
@@ -108,6 +111,7 @@ class Proposer:
         self._pending: dict[int, Proposal] = {}
         self._asked: dict[int, optuna.Trial] = {}
         self._again: deque[Proposal] = deque()
+        self._families = Families()
         self.refused: list[tuple[str, str]] = []
         self.exhausted = False
         for record in known:
@@ -138,16 +142,20 @@ class Proposer:
             return self._issue(candidate, SPEED_SPLIT, {}, predicted_bytes(self._checkpoint, candidate.steps), None)
         return "done"
 
-    def tell(self, number: int, found: Finding | None) -> None:
-        """What a trial found, or None when it failed; a second telling of one trial changes nothing."""
+    def tell(self, number: int, found: Finding | None, failure: Failure | None = None) -> Family | None:
+        """What a trial found, or None when it failed; a second telling of one trial changes nothing.
+
+        Returns the family that the failure takes out of the search, so that no further member of it is proposed.
+        """
         proposal = self._pending.pop(number, None)
         if proposal is None:
-            return
+            return None
         self._found[proposal.key] = found
         if proposal.split == "dev":
             self._last = None
         if (asked := self._asked.pop(number, None)) is not None:
             _tell_study(self._study, asked, found)
+        return self._families.learn(failure, self._worked) if failure is not None else None
 
     def propose_again(self, number: int) -> None:
         """Have a pending trial proposed once more, under its number, before anything new."""
@@ -258,6 +266,9 @@ class Proposer:
             key = (candidate.digest, "dev")
             if key in self._found or any(key == proposal.key for proposal in self._pending.values()):
                 return None
+            if (family := self._families.of(steps)) is not None:
+                self.refused.append((str(steps), f"{family.describe()} failed, and this model can't take it"))
+                return None
             refuse_idle_training(steps)
             size = predicted_bytes(self._checkpoint, steps)
         except CandidateError as error:
@@ -304,11 +315,17 @@ class Proposer:
                 self._study.tell(asked, state=TrialState.FAIL)
         self._again.append(proposal)
 
+    def _worked(self, family: Family) -> bool:
+        """Whether a candidate of the family has been measured."""
+        return any(family.has(candidate.steps) for candidate in self.measured())
+
     def _learn(self, record: TrialRecord) -> None:
         found = finding_of(record.measurement)
         self._found[record.key] = found
         self._candidates[record.candidate.digest] = record.candidate
         self._numbers = max(self._numbers, record.number + 1)
+        if isinstance(record.outcome, Failure):
+            self._families.learn(record.outcome, self._worked)
         if record.choices:
             asked = self._with_choices(record.choices)
             # Choices of a space that has changed since mean something else now: nothing is learnt from them.

@@ -253,7 +253,14 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> Halt | None:
     store = spec.store_folder if spec.store is None else None
     driving = Driving(proposer, actor, console, progress, mirror.nudge, store, spec.keep)
     searcher = ParetoSearcher(
-        proposer, spec.retries, driving.on_lost, driving.begun, driving.make_room, driving.room_for, driving.on_halt
+        proposer,
+        spec.retries,
+        driving.on_lost,
+        driving.begun,
+        driving.make_room,
+        driving.room_for,
+        driving.on_halt,
+        driving.on_family,
     )
     tuner = tune.Tuner(
         tune.with_resources(

@@ -10,8 +10,10 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from orchestrator.findings import Finding, finding_in
+from orchestrator.findings import Finding, failure_in, finding_in
 from orchestrator.proposals import Proposal, Proposer
+from search_spaces.family import Family
+from search_spaces.outcome import Failure
 from workers.failures import MachineFault
 
 # How often room is made without a trial that ends well in between.
@@ -32,8 +34,8 @@ class ParetoSearcher(Searcher):
     The machine's fault of a trial is told to nobody: the trial stays proposed. A full disk waits until nothing runs,
     has make_room free what it can, in bytes, and goes on, at most MOST_ROOMS times between two trials that end well;
     any other fault, or no room, halts the search: nothing more is suggested, and what runs may end. room_for: is asked
-    before each trial to see to its room while others run. Nothing is saved or restored here: a resumed study gives the
-    Proposer its ledger instead.
+    before each trial to see to its room while others run. on_family: hears of a family that a failure takes
+    out. Nothing is saved or restored here: a resumed study gives the Proposer its ledger instead.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class ParetoSearcher(Searcher):
         make_room: Callable[[], int] = lambda: 0,
         room_for: Callable[[Proposal], None] = lambda proposal: None,
         on_halt: Callable[[MachineFault, int], None] = lambda fault, running: None,
+        on_family: Callable[[Family, Failure], None] = lambda family, failure: None,
     ) -> None:
         # The one number that a failed trial reports too; the objectives are read from the result here.
         super().__init__(metric="failed", mode="min")
@@ -55,6 +58,7 @@ class ParetoSearcher(Searcher):
         self._make_room = make_room
         self._room_for = room_for
         self._on_halt = on_halt
+        self._on_family = on_family
         self._losses: Counter[int] = Counter()
         self._unbegun: Counter[int] = Counter()
         self._numbers: dict[str, int] = {}
@@ -104,7 +108,10 @@ class ParetoSearcher(Searcher):
             self._take(MachineFault(**json.loads(result["fault"])))
         else:
             self._rooms = 0
-            self._proposer.tell(number, finding_in(result))
+            failure = failure_in(result)
+            family = self._proposer.tell(number, finding_in(result), failure)
+            if family is not None and failure is not None:
+                self._on_family(family, failure)
 
     def _lose(self, proposal: Proposal) -> None:
         number = proposal.number

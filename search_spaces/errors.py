@@ -2,6 +2,7 @@
 
 UserError
 ├── CandidateError    a step or an order of steps that makes no sense
+│   └── UnsupportedStep  a step that this model can't take, whatever its other parameters
 ├── StudyError        a study file or a flag that can't be followed
 ├── ModelFilesError   a model folder or hub id that can't be used
 ├── DataError         a data file, or a row of it (workers/reading/errors.py)
@@ -15,6 +16,17 @@ class UserError(ValueError):
 
 class CandidateError(UserError):
     """A step or an order of steps that makes no sense."""
+
+
+class UnsupportedStep(CandidateError):
+    """A step that this model can't take. parameters: names of those that it is about; none, and it is the method."""
+
+    def __init__(self, message: str, parameters: tuple[str, ...] = ()) -> None:
+        super().__init__(message, parameters)
+        self.parameters = parameters
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class StudyError(UserError):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from search_spaces.curve import Curve, curve_from_json
+from search_spaces.family import Family, family_from_json
 
 # All other metrics are better when higher.
 LOWER_IS_BETTER = frozenset({"ter"})
@@ -119,15 +120,18 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A candidate that could not be measured: why, in which stage, and in words that say what to do."""
+    """A candidate that could not be measured: why, in which stage, and in words that say what to do. family: of what
+    other candidates it says the same."""
 
     reason: Reason
     stage: str
     message: str
+    family: Family | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The failure as a JSON object, told apart from a measurement by its key `kind`."""
-        return {"kind": "failure", **asdict(self)}
+        record = {"kind": "failure", "reason": self.reason, "stage": self.stage, "message": self.message}
+        return record | ({"family": self.family.to_json()} if self.family else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,8 @@ def outcome_from_json(record: Mapping[str, Any]) -> Outcome:
     """The outcome that `to_json` wrote."""
     rest = {key: value for key, value in record.items() if key != "kind"}
     if record["kind"] == "failure":
-        return Failure(**rest)
+        family = rest.pop("family", None)
+        return Failure(**rest, family=family_from_json(family) if family else None)
     if record["kind"] == "speed":
         tokens_s = {int(batch): value for batch, value in rest["tokens_s"].items()}
         return Speed(**{**rest, "tokens_s": tokens_s, "kernels": tuple(rest["kernels"])})

@@ -203,6 +203,8 @@ def report(record: dict[str, Any]) -> dict[str, Any]:
     """
     outcome = outcome_from_json(record["outcome"])
     told: dict[str, Any] = {"done": True, "number": record["number"], "split": record["split"], "failed": 1}
+    if isinstance(outcome, Failure):
+        told["failure"] = json.dumps(outcome.to_json())
     if isinstance(outcome, Speed):
         told |= {"failed": 0, "speed": spell_speed(outcome)}
     if isinstance(outcome, Measurement):

@@ -15,6 +15,7 @@ from search_spaces.student_shape import read_student_config
 from search_spaces.trainers import Distill
 from workers.adapter_folder import has_adapter
 from workers.artefacts import Artefact, ArtefactStore
+from workers.blame import CarryingOut
 from workers.chat_template import template_of
 from workers.code_version import code_version
 from workers.curves import kept_curve
@@ -123,7 +124,7 @@ def compressed(
             context: CompressionContext = context,
         ) -> dict[str, Any]:
             warnings = Warnings()
-            with heard_by(warnings):
+            with heard_by(warnings), CarryingOut(steps):
                 made = compress(parent, out, step, context)
             write_readme(out, candidate.base.name, steps)
             took = [f"trained for {made.seconds:.0f} s"] if made.seconds else []

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from search_spaces.errors import UserError
 from search_spaces.outcome import Failure, Reason
+from workers.blame import bound_family
 from workers.exception_chain import ENDED_BY_RAY, Sight, names_of, sight_of, sight_of_words, sights_of
 from workers.memory_faults import Held, filled_by_others, gpu_held, host_held
 
@@ -241,11 +242,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def as_failure(error: BaseException, stage: str) -> Failure:
-    """The failure that stands for an exception: its reason, and the last lines of its trace when it is no known one."""
-    message = f"{type(error).__name__}: {error}"
+    """The failure that stands for an exception: its reason, the last lines of its trace when it is no known one, and
+    the family that it binds."""
+    message, reason = f"{type(error).__name__}: {error}", _reason(error)
+    family = bound_family(error, reason)
     if KNOWN & names_of(type(error)) or is_out_of_memory(error):
-        return Failure(_reason(error), stage, message)
-    return Failure(_reason(error), stage, f"{message} (at {_trace(error)})")
+        return Failure(reason, stage, message, family)
+    return Failure(reason, stage, f"{message} (at {_trace(error)})", family)
 
 
 def as_machine_fault(error: BaseException, stage: str, rule: Rule) -> MachineFault:

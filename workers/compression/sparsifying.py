@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from search_spaces.checkpoint import Tensor, is_target
-from search_spaces.errors import CandidateError
+from search_spaces.errors import UnsupportedStep
 from search_spaces.methods import Sparsifier
 from workers.compression.context import CompressionContext, Report
 from workers.compression.folder import OWN, copy_small_files, dense_tensors, write_tensors
@@ -72,9 +72,10 @@ def two_of_four(scores: torch.Tensor) -> torch.Tensor:
 
 
 def refuse_uneven_fours(columns: int) -> None:
-    """Raise CandidateError for a weight whose columns don't come in fours."""
+    """Raise UnsupportedStep for a weight whose columns don't come in fours."""
     if columns % 4:
-        raise CandidateError(f"the pattern 2:4 needs columns in fours; a weight has {columns}. Use unstructured")
+        said = f"the pattern 2:4 needs columns in fours; a weight has {columns}. Use unstructured"
+        raise UnsupportedStep(said, ("pattern",))
 
 
 def refuse_not_finite(name: str, weight: torch.Tensor) -> None:
