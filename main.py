@@ -83,6 +83,12 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--calibration", help="pairs that show a base model how to translate (default: the shipped ones)")
     top.add_argument("--seed", type=int, default=0, help="for methods that draw (default: 0)")
     top.add_argument("--skip_bad_rows", action="store_true", help="leave bad rows out, and say how many")
+    top.add_argument(
+        "--no-language-check",
+        dest="check_languages",
+        action="store_false",
+        help="take data that seems to be in other languages than it says",
+    )
     top.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
     top.add_argument(
         "--overwrite", action="store_true", help="write over the files of an earlier candidate in --outdir"
@@ -110,6 +116,7 @@ def _measure(options: argparse.Namespace) -> int:
         languages=language_names(options.language), calibration=options.calibration,
         comet_model=options.comet_model, seed=options.seed,
         skip_bad_rows=options.skip_bad_rows, trust_remote_code=options.trust_remote_code,
+        check_languages=options.check_languages,
         overwrite=options.overwrite,
     )  # fmt: skip
     return measure_one(request, print)

@@ -40,6 +40,7 @@ from orchestrator.run_folder import alone, read_data, refuse_changed_data, reope
 from orchestrator.searcher import ParetoSearcher
 from orchestrator.single import spell_left_out
 from orchestrator.study import StudySpec
+from orchestrator.study_flags import NO_LANGUAGE_CHECK
 from orchestrator.training import Training, read_training, refuse_changed_training
 from orchestrator.trial_table import Totals
 from orchestrator.wrapup import TUNE_FOLDER, Found, connect, worth_scoring, wrap_up
@@ -52,6 +53,7 @@ from workers.actor import CompressionTrial
 from workers.artefacts import ArtefactStore
 from workers.attempt import or_else, unless_machine
 from workers.comet.actor import GPU_SHARE, start_comet
+from workers.direction_check import refuse_wrong_direction
 from workers.failures import MachineError, MachineFault
 from workers.model_files import read_checkpoint, resolve
 from workers.plan import RACED_SPLIT, EvaluationPlan
@@ -137,6 +139,9 @@ def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = N
         for line in spell_left_out(dataset):
             console.print(line, markup=False, highlight=False)
     calibration = read_calibration(spec, data)
+    if spec.check_languages and earlier is None:
+        for dataset in (*data.values(), *([calibration.pairs] if spec.calibration else [])):
+            refuse_wrong_direction(dataset.name, dataset.segments, f"{NO_LANGUAGE_CHECK} (check_languages: false)")
     training = read_training(spec, data)
     for line in (*calibration.told(spec), *(training.told() if training else ())):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from orchestrator.environment import prepare
 from orchestrator.single_files import FILES, Line, refuse_unwritable, write_files
 from orchestrator.spelling import spell_bytes, spell_seconds
 from orchestrator.study import SHIPPED_CALIBRATION, SHIPPED_MODEL, know_languages
+from orchestrator.study_flags import NO_LANGUAGE_CHECK
 from search_spaces.candidate import Candidate
 from search_spaces.methods import Step
 from search_spaces.outcome import Failure, Measurement
@@ -21,6 +22,7 @@ from search_spaces.size import predicted_bytes
 from workers.attempt import attempt
 from workers.bins import bin_of, parse_bins
 from workers.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
+from workers.direction_check import refuse_wrong_direction
 from workers.measuring import neural_model
 from workers.model_files import read_checkpoint, resolve
 from workers.plan import EvaluationPlan
@@ -55,6 +57,7 @@ class Request:
     seed: int
     skip_bad_rows: bool
     trust_remote_code: bool
+    check_languages: bool
     overwrite: bool = False
 
 
@@ -68,6 +71,8 @@ def measure_one(request: Request, say: Callable[[str], None]) -> int:
     dataset = read_dataset(
         request.data, references=request.references, langs=request.langs, skip_bad_rows=request.skip_bad_rows
     )
+    if request.check_languages:
+        refuse_wrong_direction(dataset.name, dataset.segments, NO_LANGUAGE_CHECK)
     refuse_unwritable(request.outdir, request.overwrite)
     plan = _plan(request, dataset, metrics)
     base, folder = resolve(request.model or str(SHIPPED_MODEL), request.revision)

@@ -71,7 +71,8 @@ class StudySpec:
     a hub id, a checkpoint or its folder; None is COMET's usual one. beams: 1 decodes greedily. speed: whether the
     frontier's points are timed when the search is over. training: files of pairs for steps that train; none, and the
     search offers no such steps. training_gpus: how many GPUs train one candidate together. languages: code -> the name
-    it goes by, for codes that the tables lack or name otherwise.
+    it goes by, for codes that the tables lack or name otherwise. check_languages: whether data that is not in the
+    languages that it says is refused.
     """
 
     out: str
@@ -113,6 +114,7 @@ class StudySpec:
     training: tuple[TrainingSource, ...] = ()
     training_gpus: int = 1
     languages: Mapping[str, str] = field(default_factory=dict)
+    check_languages: bool = True
 
     def __post_init__(self) -> None:
         _check(self.space in SPACES, "space", self.space, f"one of {', '.join(SPACES)}")
@@ -132,7 +134,7 @@ class StudySpec:
         for name in ("gpus_per_trial", "cpus_per_trial"):
             value = getattr(self, name)
             _check(value is None or (_number(value) and value >= 0), name, value, "a number of at least 0")
-        for name in ("skip_bad_rows", "trust_remote_code", "speed"):
+        for name in ("skip_bad_rows", "trust_remote_code", "speed", "check_languages"):
             _check(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
         gpus = self.training_gpus
         _check(_whole(gpus) and gpus >= 1, "training_gpus", gpus, "a whole number of at least 1")

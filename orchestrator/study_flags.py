@@ -87,6 +87,9 @@ STUDY_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--comet-model", {"help": "COMET's hub id, checkpoint or folder (default: Unbabel/wmt22-comet-da)"}),
 )
 
+NO_LANGUAGE_CHECK = "--no-language-check"
+NO_LANGUAGE_CHECK_HELP = "take data that seems to be in other languages than it says"
+
 STUDY_SWITCHES = (
     ("--skip-bad-rows", "leave bad rows out, and say how many"),
     ("--trust-remote-code", "run code that comes with the model"),
@@ -102,3 +105,6 @@ def add_study_flags(command: argparse.ArgumentParser) -> None:
         command.add_argument(flag, action="store_true", default=None, help=about)
     about = "do not time the frontier's points when the search is over"
     command.add_argument("--no-speed", dest="speed", action="store_false", default=None, help=about)
+    command.add_argument(
+        NO_LANGUAGE_CHECK, dest="check_languages", action="store_false", default=None, help=NO_LANGUAGE_CHECK_HELP
+    )

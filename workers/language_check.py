@@ -7,7 +7,7 @@ languages: the target, the source, and those that a damaged model falls into mos
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -30,9 +30,14 @@ def other_language(text: str, source: str, target: str) -> str | None:
     if width(told) < SHORTEST or not is_known(target):
         return None
     wanted = _base(target)
-    candidates = {wanted, _base(source), *RIVALS} & known_languages()
-    language, probability = _identifier(tuple(sorted(candidates))).classify(told)
+    language, probability = classify(told, {wanted, _base(source), *RIVALS})
     return language if language != wanted and probability >= SURE else None
+
+
+def classify(text: str, languages: Collection[str]) -> tuple[str, float]:
+    """The likeliest of these languages that the library knows, and its probability."""
+    language, probability = _identifier(tuple(sorted(known_languages() & set(languages)))).classify(text)
+    return str(language), float(probability)
 
 
 def is_known(language: str) -> bool:

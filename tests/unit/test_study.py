@@ -240,7 +240,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("margin", "0.5", "a number above 0"),
     ("floor", True, "a number of at least 0 and below 1"),
     ("floor", None, "a number of at least 0 and below 1"),
-    ("prompt", "gemma", "one of alma, chat, few-shot"),
+    ("prompt", "gemma", "one of alma, chat, few-shot, translategemma"),
     ("prompt", ["alma"], "text"),
     ("max_new_tokens", 0, "a whole number of at least 1"),
     ("batch_size", "8", "a whole number of at least 1"),
