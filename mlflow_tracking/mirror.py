@@ -91,6 +91,8 @@ class Mirror:
         if found is None:
             started = _milliseconds(trial.started)
             found = self._create(_name(trial), _tags(trial, parent), _params(trial), started)
+        elif self._client.get_run(found).info.run_name != _name(trial):
+            self._client.update_run(found, name=_name(trial))
         self._log_metrics(found, _metrics(trial), _milliseconds(trial.ended))
         self._log_curves(found, trial)
         self._tag(found, trial.words)
@@ -217,9 +219,24 @@ def _study_tag(study: str) -> str:
     return f"file://{quote(study)}" if "'" in study else study
 
 
+def metric_key(metric: str, split: str = "dev") -> str:
+    """What a metric is called in MLflow, whose names take no plus sign. On test, which judges and does not select, it
+    has a name of its own (`test_chrf`), so that no table or plot mixes the two."""
+    return _of_split(metric.replace("+", "p"), split)
+
+
+def _of_split(name: str, split: str) -> str:
+    return name if split == "dev" else f"{split}_{name}"
+
+
 def _name(trial: MirroredTrial) -> str:
+    """Its number, its quality, which a list of runs shows by nothing else, and its steps."""
     where = "" if trial.split == "dev" else f" [{trial.split}]"
-    return f"{trial.number}: {trial.candidate.describe() or 'baseline'}{where}"
+    outcome, quality = trial.outcome, ""
+    if isinstance(outcome, Measurement) and outcome.race is None:
+        metric = next(iter(outcome.scores))
+        quality = f"{metric} {outcome.overall(metric):.2f}, "
+    return f"{trial.number}: {quality}{trial.candidate.describe() or 'baseline'}{where}"
 
 
 def _tags(trial: MirroredTrial, parent: str) -> dict[str, str]:
@@ -229,6 +246,7 @@ def _tags(trial: MirroredTrial, parent: str) -> dict[str, str]:
         "kind": trial.candidate.kind,
         "split": trial.split,
         "worker": trial.worker,
+        "attempt": str(trial.attempt),
     }
     if isinstance(trial.outcome, Failure):
         tags |= {
@@ -257,30 +275,28 @@ def _params(trial: MirroredTrial) -> dict[str, str]:
 
 
 def _metrics(trial: MirroredTrial) -> dict[str, float]:
-    metrics: dict[str, float] = {"attempt": float(trial.attempt), **trial.more}
+    metrics: dict[str, float] = {**trial.more}
     outcome = trial.outcome
     if not isinstance(outcome, Measurement):
         return metrics
     race = outcome.race
     for metric, by_pair in outcome.scores.items():
         # A raced trial's scores are of some segments only: under the metric's own name they would be compared.
-        name = ("raced." if race else "") + metric.replace("+", "p")
+        name = ("raced." if race else "") + metric_key(metric, trial.split)
         metrics[name] = outcome.overall(metric)
         values = {pair: score.value for pair, score in by_pair.items()}
         metrics[f"{name}.worst_pair"] = values[worst(metric, values)]
         metrics |= {f"{name}.{pair}": value for pair, value in values.items()}
     if race is not None:
         metrics |= {f"race.{name}": float(getattr(race, name)) for name in ("segments", "low", "high", "projected")}
-    metrics |= {f"sanity.{check}": share for check, share in outcome.sanity.items()}
-    metrics |= {f"seconds.{stage}": value for stage, value in outcome.seconds.items()}
-    metrics |= {
+    of_split = {f"sanity.{check}": share for check, share in outcome.sanity.items()}
+    of_split |= {f"seconds.{stage}": value for stage, value in outcome.seconds.items()}
+    of_split |= {name: float(getattr(outcome, name)) for name in ("segments", "truncated", "tokens")}
+    metrics |= {_of_split(name, trial.split): value for name, value in of_split.items()}
+    return metrics | {
         "bytes": float(outcome.footprint.bytes),
         "compressed_fraction": outcome.footprint.compressed_fraction,
-        "segments": float(outcome.segments),
-        "truncated": float(outcome.truncated),
-        "tokens": float(outcome.tokens),
     }
-    return metrics
 
 
 def _curves(outcome: Outcome) -> dict[str, list[tuple[int, float]]]:

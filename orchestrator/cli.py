@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=about)
         sub.add_argument("folder", type=Path, help="the run's folder")
         if name == "resume":
-            sub.add_argument("--trials", type=int, help="go on to this many trials instead")
+            sub.add_argument("--trials", type=int, help="go on to this many trials in all instead")
         sub.set_defaults(run=command)
     _add_score(commands)
     _add_rescore(commands)
@@ -292,12 +292,13 @@ def _report(options: argparse.Namespace) -> int:
 
 def _mirror(options: argparse.Namespace) -> int:
     environment.prepare(None)
-    from orchestrator.run_folder import report_again
+    from orchestrator.run_folder import reopen, report_again
 
     found = report_again(options.folder, _console(quiet=True))
     if not found.mirrored:
         print("error: MLflow could not be written to; see the warning above, and try again", file=sys.stderr)
         return 1
+    print(f"mirrored  {len(found.dev.points)} points of {found.folder} into {reopen(options.folder)[1].mlflow_uri}")
     return 0
 
 

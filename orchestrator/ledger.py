@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from search_spaces.errors import StudyError
 from search_spaces.outcome import Failure, Measurement, Outcome, Race, outcome_from_json
 from workers.failures import LedgerMoved, fault_in_words
 from workers.locks import hold
+from workers.plan import RACED_SPLIT
 from workers.training.progress import Progress
 
 LEDGER = "ledger.jsonl"
@@ -90,8 +91,15 @@ class Ledger:
     numbers: int = 0
 
     def on(self, split: str) -> list[TrialRecord]:
-        """The trials of one split, by trial number."""
-        return sorted((trial for trial in self.trials if trial.split == split), key=lambda trial: trial.number)
+        """The trials of one split, by trial number: on all splits the one that the candidate has on dev, whose trial it
+        is scored, or timed, again of."""
+        numbers = {trial.candidate.digest: trial.number for trial in self.trials if trial.split == RACED_SPLIT}
+        named = (
+            replace(trial, number=numbers.get(trial.candidate.digest, trial.number))
+            for trial in self.trials
+            if trial.split == split
+        )
+        return sorted(named, key=lambda trial: trial.number)
 
 
 def read_ledger(folder: Path) -> Ledger:

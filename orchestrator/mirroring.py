@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mlflow_tracking.mirror import Mirror, MirroredTrial
+from mlflow_tracking.mirror import Mirror, MirroredTrial, metric_key
 from orchestrator.ledger import Ledger, TrialRecord, read_ledger
 from orchestrator.results import Point, Results
 from orchestrator.standing import race_text
@@ -30,10 +30,9 @@ def mirror_ledger(mirror: Mirror, folder: Path, ledger: Ledger, done: set[str]) 
     spec = dict(ledger.header["spec"])
     conditions = {f"condition.{key}": str(value) for key, value in ledger.header["conditions"].items()}
     mirror.study(folder.name, spec, {"folder": str(folder), **conditions})
-    for record in ledger.trials:
-        # A speed has no run of its own: it stands beside its point's scores.
-        if record.split == SPEED_SPLIT:
-            continue
+    # A speed has no run of its own: it stands beside its point's scores.
+    splits = dict.fromkeys(record.split for record in ledger.trials if record.split != SPEED_SPLIT)
+    for record in (record for split in splits for record in ledger.on(split)):
         trial = mirrored(record)
         if trial.uid not in done:
             mirror.trial(trial)
@@ -48,8 +47,12 @@ def mirror_results(
     kept: dict[int, Path],
     status: str,
     files: list[Path],
+    held_out: Results | None = None,
 ) -> None:
-    """Bring the whole study up to date: each trial with its standing, a model a kept artefact, the report."""
+    """Bring the whole study up to date: each trial with its standing, a model a kept artefact, the report.
+
+    held_out: what the same candidates have on held-out data.
+    """
     mirror_ledger(mirror, folder, ledger, set())
     for point in results.points:
         trial = mirrored(point.record, _standing(point), _words(point))
@@ -68,7 +71,25 @@ def mirror_results(
         "kept_off": float(len(results.kept_off)),
         "frontier_points": float(len(results.frontier)),
     }
-    mirror.finish(status, counts, files)
+    mirror.finish(status, {**counts, **_headlines(results, held_out)}, files)
+
+
+def _headlines(results: Results, held_out: Results | None) -> dict[str, float]:
+    """What a list of studies shows: the quality of the baseline, of the best and of the smallest point of the frontier,
+    the held-out one as `test_…`, and how many times smaller the smallest is."""
+    if not results.frontier:
+        return {}
+    on_test = {point.record.candidate.digest: point for point in held_out.points} if held_out else {}
+    best = max(results.frontier, key=lambda point: point.quality)
+    shown = {"baseline": results.baseline, "best": best, "smallest": results.frontier[-1]}
+    found = {"smallest.ratio": results.frontier[-1].ratio}
+    for name, point in shown.items():
+        if point is None:
+            continue
+        found[f"{name}.{metric_key(results.metric)}"] = point.quality
+        if (judged := on_test.get(point.record.candidate.digest)) is not None:
+            found[f"{name}.{metric_key(results.metric, 'test')}"] = judged.quality
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def mirrored(

@@ -10,7 +10,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from orchestrator.standing import race_text
 from orchestrator.training_progress import Lines, Trainings, training_line
 from orchestrator.trial_table import Row, State, Totals, ended_trials, time_left, trial_line, trial_table
 from search_spaces.outcome import Race
+from workers.plan import RACED_SPLIT
 
 REDRAW_SECONDS = 0.5
 # How often it is asked what trains, and what was warned of.
@@ -32,7 +33,7 @@ class Progress:
     """Gathers what the trials say and shows it, from a thread of its own: telling it can't raise or wait.
 
     trainings: asked from that thread what trains now; None where no trial does. warnings: asked what trials were warned
-    of since the search began.
+    of since the search began. numbers: those of the trials known from before, by their labels.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         trainings: Callable[[], Trainings] | None = None,
         warnings: Callable[[], Sequence[str]] | None = None,
+        numbers: Mapping[str, int] | None = None,
     ) -> None:
         self._totals = totals
         self._console = console
@@ -54,6 +56,7 @@ class Progress:
         self._lines = Lines()
         self._events: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
         self._rows: dict[int, Row] = {}
+        self._numbers = dict(numbers or {})
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
         self._thread.start()
 
@@ -143,7 +146,9 @@ class Progress:
     def _take(self, event: tuple[str, Any], say: bool) -> None:
         kind, value = event
         if kind == "started":
-            self._rows[value.number] = value
+            if value.split == RACED_SPLIT:
+                self._numbers[value.label] = value.number
+            self._rows[value.number] = replace(value, of=self._numbers.get(value.label))
             return
         if kind == "warned":
             self._say_warnings(value)

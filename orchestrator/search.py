@@ -117,6 +117,10 @@ def _resume(spec: StudySpec, console: Console, trials: int | None) -> Found:
     ledger = read_ledger(spec.folder)
     if trials is not None:
         spec = replace(spec, trials=trials)
+        _refuse_fewer(len(ledger.on(RACED_SPLIT)), trials)
+    if ledger.complete and len(ledger.on(RACED_SPLIT)) >= spec.trials:
+        more = f"mtpareto resume {spec.folder} --trials N goes on to N"
+        console.print(f"all {spec.trials} trials have ended; {more}", markup=False, highlight=False, soft_wrap=True)
     study = prepare(spec, console, ledger.header.get("metrics", ()))
     if study.base.revision != ledger.header["base"]["revision"]:
         raise StudyError(
@@ -130,6 +134,14 @@ def _resume(spec: StudySpec, console: Console, trials: int | None) -> Found:
     if torn := mend_torn_tail(spec.folder):
         console.print(f"the ledger's last line was cut short by a crash; {torn} bytes were moved to ledger.torn")
     return _run(study, console)
+
+
+def _refuse_fewer(known: int, trials: int) -> None:
+    if trials < known:
+        raise StudyError(
+            f"--trials {trials} asks for fewer trials than the study has ({known}); --trials is how many it shall have "
+            "in all: ask for more, or leave it out"
+        )
 
 
 def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = None) -> Study:
@@ -252,6 +264,7 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> Halt | None:
         console,
         trainings=Heard(actor.trainings, {}) if study.training else None,
         warnings=Heard(actor.warnings, []),
+        numbers={trial.candidate.describe() or "baseline": trial.number for trial in ledger.on(RACED_SPLIT)},
     )
     mirror = MirrorThread(lambda: connect(spec), spec.folder)
 

@@ -18,7 +18,8 @@ PLACES = {"test": "held-out", SPEED_SPLIT: "speed"}
 @dataclass(frozen=True, slots=True)
 class Row:
     """A trial's line in the table. quality, bytes: None until it has ended well. seconds: since it began, or in all.
-    race: how a race ended it, if one did; the quality is then a projected one. speed: what a timed one is told by."""
+    race: how a race ended it, if one did; the quality is then a projected one. speed: what a timed one is told by.
+    of: the number of the candidate's own trial, where this one scores or times it again."""
 
     number: int
     label: str
@@ -30,6 +31,12 @@ class Row:
     bytes: int | None = None
     race: str | None = None
     speed: str | None = None
+    of: int | None = None
+
+    @property
+    def shown(self) -> int:
+        """The number that a person knows it by."""
+        return self.number if self.of is None else self.of
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +102,7 @@ def trial_table(rows: list[Row], totals: Totals, now: float) -> Table:
         size = "" if row.bytes is None else spell_bytes(row.bytes)
         quality = "" if row.quality is None else f"{'about ' if row.race else ''}{row.quality:.2f}"
         label = row.label if row.split == "dev" else f"{row.label} [dim]({PLACES[row.split]})[/dim]"
-        table.add_row(str(row.number), label, quality, size, _ratio(row, base).strip(), _state(row, now))
+        table.add_row(str(row.shown), label, quality, size, _ratio(row, base).strip(), _state(row, now))
     return table
 
 

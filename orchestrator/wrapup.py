@@ -76,7 +76,7 @@ def wrap_up(
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     files = _write_pages(spec, ledger, data, dev, test, console)
     status = "RUNNING" if running else "FINISHED" if ledger.complete else "KILLED"
-    mirrored = _mirror(spec, ledger, dev, kept, files, status)
+    mirrored = _mirror(spec, ledger, dev, test, kept, files, status)
     found = Found(spec.folder, dev, test, status == "KILLED", kept, mirrored)
     _say_where(console, spec, found, running)
     return found
@@ -256,10 +256,16 @@ def _linked(source: str, target: str) -> str:
 
 
 def _mirror(
-    spec: StudySpec, ledger: Ledger, dev: Results, kept: dict[int, Path], files: list[Path], status: str
+    spec: StudySpec,
+    ledger: Ledger,
+    dev: Results,
+    test: Results | None,
+    kept: dict[int, Path],
+    files: list[Path],
+    status: str,
 ) -> bool:
     try:
-        mirror_results(connect(spec), spec.folder, ledger, dev, kept, status, files)
+        mirror_results(connect(spec), spec.folder, ledger, dev, kept, status, files, test)
     except mlflow_troubles() as error:
         log.warning("MLflow at %s can't be written to: %s", spec.mlflow_uri, error)
         return False

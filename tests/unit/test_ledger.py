@@ -119,7 +119,8 @@ def test_one_candidate_has_an_outcome_a_split(folder: Path) -> None:
     writer.append(trial(measurement(49.0), RTN4, number=2, split="test"), LINES)
     ledger = read_ledger(folder)
     assert [record.number for record in ledger.on("dev")] == [1]
-    assert [record.number for record in ledger.on("test")] == [2]
+    assert [record.number for record in ledger.on("test")] == [1], "the candidate's own trial"
+    assert [record.number for record in ledger.trials] == [1, 2]
     assert len({record.hypotheses for record in ledger.trials}) == 2
 
 

@@ -128,3 +128,40 @@ def test_curves_are_logged_by_tokens_read_from_the_ledger_alone_and_once(store: 
         "training_tokens_s": [(500, 48_000.0), (1000, 47_000.0)],
         "training_tokens_s_2": [(700, 9000.0)],
     }
+
+
+def test_held_out_numbers_have_names_of_their_own_and_the_candidates_trial(store: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    folder = tmp_path / "split"
+    create_ledger(folder, {"spec": {}, "conditions": {}})
+    writer = LedgerWriter(str(folder))
+    steps = (RoundToNearest(bits=3),)
+    writer.append(examples.trial(measurement(48.0), steps, number=5), [{"text": "x"}])
+    writer.append(examples.trial(measurement(46.5), steps, number=16, split="test"), [{"text": "x"}])
+    mirror_ledger(Mirror(store, str(folder), tmp_path), folder, read_ledger(folder), set())
+    client = MlflowClient(store)
+    parent = Mirror(store, str(folder), tmp_path).study("split", {}, {})
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    runs = client.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
+    dev, test = sorted((run for run in runs), key=lambda run: run.data.tags["split"])
+    assert (dev.info.run_name, test.info.run_name) == (
+        f"5: chrf 48.00, {Candidate(BASE, steps).describe()}",
+        f"5: chrf 46.50, {Candidate(BASE, steps).describe()} [test]",
+    )
+    assert dev.data.metrics["chrf"] == 48.0 and test.data.metrics["test_chrf"] == 46.5
+    shared = dev.data.metrics.keys() & test.data.metrics.keys()
+    assert shared == {"bytes", "compressed_fraction"}
+    assert "attempt" not in dev.data.metrics and dev.data.tags["attempt"] == "1"
+
+
+def test_a_run_that_was_named_otherwise_is_named_anew(store: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    mirror, client = Mirror(store, "renamed", tmp_path), MlflowClient(store)
+    mirror.study("renamed", {}, {})
+    given = trial(measurement(47.0), 8, {}, {})
+    run_id = mirror.trial(given)
+    client.update_run(run_id, name="16: old")
+    assert mirror.trial(given) == run_id
+    assert client.get_run(run_id).info.run_name == f"8: chrf 47.00, {given.candidate.describe()}"

@@ -223,6 +223,20 @@ def test_the_table_names_what_runs_what_failed_and_what_is_held_out() -> None:
     assert [part in text for part in ("failed in 2 s", "running 6 s", "(held-out)", "in 5 s")] == [True] * 4
 
 
+def test_a_held_out_trial_bears_the_number_of_its_candidate() -> None:
+    def show(console: Console) -> None:
+        progress = Progress(Totals(4, 1), console, Clock(), numbers={"baseline": 0})
+        progress.started(3, "rtn(bits=4)", "dev")
+        progress.ended(3, 50.0, 1000)
+        progress.started(16, "rtn(bits=4)", "test")
+        progress.started(17, "baseline", "test")
+        progress.stop()
+        console.print(trial_table(progress._shown(), Totals(4, 1), 9.0))
+
+    rows = [line.split()[1] for line in shown(show).splitlines() if "(held-out)" in line]
+    assert rows == ["3", "0"]
+
+
 HALFWAY = TrainingProgress("recover", 340_000, 1_000_000, 48_100.4, 1.204, 61.23, 200.0)
 
 

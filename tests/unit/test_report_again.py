@@ -5,11 +5,16 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 from rich.console import Console
 
-from orchestrator.run_folder import LOCK, report_again
-from orchestrator.wrapup import TUNE_FOLDER
+from orchestrator import cli
+from orchestrator.ledger import read_ledger
+from orchestrator.run_folder import LOCK, read_data, reopen, report_again
+from orchestrator.search import resume_search
+from orchestrator.wrapup import TUNE_FOLDER, read_results
+from search_spaces.errors import StudyError
 from tests.recorded_run import Made, write_data, write_run
 from workers.locks import hold
 
@@ -39,3 +44,38 @@ def _parent_status(folder: Path) -> str:
     runs = client.search_runs([experiment.experiment_id])
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     return str(parent.info.status)
+
+
+def test_held_out_trials_bear_their_candidates_numbers_everywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"dev": write_data(tmp_path / "dev.jsonl"), "test": write_data(tmp_path / "test.jsonl", seed=1)}
+    trials = [Made(10_000, bits=None), Made(6_000, bits=4, cut=0.1), Made(5_000, cut=0.2)]
+    held_out = [Made(10_000, bits=None, split="test"), Made(5_000, cut=0.2, split="test")]
+    folder = write_run(tmp_path / "run", data, [*trials, *held_out], test=str(tmp_path / "test.jsonl"), speed=False)
+    ledger, spec = reopen(folder)
+    assert [record.number for record in ledger.on("test")] == [0, 2]
+    assert [record.number for record in ledger.trials] == [0, 1, 2, 3, 4]
+    _, test = read_results(ledger, spec, read_data(spec))
+    assert test is not None and [point.record.number for point in test.points] == [0, 2]
+
+    assert cli.main(["mirror", str(folder)]) == 0
+    assert f"mirrored  3 points of {folder} into sqlite:///" in capsys.readouterr().out
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("mtpareto")
+    runs = client.search_runs([experiment.experiment_id])
+    numbers = {run.info.run_name.split(":")[0] for run in runs if run.data.tags.get("split") == "test"}
+    assert numbers == {"0", "2"}
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    shown = parent.data.metrics
+    assert shown["baseline.chrf"] == pytest.approx(100.0) and shown["smallest.ratio"] == 2.0
+    assert shown["best.chrf"] >= shown["smallest.chrf"] and "smallest.test_chrf" in shown
+
+
+def test_fewer_trials_than_there_are_is_refused_and_none_left_is_said(tmp_path: Path) -> None:
+    data = {"dev": write_data(tmp_path / "dev.jsonl")}
+    folder = write_run(tmp_path / "run", data, [Made(10_000, bits=None), Made(5_000, cut=0.2)])
+    before = (folder / "ledger.jsonl").read_bytes()
+    with pytest.raises(StudyError, match=r"--trials 1 asks for fewer trials than the study has \(2\); .* in all"):
+        resume_search(folder, Console(quiet=True), trials=1)
+    assert (folder / "ledger.jsonl").read_bytes() == before and read_ledger(folder).complete

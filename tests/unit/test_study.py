@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,26 @@ def test_the_flag_for_training_data_may_be_given_again() -> None:
     spec = spec_from_mapping({**LEAST, "training": options.training, "training_gpus": options.training_gpus})
     assert spec.training == (TrainingSource("a.jsonl"), TrainingSource("b.jsonl"))
     assert spec.training_gpus == 2
+
+
+def test_the_flags_stand_in_groups_and_every_one_is_a_key_of_a_study() -> None:
+    parser = argparse.ArgumentParser()
+    add_study_flags(parser)
+    text = parser.format_help()
+    titles = [
+        "what is compressed",
+        "data",
+        "calibration and training",
+        "translation",
+        "quality",
+        "resources",
+        "results",
+    ]
+    places = [text.index(f"\n{title}:\n") for title in titles]
+    assert places == sorted(places)
+    assert len(text.split("\n\n")[0]) < 200, "the usage is short"
+    keys = {action.dest for action in parser._actions} - {"help", "study"}
+    assert keys == {field.name for field in fields(StudySpec)} - {"anchors"}
 
 
 @pytest.mark.parametrize("missing", ["out", "data"])
