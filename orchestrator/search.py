@@ -32,8 +32,9 @@ from orchestrator.hearing import Heard
 from orchestrator.ledger import Ledger, create_ledger, mend_torn_tail, read_ledger
 from orchestrator.measured_metrics import metrics_of
 from orchestrator.mirroring import MirrorThread
+from orchestrator.preflight import refuse_missing_packages, refuse_small_disk, worker_packages
 from orchestrator.progress import Progress
-from orchestrator.proposals import Proposer
+from orchestrator.proposals import Proposal, Proposer
 from orchestrator.referee import Referee
 from orchestrator.report_labels import metric_name
 from orchestrator.run_folder import alone, read_data, refuse_changed_data, reopen
@@ -77,6 +78,7 @@ class Study:
     calibration: Calibration
     metrics: tuple[str, ...]
     training: Training | None = None
+    packages: tuple[str, ...] = ()
 
     @property
     def measures_comet(self) -> bool:
@@ -98,6 +100,7 @@ def run_search(spec: StudySpec, console: Console) -> Found:
     for steps in spec.anchors:
         refuse_idle_training(steps)
     study = prepare(spec.absolute(), console)
+    refuse_small_disk(study.spec.store_folder, study.checkpoint.bytes, _first_artefact(study))
     create_ledger(study.spec.folder, header(study))
     with alone(study.spec.folder):
         return _run(study, console)
@@ -168,7 +171,9 @@ def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = N
     for steps in spec.anchors:
         predicted_bytes(checkpoint, steps)
     metrics = metrics_of(spec, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), earlier)
-    return Study(spec, base, checkpoint, data, calibration, metrics, training)
+    packages = worker_packages(spec, data, metrics, training is not None)
+    refuse_missing_packages(packages, spec.address)
+    return Study(spec, base, checkpoint, data, calibration, metrics, training, packages)
 
 
 def header(study: Study) -> dict[str, Any]:
@@ -238,23 +243,7 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> Halt | None:
     segments = study.data[RACED_SPLIT].segments
     referee = partial(_referee, spec) if spec.rungs else None
     actor = cluster.ledger_actor(name, str(spec.folder), referee)
-    proposer = Proposer(
-        study.base,
-        study.checkpoint,
-        SPACES[spec.space],
-        spec.trials,
-        spec.seed,
-        spec.anchors,
-        "test" in study.data,
-        spec.speed,
-        ledger.trials,
-        spec.floor,
-        training=study.training is not None,
-        vocabulary=not study.calibration.unseen,
-        again=ledger.set_aside,
-        numbers=ledger.numbers,
-        worth=partial(worth_scoring, spec, study.data),
-    )
+    proposer = _proposer(study, ledger)
     known = len(ledger.on("dev"))
     totals = Totals(
         spec.trials, known, placement.side_by_side, study.checkpoint.bytes, metric_name(spec.quality), len(segments)
@@ -282,7 +271,13 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> Halt | None:
     )
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(CompressionTrial, plan=study.plan(placement.gpus), ledger=name, apart=placement.share),
+            tune.with_parameters(
+                CompressionTrial,
+                plan=study.plan(placement.gpus),
+                ledger=name,
+                apart=placement.share,
+                packages=study.packages,
+            ),
             placement.group(),
         ),
         tune_config=tune.TuneConfig(
@@ -316,6 +311,35 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> Halt | None:
     if proposer.baseline_failed:
         console.print("the uncompressed baseline failed, so there is nothing to compare with; the search stopped there")
     return None if fault is None else Halt(fault, due if isinstance(due, str) else "")
+
+
+def _proposer(study: Study, ledger: Ledger | None = None) -> Proposer:
+    """What proposes the study's trials; with a ledger it knows what that holds."""
+    spec = study.spec
+    return Proposer(
+        study.base,
+        study.checkpoint,
+        SPACES[spec.space],
+        spec.trials,
+        spec.seed,
+        spec.anchors,
+        "test" in study.data,
+        spec.speed,
+        ledger.trials if ledger else (),
+        spec.floor,
+        training=study.training is not None,
+        vocabulary=not study.calibration.unseen,
+        again=ledger.set_aside if ledger else (),
+        numbers=ledger.numbers if ledger else 0,
+        worth=partial(worth_scoring, spec, study.data),
+    )
+
+
+def _first_artefact(study: Study) -> int:
+    """The predicted bytes of the first candidate after the baseline; 0 where there is none."""
+    proposer = _proposer(study)
+    _, first = proposer.propose(), proposer.propose()
+    return first.predicted_bytes if isinstance(first, Proposal) and first.split == RACED_SPLIT else 0
 
 
 def _driven(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +26,7 @@ from workers.failures import MachineFault
 from workers.gpu_memory import MOST_LEFT_BEHIND, left_behind, release_memory
 from workers.own_process import Share
 from workers.plan import SPEED_SPLIT, EvaluationPlan
+from workers.preflight import lacking
 from workers.reading.languages import name_languages
 from workers.shipped_speed import shipped_speed
 from workers.stages import Stages
@@ -51,9 +53,16 @@ class UnderWay:
 class CompressionTrial(Trainable):
     """config: what the searcher suggests: `number`, `candidate`, `split`, `choices`, `predicted_bytes`."""
 
-    def setup(self, config: dict[str, Any], plan: EvaluationPlan, ledger: str, apart: Share | None = None) -> None:
+    def setup(
+        self,
+        config: dict[str, Any],
+        plan: EvaluationPlan,
+        ledger: str,
+        apart: Share | None = None,
+        packages: Sequence[str] = (),
+    ) -> None:
         """plan: what every candidate is measured under. ledger: the name of the ledger's actor. apart: what other
-        processes take that do this trial's work; None when this process does it."""
+        processes take that do this trial's work; None when this process does it. packages: what workers import."""
         prepare_torch()
         if apart is not None:
             # Ray hides no GPU from a process that asked for none.
@@ -64,6 +73,8 @@ class CompressionTrial(Trainable):
         self._ledger = ray.get_actor(ledger, namespace=LEDGER_NAMESPACE)
         self._trial = config
         self._under_way: UnderWay | None = None
+        self._packages = packages
+        self._ready = False
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in the same process.
@@ -83,6 +94,12 @@ class CompressionTrial(Trainable):
         """Translate the candidate's next rung. With its last one, or where the race ends it, wait until the ledger has
         the outcome on disk, and report it; otherwise report that it goes on. A fault of the machine's is reported to
         the search alone."""
+        if not self._ready:
+            # Before the ledger hears of the trial: it has not begun.
+            lacks = lacking(self._plan, self._packages, [] if self._apart else ray.get_gpu_ids())
+            if lacks is not None:
+                return report_fault(self._trial, lacks)
+            self._ready = True
         if self._under_way is None:
             known = unless_machine(self._begin, "ledger")
             if known is not None:
