@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from orchestrator.run_folder import LOCK, read_data, reopen, report_again
 from orchestrator.search import resume_search
 from orchestrator.wrapup import TUNE_FOLDER, read_results
 from search_spaces.errors import StudyError
+from search_spaces.outcome import Failure
+from search_spaces.quantizers import RoundToNearest
+from tests.examples import trial
 from tests.recorded_run import Made, write_data, write_run
 from workers.locks import hold
 
@@ -79,3 +83,39 @@ def test_fewer_trials_than_there_are_is_refused_and_none_left_is_said(tmp_path: 
     with pytest.raises(StudyError, match=r"--trials 1 asks for fewer trials than the study has \(2\); .* in all"):
         resume_search(folder, Console(quiet=True), trials=1)
     assert (folder / "ledger.jsonl").read_bytes() == before and read_ledger(folder).complete
+
+
+def test_a_page_that_cant_be_written_hides_neither_the_frontier_nor_the_other_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {"dev": write_data(tmp_path / "dev.jsonl")}
+    folder = write_run(tmp_path / "run", data, [Made(10_000, bits=None), Made(5_000, cut=0.2)])
+
+    def write_report(*content: object) -> Path:
+        raise ModuleNotFoundError("No module named 'plotly'", name="plotly")
+
+    monkeypatch.setattr("orchestrator.report.write_report", write_report)
+    said = io.StringIO()
+    found = report_again(folder, Console(file=said, width=200))
+    text = said.getvalue()
+    assert found.dev.points and "Traceback" not in text
+    (line,) = [line for line in text.splitlines() if "not written" in line]
+    assert line.startswith("report    not written: ModuleNotFoundError: No module named 'plotly'; install what ")
+    assert line.endswith(f"; then try again with: mtpareto report {folder}")
+    assert text.index("baseline") < text.index(line)
+    assert (folder / "frontier.csv").is_file() and (folder / "frontier.png").is_file()
+    assert not (folder / "report.html").exists()
+
+
+def test_what_was_the_machines_fault_is_no_candidates_failure_in_a_report(tmp_path: Path) -> None:
+    data = {"dev": write_data(tmp_path / "dev.jsonl")}
+    folder = write_run(tmp_path / "run", data, [Made(10_000, bits=None), Made(5_000, cut=0.2)])
+    failure = Failure("error", "compress", "SafetensorError: I/O error: No space left on device (os error 28)")
+    line = {**trial(failure, (RoundToNearest(bits=3),), number=2), "digest": "0" * 16, "hypotheses": None}
+    with (folder / "ledger.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"kind": "trial", **line}) + "\n")
+    said = io.StringIO()
+    found = report_again(folder, Console(file=said, width=200))
+    assert found.dev.failures == ()
+    assert "not the candidates' fault but the machine's, and tried again by resume: trials 2" in said.getvalue()
+    assert "os error 28" not in (folder / "report.html").read_text(encoding="utf-8")

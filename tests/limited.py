@@ -1,0 +1,20 @@
+"""A worker that can't write large files, as on a file system that allows none; the limit is of the process."""
+
+from __future__ import annotations
+
+import resource
+from typing import Any
+
+from workers import actor
+
+# Less than any artefact of the shipped model, more than anything else that a trial writes.
+LARGEST = 2_000_000
+
+
+class Limited(actor.CompressionTrial):
+    """The kernel writes no byte of any file beyond LARGEST."""
+
+    def setup(self, *args: Any, **kwargs: Any) -> None:
+        super().setup(*args, **kwargs)
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, hard))

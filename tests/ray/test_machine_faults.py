@@ -1,0 +1,49 @@
+"""A search whose machine is at fault stops with what to do, books nothing, and goes on once the machine is mended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.ray.conftest import ROOT, environment, ledger_lines, mtpareto, trials
+from workers.failures import MACHINE_EXIT
+
+# `mtpareto` with other workers.
+LIMITED = """
+from orchestrator.environment import prepare
+
+prepare(None)
+from orchestrator import search
+from orchestrator.cli import main
+from tests.limited import Limited
+
+search.CompressionTrial = Limited
+raise SystemExit(main())
+"""
+
+
+def test_a_search_that_can_write_no_artefact_halts_and_resume_measures_what_is_left(
+    tmp_path: Path, small_study: list[str]
+) -> None:
+    folder = tmp_path / "halted"
+    asked = ["--space", "bit-width", "--trials", "3", "--no-speed", "--out", str(folder)]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, "search", *small_study, *asked],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode == MACHINE_EXIT, said
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("error: a file is larger than is allowed here on ")
+    assert "`ulimit -f`" in error and error.endswith(f"Then go on with: mtpareto resume {folder}")
+    assert "Traceback" not in said
+    assert "the search stops: a file is larger than is allowed here" in done.stdout
+    # The baseline was measured; its page is there, and the candidate is nobody's failure.
+    assert [line["outcome"]["kind"] for line in trials(folder)] == ["measurement"]
+    assert (folder / "report.html").is_file() and ledger_lines(folder)[-1] == {"kind": "end", "complete": False}
+
+    done = mtpareto("resume", str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line["outcome"]["kind"] for line in trials(folder)] == ["measurement"] * 3
+    assert [line["number"] for line in trials(folder)] == [0, 1, 2]
