@@ -4,20 +4,24 @@
   const data = JSON.parse(document.getElementById("report-data").textContent);
   const plot = document.getElementById("plot");
   const SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x"];
+  const GLYPHS = {
+    star: "\u2605", circle: "\u25cf", square: "\u25a0", "triangle-up": "\u25b2", diamond: "\u25c6",
+    "triangle-down": "\u25bc", cross: "\u271a", x: "\u2716\ufe0e",
+  };
   const RATIOS = [1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10, 12, 16];
   const PALE = 0.3;
-  const compressed = data.kinds.filter((kind) => kind !== "baseline");
+  const compressed = data.kinds.filter((kind) => kind !== "baseline" && kind !== data.others);
   let shown = "dev";
   let pinned = null;
 
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const safe = (value) => String(value).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const kindColor = (kind) =>
-    kind === "baseline" ? color("--ink") : color(`--kind-${compressed.indexOf(kind) % SHAPES.length}`);
-  const kindSize = (kind) => (kind === "baseline" ? 15 : kindShape(kind).startsWith("triangle") ? 13 : 10);
+    kind === "baseline" ? color("--ink") : kind === data.others ? color("--faint") : color(`--kind-${compressed.indexOf(kind) % SHAPES.length}`);
+  const kindSize = (kind) => (kind === "baseline" ? 15 : kind === data.others ? 7 : kindShape(kind).startsWith("triangle") ? 13 : 10);
   // Each round of colours takes the shapes one further, so that no two of 49 kinds look alike.
   const shapeOf = (index) => SHAPES[(index + Math.floor(index / SHAPES.length)) % SHAPES.length];
-  const kindShape = (kind) => (kind === "baseline" ? "star" : shapeOf(compressed.indexOf(kind)));
+  const kindShape = (kind) => (kind === "baseline" ? "star" : kind === data.others ? "circle" : shapeOf(compressed.indexOf(kind)));
 
   const hollow = (point) => point.tied;
   const chosen = (point) => point.frontier || point.tied;
@@ -47,7 +51,7 @@
   function bars(points, kind, opacity) {
     const drawn = points.filter((point) => point.bounds);
     return {
-      type: "scatter", mode: "lines", hoverinfo: "skip", showlegend: false, legendgroup: kind, opacity,
+      type: "scatter", mode: "lines", hoverinfo: "skip", opacity,
       line: { color: kindColor(kind), width: 1.6 },
       x: drawn.flatMap((point) => [point.size, point.size, null]),
       y: drawn.flatMap((point) => [...point.bounds, null]),
@@ -56,7 +60,7 @@
 
   function markers(points, kind) {
     return {
-      type: "scatter", mode: "markers", showlegend: false, legendgroup: kind, hovertemplate: "%{text}<extra></extra>",
+      type: "scatter", mode: "markers", hovertemplate: "%{text}<extra></extra>",
       x: points.map((point) => point.size), y: points.map((point) => point.quality), text: points.map(hoverText),
       customdata: points.map((point) => point.digest),
       marker: {
@@ -73,33 +77,62 @@
 
   function dropped(trials) {
     return {
-      type: "scatter", mode: "markers", name: "dropped early, where it was heading", legendgroup: "dropped",
+      type: "scatter", mode: "markers", 
       hovertemplate: "%{text}<extra></extra>", customdata: trials.map((trial) => trial.digest),
       x: trials.map((trial) => trial.size), y: trials.map((trial) => trial.projected), text: trials.map(droppedText),
       marker: { symbol: "line-ew-open", size: 11, color: color("--faint"), opacity: 0.55, line: { width: 2 } },
     };
   }
 
-  // An entry of the legend alone, for a mark that points of every kind can have.
-  function mark(name, symbol) {
+  // What lies beyond the axis, at its edge: it must not squeeze what stands.
+  function farOff(view) {
+    const places = [
+      ...view.points.map((point) => ({ ...point, height: point.quality, said: hoverText(point) })),
+      ...view.dropped.map((trial) => ({ ...trial, height: trial.projected, said: droppedText(trial) })),
+    ].filter((place) => view.range && (place.height < view.range[0] || place.height > view.range[1]));
+    const below = (place) => place.height < view.range[0];
     return {
-      type: "scatter", mode: "markers", name, hoverinfo: "skip", x: [null], y: [null],
-      marker: { symbol, size: 10, color: color("--faint"), line: { width: 2 } },
+      type: "scatter", mode: "markers", hovertemplate: "%{text}<extra></extra>", cliponaxis: false,
+      customdata: places.map((place) => place.digest), text: places.map((place) => place.said),
+      x: places.map((place) => place.size), y: places.map((place) => view.range[below(place) ? 0 : 1]),
+      marker: { symbol: places.map((place) => (below(place) ? "triangle-down" : "triangle-up")), size: 9,
+        color: color("--faint"), opacity: 0.6 },
     };
   }
 
-  // The legend's entry, full and not pale, whichever of its points is drawn first.
-  function entry(kind) {
-    return {
-      type: "scatter", mode: "markers", name: safe(kind), legendgroup: kind, hoverinfo: "skip", x: [null], y: [null],
-      marker: { symbol: kindShape(kind), color: kindColor(kind), size: kindSize(kind) },
-    };
+  const farOffPlaces = (view) => farOff(view).x.length > 0;
+
+  // Below the plot and not in it, so that it covers no axis on a narrow page: [glyph, colour, words].
+  function legendEntries(view) {
+    const faint = color("--faint");
+    const kinds = data.kinds.filter((kind) => view.points.some((point) => point.kind === kind));
+    return [
+      ["\u2500", faint, "frontier"],
+      ...kinds.map((kind) => [GLYPHS[kindShape(kind)], kindColor(kind), kind]),
+      ...(view.points.some(hollow) ? [["\u25cb", faint, "hollow: not told apart from a smaller point"]] : []),
+      ...(view.points.some((point) => point.keptOff.length)
+        ? [["\u00d7", faint, "kept off: fails a check or is below the floor"]] : []),
+      ...(view.dropped.length ? [["\u2013", faint, "dropped early, where it was heading"]] : []),
+      ...(farOffPlaces(view) ? [["\u25bd", faint, "beyond the axis"]] : []),
+    ];
+  }
+
+  function drawLegend(view) {
+    const list = document.getElementById("legend");
+    list.replaceChildren(...legendEntries(view).map(([glyph, shade, words]) => {
+      const entry = document.createElement("li");
+      const sign = document.createElement("span");
+      sign.textContent = glyph;
+      sign.style.color = shade;
+      entry.append(sign, words);
+      return entry;
+    }));
   }
 
   function traces(view) {
     const frontier = view.points.filter((point) => point.frontier).sort((a, b) => a.size - b.size || a.quality - b.quality);
     const list = [{
-      type: "scatter", mode: "lines", name: "frontier", hoverinfo: "skip", opacity: 0.7,
+      type: "scatter", mode: "lines", hoverinfo: "skip", opacity: 0.7,
       line: { shape: "hv", color: color("--faint"), width: 1.3 },
       x: frontier.map((point) => point.size), y: frontier.map((point) => point.quality),
     }];
@@ -108,20 +141,19 @@
       if (!points.length) continue;
       list.push(bars(points.filter((point) => !chosen(point)), kind, PALE));
       list.push(bars(points.filter(chosen), kind, 0.8));
-      list.push(markers(points, kind), entry(kind));
+      list.push(markers(points, kind));
     }
-    if (view.points.some(hollow)) list.push(mark("not told apart from a smaller point", "circle-open"));
-    if (view.points.some((point) => point.keptOff.length)) list.push(mark("kept off: fails a check or is below the floor", "x-thin-open"));
     if (view.dropped.length) list.push(dropped(view.dropped));
+    list.push(farOff(view));
     const lit = view.points.filter((point) => point.digest === pinned);
     list.push({
-      type: "scatter", mode: "markers", hoverinfo: "skip", showlegend: false,
+      type: "scatter", mode: "markers", hoverinfo: "skip",
       x: lit.map((point) => point.size), y: lit.map((point) => point.quality),
       marker: { symbol: "circle-open", size: 20, color: color("--accent"), line: { width: 2.5 } },
     });
     if (view.baseline) {
       list.push({ type: "scatter", mode: "markers", x: [view.baseline.size], y: [view.baseline.quality], xaxis: "x2",
-        hoverinfo: "skip", showlegend: false, marker: { opacity: 0 } });
+        hoverinfo: "skip", marker: { opacity: 0 } });
     }
     return list;
   }
@@ -134,8 +166,8 @@
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: color("--ink") },
       margin: { l: 66, r: 24, t: 48, b: 66 },
       xaxis: { ...axis, title: { text: `size on disk, ${data.unit}`, font: { size: 13 }, standoff: 12 } },
-      yaxis: { ...axis, title: { text: `quality, mean ${data.metric} over language pairs`, font: { size: 13 } } },
-      legend: { orientation: "h", x: 0, y: -0.16, xanchor: "left", yanchor: "top", font: { size: 11 } },
+      yaxis: { ...axis, ...(view.range ? { range: view.range } : {}), title: { text: `quality, mean ${data.metric} over language pairs`, font: { size: 13 } } },
+      showlegend: false,
       hoverlabel: { bgcolor: color("--panel"), bordercolor: color("--rule"), align: "left",
         font: { color: color("--ink"), family: getComputedStyle(document.body).fontFamily } },
     };
@@ -158,9 +190,10 @@
   function draw() {
     if (!plot || !window.Plotly) return;
     const view = data.views[shown];
+    drawLegend(view);
     Plotly.react(plot, traces(view), layout(view), {
       responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
-      toImageButtonOptions: { filename: "frontier", scale: 2 },
+      toImageButtonOptions: { filescale: 2 },
     });
   }
 

@@ -155,7 +155,7 @@ def _plot_section(content: Content) -> str:
         )
     note = PLOT_NOTE.format(metric=metric_name(content.dev.metric))
     notes = [_note(note), *([_note(_tie_note(content))] if content.dev.ties else [])]
-    return section("plot-section", "Quality against size", toggle, '<div id="plot"></div>', *notes)
+    return section("plot-section", "Quality against size", toggle, '<div id="plot"></div><ul id="legend"></ul>', *notes)
 
 
 def _statement(content: Content) -> str:

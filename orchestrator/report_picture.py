@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from orchestrator.report_labels import TIMES, Unit, kinds_of, metric_name, unit_for
 from orchestrator.report_picture_labels import place_labels
 from orchestrator.report_steps import short_label
+from orchestrator.report_view import OTHERS, interval_bounds, quality_range, stands
 from orchestrator.results import Point, Results
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ INK, FAINT, LINE = "#1c2330", "#6b7280", "#9aa3af"
 OFF_FRONTIER = 0.32
 TIE_LABEL = "hollow: not told apart from a smaller point"
 KEPT_OFF_LABEL = "kept off: fails a check or is below the floor"
+FAR_OFF_LABEL = "beyond the axis"
+MOST_LABELS = 9
 RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0)
 
 
@@ -43,11 +46,17 @@ def write_picture(path: Path, title: str, results: Results) -> Path:
     figure.draw_without_rendering()
     frontier = [
         (unit.of(point.bytes), point.quality, fill(short_label(point.record.candidate), LABEL_WIDTH))
-        for point in results.frontier
+        for point in _labelled(results)
     ]
-    drawn = [(unit.of(point.bytes), point.quality) for point in results.points]
-    drawn += [(unit.of(trial.bytes), trial.race.projected) for trial in results.dropped]
-    bars = [(unit.of(point.bytes), *bounds) for point in results.points if (bounds := _bounds(point, results.baseline))]
+    low, high = axes.get_ylim()
+    places = [(point.bytes, point.quality) for point in results.points]
+    places += [(trial.bytes, trial.race.projected) for trial in results.dropped]
+    drawn = [(unit.of(size), min(max(quality, low), high)) for size, quality in places]
+    bars = [
+        (unit.of(point.bytes), *bounds)
+        for point in results.points
+        if (bounds := interval_bounds(point, results.baseline))
+    ]
     rules = [results.baseline.quality] if results.baseline else []
     place_labels(axes, frontier, drawn, bars, rules, INK)
     figure.savefig(path, format="png", metadata={"Software": None})
@@ -64,6 +73,8 @@ def _draw_frame(axes: Axes, title: str, results: Results, unit: Unit) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(LINE)
     axes.tick_params(colors=FAINT, labelsize=9)
+    if (shown := quality_range(results)) is not None:
+        axes.set_ylim(*shown)
     if not results.points:
         axes.text(0.5, 0.5, "no trial ended well", transform=axes.transAxes, ha="center", color=FAINT)
 
@@ -77,13 +88,16 @@ def _draw_points(figure: Figure, axes: Axes, results: Results, unit: Unit) -> No
         [unit.of(point.bytes) for point in front], [point.quality for point in front],
         where="post", color=FAINT, linewidth=1.0, alpha=0.7, zorder=2,
     )  # fmt: skip
-    compressed = [kind for kind in kinds_of(results.points) if kind != "baseline"]
-    for index, kind in enumerate(compressed):
+    named = kinds_of(point for point in results.points if stands(point))
+    others = [point for point in results.points if point.record.candidate.kind not in named]
+    for index, kind in enumerate(kind for kind in named if kind != "baseline"):
         of_kind = [point for point in results.points if point.record.candidate.kind == kind]
         # Each round of colours takes the shapes one further, so that no two of 49 kinds look alike.
         colour = COLOURS[index % len(COLOURS)]
         shape = SHAPES[(index + index // len(COLOURS)) % len(SHAPES)]
         _draw_kind(axes, of_kind, baseline, unit, kind, colour, shape)
+    if others:
+        _draw_kind(axes, others, baseline, unit, OTHERS, FAINT, ".")
     if baseline is not None:
         axes.scatter(
             unit.of(baseline.bytes), baseline.quality, s=150, marker="*", zorder=5, label="baseline",
@@ -91,6 +105,7 @@ def _draw_points(figure: Figure, axes: Axes, results: Results, unit: Unit) -> No
         )  # fmt: skip
         _draw_ratios(axes, baseline, results.points, unit)
     _draw_dropped(axes, results, unit)
+    _mark_far_off(axes, results, unit)
     _explain_marks(axes, results)
     if results.points:
         figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=7, labelcolor=INK)
@@ -101,7 +116,7 @@ def _draw_kind(
 ) -> None:
     for point in points:
         alpha = 1.0 if point.on_frontier or point.tie else OFF_FRONTIER
-        if bounds := _bounds(point, baseline):
+        if bounds := interval_bounds(point, baseline):
             axes.vlines(unit.of(point.bytes), *bounds, color=colour, linewidth=1.3, alpha=0.75 * alpha, zorder=3)
         if point.kept_off:
             axes.scatter(unit.of(point.bytes), point.quality, s=40, marker="x", color=colour, alpha=0.6, zorder=4)
@@ -123,6 +138,34 @@ def _draw_dropped(axes: Axes, results: Results, unit: Unit) -> None:
         )  # fmt: skip
 
 
+def _mark_far_off(axes: Axes, results: Results, unit: Unit) -> None:
+    """What lies below or above the axis, at its edge: it must not squeeze what stands."""
+    if (shown := quality_range(results)) is None:
+        return
+    low, high = shown
+    places = [(point.bytes, point.quality) for point in results.points]
+    places += [(trial.bytes, trial.race.projected) for trial in results.dropped]
+    label = FAR_OFF_LABEL
+    beyond = (
+        ("v", low, [size for size, quality in places if quality < low]),
+        ("^", high, [size for size, quality in places if quality > high]),
+    )
+    for marker, edge, outside in beyond:
+        if outside:
+            sizes = [unit.of(size) for size in outside]
+            axes.scatter(
+                sizes, [edge] * len(sizes), s=34, marker=marker, color=FAINT, alpha=0.6, zorder=3, clip_on=False,
+                label=label,
+            )  # fmt: skip
+            label = "_nolegend_"
+
+
+def _labelled(results: Results) -> list[Point]:
+    """The frontier's points, and the smallest of their ties while labels are few."""
+    ties = [point for point in results.ties if point.steps][: max(MOST_LABELS - len(results.frontier), 0)]
+    return [*results.frontier, *ties]
+
+
 def _explain_marks(axes: Axes, results: Results) -> None:
     """Legend entries of the marks that points of every kind can have."""
     if results.ties:
@@ -139,9 +182,3 @@ def _draw_ratios(axes: Axes, baseline: Point, points: Sequence[Point], unit: Uni
     above.set_xticks([unit.of(baseline.bytes) / ratio for ratio in ratios], [f"{ratio:g}{TIMES}" for ratio in ratios])
     above.tick_params(colors=FAINT, labelsize=8, length=3)
     above.spines["top"].set_visible(False)
-
-
-def _bounds(point: Point, baseline: Point | None) -> tuple[float, float] | None:
-    if point.interval is None or baseline is None or not point.steps:
-        return None
-    return baseline.quality + point.interval.low, baseline.quality + point.interval.high

@@ -3,47 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.report_labels import Unit, interval_text, kinds_of, metric_name, ratio_text, score_of
 from orchestrator.report_standing import standing_text
 from orchestrator.report_steps import short_label
+from orchestrator.report_view import OTHERS, interval_bounds, quality_range, stands
 from orchestrator.results import Dropped, Point, Results
 
 
 def plot_data(views: Mapping[str, Results], unit: Unit) -> dict[str, Any]:
     """views: split -> its results, the first shown first. Sizes are in `unit`, scores in the metric's points."""
-    kinds = kinds_of(point for results in views.values() for point in results.points)
+    points = [point for results in views.values() for point in results.points]
+    kinds = kinds_of(point for point in points if stands(point))
+    others = [OTHERS] if any(point.record.candidate.kind not in kinds for point in points) else []
     return {
         "unit": unit.name,
         "metric": metric_name(next(iter(views.values())).metric),
-        "kinds": kinds,
-        "views": {split: _view(results, unit) for split, results in views.items()},
+        "kinds": [*kinds, *others],
+        "others": OTHERS,
+        "views": {split: _view(results, unit, kinds) for split, results in views.items()},
     }
 
 
-def _view(results: Results, unit: Unit) -> dict[str, Any]:
+def _view(results: Results, unit: Unit, kinds: Sequence[str]) -> dict[str, Any]:
     baseline = results.baseline
+    shown = quality_range(results)
     return {
+        "range": None if shown is None else list(shown),
         "baseline": None if baseline is None else {"size": unit.of(baseline.bytes), "quality": baseline.quality},
-        "points": [_point(point, results, unit) for point in results.points],
+        "points": [_point(point, results, unit, kinds) for point in results.points],
         "dropped": [_dropped(trial, unit) for trial in results.dropped],
     }
 
 
-def _point(point: Point, results: Results, unit: Unit) -> dict[str, Any]:
-    interval, baseline = point.interval, results.baseline
+def _point(point: Point, results: Results, unit: Unit, kinds: Sequence[str]) -> dict[str, Any]:
     pair, worst = point.measurement.worst_pair(point.metric)
-    bounds = None
-    if interval is not None and baseline is not None and point.steps:
-        bounds = [baseline.quality + interval.low, baseline.quality + interval.high]
+    bounds = interval_bounds(point, results.baseline)
     return {
         "digest": point.record.candidate.digest,
         "trial": point.record.number,
         "label": short_label(point.record.candidate),
         "steps": point.label,
-        "kind": point.record.candidate.kind,
+        "kind": kind if (kind := point.record.candidate.kind) in kinds else OTHERS,
         "bytes": point.bytes,
         "size": unit.of(point.bytes),
         "sizeText": unit.text(point.bytes),
@@ -56,8 +59,8 @@ def _point(point: Point, results: Results, unit: Unit) -> dict[str, Any]:
         ],
         "worstPair": pair,
         "worst": worst,
-        "bounds": bounds,
-        "intervalText": interval_text(interval),
+        "bounds": None if bounds is None else list(bounds),
+        "intervalText": interval_text(point.interval),
         "frontier": point.on_frontier,
         "tied": point.tie is not None,
         "standing": standing_text(point, unit),

@@ -57,7 +57,8 @@ def _gptq(step: GPTQ) -> str:
 def _mixed(step: MixedWidths) -> str:
     score = [] if step.score == _default(step, "score") else [f"by {step.score}"]
     embeddings = ["+ emb"] if step.embeddings else []
-    return " ".join([f"mixed {step.bits:g}-bit {_group(step.group_size)}", *score, *embeddings])
+    # No group need have the width that the budget of bytes is spelt as.
+    return " ".join([f"mixed {_group(step.group_size)} budget {step.bits:g} bits", *score, *embeddings])
 
 
 def _layers(step: RemoveLayers) -> str:

@@ -53,7 +53,7 @@ def statement(dev: Results, test: Results | None, asked: float | None = None) ->
     )
     margin_text = f"the margin of {_points(limit, results.metric)}{_about_margin(asked)}"
     if below is None:
-        return Statement(_none_shown(bounds, limit, margin_text, results, split))
+        return Statement(_none_shown(bounds, limit, margin_text, results.spread, dev, split))
     point, loss = below
     said = (
         f"Smallest with no loss that matters: {_named(point, dev)}, {ratio_text(point.ratio)} smaller: "
@@ -89,15 +89,13 @@ def listed(numbers: Sequence[int]) -> str:
 
 
 def _none_shown(
-    bounds: Sequence[tuple[Point, LossBound]], limit: float, margin_text: str, results: Results, split: str
+    bounds: Sequence[tuple[Point, LossBound]], limit: float, margin_text: str, spread: Spread, dev: Results, split: str
 ) -> str:
     """That no loss below the margin was shown, how much data would show one, and what can be said instead."""
-    spread = results.spread
-    assert spread is not None
-    name = metric_name(results.metric)
+    name = metric_name(dev.metric)
     point, loss = min(bounds, key=lambda found: (found[1].at_most, found[0].bytes))
     most = (
-        f"The most that can be said: {_named(point, results)} ({ratio_text(point.ratio)} smaller) differs by "
+        f"The most that can be said: {_named(point, dev)}, {ratio_text(point.ratio)} smaller: "
         f"{signed(loss.difference)} {name}, {_at_most(loss)}."
     )
     needed = [(count, found) for found, own in bounds if (count := own.segments_needed(limit)) is not None]
@@ -106,7 +104,7 @@ def _none_shown(
     count, nearest = min(needed, key=lambda found: (found[0], found[1].bytes))
     return (
         f"These data can't tell whether a candidate loses less than {margin_text}: {spread.segments:,} segments of "
-        f"{split}, and about {count:,} would be needed for {_named(nearest, results)}, which comes nearest. {most}"
+        f"{split}, and about {count:,} would be needed for {_named(nearest, dev)}, which comes nearest. {most}"
     )
 
 
@@ -130,7 +128,9 @@ def _on_dev(record: TrialRecord, dev: Results) -> TrialRecord:
 
 
 def _at_most(loss: LossBound) -> str:
-    return f"a loss of at most {max(loss.at_most, 0.0):.2f} (one-sided {1 - ALPHA:.0%}, all candidates together)"
+    return (
+        f"a loss of at most {max(loss.at_most, 0.0):.2f} (one-sided {100 - 100 * ALPHA:g} %, all candidates together)"
+    )
 
 
 def _points(limit: float, metric: str) -> str:
@@ -138,7 +138,7 @@ def _points(limit: float, metric: str) -> str:
 
 
 def _about_margin(asked: float | None) -> str:
-    return f" (a smaller difference fewer than {LEAST:.0%} of people see)" if asked is None else ""
+    return f" (of a smaller one fewer than {100 * LEAST:g} % of people agree)" if asked is None else ""
 
 
 def _caution() -> str:
