@@ -11,17 +11,18 @@ from ray.tune import Callback
 
 from orchestrator.mirroring import MirrorThread
 from orchestrator.progress import Progress
+from orchestrator.resampling import Resampling
 from search_spaces.methods import describe_step, step_from_json
 from search_spaces.outcome import Race
 from workers.plan import SPEED_SPLIT
 
 
 class TrialWatcher(Callback):
-    """Passes starts and ends on to the table, and nudges the MLflow mirror."""
+    """Passes starts and ends on to the table, and nudges whoever reads the ledger as it grows."""
 
-    def __init__(self, progress: Progress, mirror: MirrorThread) -> None:
+    def __init__(self, progress: Progress, *readers: MirrorThread | Resampling) -> None:
         self._progress = progress
-        self._mirror = mirror
+        self._readers = readers
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for a restore that this project does from the ledger instead."""
@@ -43,4 +44,5 @@ class TrialWatcher(Callback):
             self._progress.timed(number, result.get("speed"))
         else:
             self._progress.ended(number, result.get("quality"), result.get("bytes"), race)
-        self._mirror.nudge()
+        for reader in self._readers:
+            reader.nudge()

@@ -27,20 +27,25 @@ from workers.scoring import (
 )
 
 Samples = np.ndarray[Any, np.dtype[np.float64]]
+# (trial's key, metric) -> its samples.
+Known = dict[tuple[Key, str], Samples]
 
 
 class Intervals:
     """One split's intervals. Every trial is resampled once, all alike, so that any two can be compared.
 
-    metric: the study's quality. seed: of the draws of documents, the same for every trial.
+    metric: the study's quality. seed: of the draws of documents, the same for every trial. known: the samples that were
+    drawn already, of these data and with this seed; new ones are put there.
     """
 
-    def __init__(self, folder: Path, dataset: DataSet, seed: int, metric: str = "chrf") -> None:
+    def __init__(
+        self, folder: Path, dataset: DataSet, seed: int, metric: str = "chrf", known: Known | None = None
+    ) -> None:
         self._folder = folder
         self._dataset = dataset
         self._seed = seed
         self.metric = metric
-        self._samples: dict[tuple[Key, str], Samples] = {}
+        self._samples: Known = {} if known is None else known
 
     @property
     def segments(self) -> Sequence[Segment]:

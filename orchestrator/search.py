@@ -29,6 +29,7 @@ from orchestrator.calibration import Calibration, read_calibration, refuse_chang
 from orchestrator.callbacks import TrialWatcher
 from orchestrator.driving import Driving, spell_due
 from orchestrator.hearing import Heard
+from orchestrator.intervals import Known
 from orchestrator.ledger import Ledger, create_ledger, mend_torn_tail, read_ledger
 from orchestrator.measured_metrics import metrics_of
 from orchestrator.mirroring import MirrorThread
@@ -37,6 +38,7 @@ from orchestrator.progress import Progress
 from orchestrator.proposals import Proposal, Proposer
 from orchestrator.referee import Referee
 from orchestrator.report_labels import metric_name
+from orchestrator.resampling import Resampling
 from orchestrator.run_folder import alone, read_data, refuse_changed_data, reopen
 from orchestrator.searcher import ParetoSearcher
 from orchestrator.single import spell_left_out
@@ -199,21 +201,23 @@ def _run(study: Study, console: Console) -> Found:
     if spec.store is None:
         ArtefactStore(spec.store_folder).sweep()
     started_here = cluster.join(spec.address)
+    resampling = Resampling(spec.folder, study.data, spec.seed)
     try:
         with _terminated_like_interrupted():
-            halt = _loop(study, ledger, console)
+            halt = _loop(study, ledger, console, resampling)
         if halt is not None:
-            raise _halted(study, halt, console)
-        return wrap_up(spec, study.data, console)
+            raise _halted(study, halt, console, resampling.samples)
+        return wrap_up(spec, study.data, console, known=resampling.samples)
     finally:
         if started_here:
             ray.shutdown()
 
 
-def _halted(study: Study, halt: Halt, console: Console) -> MachineError:
+def _halted(study: Study, halt: Halt, console: Console, known: Known) -> MachineError:
     """The error that ends a halted search, once its pages are written as far as that can be."""
     spec = study.spec
-    or_else(lambda: wrap_up(spec, study.data, console), lambda why: console.print(f"pages     not written: {why}"))
+    written = partial(wrap_up, spec, study.data, console, known=known)
+    or_else(written, lambda why: console.print(f"pages     not written: {why}"))
     return MachineError(halt.fault, f" {halt.due}Then go on with: mtpareto resume {spec.folder}")
 
 
@@ -225,7 +229,7 @@ class Halt:
     due: str
 
 
-def _loop(study: Study, ledger: Ledger, console: Console) -> Halt | None:
+def _loop(study: Study, ledger: Ledger, console: Console, resampling: Resampling) -> Halt | None:
     """Tune's loop, until the Proposer is done or a signal ends it, and the ledger then says which; or the machine's
     fault that stopped it."""
     spec = study.spec
@@ -243,7 +247,8 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> Halt | None:
     segments = study.data[RACED_SPLIT].segments
     referee = partial(_referee, spec) if spec.rungs else None
     actor = cluster.ledger_actor(name, str(spec.folder), referee)
-    proposer = _proposer(study, ledger)
+    proposer = _proposer(study, ledger, resampling.samples)
+    resampling.nudge()
     known = len(ledger.on("dev"))
     totals = Totals(
         spec.trials, known, placement.side_by_side, study.checkpoint.bytes, metric_name(spec.quality), len(segments)
@@ -292,7 +297,7 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> Halt | None:
             storage_path=str(spec.folder / TUNE_FOLDER),
             # The searcher tries lost trials again.
             failure_config=tune.FailureConfig(max_failures=0),
-            callbacks=[TrialWatcher(progress, mirror)],
+            callbacks=[TrialWatcher(progress, mirror, resampling)],
             verbose=0,
         ),
     )
@@ -302,6 +307,7 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> Halt | None:
         unless_machine(lambda: progress.warned(ray.get(actor.warnings.remote())), "ledger")
     finally:
         progress.stop()
+        resampling.stop()
         mirror.stop(timeout=30)
         ray.kill(actor)
     for steps, reason in proposer.refused:
@@ -313,8 +319,8 @@ def _loop(study: Study, ledger: Ledger, console: Console) -> Halt | None:
     return None if fault is None else Halt(fault, due if isinstance(due, str) else "")
 
 
-def _proposer(study: Study, ledger: Ledger | None = None) -> Proposer:
-    """What proposes the study's trials; with a ledger it knows what that holds."""
+def _proposer(study: Study, ledger: Ledger | None = None, samples: Known | None = None) -> Proposer:
+    """What proposes the study's trials; with a ledger it knows what that holds. samples: drawn of it already."""
     spec = study.spec
     return Proposer(
         study.base,
@@ -331,7 +337,7 @@ def _proposer(study: Study, ledger: Ledger | None = None) -> Proposer:
         vocabulary=not study.calibration.unseen,
         again=ledger.set_aside if ledger else (),
         numbers=ledger.numbers if ledger else 0,
-        worth=partial(worth_scoring, spec, study.data),
+        worth=partial(worth_scoring, spec, study.data, samples),
     )
 
 

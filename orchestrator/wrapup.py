@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mlflow_tracking.mirror import EXPERIMENT, Mirror
 from orchestrator.frontier_table import print_frontier
-from orchestrator.intervals import Intervals
+from orchestrator.intervals import Intervals, Known
 from orchestrator.ledger import Ledger, TrialRecord, read_ledger
 from orchestrator.mirroring import mirror_results, mlflow_troubles
 from orchestrator.report_labels import MINUS
@@ -56,15 +56,21 @@ class Found:
 
 
 def wrap_up(
-    spec: StudySpec, data: Mapping[str, DataSet], console: Console, running: bool = False, again: bool = False
+    spec: StudySpec,
+    data: Mapping[str, DataSet],
+    console: Console,
+    running: bool = False,
+    again: bool = False,
+    known: Known | None = None,
 ) -> Found:
     """Everything that follows from the ledger, written anew each time. running: a search goes on in the folder, and
-    needs its store. again: no search has ended just now, so no model that was kept is given up.
+    needs its store. again: no search has ended just now, so no model that was kept is given up. known:
+    bootstrap samples that were drawn already.
 
     What was found is said first; then each page fails on its own, in a line.
     """
     ledger = read_ledger(spec.folder)
-    dev, test = read_results(ledger, spec, data)
+    dev, test = read_results(ledger, spec, data, known)
     print_frontier(console, dev, test)
     for line in _troubles(ledger, dev):
         console.print(line, markup=False, highlight=False)
@@ -82,25 +88,30 @@ def wrap_up(
     return found
 
 
-def read_results(ledger: Ledger, spec: StudySpec, data: Mapping[str, DataSet]) -> tuple[Results, Results | None]:
+def read_results(
+    ledger: Ledger, spec: StudySpec, data: Mapping[str, DataSet], known: Known | None = None
+) -> tuple[Results, Results | None]:
     """What a ledger says on dev, each point standing as the held-out data has it, and on test, None where nothing was
     scored there.
 
     Metrics that reached the run later count like those of the ledger.
     """
-    test = _read(ledger, spec, data, "test") if ledger.on("test") else None
-    return judged(_read(ledger, spec, data, "dev"), test), test
+    test = _read(ledger, spec, data, "test", known) if ledger.on("test") else None
+    return judged(_read(ledger, spec, data, "dev", known), test), test
 
 
-def worth_scoring(spec: StudySpec, data: Mapping[str, DataSet]) -> list[str]:
+def worth_scoring(spec: StudySpec, data: Mapping[str, DataSet], known: Known | None = None) -> list[str]:
     """The digests of the candidates that dev leaves worth scoring on held-out data and timing, the largest first: the
     baseline, the frontier, and of what is not told apart from it what is kept."""
-    return [point.record.candidate.digest for point in _read(read_ledger(spec.folder), spec, data, "dev").shown]
+    dev = _read(read_ledger(spec.folder), spec, data, "dev", known)
+    return [point.record.candidate.digest for point in dev.shown]
 
 
-def _read(ledger: Ledger, spec: StudySpec, data: Mapping[str, DataSet], split: str) -> Results:
+def _read(
+    ledger: Ledger, spec: StudySpec, data: Mapping[str, DataSet], split: str, known: Known | None = None
+) -> Results:
     speeds = {record.candidate.digest: _speed(record.outcome) for record in ledger.on(SPEED_SPLIT)}
-    intervals = Intervals(spec.folder, data[split], spec.seed, quality_of(ledger.header))
+    intervals = Intervals(spec.folder, data[split], spec.seed, quality_of(ledger.header), known)
     return collect(with_rescored(ledger.on(split), read_rescored(spec.folder)), intervals, speeds, spec.floor)
 
 

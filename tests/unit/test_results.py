@@ -15,6 +15,7 @@ from orchestrator.frontier_table import print_frontier, said_below
 from orchestrator.intervals import Intervals, resampled_means
 from orchestrator.ledger import read_hypotheses, read_ledger
 from orchestrator.report import write_report
+from orchestrator.resampling import Resampling
 from orchestrator.results import Results, collect, judged, quality_of
 from orchestrator.results_csv import FIRST_COLUMNS, frontier_csv
 from orchestrator.run_folder import reopen
@@ -81,6 +82,23 @@ def test_the_mean_of_segment_scores_varies_as_documents_do(data: DataSet) -> Non
     assert samples.mean() == pytest.approx(np.mean(by_document), abs=0.5)
     assert samples.std() == pytest.approx(np.std(by_document) / np.sqrt(24), rel=0.1)
     assert np.allclose(resampled_means(data.segments, [score + 1.5 for score in scores], 0), samples + 1.5)
+
+
+def test_trials_are_resampled_as_they_end_and_alike(tmp_path: Path, data: DataSet) -> None:
+    trials = [Made(100, 0.0, None), Made(50, 0.2, 4), Made(10, 0.0, 3, race=DROPPED)]
+    folder = write_run(tmp_path / "run", {"dev": data}, trials)
+    resampling = Resampling(folder, {"dev": data}, 0)
+    resampling.nudge()
+    resampling.stop()
+    resampling._thread.join(timeout=60)
+    records = read_ledger(folder).on("dev")
+    assert set(resampling.samples) == {(record.key, "chrf") for record in records[:2]}
+    for record in records[:2]:
+        expected = Intervals(folder, data, 0).samples([record])[0]
+        assert np.array_equal(resampling.samples[record.key, "chrf"], expected)
+    first = resampling.samples[records[0].key, "chrf"]
+    given = Intervals(folder, data, 0, "chrf", {(records[0].key, "chrf"): first + 1.0})
+    assert np.array_equal(given.samples([records[0]])[0], first + 1.0)
 
 
 def test_comet_as_the_quality_is_paired_by_its_segment_scores(tmp_path: Path, data: DataSet) -> None:
