@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from workers.models import with_soft_caps
+
 VOCABULARY = 96
 SHAPE = {
     "vocab_size": VOCABULARY,
@@ -25,6 +27,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": 7},
     "qwen2": {},
     "qwen3": {},
+    "gemma2": {
+        "sliding_window": 6,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "query_pre_attn_scalar": 24,
+        # So low that they bend what these weights give.
+        "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 3.0,
+    },
     "gemma3_text": {
         "sliding_window": 6,
         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
@@ -48,4 +58,4 @@ def tiny_model(family: str, seed: int = 0, **changes: Any) -> Any:
                 parameter.normal_(std=0.1)
             else:
                 parameter.add_(0.2 * torch.randn_like(parameter))
-    return model
+    return with_soft_caps(model)

@@ -32,7 +32,10 @@ def write_readme(folder: Path, base_name: str, steps: Sequence[Step]) -> None:
 
 def _with_transformers(folder: Path) -> str:
     packages = " and ".join(f"`{name}`" for name in ("transformers", *_packages(folder)))
-    trusted = ", trust_remote_code=True" if "auto_map" in read_config(folder) else ""
+    config = read_config(folder)
+    trusted = ", trust_remote_code=True" if "auto_map" in config else ""
+    # transformers' default leaves the bounds of Gemma 2's attention out.
+    capped = ', attn_implementation="eager"' if config.get("model_type") == "gemma2" else ""
     return f"""## Loading
 
 transformers loads this folder by itself; {packages} must be installed.
@@ -40,7 +43,7 @@ transformers loads this folder by itself; {packages} must be installed.
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("FOLDER"{trusted})
+model = AutoModelForCausalLM.from_pretrained("FOLDER"{trusted}{capped})
 tokenizer = AutoTokenizer.from_pretrained("FOLDER"{trusted})
 ```
 """

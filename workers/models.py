@@ -67,7 +67,8 @@ def _load(folder: Path, dtype: torch.dtype, device_map: Any, trust_remote_code: 
         quieten_compressed_tensors()
     adapters = read_adapter(folder, default_device())
     if is_own(folder) or (adapters and not is_bitsandbytes(folder)):
-        return token_by_token(load_own(folder, dtype, device_map, default_device(), trust_remote_code, adapters))
+        own = load_own(folder, dtype, device_map, default_device(), trust_remote_code, adapters)
+        return token_by_token(with_soft_caps(own))
     model, found = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
@@ -77,7 +78,16 @@ def _load(folder: Path, dtype: torch.dtype, device_map: Any, trust_remote_code: 
         output_loading_info=True,
     )
     refuse_incomplete(folder, found["missing_keys"])
+    model = with_soft_caps(model)
     return token_by_token(with_dense_layers(model, adapters).eval() if adapters else model.eval())
+
+
+def with_soft_caps(model: Any) -> Any:
+    """The model, its attention by products where its config bounds the scores: transformers' default, which is torch's
+    kernel, leaves Gemma 2's bound out without a word (seen on 5.17)."""
+    if getattr(model.config, "attn_logit_softcapping", None) and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation("eager")
+    return model
 
 
 def is_bitsandbytes(folder: Path) -> bool:

@@ -51,6 +51,27 @@ def test_bfloat16_is_generate_but_for_ties(family: str) -> None:
     assert sum(mine == other for mine, other in zip(ours, theirs, strict=True)) >= 28
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("family", ["qwen2", "gemma2"])
+def test_a_repetition_penalty_is_generates_token_for_token(family: str, beams: int) -> None:
+    model = tiny_model(family, seed=2).cuda()
+    asked = requests(24, seed=2)
+    without = Decoder(model, STOPS, 5, beams).decode(asked)
+    model.generation_config.repetition_penalty = 1.4
+    decoder = Decoder(model, STOPS, 5, beams)
+    assert decoder.unknown is None
+    answers = decoder.decode(asked)
+    assert answers == one_by_one(model, asked, beams) != without
+
+
+def test_a_repetition_penalty_holds_where_no_graph_does() -> None:
+    model = tiny_model("qwen3").cuda()
+    model.generation_config.repetition_penalty = 1.4
+    model.model.layers[1].mlp.down_proj = Counted(model.model.layers[1].mlp.down_proj)
+    asked = requests(12)
+    assert Decoder(model, STOPS, 4).decode(asked) == one_by_one(model, asked, 1)
+
+
 def test_head_widths_that_are_no_power_of_two() -> None:
     model = tiny_model("llama", hidden_size=72, head_dim=24, num_attention_heads=3, num_key_value_heads=1).cuda()
     asked = requests(12)

@@ -31,8 +31,8 @@ class Layer:
 
     qkv: (tokens, width) -> (tokens, (heads + 2 * kv_heads) * head_dim), the queries first. gate_up: -> (tokens, 2 *
     intermediate), the gate first. after_attention, after_mlp: norms of a branch's output before it is added (Gemma).
-    q_norm, k_norm: over each head. window: how many positions a token sees, itself included; None is all. rope: which
-    of the blueprint's tables.
+    q_norm, k_norm: over each head. cap: of the scores, which become cap * tanh(score / cap); None is none. window: how
+    many positions a token sees, itself included; None is all. rope: which of the blueprint's tables.
     """
 
     before_attention: Norm
@@ -49,6 +49,7 @@ class Layer:
     kv_heads: int
     head_dim: int
     scale: float
+    cap: float | None
     window: int | None
     rope: str
 
@@ -57,15 +58,16 @@ class Layer:
 class Blueprint:
     """A model by roles.
 
-    embed: token ids (tokens,) -> (tokens, width), scaled as the model scales them. head: -> logits. ropes: name ->
-    function of positions (tokens,) giving cos and sin, each (tokens, head_dim), in the model's type. capturable: every
-    layer can run inside a CUDA graph, and in several threads at once.
+    embed: token ids (tokens,) -> (tokens, width), scaled as the model scales them. head: -> logits. cap: of the logits,
+    as a layer's. ropes: name -> function of positions (tokens,) giving cos and sin, each (tokens, head_dim), in the
+    model's type. capturable: every layer can run inside a CUDA graph, and in several threads at once.
     """
 
     embed: Apply
     layers: tuple[Layer, ...]
     norm: Norm
     head: Apply
+    cap: float | None
     ropes: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]]
     activation: Activation
     capturable: bool

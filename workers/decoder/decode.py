@@ -16,6 +16,7 @@ from workers.decoder.engine import BeamEngine
 from workers.decoder.families import read_blueprint, why_unknown
 from workers.decoder.generate import generate
 from workers.decoder.greedy import GreedyLoop, Request, longest_first, room_of
+from workers.decoder.settings import repetition_penalty
 from workers.decoder.streams import Work, run_streams, shares, streams_for
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,9 @@ log = logging.getLogger(__name__)
 class Decoder:
     """Greedy and beam search for one model.
 
-    An architecture that is not known runs through `generate`, with a warning. When memory runs out the batch is halved,
-    with a warning, and what was finished is kept. Raises torch.OutOfMemoryError when one sequence does not fit.
+    The model's generation config is followed as `generate` follows it; an architecture or a setting that is not known
+    runs through `generate`, with a warning. When memory runs out the batch is halved, with a warning, and what was
+    finished is kept. Raises torch.OutOfMemoryError when one sequence does not fit.
     """
 
     def __init__(
@@ -44,7 +46,8 @@ class Decoder:
         self._beams = beams
         self._line_ends = line_ends
         self.batch_size = batch_size
-        self.unknown = why_unknown(model)
+        self._penalty = repetition_penalty(model.generation_config)
+        self.unknown = why_unknown(model, beams)
         if self.unknown is not None:
             log.warning("translating with generate, which is slower: %s", self.unknown)
         self._blueprint: Blueprint | None = None
@@ -103,7 +106,7 @@ class Decoder:
                 self._blueprint = read_blueprint(self._model)
             count = self._streams(self._blueprint)
             sizes = [len(share) for share in shares(range(self.batch_size), count)]
-            self._engines = [_engine(self._blueprint, size * self._beams, room) for size in sizes]
+            self._engines = [_engine(self._blueprint, size * self._beams, room, self._penalty) for size in sizes]
             self._room = room
         return self._engines
 
@@ -122,9 +125,9 @@ class Decoder:
         log.warning("out of memory: going on with %d sequences at a time", self.batch_size)
 
 
-def _engine(blueprint: Blueprint, slots: int, room: int) -> BeamEngine:
+def _engine(blueprint: Blueprint, slots: int, room: int, penalty: float) -> BeamEngine:
     if blueprint.device.type == "cuda":
         from workers.decoder.paged_engine import PagedEngine
 
-        return PagedEngine(blueprint, slots, room)
-    return DenseEngine(blueprint, slots, room)
+        return PagedEngine(blueprint, slots, room, penalty)
+    return DenseEngine(blueprint, slots, room, penalty)

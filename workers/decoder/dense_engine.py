@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from workers.decoder.blueprint import Blueprint, Layer
 from workers.decoder.engine import Admission
-from workers.decoder.forward import TorchOperations, hidden_states, logits, rotate
+from workers.decoder.forward import TorchOperations, capped, hidden_states, logits, rotate
+from workers.decoder.repetition import Repetition
 
 # Beginnings of prompts whose keys and values are kept; a study has one for each language pair.
 BEGINNINGS = 64
@@ -41,8 +42,8 @@ class DenseEngine:
     packed_slots = True
     ahead = 0
 
-    def __init__(self, blueprint: Blueprint, slots: int, room: int) -> None:
-        """room: tokens that the longest sequence will have, prompt and translation."""
+    def __init__(self, blueprint: Blueprint, slots: int, room: int, penalty: float = 1.0) -> None:
+        """room: tokens that the longest sequence will have, prompt and translation. penalty: of repetitions."""
         self.slots = slots
         self._blueprint = blueprint
         self._ops = TorchOperations()
@@ -55,6 +56,7 @@ class DenseEngine:
         self._beginnings: dict[tuple[int, ...], list[torch.Tensor]] = {}
         self._lengths = [0] * slots
         self._last = [0] * slots
+        self._repetition = None if penalty == 1.0 else Repetition(penalty, slots, room, blueprint.device)
 
     def fits(self, rooms: Sequence[int]) -> int:
         return len(rooms)
@@ -71,6 +73,8 @@ class DenseEngine:
             kept[:length, target] = kept[:length, source]
         self._lengths[target] = length
         self._last[target] = self._last[source]
+        if self._repetition is not None:
+            self._repetition.copy(self._on_device([source]), self._on_device([target]))
 
     def release(self, slot: int) -> None:
         self._lengths[slot] = 0
@@ -79,25 +83,30 @@ class DenseEngine:
         """Every slot has the longest sequence's room already."""
 
     def prefill_scores(self, admissions: Sequence[Admission]) -> torch.Tensor:
-        return torch.log_softmax(self._prefill(admissions).float(), dim=-1)
+        scores = torch.log_softmax(self._prefill(admissions).float(), dim=-1)
+        return self._lowered([one.slot for one in admissions], scores)
 
     def step_scores(self, slots: Sequence[int], tokens: torch.Tensor) -> torch.Tensor:
-        return torch.log_softmax(self._step(slots, tokens).float(), dim=-1)
+        return self._lowered(slots, torch.log_softmax(self._step(slots, tokens).float(), dim=-1))
 
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         moved = [(source, target) for source, target in zip(sources, targets, strict=True) if source != target]
         if not moved:
             return
         longest = max(self._lengths[source] for source, _ in moved)
-        source_rows = torch.tensor([source for source, _ in moved], device=self._blueprint.device)
-        target_rows = torch.tensor([target for _, target in moved], device=self._blueprint.device)
+        source_rows = self._on_device([source for source, _ in moved])
+        target_rows = self._on_device([target for _, target in moved])
         for kept in (*self._keys, *self._values):
             kept[:longest, target_rows] = kept[:longest, source_rows]
+        if self._repetition is not None:
+            self._repetition.copy(source_rows, target_rows)
         lengths = {target: self._lengths[source] for source, target in moved}
         for target, length in lengths.items():
             self._lengths[target] = length
 
     def _chosen(self, slots: Sequence[int], scores: torch.Tensor) -> Known:
+        if self._repetition is not None:
+            scores = self._lowered(slots, scores.float())
         tokens = best_tokens(scores).tolist()
         for slot, token in zip(slots, tokens, strict=True):
             self._last[slot] = token
@@ -115,7 +124,17 @@ class DenseEngine:
         scores = self._read([one.slot for one in admissions], rests, begun)
         for one in admissions:
             self._lengths[one.slot] = len(one.ids)
+        if self._repetition is not None:
+            slots = self._on_device([one.slot for one in admissions])
+            self._repetition.begin(slots, [one.ids for one in admissions])
         return scores
+
+    def _lowered(self, slots: Sequence[int], scores: torch.Tensor) -> torch.Tensor:
+        """The scores with the penalty, where there is one: in place."""
+        return scores if self._repetition is None else self._repetition.lower(scores, self._on_device(slots))
+
+    def _on_device(self, slots: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(slots, device=self._blueprint.device)
 
     def _begin_with(self, slot: int, ids: tuple[int, ...]) -> None:
         """Put the keys and values of these first tokens into the slot."""
@@ -150,10 +169,10 @@ class DenseEngine:
             keys, values = self._keys[index], self._values[index]
             keys[positions, rows] = key.view(len(slots), width, -1, layer.head_dim)
             values[positions, rows] = value.view(len(slots), width, -1, layer.head_dim)
-            read = functional.scaled_dot_product_attention(
+            read = attention(
                 query.view(len(slots), width, -1, layer.head_dim).transpose(1, 2),
                 keys[:reach, rows[:, 0]].permute(1, 2, 0, 3), values[:reach, rows[:, 0]].permute(1, 2, 0, 3),
-                masks[layer.window], scale=layer.scale, enable_gqa=layer.heads != layer.kv_heads,
+                masks[layer.window], layer.scale, layer.cap,
             )  # fmt: skip
             return read.transpose(1, 2).reshape(len(slots) * width, layer.heads * layer.head_dim)
 
@@ -185,12 +204,17 @@ class DenseEngine:
             values[positions, rows] = value
             seen = masks[layer.window]
             read = [
-                attended(query[some], keys[:reach, some], values[:reach, some], seen[some, :reach], layer.scale)
+                attended(
+                    query[some], keys[:reach, some], values[:reach, some], seen[some, :reach], layer.scale, layer.cap
+                )
                 for some, reach in zip(parts, reaches, strict=True)
             ]
             return torch.cat(read).flatten(1)
 
-        hidden = hidden_states(self._blueprint, self._ops, tokens.to(device), attend)
+        tokens = tokens.to(device)
+        if self._repetition is not None:
+            self._repetition.add(rows, positions, tokens)
+        hidden = hidden_states(self._blueprint, self._ops, tokens, attend)
         for slot in slots:
             self._lengths[slot] += 1
         return logits(self._blueprint, self._ops, hidden)
@@ -216,7 +240,7 @@ class DenseEngine:
 
 
 def attended(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, seen: torch.Tensor, scale: float
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, seen: torch.Tensor, scale: float, cap: float | None
 ) -> torch.Tensor:
     """One new token a slot attends: query (slots, heads, head_dim), keys and values (time, slots, kv_heads, head_dim),
     seen (slots, time) -> (slots, heads, head_dim).
@@ -226,16 +250,49 @@ def attended(
     """
     heads, (time, _, kv_heads, _) = query.shape[1], keys.shape
     if keys.dtype != torch.float32 or 4 * time * query.numel() > PRODUCT_BYTES:
-        read = functional.scaled_dot_product_attention(
-            query[:, :, None], keys.permute(1, 2, 0, 3), values.permute(1, 2, 0, 3), seen[:, None, None],
-            scale=scale, enable_gqa=heads != kv_heads,
-        )  # fmt: skip
-        return read[:, :, 0]
+        time_last = keys.permute(1, 2, 0, 3), values.permute(1, 2, 0, 3)
+        return attention(query[:, :, None], *time_last, seen[:, None, None], scale, cap)[:, :, 0]
     grouped = query.unflatten(1, (kv_heads, heads // kv_heads))
     scores = (keys[:, :, :, None] * grouped).sum(dim=-1) * scale
+    if cap is not None:
+        scores = capped(scores, cap)
     scores.masked_fill_(~seen.t()[:, :, None, None], -torch.inf)
     shares = torch.softmax(scores, dim=0)
     return (shares[..., None] * values[:, :, :, None]).sum(dim=0).flatten(1, 2)
+
+
+def attention(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, seen: torch.Tensor, scale: float, cap: float | None
+) -> torch.Tensor:
+    """Query (batch, heads, tokens, head_dim), keys and values (batch, kv_heads, time, head_dim), seen (batch, 1,
+    tokens, time) -> (batch, heads, tokens, head_dim).
+
+    Torch's kernel knows no cap: with one, the scores are made, those of some sequences at a time.
+    """
+    if cap is None:
+        return functional.scaled_dot_product_attention(
+            query, keys, values, seen, scale=scale, enable_gqa=query.shape[1] != keys.shape[1]
+        )
+    sequence_bytes = query.shape[1] * query.shape[2] * keys.shape[2] * 4
+    together = max(1, PRODUCT_BYTES // sequence_bytes)
+    parts = [
+        _capped_attention(query[some], keys[some], values[some], seen[some], scale, cap)
+        for some in (slice(start, start + together) for start in range(0, query.shape[0], together))
+    ]
+    return torch.cat(parts)
+
+
+def _capped_attention(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, seen: torch.Tensor, scale: float, cap: float
+) -> torch.Tensor:
+    """As `attention`, in the order in which transformers has it."""
+    kv_heads, tokens = keys.shape[1], query.shape[2]
+    # The queries of a key's heads stand below each other, so that no key is repeated.
+    grouped = query.reshape(query.shape[0], kv_heads, -1, query.shape[3])
+    scores = capped((grouped @ keys.transpose(2, 3)).mul_(scale), cap)
+    scores.unflatten(2, (-1, tokens)).masked_fill_(~seen[:, :, None], -torch.inf)
+    shares = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    return (shares @ values).view(query.shape)
 
 
 def _zeros(shape: tuple[int, ...], blueprint: Blueprint) -> torch.Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from workers.decoder.blueprint import Activation, Blueprint, Layer, Norm
 from workers.decoder.projections import alone, head, is_capturable, side_by_side
+from workers.decoder.settings import why_left
 
 # Their attention, feed-forward and rotary modules are named alike in transformers 5; what differs is read from them.
 FAMILIES = (
@@ -16,10 +17,16 @@ FAMILIES = (
     "MistralForCausalLM",
     "Qwen2ForCausalLM",
     "Qwen3ForCausalLM",
+    "Gemma2ForCausalLM",
     "Gemma3ForCausalLM",
 )
 # Multiplies by 1 + weight before it rounds, and has norms behind both branches too.
-WITH_OFFSET = ("Gemma3ForCausalLM",)
+WITH_OFFSET = ("Gemma2ForCausalLM", "Gemma3ForCausalLM")
+# Which settings of their configs bound the scores of attention and of the head; elsewhere nothing reads them.
+SOFT_CAPS = {
+    "Gemma2ForCausalLM": ("attn_logit_softcapping", "final_logit_softcapping"),
+    "Gemma3ForCausalLM": ("final_logit_softcapping",),
+}
 ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
@@ -28,42 +35,25 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 # Frequencies that change with the length of what was read so far.
 GROWING_ROPES = ("dynamic", "longrope")
-# Settings of `generate` that change greedy output, and the values at which they do nothing.
-IDLE_SETTINGS: dict[str, tuple[Any, ...]] = {
-    "repetition_penalty": (None, 1.0),
-    "encoder_repetition_penalty": (None, 1.0),
-    "no_repeat_ngram_size": (None, 0),
-    "encoder_no_repeat_ngram_size": (None, 0),
-    "min_length": (None, 0),
-    "min_new_tokens": (None, 0),
-    "bad_words_ids": (None, []),
-    "sequence_bias": (None, {}),
-    "suppress_tokens": (None, []),
-    "begin_suppress_tokens": (None, []),
-    "forced_bos_token_id": (None,),
-    "forced_eos_token_id": (None,),
-    "exponential_decay_length_penalty": (None,),
-    "guidance_scale": (None, 1.0),
-    "watermarking_config": (None,),
-}
 
 
-def why_unknown(model: Any) -> str | None:
+def why_unknown(model: Any, beams: int = 1) -> str | None:
     """Why the decoder can't run this model as `generate` does, in words; None when it can."""
     name = type(model).__name__
     if name not in FAMILIES:
         return f"{name} is none of {', '.join(FAMILIES)}"
+    if not type(model).__module__.startswith("transformers."):
+        return f"its {name} is its own code, not transformers'"
     config = model.config
     if _activation_name(config) not in ACTIVATIONS:
         return f"its activation {_activation_name(config)!r} is none of {', '.join(ACTIVATIONS)}"
     if growing := [kind for kind in _rope_types(model) if kind in GROWING_ROPES]:
         return f"its rotary embedding of type {growing[0]!r} changes with the length"
     for setting in ("attn_logit_softcapping", "final_logit_softcapping", "use_bidirectional_attention"):
-        if getattr(config, setting, None):
+        if getattr(config, setting, None) and setting not in SOFT_CAPS.get(name, ()):
             return f"its config sets {setting}"
-    for setting, idle in IDLE_SETTINGS.items():
-        if (value := getattr(model.generation_config, setting, None)) not in idle:
-            return f"its generation config sets {setting}={value!r}"
+    if (left := why_left(model.generation_config, beams)) is not None:
+        return left
     devices = {parameter.device for parameter in model.parameters()}
     if len(devices) != 1 or any(hasattr(module, "_hf_hook") for module in model.modules()):
         return "it is spread over several devices"
@@ -80,13 +70,16 @@ def read_blueprint(model: Any) -> Blueprint:
     model(torch.zeros((1, 1), dtype=torch.long, device=device))
     inner = model.model
     offset = type(model).__name__ in WITH_OFFSET
-    layers = tuple(_layer(layer, model.config, offset) for layer in inner.layers)
+    cap = _cap(model, "attn_logit_softcapping")
+    by_kind = isinstance(inner.rotary_emb.rope_type, dict)
+    layers = tuple(_layer(layer, model.config, offset, cap, by_kind) for layer in inner.layers)
     linears = [module for layer in inner.layers for module in _linears(layer)] + [model.lm_head]
     return Blueprint(
         embed=inner.embed_tokens,
         layers=layers,
         norm=_norm(inner.norm, offset),
         head=head(model.lm_head),
+        cap=_cap(model, "final_logit_softcapping"),
         ropes={name: _rope(inner.rotary_emb, name, model.dtype) for name in {layer.rope for layer in layers}},
         activation=ACTIVATIONS[_activation_name(model.config)],
         capturable=all(is_capturable(module) for module in linears),
@@ -96,7 +89,7 @@ def read_blueprint(model: Any) -> Blueprint:
     )
 
 
-def _layer(layer: Any, config: Any, offset: bool) -> Layer:
+def _layer(layer: Any, config: Any, offset: bool, cap: float | None, rope_by_kind: bool) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
     head_dim = attention.head_dim
     kind = getattr(attention, "layer_type", None) or "full_attention"
@@ -118,9 +111,17 @@ def _layer(layer: Any, config: Any, offset: bool) -> Layer:
         kv_heads=attention.k_proj.out_features // head_dim,
         head_dim=head_dim,
         scale=float(attention.scaling),
+        cap=cap,
         window=_window(attention, config),
-        rope=kind if offset else "",
+        rope=kind if rope_by_kind else "",
     )
+
+
+def _cap(model: Any, setting: str) -> float | None:
+    if setting not in SOFT_CAPS.get(type(model).__name__, ()):
+        return None
+    cap = getattr(model.config, setting)
+    return None if cap is None else float(cap)
 
 
 def _window(attention: Any, config: Any) -> int | None:

@@ -54,8 +54,14 @@ def hidden_states(
 
 
 def logits(blueprint: Blueprint, ops: Operations, hidden: torch.Tensor) -> torch.Tensor:
-    """The final norm and the head: (tokens, width) -> (tokens, vocabulary)."""
-    return blueprint.head(ops.norm(hidden, blueprint.norm))
+    """The final norm, the head and its cap: (tokens, width) -> (tokens, vocabulary)."""
+    scores = blueprint.head(ops.norm(hidden, blueprint.norm))
+    return scores if blueprint.cap is None else capped(scores, blueprint.cap)
+
+
+def capped(scores: torch.Tensor, cap: float) -> torch.Tensor:
+    """cap * tanh(scores / cap), in place (Gemma 2, https://arxiv.org/abs/2408.00118, section 2)."""
+    return scores.div_(cap).tanh_().mul_(cap)
 
 
 class TorchOperations:

@@ -13,6 +13,21 @@ import triton.language as tl
 
 
 @triton.jit
+def tanh(x):
+    """In float32 to its last bits, also near 0, where 1 - 2 / (exp(2x) + 1) would leave few of them: a polynomial there
+    (Cephes, tanhf, https://www.netlib.org/cephes/)."""
+    square = x * x
+    near = -5.70498872745e-3 * square + 2.06390887954e-2
+    near = near * square - 5.37397155531e-2
+    near = near * square + 1.33314422036e-1
+    near = near * square - 3.33332819422e-1
+    near = near * square * x + x
+    size = tl.abs(x)
+    far = 1.0 - 2.0 / (tl.exp(2.0 * size) + 1.0)
+    return tl.where(size < 0.625, near, tl.where(x < 0.0, -far, far))
+
+
+@triton.jit
 def add_norm_kernel(
     x, residual, weight, normed, total, width, eps,
     ADD: tl.constexpr, OFFSET: tl.constexpr, BLOCK: tl.constexpr,
@@ -120,9 +135,9 @@ def rotate_and_keep_kernel(
 
 @triton.jit
 def decode_attention_kernel(
-    query, keys, values, table, slots, positions, out, scale, TABLE_WIDTH, WINDOW,
+    query, keys, values, table, slots, positions, out, scale, TABLE_WIDTH, WINDOW, cap,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, DIM: tl.constexpr, DIM_BLOCK: tl.constexpr, BLOCK: tl.constexpr,
-    PRECISION: tl.constexpr,
+    CAPPED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One new token a sequence: a sequence and key head a program, all queries of that head at once."""
     token = tl.program_id(0).to(tl.int64)
@@ -151,6 +166,8 @@ def decode_attention_kernel(
         k = tl.load(keys + kv_at, mask=kv_inside, other=0.0)
         v = tl.load(values + kv_at, mask=kv_inside, other=0.0)
         scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
+        if CAPPED:
+            scores = cap * tanh(scores / cap)
         scores = tl.where(seen[None, :], scores, float("-inf"))
         higher = tl.maximum(best, tl.max(scores, axis=1))
         shrink = tl.exp(best - higher)
@@ -163,9 +180,9 @@ def decode_attention_kernel(
 
 @triton.jit
 def prefill_attention_kernel(
-    query, keys, values, table, slots, starts, lengths, out, scale, TABLE_WIDTH, WINDOW,
+    query, keys, values, table, slots, starts, lengths, out, scale, TABLE_WIDTH, WINDOW, cap,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, DIM: tl.constexpr, DIM_BLOCK: tl.constexpr,
-    BLOCK_Q: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_Q: tl.constexpr, BLOCK: tl.constexpr, CAPPED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Prompts end to end in `query`, causal within each: a sequence, head and block of queries a program."""
     sequence = tl.program_id(0)
@@ -196,6 +213,8 @@ def prefill_attention_kernel(
             k = tl.load(keys + kv_at, mask=kv_inside, other=0.0)
             v = tl.load(values + kv_at, mask=kv_inside, other=0.0)
             scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
+            if CAPPED:
+                scores = cap * tanh(scores / cap)
             seen = (at[None, :] <= q_position[:, None]) & (at[None, :] > q_position[:, None] - WINDOW)
             scores = tl.where(seen & (at < length)[None, :], scores, float("-inf"))
             higher = tl.maximum(best, tl.max(scores, axis=1))

@@ -88,9 +88,9 @@ def decode_attention(
     out = torch.empty_like(query)
     kernels.decode_attention_kernel[(query.shape[0], layer.kv_heads)](
         query, keys, values, places.table, places.slots, places.positions, out, layer.scale, places.table.shape[1],
-        layer.window or NO_WINDOW, HEADS=layer.heads, KV_HEADS=layer.kv_heads, DIM=layer.head_dim,
+        layer.window or NO_WINDOW, layer.cap or 0.0, HEADS=layer.heads, KV_HEADS=layer.kv_heads, DIM=layer.head_dim,
         DIM_BLOCK=max(16, triton.next_power_of_2(layer.head_dim)), BLOCK=_block(query.dtype, layer.head_dim),
-        PRECISION=_precision(query.dtype), num_warps=2, num_stages=2,
+        CAPPED=layer.cap is not None, PRECISION=_precision(query.dtype), num_warps=2, num_stages=2,
     )  # fmt: skip
     return out.view(query.shape[0], -1)
 
@@ -105,9 +105,9 @@ def prefill_attention(
     block = _block(query.dtype, layer.head_dim)
     kernels.prefill_attention_kernel[(slots.shape[0], layer.heads, triton.cdiv(longest, block))](
         query, keys, values, table, slots, starts, lengths, out, layer.scale, table.shape[1],
-        layer.window or NO_WINDOW, HEADS=layer.heads, KV_HEADS=layer.kv_heads, DIM=layer.head_dim,
+        layer.window or NO_WINDOW, layer.cap or 0.0, HEADS=layer.heads, KV_HEADS=layer.kv_heads, DIM=layer.head_dim,
         DIM_BLOCK=max(16, triton.next_power_of_2(layer.head_dim)), BLOCK_Q=block, BLOCK=32,
-        PRECISION=_precision(query.dtype),
+        CAPPED=layer.cap is not None, PRECISION=_precision(query.dtype),
     )  # fmt: skip
     return out.view(query.shape[0], -1)
 

@@ -12,6 +12,7 @@ from workers.decoder.blueprint import Blueprint, Layer
 from workers.decoder.engine import Admission
 from workers.decoder.forward import hidden_states, logits
 from workers.decoder.launch import Places, TritonOperations, decode_attention, prefill_attention, rotate_and_keep
+from workers.decoder.repetition import Repetition
 from workers.gpu_memory import free_memory
 
 # Rows of a captured step; a batch runs in the smallest that holds it.
@@ -36,7 +37,7 @@ class UnderWay:
 @dataclass(frozen=True, slots=True)
 class _Step:
     """A step for so many rows. slots: which each row extends, read anew each time. scores, chosen: what came out:
-    logits (rows, vocabulary) in float32, and the best token of each."""
+    logits (rows, vocabulary) in float32, and the best token of each, repetitions penalized."""
 
     slots: torch.Tensor
     scores: torch.Tensor
@@ -53,8 +54,8 @@ class PagedEngine:
     packed_slots = False
     ahead = 1
 
-    def __init__(self, blueprint: Blueprint, slots: int, room: int) -> None:
-        """room: tokens that the longest sequence will have. Raises torch.OutOfMemoryError."""
+    def __init__(self, blueprint: Blueprint, slots: int, room: int, penalty: float = 1.0) -> None:
+        """room: tokens that the longest sequence will have. penalty: of repetitions. Raises torch.OutOfMemoryError."""
         self.slots = slots
         self._blueprint = blueprint
         self._ops = TritonOperations()
@@ -72,6 +73,7 @@ class PagedEngine:
         self._table = torch.zeros((slots + 1, self._width), dtype=torch.int32, device=device)
         self._lengths = torch.zeros(slots + 1, dtype=torch.int32, device=device)
         self._last = torch.zeros(slots + 1, dtype=torch.int64, device=device)
+        self._repetition = None if penalty == 1.0 else Repetition(penalty, slots + 1, self._width, device)
         at = torch.arange(self._width, device=device)
         self._ropes = {name: tuple(part.contiguous() for part in table(at)) for name, table in blueprint.ropes.items()}
         self._steps: dict[int, _Step] = {}
@@ -93,7 +95,7 @@ class PagedEngine:
 
     def prefill(self, admissions: Sequence[Admission]) -> UnderWay:
         slots = self._on_device([one.slot for one in admissions], torch.int64)
-        chosen = self._prefill(admissions).argmax(dim=-1)
+        chosen = self._lowered(slots, self._prefill(admissions)).argmax(dim=-1)
         self._last[slots] = chosen
         return _sent(chosen)
 
@@ -106,11 +108,13 @@ class PagedEngine:
         self._table[slot] = self._on_device(row, torch.int32)
 
     def prefill_scores(self, admissions: Sequence[Admission]) -> torch.Tensor:
-        return torch.log_softmax(self._prefill(admissions), dim=-1)
+        scores = torch.log_softmax(self._prefill(admissions), dim=-1)
+        return self._lowered(self._on_device([one.slot for one in admissions], torch.int64), scores)
 
     def step_scores(self, slots: Sequence[int], tokens: torch.Tensor) -> torch.Tensor:
-        self._last[self._on_device(slots, torch.int64)] = tokens.to(self._blueprint.device)
-        return torch.log_softmax(self._stepped(slots).scores[: len(slots)], dim=-1)
+        places = self._on_device(slots, torch.int64)
+        self._last[places] = tokens.to(self._blueprint.device)
+        return self._lowered(places, torch.log_softmax(self._stepped(slots).scores[: len(slots)], dim=-1))
 
     def copy(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Point the targets' past at the sources' rows; nothing is overwritten there, since all write ahead of it."""
@@ -121,6 +125,12 @@ class PagedEngine:
         past = torch.arange(self._width, device=self._blueprint.device) < lengths[:, None]
         self._table[target] = torch.where(past, self._table[source], self._table[target])
         self._lengths[target] = lengths
+        if self._repetition is not None:
+            self._repetition.copy(source, target)
+
+    def _lowered(self, slots: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The scores with the penalty, where there is one: in place."""
+        return scores if self._repetition is None else self._repetition.lower(scores, slots)
 
     def _stepped(self, slots: Sequence[int]) -> _Step:
         step = self._step_of(len(slots))
@@ -162,6 +172,8 @@ class PagedEngine:
         """Extend the step's slots by their last tokens, and choose the next."""
         slots = step.slots.long()
         places = Places(step.slots, self._lengths[slots], self._table)
+        if self._repetition is not None:
+            self._repetition.add(slots, places.positions.long(), self._last[slots])
 
         def attend(index: int, layer: Layer, qkv: torch.Tensor) -> torch.Tensor:
             keys, values = self._keys[index], self._values[index]
@@ -170,7 +182,9 @@ class PagedEngine:
 
         hidden = hidden_states(self._blueprint, self._ops, self._last[slots], attend)
         step.scores.copy_(logits(self._blueprint, self._ops, hidden))
-        step.chosen.copy_(step.scores.argmax(dim=-1))
+        # Beam search takes the logits as they are: a penalty comes behind their softmax there.
+        scores = step.scores if self._repetition is None else self._repetition.lower(step.scores.clone(), slots)
+        step.chosen.copy_(scores.argmax(dim=-1))
         self._last[slots] = step.chosen
         # The spare slot stays where it is, on the pool's first row.
         self._lengths[slots] = torch.where(slots == self.slots, 0, places.positions + 1).to(torch.int32)
@@ -183,6 +197,8 @@ class PagedEngine:
         slots = self._on_device([one.slot for one in admissions], torch.int32)
         counts, begins = self._on_device(lengths, torch.int32), self._on_device(starts, torch.int32)
         self._lengths[slots.long()] = counts
+        if self._repetition is not None:
+            self._repetition.begin(slots.long(), [one.ids for one in admissions])
         places = Places(
             torch.repeat_interleave(slots, counts, output_size=sum(lengths)),
             self._on_device([position for length in lengths for position in range(length)], torch.int32),

@@ -15,7 +15,7 @@ from workers.adapter_folder import has_adapter
 from workers.compression.folder import packed_stems, stored_tensors
 from workers.compression.quantization_config import bits_of
 from workers.model_files import read_checkpoint, read_config
-from workers.models import CPU_DTYPE, CUDA_DTYPE, load_model
+from workers.models import CPU_DTYPE, CUDA_DTYPE, load_model, with_soft_caps
 from workers.own_format import is_own, refuse_incomplete
 from workers.packed.eight_bit import EightBitLinear, why_not
 from workers.packed.held import assert_packed
@@ -58,7 +58,7 @@ def load_packed(folder: Path, device: torch.device, trust_remote_code: bool = Fa
     if not _is_packed(folder):
         model = load_model(folder, str(device), trust_remote_code)
     else:
-        model = _filled(folder, device, trust_remote_code)
+        model = with_soft_caps(_filled(folder, device, trust_remote_code))
     assert_packed(model, folder)
     return model
 
