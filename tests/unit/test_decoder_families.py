@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import Gemma3Config, Gemma3ForCausalLM
 
+from search_spaces.quantizers import RoundToNearest
 from tests.tiny_models import SHAPE, tiny_model
 from tests.unit.test_decoder import STOPS, by_generate, requests
 from workers.decoder import dense_engine
 from workers.decoder.decode import Decoder
 from workers.decoder.families import why_unknown
-from workers.models import with_soft_caps
+from workers.export_readme import write_readme
+from workers.models import load_model, with_soft_caps
 
 # Six layers, so that one of Gemma 3 sees everything; a window shorter than the prompts.
 GEMMA3 = {"num_hidden_layers": 6, "sliding_window": 8, "sliding_window_pattern": 6, "rope_theta": 1e6}
@@ -89,6 +92,16 @@ def test_caps_bend_what_comes_out_and_transformers_default_would_leave_attention
     assert torch.equal(with_soft_caps(model)(ids).logits, capped)
     # No cap, nothing to do.
     assert with_soft_caps(tiny_model("llama")).config._attn_implementation == "sdpa"
+
+
+def test_a_loaded_gemma_2_is_capped_and_its_readme_says_how(tmp_path: Path) -> None:
+    model = tiny_model("gemma2", attn_logit_softcapping=0.5)
+    model.save_pretrained(tmp_path)
+    ids = torch.tensor([list(range(5, 25))])
+    assert torch.equal(load_model(tmp_path, "cpu")(ids).logits, model(ids).logits)
+    write_readme(tmp_path, "example/gemma-2", (RoundToNearest(bits=8),))
+    said = 'AutoModelForCausalLM.from_pretrained("FOLDER", attn_implementation="eager")'
+    assert said in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("beams", [1, 2])
