@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import environment
 from orchestrator.study_flags import add_study_flags
 from search_spaces.errors import UserError
-from workers.failures import MACHINE_EXIT, MachineError
+from workers.failures import MACHINE_EXIT, MachineError, MachineFault
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,8 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     os.environ.setdefault("TQDM_DISABLE", "1")
     command: Callable[[argparse.Namespace], int] = options.run
+    from workers.attempt import unless_machine
+
     try:
-        return command(options)
+        done = unless_machine(lambda: command(options), "command")
+        if isinstance(done, MachineFault):
+            raise MachineError(done)
+        return done
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -204,7 +204,8 @@ def _run(study: Study, console: Console) -> Found:
     resampling = Resampling(spec.folder, study.data, spec.seed)
     try:
         with _terminated_like_interrupted():
-            halt = _loop(study, ledger, console, resampling)
+            ended = unless_machine(lambda: _loop(study, ledger, console, resampling), "search")
+        halt = Halt(ended, "") if isinstance(ended, MachineFault) else ended
         if halt is not None:
             raise _halted(study, halt, console, resampling.samples)
         return wrap_up(spec, study.data, console, known=resampling.samples)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from search_spaces.candidate import Candidate
+from search_spaces.errors import UserError
 from search_spaces.outcome import Failure, Measurement
 from workers.evaluation import Evaluated, evaluate
 from workers.failures import MachineError, MachineFault, as_failure, as_machine_fault, whose_fault
@@ -57,10 +58,12 @@ def tried(
 def unless_machine(work: Callable[[], Done], stage: str) -> Done | MachineFault:
     """What the work of the search itself returns, or the machine's fault that it met; everything else passes through.
 
-    A worker's fault is the machine's here: nobody else would try again.
+    A worker's fault is the machine's here: nobody else would try again. What is told to the user as theirs stays so.
     """
     try:
         return work()
+    except UserError:
+        raise
     except Exception as error:
         rule = whose_fault(error)
         if rule.whose not in ("worker", "machine"):

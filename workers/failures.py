@@ -148,6 +148,7 @@ TABLE: tuple[Rule, ...] = (
          types=_set("RayActorError", "GetTimeoutError", "WorkerCrashedError", "NodeDiedError", "PreemptionError",
                     "ObjectLostError", "LocalRayletDiedError", "RaySystemError", "OwnerDiedError",
                     "TaskUnschedulableError", "ActorUnschedulableError"),
+         signs=("a process of the sharded training was lost",),
          then="candidate"),
     Rule("worker", "Ray ended a process for want of host memory",
          types=_set(ENDED_BY_RAY),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from orchestrator import cli
 from orchestrator.ledger import create_ledger
 from orchestrator.run_folder import LOCK
 from orchestrator.study import spec_from_mapping
+from workers.failures import MACHINE_EXIT
 from workers.locks import hold
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,3 +191,15 @@ def test_rungs_that_are_no_numbers_are_refused_with_the_way_out(capsys: pytest.C
     assert "rungs is 'few'; it must be numbers of segments with commas, such as 64,256,1024, or none" in (
         capsys.readouterr().err
     )
+
+
+def test_a_disk_that_is_full_ends_any_command_with_one_line_and_a_code_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(folder: Path, console: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    monkeypatch.setattr("orchestrator.run_folder.report_again", full)
+    assert cli.main(["report", str(tmp_path)]) == MACHINE_EXIT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the disk is full on ") and str(tmp_path) in line and "Free some space" in line

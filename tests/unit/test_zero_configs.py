@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import pickle
 from dataclasses import replace
@@ -18,6 +19,7 @@ from ray.train.v2.api.exceptions import ControllerError, PreemptionError
 from orchestrator import cluster
 from search_spaces.errors import StudyError
 from tests.sharded_example import finetune, random_pairs
+from workers.failures import whose_fault
 from workers.training.batches import micro_batches, micro_rows, padded_batch
 from workers.training.progress import Trained
 from workers.training.sampling import chosen
@@ -136,6 +138,10 @@ def test_what_a_process_raised_comes_out_and_a_lost_process_is_tried_again() -> 
     assert cause_of(GroupError({0: Wrapped(RuntimeError("peer gone")), 1: Wrapped(full)})) is full
     lost = cause_of(GroupError({0: Wrapped(RuntimeError("peer gone")), 1: WorkerHealthCheckFailedError("died")}))
     assert isinstance(lost, ConnectionError) and "died" in str(lost)
+    disk = OSError(errno.ENOSPC, "No space left on device")
+    assert cause_of(GroupError({0: WorkerHealthCheckFailedError("died"), 1: Wrapped(disk)})) is disk
+    # What poisons a process's context may be the candidate's own.
+    assert whose_fault(lost).then == "candidate"
     odd = RuntimeError("controller")
     assert cause_of(odd) is odd and cause_of(ControllerError(odd)) is odd
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.methods import Trainer
-from workers.failures import is_out_of_memory, is_transient
+from workers.failures import is_out_of_memory, is_transient, whose_fault
 from workers.own_process import has_gpus
 from workers.torch_environment import prepare_torch, waiting
 from workers.training.batches import halved
@@ -126,12 +126,15 @@ def _fitted(training: ShardedTraining, report: Callable[[Progress], None]) -> Tr
 
 
 def cause_of(error: Any) -> BaseException:
-    """What went wrong in the processes: a lost one first, since the others then fail for want of it."""
+    """What went wrong in the processes: the machine's fault in one, or a lost one, since the others then fail for want
+    of it."""
     failures = getattr(error, "worker_failures", {})
     # Ray Train hands over what a process raised inside one of its own.
     raised: list[BaseException] = [getattr(failures[rank], "_base_exc", failures[rank]) for rank in sorted(failures)]
     # Without failures of its processes it failed in the one that watches over them, or its nodes were taken away.
     raised = raised or [getattr(error, "controller_failure", error)]
+    if machines := [one for one in raised if whose_fault(one).whose == "machine"]:
+        return machines[0]
     lost = [one for one in raised if type(one).__name__.startswith("WorkerHealthCheck") or is_transient(one)]
     if lost:
         return ConnectionError(f"a process of the sharded training was lost: {lost[0]}")
