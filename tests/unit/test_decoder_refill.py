@@ -146,8 +146,8 @@ class Cramped(DenseEngine):
 
     made: list[int]
 
-    def __init__(self, blueprint: Any, slots: int, room: int) -> None:
-        super().__init__(blueprint, slots, room)
+    def __init__(self, blueprint: Any, slots: int, room: int, penalty: float) -> None:
+        super().__init__(blueprint, slots, room, penalty)
         type(self).made.append(slots)
         self._left = 6
 

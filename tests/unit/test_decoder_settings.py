@@ -18,7 +18,7 @@ from workers.decoder.settings import DONE, LEFT, LEFT_WITH_BEAMS, WITHOUT_EFFECT
 
 # Each with a value that changes, or may change, what comes out.
 SET: dict[str, Any] = {
-    "encoder_repetition_penalty": 1.5, "no_repeat_ngram_size": 2, "encoder_no_repeat_ngram_size": 2, "min_length": 13,
+    "encoder_repetition_penalty": 1.5, "no_repeat_ngram_size": 2, "encoder_no_repeat_ngram_size": 2, "min_length": 12,
     "min_new_tokens": 6, "bad_words_ids": [[5], [6, 7]], "sequence_bias": [[[9], -4.0]], "suppress_tokens": [4, 11],
     "begin_suppress_tokens": [2], "forced_bos_token_id": 8, "forced_eos_token_id": 2,
     "exponential_decay_length_penalty": (3, 1.5), "remove_invalid_values": True, "renormalize_logits": True,

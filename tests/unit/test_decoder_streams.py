@@ -77,8 +77,8 @@ def test_out_of_memory_in_one_stream_halves_the_batch_and_keeps_what_is_done(
     made: list[int] = []
 
     class Cramped(DenseEngine):
-        def __init__(self, blueprint: Blueprint, slots: int, room: int) -> None:
-            super().__init__(blueprint, slots, room)
+        def __init__(self, blueprint: Blueprint, slots: int, room: int, penalty: float) -> None:
+            super().__init__(blueprint, slots, room, penalty)
             made.append(slots)
             self.fails = len(made) == 2
             self.left = 6
