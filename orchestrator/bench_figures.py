@@ -21,7 +21,10 @@ COMPRESS = Figures(
         "layer_error_ours_over_llmcompressor_random": ("our output error over its, random weights, layer 0", "<= 1.01"),
         "layer_error_ours_over_llmcompressor_model": ("our output error over its, the model, all layers", "<= 1"),
         "layer_error_ours_over_llmcompressor_model_layer0": ("the same, layer 0", "<= 1"),
-        "layer_error_gptq_over_rtn_4": ("GPTQ's output error over RTN's on held-out pairs, 4 bits", "<= 0.6"),
+        "layer_error_gptq_over_rtn_4": (
+            "GPTQ's output error over RTN's on pairs left out, 4 bits",
+            "<= 0.6",
+        ),
         "layer_error_gptq_over_rtn_3": ("the same, 3 bits", "<= 0.6"),
         "layer_error_gptq_over_rtn_2": ("the same, 2 bits", "<= 0.6"),
         "chrf_bf16": ("chrF, uncompressed", ""),

@@ -15,7 +15,7 @@ from orchestrator.results import QUALITIES, Dropped, Point, Results
 from orchestrator.spelling import spell_bytes
 from orchestrator.statement import groups_said
 from orchestrator.telling_apart import LEAST_DOCUMENTS
-from workers.training.progress import MADE_WORSE
+from workers.training.enough import TROUBLES
 
 # Columns left to the candidate below which the worst pair gives its place up.
 ROOM_FOR_CANDIDATE = 22
@@ -58,7 +58,8 @@ def print_frontier(console: Console, dev: Results, test: Results | None) -> None
 
 
 def said_below(results: Results) -> list[str]:
-    """What the table's mark means, which trials are not in it for a reason of their own, and which training harmed."""
+    """What the table's mark means, which trials are not in it for a reason of their own, and which training did harm or
+    nothing."""
     lines = [f"{TIE} {line}" for line in groups_said(results)]
     if lines and results.spread is not None and results.spread.documents < LEAST_DOCUMENTS:
         documents = counted(results.spread.documents, "document")
@@ -77,7 +78,7 @@ def said_below(results: Results) -> list[str]:
         f"trial {trial.record.number} ({short_label(trial.record.candidate)}): {note}"
         for trial in trials
         for note in trial.measurement.notes
-        if note.startswith(MADE_WORSE)
+        if note.startswith(TROUBLES)
     ]
     return lines
 

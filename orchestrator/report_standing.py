@@ -12,7 +12,7 @@ from search_spaces.outcome import Measurement
 from workers.noticeable import noticeable
 from workers.reading.segments import DataSet
 from workers.sanity import over_limits, unchecked
-from workers.training.progress import MADE_WORSE
+from workers.training.enough import TROUBLES
 
 
 def standing_text(point: Point, unit: Unit) -> str:
@@ -31,9 +31,9 @@ def noticeable_text(point: Point, baseline: Point | None) -> str:
 
 
 def notes_of(measurement: Measurement) -> str:
-    """What the trial's steps noted, as HTML; that training made a model worse stands out."""
+    """What the trial's steps noted, as HTML; what a training did not do, or made worse, stands out."""
     return "".join(
-        f'<span class="note{" warn" if note.startswith(MADE_WORSE) else ""}">{text(note)}</span>'
+        f'<span class="note{" warn" if note.startswith(TROUBLES) else ""}">{text(note)}</span>'
         for note in measurement.notes
     )
 

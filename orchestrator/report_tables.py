@@ -43,7 +43,6 @@ def _point_row(point: Point, results: Results, unit: Unit, others: Sequence[str]
     pair, worst = measurement.worst_pair(point.metric)
     seconds = sum(measurement.seconds.values())
     stages = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in measurement.seconds.items())
-    share = measurement.footprint.compressed_fraction
     cells = [
         number(str(point.record.number), point.record.number),
         cell(_mark(point), _mark_order(point), "centre mark"),
@@ -54,11 +53,19 @@ def _point_row(point: Point, results: Results, unit: Unit, others: Sequence[str]
         _interval_cell(point, results.baseline),
         *(_score_cell(point, metric) for metric in others),
         cell(f'{text(pair)} <span class="figure">{worst:.2f}</span>', worst, "one-line"),
-        *([number(f"{share:.1%}", share, "warn" if share < 1.0 else "faint")] if partly else []),
+        *([_changed_cell(point)] if partly else []),
         number(str(measurement.truncated), measurement.truncated, "warn" if measurement.truncated else "faint"),
         f'<td class="number" data-order="{seconds}" title="{text(stages)}">{seconds:,.1f}</td>',
     ]
     return f"{_row_tag(point)}{''.join(cells)}</tr>"
+
+
+def _changed_cell(point: Point) -> str:
+    """The share of the targeted weights that a trial changed; empty for the baseline, which has no targets."""
+    if not point.steps:
+        return cell("")
+    share = point.measurement.footprint.compressed_fraction
+    return number(f"{share:.1%}", share, "warn" if share < 1.0 else "faint")
 
 
 def _standing(point: Point, unit: Unit) -> str:

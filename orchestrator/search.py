@@ -44,7 +44,7 @@ from orchestrator.searcher import ParetoSearcher
 from orchestrator.single import spell_left_out
 from orchestrator.study import StudySpec
 from orchestrator.study_flags import NO_LANGUAGE_CHECK
-from orchestrator.training import Training, read_training, refuse_changed_training
+from orchestrator.training import Training, read_training, refuse_changed_training, short_trainings
 from orchestrator.trial_table import Totals
 from orchestrator.wrapup import TUNE_FOLDER, Found, connect, worth_scoring, wrap_up
 from search_spaces.candidate import BaseModel, refuse_idle_training
@@ -172,6 +172,8 @@ def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = N
         )
     for steps in spec.anchors:
         predicted_bytes(checkpoint, steps)
+    for line in short_trainings(spec, training, folder) if training else ():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     metrics = metrics_of(spec, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), earlier)
     packages = worker_packages(spec, data, metrics, training is not None)
     refuse_missing_packages(packages, spec.address)

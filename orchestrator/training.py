@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,11 +13,17 @@ from orchestrator.report_labels import counted
 from orchestrator.study import StudySpec
 from search_spaces.candidate import digest_of
 from search_spaces.errors import StudyError
+from search_spaces.methods import Trainer, describe_step
 from search_spaces.student_shape import read_student_config
 from search_spaces.trainers import Distill
 from workers.reading import DataSet
 from workers.training.data import TrainingData, examples, training_data
+from workers.training.enough import too_short
 from workers.training.overlap import refuse_overlap
+
+TOKENIZER = "tokenizer.json"
+# By which the length of a pair is told before anything is tokenized.
+COUNTED_PAIRS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,28 @@ def read_training(spec: StudySpec, data: Mapping[str, DataSet]) -> Training | No
         if isinstance(step, Distill) and step.config
     }
     return Training(trained, missing, configs)
+
+
+def short_trainings(spec: StudySpec, training: Training, model: Path) -> list[str]:
+    """A line for each training that the study names itself whose budget is too small to learn anything.
+
+    model: its folder, by whose tokenizer the first pairs are counted; prompts are left out, so there are no more steps
+    than said.
+    """
+    steps = {step: None for steps in spec.anchors for step in steps if isinstance(step, Trainer) and step.tokens}
+    if not steps or not (model / TOKENIZER).is_file():
+        return []
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model / TOKENIZER))
+    sample = list(itertools.islice(examples(training.data, Counter(), sources_alone=True), COUNTED_PAIRS))
+    texts = [text for example in sample for text in (example.source, example.reference or example.source)]
+    mean = sum(len(encoded.ids) for encoded in tokenizer.encode_batch(texts)) / len(sample)
+    lines = [
+        (step, too_short(step, step.tokens / (step.batch * mean), step.batch * mean, about="at most "))
+        for step in steps
+    ]
+    return [f"{describe_step(step)}: {said}" for step, said in lines if said is not None]
 
 
 def refuse_changed_training(header: Mapping[str, Any], now: Training | None, folder: Path) -> None:

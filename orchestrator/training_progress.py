@@ -16,14 +16,14 @@ Trainings = Mapping[int, Progress]
 
 
 def training_text(progress: Progress) -> str:
-    """`recover 34 % · 1.20 nats · 48,100 tokens/s · held-out chrF 61.2 · 3 min 20 s left`, and before the training
+    """`recover 34 % · 1.20 nats · 48,100 tokens/s · validation chrF 61.2 · 3 min 20 s left`, and before the training
     `recover: teacher's cache 40 % · 48,100 tokens/s · 3 min 20 s left`; what is not known yet is left out."""
     share = min(progress.tokens / progress.of, 1.0) if progress.of else 1.0
     name = f"{progress.name}: {progress.doing}" if progress.doing else progress.name
     parts = [f"{name} {share:.0%}".replace("%", " %")]
     parts += [] if progress.doing else [f"{progress.loss:.2f} nats"]
     parts += [f"{progress.tokens_s:,.0f} tokens/s"] if progress.tokens_s > 0.0 else []
-    parts += [] if progress.chrf is None else [f"held-out chrF {progress.chrf:.1f}"]
+    parts += [] if progress.chrf is None else [f"validation chrF {progress.chrf:.1f}"]
     parts += [] if progress.left_s is None else [f"{spell_seconds(progress.left_s)} left"]
     return " · ".join(parts)
 

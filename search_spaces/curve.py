@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # Tokens read so far; the mean loss a target token and the tokens a second since the point before, the loss None at the
-# start; the held-out chrF, None where it was not taken.
+# start; the validation chrF, None where it was not taken.
 CurvePoint = tuple[int, float | None, float, float | None]
 
 

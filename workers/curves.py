@@ -13,7 +13,7 @@ CHRF_DIGITS = 3
 
 
 def kept_curve(step: str, points: Sequence[Point]) -> Curve:
-    """The curve of the step, of about POINTS points at most, spread evenly; the ends and every held-out score stay.
+    """The curve of the step, of about POINTS points at most, spread evenly; the ends and every validation score stay.
 
     step: in words. What a point says of the stretch before it is then of the stretch since the point that was left out.
     """

@@ -67,7 +67,7 @@ def test_a_student_takes_the_bytes_predicted_and_comes_out_the_same_again(
         == sum(tensor.parameters for tensor in read_checkpoint(first).tensors.values() if len(tensor.shape) == 2)
     )
     assert report.notes[0].startswith("student: ")
-    assert "held-out chrF" in report.notes[-1]
+    assert "validation chrF" in report.notes[-1]
     losses = [point.loss for point in report.curve if point.loss is not None]
     assert min(losses) < losses[0]
     assert predicted_bytes(read_checkpoint(teacher), (step,)) == pytest.approx(bytes_on_disk(first), rel=0.005)

@@ -141,6 +141,6 @@ def test_it_is_trained_on_the_studys_pairs(parents: dict[str, Path], tmp_path: P
     step = replace(STEP, loss="forward_kl", reference_share=0.5)
     report = compress(parents[form], out, step, training_context(tmp_path, parents["dense"]))
     assert report.changed == report.targeted
-    assert "held-out chrF" in report.notes[-1]
+    assert "validation chrF" in report.notes[-1]
     losses = [point.loss for point in report.curve if point.loss is not None]
     assert losses[-1] < losses[0]

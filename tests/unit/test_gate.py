@@ -36,8 +36,8 @@ def context(tmp_path: Path) -> CompressionContext:
 @pytest.mark.parametrize(
     ("rate", "note"),
     [
-        (1e-3, rf"{MADE_WORSE}: held-out chrF [\d.]+ → [\d.]+ \(45 pairs\)"),
-        (1e-4, r"held-out chrF [\d.]+ → [\d.]+, a tie \(45 pairs, 95 % -[\d.]+ to \+[\d.]+\)"),
+        (1e-3, rf"{MADE_WORSE}: validation chrF [\d.]+ → [\d.]+ \(45 pairs\)"),
+        (1e-4, r"validation chrF [\d.]+ → [\d.]+, a tie \(45 pairs, 95 % -[\d.]+ to \+[\d.]+\)"),
     ],
 )
 def test_worse_is_said_of_what_is_worse_beyond_chance(
@@ -74,4 +74,4 @@ def test_too_few_pairs_tell_nothing_from_chance() -> None:
     worse = Trained(10_000, 20, (), (), 50.0, 40.0, since=4_000)
     notes = report_of(Written(3, 3), worse, 4, 1.0).notes
     assert notes[0] == "trained on 10,000 tokens in 20 steps, from 4,000 on in this attempt"
-    assert notes[1] == "held-out chrF 50.00 → 40.00 (4 pairs, too few to tell from chance)"
+    assert notes[1] == "validation chrF 50.00 → 40.00 (4 pairs, too few to tell from chance)"

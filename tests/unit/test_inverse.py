@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from search_spaces.errors import StudyError
-from workers.compression.inverse import inverse_factor
+from workers.compression.damping import Damped
+from workers.compression.inverse import LEAST_RISEN, inverse_factor
 
 
 def correlated(columns: int, tokens: int, seed: int = 0) -> torch.Tensor:
@@ -71,10 +71,47 @@ def test_damping_is_raised_tenfold_until_the_factor_exists() -> None:
     assert torch.allclose(upper.T @ upper, torch.linalg.inv(hessian + 2 * torch.eye(2)), atol=1e-6)
 
 
-def test_a_hessian_that_damping_does_not_mend_is_refused_with_the_damping_that_was_tried() -> None:
-    # Eigenvalues 101 and -99: 0.01 raised three times adds 10.
-    with pytest.raises(StudyError, match=r"2 inputs has no Cholesky factor, not even with 10 of its mean diagonal"):
-        inverse_factor(torch.tensor([[1.0, 100.0], [100.0, 1.0]]), 0.01)
+def test_damping_rises_as_far_as_it_must_and_says_so() -> None:
+    # Eigenvalues 101 and -99, mean diagonal 1: 0.01 rises to 100, which makes them 201 and 1.
+    hessian, heard = torch.tensor([[1.0, 100.0], [100.0, 1.0]]), list[Damped]()
+    upper = inverse_factor(hessian, 0.01, heard.append)
+    assert torch.allclose(upper.T @ upper, torch.linalg.inv(hessian + 100 * torch.eye(2)), atol=1e-6)
+    (damped,) = heard
+    assert (damped.inputs, damped.first, damped.rose) == (2, 0.01, True)
+    assert damped.last == pytest.approx(100)
+    assert damped.unseen == 1.0
+
+
+def test_what_float32_can_not_factor_float64_does_under_the_same_damping() -> None:
+    # Two inputs that differ in the eighth digit: to float32, which lost it, one and the same.
+    hessian, heard = torch.tensor([[1.0, 1.0], [1.0, 1.0]]), list[Damped]()
+    upper = inverse_factor(hessian, 1e-8, heard.append).double()
+    assert heard[0] == Damped(2, 1e-8, 1e-8, pytest.approx(0.5, rel=1e-3))
+    expected = torch.linalg.inv(hessian.double() + 1e-8 * torch.eye(2, dtype=torch.float64))
+    assert torch.allclose(upper.T @ upper, expected, rtol=1e-4)
+
+
+def test_no_damping_at_all_rises_too() -> None:
+    heard: list[Damped] = []
+    upper = inverse_factor(torch.tensor([[1.0, 1.0], [1.0, 1.0]]), 0.0, heard.append)
+    assert upper.isfinite().all()
+    assert (heard[0].first, heard[0].last) == (0.0, LEAST_RISEN)
+
+
+def test_products_of_inputs_that_are_always_zero_do_not_keep_damping_rising() -> None:
+    hessian = torch.tensor([[0.0, 5.0, 0.0], [5.0, 0.0, 3.0], [0.0, 3.0, 4.0]])
+    upper = inverse_factor(hessian, 0.01)
+    assert torch.allclose(upper, torch.diag(torch.tensor([1.0, 1.0, 4.04]).rsqrt()))
+
+
+@pytest.mark.parametrize("tokens", [10, 64])
+def test_the_share_of_directions_without_data_is_what_the_tokens_leave(tokens: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(tokens, 256, generator=generator)
+    heard: list[Damped] = []
+    inverse_factor(inputs.T @ inputs / tokens, 1e-4, heard.append)
+    assert heard[0].unseen == pytest.approx(1 - tokens / 256, abs=0.002)
+    assert not heard[0].rose
 
 
 @pytest.mark.parametrize("position", [(0, 0), (0, 1)])

@@ -242,7 +242,7 @@ HALFWAY = TrainingProgress("recover", 340_000, 1_000_000, 48_100.4, 1.204, 61.23
 
 def test_the_line_of_a_training() -> None:
     assert training_line(7, HALFWAY) == (
-        "trial 7 recover 34 % · 1.20 nats · 48,100 tokens/s · held-out chrF 61.2 · 3 min 20 s left"
+        "trial 7 recover 34 % · 1.20 nats · 48,100 tokens/s · validation chrF 61.2 · 3 min 20 s left"
     )
     unscored = replace(HALFWAY, name="distill", tokens=1_000_300, chrf=None, left_s=0.0)
     assert training_text(unscored) == "distill 100 % · 1.20 nats · 48,100 tokens/s · 0 s left"

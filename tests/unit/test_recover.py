@@ -88,7 +88,7 @@ def test_a_recovery_learns_is_the_same_again_and_takes_the_bytes_predicted(
     report = reports[0]
     assert report.changed == report.targeted > 0
     assert report.notes[0].startswith("trained on ")
-    assert "held-out chrF" in report.notes[-1]
+    assert "validation chrF" in report.notes[-1]
     assert report.seconds > 0
     assert report.curve[-1].tokens == told[-1].tokens
     assert told[0].name == "recover"
@@ -195,10 +195,10 @@ def test_sequence_level_data_comes_from_the_teacher(
 @pytest.mark.parametrize(
     ("chrf", "changed", "said"),
     [
-        ((50.0, 51.25), None, "held-out chrF 50.00 → 51.25 (9 pairs)"),
-        ((50.004, 49.996), None, "held-out chrF 50.00 → 50.00 (9 pairs)"),
-        ((50.0, 49.0), Interval(-2.0, -0.1), "training made it worse: held-out chrF 50.00 → 49.00 (9 pairs)"),
-        ((50.0, 49.0), Interval(-2.0, 0.25), "held-out chrF 50.00 → 49.00, a tie (9 pairs, 95 % -2.00 to +0.25)"),
+        ((50.0, 51.25), None, "validation chrF 50.00 → 51.25 (9 pairs)"),
+        ((50.004, 49.996), None, "changed nothing measurable: validation chrF 50.00 → 50.00 (9 pairs)"),
+        ((50.0, 49.0), Interval(-2.0, -0.1), "training made it worse: validation chrF 50.00 → 49.00 (9 pairs)"),
+        ((50.0, 49.0), Interval(-2.0, 0.25), "validation chrF 50.00 → 49.00, a tie (9 pairs, 95 % -2.00 to +0.25)"),
         (
             (None, None),
             None,
@@ -269,7 +269,7 @@ def test_a_sharded_training_is_built_alike_in_every_process_and_judged_here(
     table = read_checkpoint(parents["dense"]).tensors
     assert training.trained < training.parameters < training.teacher
     assert training.teacher == sum(tensor.parameters for tensor in table.values())
-    assert "held-out chrF" in report.notes[-1]
+    assert "validation chrF" in report.notes[-1]
     assert report.changed == report.targeted
     assert not (out / "trained").exists()
 

@@ -19,10 +19,11 @@ from orchestrator.ledger import LedgerWriter, create_ledger, read_ledger
 from orchestrator.report import write_picture, write_report
 from orchestrator.report_about import date_range, interval_note, shared_conditions
 from orchestrator.report_breakdown import breakdown_table
-from orchestrator.report_labels import GIGABYTES, interval_text, signed, unit_for
+from orchestrator.report_labels import GIGABYTES, MEGABYTES, interval_text, signed, unit_for
 from orchestrator.report_picture_labels import Box, Label, choose_boxes
 from orchestrator.report_samples import TOKEN, System, evenly_spread, marked
 from orchestrator.report_steps import short_label
+from orchestrator.report_tables import points_table
 from orchestrator.results import Results, collect
 from orchestrator.study import StudySpec
 from orchestrator.wrapup import keep_artefacts, kept_folders, short_name
@@ -185,6 +186,12 @@ def test_the_page_is_whole_html(parsed: Page) -> None:
     assert parsed.of("b") == []
 
 
+def test_the_untouched_baseline_has_not_changed_by_100_percent(folder: Path) -> None:
+    html = points_table(results(folder, "dev"), MEGABYTES)
+    changed = [cells[-3].split("</td>")[0] for row in html.split("<tr")[2:] if (cells := row.split("<td"))]
+    assert [re.sub(r"^[^>]*>", "", cell) for cell in changed] == ["", "100.0%", "97.0%", "100.0%", "100.0%"]
+
+
 def test_nothing_is_fetched(parsed: Page, page: str) -> None:
     for _, attributes in parsed.tags:
         for name in ("src", "href", "srcset", "action", "data"):
@@ -261,8 +268,8 @@ def test_a_report_without_test_or_baseline_or_bleu(folder: Path, tmp_path: Path)
     write_picture(tmp_path / "frontier.png", "alone", Results(points, ()))
 
 
-TRAINED = ("trained on 1,000 tokens in 7 steps", "held-out chrF 41.50 → 61.25 (200 pairs)")
-HARMED = ("trained on 2,000 tokens in 9 steps", "training made it worse: held-out chrF 61.00 → 60.50 (200 pairs)")
+TRAINED = ("trained on 1,000 tokens in 7 steps", "validation chrF 41.50 → 61.25 (200 pairs)")
+HARMED = ("trained on 2,000 tokens in 9 steps", "training made it worse: validation chrF 61.00 → 60.50 (200 pairs)")
 
 
 @pytest.fixture(name="raced_run", scope="module")

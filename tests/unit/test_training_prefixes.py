@@ -85,7 +85,7 @@ def test_an_anchor_that_prunes_recovers_quantizes_and_recovers_again(trials: Tri
     assert artefact is not None
     assert trials.trained == [steps[1], steps[3]]
     assert len(artefact.about["curves"]) == 2
-    assert sum("held-out chrF" in note for note in artefact.about["notes"]) == 2
+    assert sum("validation chrF" in note for note in artefact.about["notes"]) == 2
     assert torch.isfinite(load_model(artefact.path, "cpu")(torch.tensor([[1, 40, 7]])).logits).all()
 
 

@@ -149,7 +149,7 @@ def test_the_report_says_how_many_went_and_what_changed(parent: Path, trimmed: t
     assert 0 < gone < total
     assert report.notes == (
         f"vocabulary cut from {rows} to {SIZE} tokens; {rows - SIZE} went, and {gone / total:.2%} of the tokens of "
-        "held-out text are spelt with others",
+        "calibration text left out of the count are spelt with others",
     )
     tables = 1 if read_config(parent)["tie_word_embeddings"] else 2
     assert report.targeted == report.changed == tables * (rows - SIZE) * 64

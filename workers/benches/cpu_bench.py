@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from workers.chat_template import template_of
 from workers.decoding import Decoding
 from workers.model_files import read_config
 from workers.prompts import choose_prompt
@@ -23,7 +24,7 @@ def decode_seconds(folder: str, segments: Sequence[Segment], repeats: int) -> li
     from workers.translate import prepare, shared_beginnings, stop_ids
 
     model, tokenizer = load_model(Path(folder), "cpu"), load_tokenizer(Path(folder))
-    prompt = choose_prompt(folder, read_config(Path(folder)), tokenizer.chat_template is not None, None)
+    prompt = choose_prompt(folder, read_config(Path(folder)), template_of(tokenizer), None)
     decoding = Decoding()
     context = model.config.max_position_embeddings
     prompts = [prepare(segment, tokenizer, prompt, (), decoding, context).ids for segment in segments]

@@ -13,7 +13,7 @@ from search_spaces.checkpoint import layer_of
 from search_spaces.errors import StudyError
 from workers.artefacts import ArtefactStore
 from workers.calibration.capture import capture, linear_layers
-from workers.calibration.sequences import Shown, balanced, batches, parts, plain, refuse_too_few
+from workers.calibration.sequences import Shown, balanced, batches, parts, plain
 from workers.calibration.statistics import Statistics, read_statistics, write_statistics
 from workers.code_version import code_version
 from workers.compression.context import CompressionContext
@@ -22,7 +22,7 @@ from workers.prompts import request_identity
 
 
 def statistics_of(parent: Path, context: CompressionContext) -> Statistics:
-    """The parent's statistics; raises StudyError for too few pairs or a layer that can't be calibrated."""
+    """The parent's statistics; raises StudyError without pairs and for a layer that can't be calibrated."""
     if context.store is None:
         raise StudyError("calibration statistics need an artefact store to be kept in")
     artefact = ArtefactStore(context.store).get(statistics_key(context), lambda folder: _build(parent, folder, context))
@@ -63,8 +63,9 @@ def _build(parent: Path, folder: Path, context: CompressionContext) -> dict[str,
 
     sequences = calibration_sequences(load_tokenizer(parent, context.trust_remote_code), context)
     model = load_for_calibration(parent, context.device, context.trust_remote_code)
-    linear = [module for layer in model.get_decoder().layers for module in linear_layers(layer).values()]
-    refuse_too_few(sequences, max(module.in_features for module in linear))
+    for layer in model.get_decoder().layers:
+        # Refuses a layer that can't be calibrated before the pass over all of them begins.
+        linear_layers(layer)
     prefix = _layers_prefix(read_checkpoint(parent).tensors)
     write_statistics(folder, capture(model, batches(sequences), context.device), prefix)
     if context.device.type == "cuda":

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from search_spaces.errors import StudyError
 from workers.prompts import Prompt
 from workers.reading.segments import Segment
 
@@ -126,16 +125,6 @@ def batches(sequences: Sequence[Shown], batch_tokens: int = BATCH_TOKENS) -> lis
         made.append(_padded(ordered[start : start + count]))
         start += count
     return made
-
-
-def refuse_too_few(sequences: Sequence[Shown], widest: int) -> None:
-    """Raise StudyError when there are fewer tokens than inputs of the widest linear layer: no Hessian has full rank."""
-    tokens = sum(len(sequence.ids) for sequence in sequences)
-    if tokens < widest:
-        raise StudyError(
-            f"the calibration pairs have {tokens} tokens, fewer than the {widest} inputs of the widest linear layer; "
-            "name a file of more pairs with --calibration"
-        )
 
 
 def _padded(sequences: Sequence[Shown]) -> Batch:

@@ -13,16 +13,19 @@ much noise the fit has, since what few tokens say of many inputs is mostly chanc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from search_spaces.errors import StudyError
+from workers.compression.damping import RISE, Damped, Hear, unheard
 
 # The least ridge, and that under which inputs are chosen: well above what float32 sums leave of eigenvalues that are 0.
 # Choosing under up to a quarter of inputs / tokens changed no divergence by more than its noise (models/captions, 1,500
 # to 65,000 tokens); under all of it, worse key-value groups went.
 LEAST_RIDGE = 1e-4
+# An input of no larger mean square is as good as 0: float32 holds few or no digits of its products.
+LEAST_SQUARE = 2.0**-100
 # So many of the cheapest inputs are candidates at a time, and up to this share of them goes before the costs of all
 # are worked out again.
 CANDIDATES = 256
@@ -39,38 +42,43 @@ class Compensated:
     error: float
 
 
-def keep_columns(weight: torch.Tensor, hessian: torch.Tensor, count: int) -> torch.Tensor:
+def keep_columns(weight: torch.Tensor, hessian: torch.Tensor, count: int, hear: Hear = unheard) -> torch.Tensor:
     """The `count` inputs that stay when inputs go one after another, each time the one whose absence costs least.
 
     weight: (rows, columns). hessian: (columns, columns). Answers int64 (count,), rising. Among the cheapest candidates
-    every choice counts in what the ones before it changed; the others are brought up to date from time to time.
+    every choice counts in what the ones before it changed; the others are brought up to date from time to time. hear:
+    is told of the ridge.
     """
-    scaled, inverse = _scaled_inverse(weight, hessian)
-    alive = torch.arange(len(inverse), device=inverse.device)
-    while len(alive) > count:
-        cost = scaled.square().sum(dim=0) / inverse.diagonal()
+
+    def go(state: _State) -> torch.Tensor:
+        cost = state.weight.square().sum(dim=0) / state.inverse.diagonal()
         candidates = cost.argsort(stable=True)[:CANDIDATES]
-        at_once = min(len(alive) - count, max(int(len(candidates) * SHARE_AT_ONCE), 1))
-        chosen = candidates[_eliminated(scaled[:, candidates], inverse[candidates][:, candidates], at_once)]
-        scaled, inverse, alive = _without(scaled, inverse, alive, chosen)
-    return alive
+        at_once = min(len(cost) - count, max(int(len(candidates) * SHARE_AT_ONCE), 1))
+        among = state.inverse[candidates][:, candidates]
+        return candidates[_eliminated(state.weight[:, candidates], among, at_once)]
+
+    return _eliminate(weight, hessian, count, go, hear)
 
 
-def keep_groups(weight: torch.Tensor, hessian: torch.Tensor, count: int, size: int) -> torch.Tensor:
+def keep_groups(
+    weight: torch.Tensor, hessian: torch.Tensor, count: int, size: int, hear: Hear = unheard
+) -> torch.Tensor:
     """The `count` groups of `size` consecutive inputs that stay when groups go one after another, each time the one
-    whose absence costs least. weight: (rows, groups · size). Answers int64 (count,), rising."""
-    scaled, inverse = _scaled_inverse(weight, hessian)
-    alive = torch.arange(len(inverse) // size, device=inverse.device)
-    while len(alive) > count:
-        blocks = torch.stack([inverse[start : start + size, start : start + size] for start in _starts(inverse, size)])
-        parts = torch.stack([scaled[:, start : start + size].T for start in _starts(inverse, size)])
+    whose absence costs least. weight: (rows, groups · size). Answers int64 (count,), rising. hear: as above."""
+
+    def go(state: _State) -> torch.Tensor | None:
+        starts = range(0, len(state.names), size)
+        blocks = torch.stack([state.inverse[start : start + size, start : start + size] for start in starts])
+        parts = torch.stack([state.weight[:, start : start + size].T for start in starts])
+        lower, failed = torch.linalg.cholesky_ex(blocks)
+        if bool(failed.any()):
+            return None
         # tr(W_G (H⁻¹)_GG⁻¹ W_Gᵀ) = ‖L⁻¹ W_Gᵀ‖² with L Lᵀ = (H⁻¹)_GG.
-        cost = torch.linalg.solve_triangular(torch.linalg.cholesky(blocks), parts, upper=False).square().sum((1, 2))
+        cost = torch.linalg.solve_triangular(lower, parts, upper=False).square().sum((1, 2))
         worst = int(cost.argmin())
-        chosen = torch.arange(worst * size, (worst + 1) * size, device=inverse.device)
-        scaled, inverse, _ = _without(scaled, inverse, torch.arange(len(inverse), device=inverse.device), chosen)
-        alive = torch.cat([alive[:worst], alive[worst + 1 :]])
-    return alive
+        return torch.arange(worst * size, (worst + 1) * size, device=state.names.device)
+
+    return _eliminate(weight, hessian, count * size, go, hear)[::size] // size
 
 
 def compensate(weight: torch.Tensor, hessian: torch.Tensor, kept: torch.Tensor, tokens: int) -> Compensated:
@@ -88,10 +96,11 @@ def compensate(weight: torch.Tensor, hessian: torch.Tensor, kept: torch.Tensor, 
     shared, among = scaled[:, gone] @ normal[gone][:, kept], normal[kept][:, kept]
 
     def solved(ridge: float) -> tuple[torch.Tensor, float]:
-        change = torch.cholesky_solve(shared.T, _factor(among, ridge)).T
+        change = torch.cholesky_solve(shared.T, _factor(among, ridge)[0]).T
         delta = -scaled
         delta[:, kept] = change
-        return change, _energy(delta, normal)
+        # What float32 leaves of eigenvalues that are 0 can make it a little less than none.
+        return change, max(_energy(delta, normal), 0.0)
 
     change, noise = solved(len(scale) / tokens)
     size = float(change.square().sum())
@@ -104,11 +113,87 @@ def compensate(weight: torch.Tensor, hessian: torch.Tensor, kept: torch.Tensor, 
     return Compensated(kept, found, noise / whole if whole > 0 else 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What is left while inputs go: the weight over unit inputs (rows, inputs), the inverse of their ridged Hessian
+    (inputs, inputs), and which they are (inputs,), rising."""
+
+    weight: torch.Tensor
+    inverse: torch.Tensor
+    names: torch.Tensor
+
+
+def _eliminate(
+    weight: torch.Tensor,
+    hessian: torch.Tensor,
+    count: int,
+    go: Callable[[_State], torch.Tensor | None],
+    hear: Hear,
+) -> torch.Tensor:
+    """The `count` inputs that stay. go: the positions of those that go next, None where round-off hides them.
+
+    Where round-off has spoiled the inverse it is made anew from the Hessian; where that is of no use, all begins again
+    under a larger ridge.
+    """
+    scale, normal = _normalised(hessian)
+    scaled = weight.double() * scale
+    ridge = LEAST_RIDGE
+    while True:
+        lower, ridge = _factor(normal, ridge)
+        start = _State(scaled, torch.cholesky_inverse(lower), torch.arange(len(scale), device=scale.device))
+        names = _eliminated_to(count, start, normal, ridge, go)
+        if names is not None:
+            hear(_damped(start.inverse.diagonal()[scale > 0], ridge))
+            return names
+        ridge *= RISE
+
+
+def _eliminated_to(
+    count: int, start: _State, normal: torch.Tensor, ridge: float, go: Callable[[_State], torch.Tensor | None]
+) -> torch.Tensor | None:
+    """The names of the `count` inputs that stay; None when this ridge is too small for the arithmetic."""
+    state, fresh = start, True
+    while len(state.names) > count:
+        chosen = go(state) if _is_sound(state, ridge) else None
+        after = None if chosen is None else _without(state, chosen)
+        if after is not None:
+            state, fresh = after, False
+        elif fresh:
+            return None
+        else:
+            anew = _anew(start.weight, normal, ridge, state.names)
+            if anew is None:
+                return None
+            state, fresh = anew, True
+    return state.names
+
+
+def _is_sound(state: _State, ridge: float) -> bool:
+    """Whether the inverse can be one: no entry of its diagonal is below 1 over the Hessian's, which is 1 and the ridge.
+    The rest is round-off."""
+    return bool((state.inverse.diagonal() > 0.5 / (1.0 + ridge)).all())
+
+
+def _anew(scaled: torch.Tensor, normal: torch.Tensor, ridge: float, names: torch.Tensor) -> _State | None:
+    """The state in which these inputs are left, from the Hessian itself; None where that has no factor."""
+    gone = torch.ones(len(normal), dtype=torch.bool, device=normal.device)
+    gone[names] = False
+    ridged = normal[names][:, names]
+    ridged.diagonal().add_(ridge)
+    lower, failed = torch.linalg.cholesky_ex(ridged)
+    if bool(failed):
+        return None
+    shared = scaled[:, gone] @ normal[gone][:, names]
+    return _State(scaled[:, names] + torch.cholesky_solve(shared.T, lower).T, torch.cholesky_inverse(lower), names)
+
+
 def _normalised(hessian: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Each input's root mean square (columns,), and the Hessian over both: ones on the diagonal, also for an input that
-    is always 0. Raises ValueError for a Hessian that is not finite."""
-    scale = hessian.diagonal().double().clamp(min=0).sqrt()
-    if not bool(torch.isfinite(scale).all()):
+    is always 0, or so small that float32 does not hold its square. Raises ValueError for a Hessian that is not
+    finite."""
+    square = hessian.diagonal().double()
+    scale = torch.where(square > LEAST_SQUARE, square, 0.0).sqrt()
+    if not bool(torch.isfinite(hessian).all()):
         raise ValueError("the calibration Hessian is not finite; the model is damaged or overflows its number type")
     over = torch.where(scale > 0, 1 / scale, 0.0)
     normal = hessian.double().mul_(over[:, None]).mul_(over)
@@ -116,23 +201,17 @@ def _normalised(hessian: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return scale, normal
 
 
-def _scaled_inverse(weight: torch.Tensor, hessian: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The weight over unit inputs (rows, columns), and the inverse of their ridged Hessian (columns, columns)."""
-    scale, normal = _normalised(hessian)
-    return weight.double() * scale, torch.cholesky_inverse(_factor(normal, LEAST_RIDGE))
-
-
-def _factor(normal: torch.Tensor, ridge: float) -> torch.Tensor:
-    """Lower triangular L with L Lᵀ = normal + ridge · I; raises StudyError when there is none."""
-    ridged = normal.clone()
-    ridged.diagonal().add_(max(ridge, LEAST_RIDGE))
-    lower, failed = torch.linalg.cholesky_ex(ridged)
-    if bool(failed):
-        raise StudyError(
-            f"a calibration Hessian of {len(normal)} inputs has no Cholesky factor; give more calibration pairs with "
-            "--calibration"
-        )
-    return lower
+def _factor(normal: torch.Tensor, ridge: float) -> tuple[torch.Tensor, float]:
+    """Lower triangular L with L Lᵀ = normal + ridge · I, and the ridge: the least there is, or tenfold that so often
+    that there is a factor."""
+    ridge = max(ridge, LEAST_RIDGE)
+    while True:
+        ridged = normal.clone()
+        ridged.diagonal().add_(ridge)
+        lower, failed = torch.linalg.cholesky_ex(ridged)
+        if not bool(failed):
+            return lower, ridge
+        ridge *= RISE
 
 
 def _eliminated(weight: torch.Tensor, inverse: torch.Tensor, count: int) -> torch.Tensor:
@@ -161,21 +240,25 @@ def _eliminated(weight: torch.Tensor, inverse: torch.Tensor, count: int) -> torc
     return torch.cat(chosen)
 
 
-def _without(
-    weight: torch.Tensor, inverse: torch.Tensor, names: torch.Tensor, gone: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The weight, the inverse Hessian and the names of the columns that stay, once `gone` is made up for."""
+def _without(state: _State, gone: torch.Tensor) -> _State | None:
+    """What is left once `gone` is made up for; None where round-off has spoiled the inverse."""
+    weight, inverse = state.weight, state.inverse
     stays = torch.ones(len(inverse), dtype=torch.bool, device=inverse.device)
     stays[gone] = False
-    share = torch.cholesky_solve(inverse[gone], torch.linalg.cholesky(inverse[gone][:, gone]))
+    lower, failed = torch.linalg.cholesky_ex(inverse[gone][:, gone])
+    if bool(failed):
+        return None
+    share = torch.cholesky_solve(inverse[gone], lower)
     weight = weight - weight[:, gone] @ share
     inverse = inverse - inverse[:, gone] @ share
-    return weight[:, stays], inverse[stays][:, stays], names[stays]
+    return _State(weight[:, stays], inverse[stays][:, stays], state.names[stays])
 
 
 def _energy(weight: torch.Tensor, normal: torch.Tensor) -> float:
     return float(((weight @ normal) * weight).sum())
 
 
-def _starts(inverse: torch.Tensor, size: int) -> range:
-    return range(0, len(inverse), size)
+def _damped(diagonal: torch.Tensor, ridge: float) -> Damped:
+    """What is told of a ridge; diagonal: of the inverse under it, live inputs alone."""
+    unseen = min(float(ridge * diagonal.mean()), 1.0) if len(diagonal) else 0.0
+    return Damped(len(diagonal), LEAST_RIDGE, ridge, unseen)

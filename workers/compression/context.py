@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,3 +58,7 @@ class Report:
     notes: tuple[str, ...] = ()
     curve: tuple[Point, ...] = field(default=(), compare=False)
     seconds: float = field(default=0.0, compare=False)
+
+    def with_notes(self, notes: Sequence[str]) -> Report:
+        """The report with these notes after its own."""
+        return replace(self, notes=(*self.notes, *notes))

@@ -12,6 +12,7 @@ from search_spaces.quantizers import GPTQ
 from workers.calibration.calibrate import statistics_of
 from workers.calibration.shared_inputs import once_an_input
 from workers.compression.context import CompressionContext, Report
+from workers.compression.damping import Dampings, Hear, unheard
 from workers.compression.gptq_loop import quantize_columns
 from workers.compression.grid import QuantizedWeight, grouped
 from workers.compression.grid_search import search_grid
@@ -22,16 +23,19 @@ from workers.compression.quantizing import write_quantized
 def compress(parent: Path, out: Path, step: GPTQ, context: CompressionContext) -> Report:
     """Write the quantized checkpoint to `out`, by the Hessians of the parent's calibration statistics."""
     statistics = statistics_of(parent, context)
-    factored = once_an_input(
-        statistics,
-        lambda name: factor_of(statistics.hessian(name, context.device), step.damping, step.activation_order),
-    )
+    dampings = Dampings(statistics.tokens)
+
+    def factor(name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        hessian = statistics.hessian(name, context.device)
+        return factor_of(hessian, step.damping, step.activation_order, dampings.hear)
+
+    factored = once_an_input(statistics, factor)
 
     def one(name: str, weight: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
         factor, order = factored(name)
         return quantize_widths(weight, factor, order, (step.bits,), step.group_size, step.symmetric, mask)[0]
 
-    return write_quantized(parent, out, one, context)
+    return write_quantized(parent, out, one, context).with_notes(dampings.notes())
 
 
 def quantize(
@@ -43,9 +47,10 @@ def quantize(
     damping: float = 0.01,
     activation_order: bool = True,
     mask: torch.Tensor | None = None,
+    hear: Hear = unheard,
 ) -> QuantizedWeight:
-    """One weight at one width; see `quantize_widths`."""
-    factor, order = factor_of(hessian, damping, activation_order)
+    """One weight at one width; see `quantize_widths`. hear: is told of the damping."""
+    factor, order = factor_of(hessian, damping, activation_order, hear)
     return quantize_widths(weight, factor, order, (bits,), group_size, symmetric, mask)[0]
 
 
@@ -81,11 +86,12 @@ def quantize_widths(
 
 
 def factor_of(
-    hessian: torch.Tensor, damping: float, activation_order: bool = True
+    hessian: torch.Tensor, damping: float, activation_order: bool = True, hear: Hear = unheard
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The factor of the inverse Hessian that columns are rounded by, and their order (None: as they lie)."""
+    """The factor of the inverse Hessian that columns are rounded by, and their order (None: as they lie). hear: is told
+    of the damping."""
     order = column_order(hessian) if activation_order else None
-    return inverse_factor(hessian if order is None else hessian[order][:, order], damping), order
+    return inverse_factor(hessian if order is None else hessian[order][:, order], damping, hear), order
 
 
 def column_order(hessian: torch.Tensor) -> torch.Tensor:

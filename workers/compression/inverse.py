@@ -4,38 +4,54 @@ from __future__ import annotations
 
 import torch
 
-from search_spaces.errors import StudyError
+from workers.compression.damping import RISE, Damped, Hear, unheard
 
-RAISES = 3
+# What damping rises from where none was asked for.
+LEAST_RISEN = 1e-6
 
 
-def inverse_factor(hessian: torch.Tensor, damping: float) -> torch.Tensor:
+def inverse_factor(hessian: torch.Tensor, damping: float, hear: Hear = unheard) -> torch.Tensor:
     """Upper triangular U with (H + damping · mean(diag H) · I)⁻¹ = UᵀU; hessian and U: float32 (columns, columns).
 
     Inputs that are always 0 (a zero on the diagonal) count neither in the mean nor in the factor: their diagonal is 1.
     U is the inverse of the upper triangular R with H = R Rᵀ; with J the exchange matrix and L Lᵀ = J H J, R is J L J.
-    Where H is too close to singular the damping is raised tenfold, up to three times. Raises StudyError when that was
-    not enough, ValueError for a Hessian that is not finite. Reference: GPTQ, https://arxiv.org/abs/2210.17323 §3.3.
+    Where H is too close to singular for float32, float64 is tried, and then damping raised tenfold until there is a
+    factor. hear: is told of the damping. Raises ValueError for a Hessian that is not finite. Reference: GPTQ,
+    https://arxiv.org/abs/2210.17323 §3.3.
     """
     diagonal = hessian.diagonal()
     if not bool(torch.isfinite(hessian).all()):
         raise ValueError("the calibration Hessian is not finite; the model is damaged or overflows its number type")
     dead = diagonal <= 0
-    mean = diagonal.sum().clamp(min=0) / (~dead).sum().clamp(min=1)
+    live = (~dead).sum()
+    mean = diagonal.sum().clamp(min=0) / live.clamp(min=1)
     flipped = hessian.flip(0, 1)
-    for power in range(RAISES + 1):
-        damped = torch.where(dead, torch.ones_like(diagonal), diagonal + damping * 10**power * mean)
-        flipped.diagonal().copy_(damped.flip(0))
-        lower, failed = torch.linalg.cholesky_ex(flipped)
-        if not bool(failed):
-            return _inverse_of_lower(lower).flip(0, 1)
-    raise StudyError(
-        f"a calibration Hessian of {len(diagonal)} inputs has no Cholesky factor, not even with "
-        f"{damping * 10**RAISES:g} of its mean diagonal added; give more calibration pairs, more damping, or use a "
-        "method without calibration"
-    )
+    added = damping
+    lower = _inverse_lower(flipped, diagonal, dead, added * mean)
+    if lower is None:
+        diagonal = diagonal.double()
+        mean = torch.where(dead, 0.0, diagonal).sum() / live.clamp(min=1)
+        nothing = dead.flip(0)
+        flipped = flipped.double().masked_fill_(nothing[:, None] | nothing, 0.0)
+        while (lower := _inverse_lower(flipped, diagonal, dead, added * mean)) is None:
+            added = max(added * RISE, LEAST_RISEN)
+    if bool(live):
+        # The diagonal of d · (H + d · I)⁻¹.
+        shares = (lower * (added * mean).sqrt()).square().sum(dim=0)[~dead.flip(0)]
+        hear(Damped(int(live), damping, added, min(float(shares.mean()), 1.0)))
+    return lower.flip(0, 1).float()
 
 
-def _inverse_of_lower(lower: torch.Tensor) -> torch.Tensor:
+def _inverse_lower(
+    flipped: torch.Tensor, diagonal: torch.Tensor, dead: torch.Tensor, added: torch.Tensor
+) -> torch.Tensor | None:
+    """The inverse of the damped Hessian's lower triangular factor; None where it has none that numbers hold. flipped:
+    its diagonal is written over."""
+    damped = torch.where(dead, torch.ones_like(diagonal), diagonal + added)
+    flipped.diagonal().copy_(damped.flip(0))
+    lower, failed = torch.linalg.cholesky_ex(flipped)
+    if bool(failed):
+        return None
     identity = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
-    return torch.linalg.solve_triangular(lower, identity, upper=False)
+    found = torch.linalg.solve_triangular(lower, identity, upper=False)
+    return found if bool(torch.isfinite(found).all()) else None

@@ -20,6 +20,7 @@ from workers.compression import embeddings, gptq
 from workers.compression.allocation import Allocation, Options, Window, allocate
 from workers.compression.budget import chosen_widths, competing, options_of, refuse_budget, window_of
 from workers.compression.context import CompressionContext, Report
+from workers.compression.damping import Dampings
 from workers.compression.grid import QuantizedWeight
 from workers.compression.measured_model import MeasuredModel
 from workers.compression.quantizing import write_quantized
@@ -52,7 +53,7 @@ def compress(parent: Path, out: Path, step: MixedWidths, context: CompressionCon
         )
     widths = chosen_widths(groups, allocation)
     report = _write(parent, out, widths, step, context)
-    return Report(report.targeted, report.changed, (describe(groups, allocation), *notes))
+    return Report(report.targeted, report.changed, (describe(groups, allocation), *notes, *report.notes))
 
 
 def describe(groups: Sequence[Sensitivity], allocation: Allocation) -> str:
@@ -93,16 +94,17 @@ def _write(
 ) -> Report:  # fmt: skip
     """The layers first, then, where they have a width of their own, the embeddings."""
     statistics = statistics_of(parent, context)
+    dampings = Dampings(statistics.tokens)
 
     def quantize(name: str, weight: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
         hessian = statistics.hessian(name, context.device)
-        return gptq.quantize(weight, hessian, widths[name], step.group_size, mask=mask)
+        return gptq.quantize(weight, hessian, widths[name], step.group_size, mask=mask, hear=dampings.hear)
 
     bits = widths.get(EMBEDDINGS, AS_IS)
     if bits == AS_IS:
-        return write_quantized(parent, out, quantize, context)
+        return write_quantized(parent, out, quantize, context).with_notes(dampings.notes())
     with TemporaryDirectory(dir=out.parent) as name:
         layers = Path(name)
         first = write_quantized(parent, layers, quantize, context)
         second = embeddings.compress(layers, out, QuantizeEmbeddings(bits=bits, group_size=step.group_size), context)
-    return Report(first.targeted + second.targeted, first.changed + second.changed)
+    return Report(first.targeted + second.targeted, first.changed + second.changed, dampings.notes())

@@ -15,6 +15,7 @@ from search_spaces.pruners import RemoveChannels
 from workers.calibration.calibrate import statistics_of
 from workers.compression.compensation import compensate, keep_columns
 from workers.compression.context import CompressionContext, Report
+from workers.compression.damping import Dampings
 from workers.compression.narrowing import Cut, layers_of, stored_tensor, write_narrowed
 from workers.model_files import read_checkpoint
 
@@ -33,12 +34,13 @@ def compress(parent: Path, out: Path, step: RemoveChannels, context: Compression
     _refuse_other_tensors(parent, width)
     count = step.kept(width)
     statistics = statistics_of(parent, context)
+    dampings = Dampings(statistics.tokens)
     errors: dict[str, float] = {}
 
     def cut(prefix: str) -> Cut:
         weight = stored_tensor(parent, prefix + DOWN, context.device)
         hessian = statistics.hessian(prefix + DOWN, context.device)
-        found = compensate(weight, hessian, keep_columns(weight, hessian, count), statistics.tokens)
+        found = compensate(weight, hessian, keep_columns(weight, hessian, count, dampings.hear), statistics.tokens)
         errors[prefix] = found.error
         return Cut(dict.fromkeys(READING, found.kept), {DOWN: found.weight.to(weight.dtype)})
 
@@ -52,6 +54,7 @@ def compress(parent: Path, out: Path, step: RemoveChannels, context: Compression
             f"MLP channels: {width} -> {count}",
             f"share of the MLPs' mean square output lost on the calibration set: {mean:.2%} on average, "
             f"{errors[worst]:.2%} at most ({worst.rstrip('.')})",
+            *dampings.notes(),
         ),
     )
 

@@ -17,6 +17,7 @@ from search_spaces.pruners import RemoveHeads
 from workers.calibration.calibrate import statistics_of
 from workers.compression.compensation import compensate, keep_groups
 from workers.compression.context import CompressionContext, Report
+from workers.compression.damping import Dampings
 from workers.compression.narrowing import Cut, layers_of, stored_tensor, write_narrowed
 from workers.model_files import read_checkpoint
 
@@ -35,11 +36,12 @@ def compress(parent: Path, out: Path, step: RemoveHeads, context: CompressionCon
     _refuse_other_tensors(parent, heads, groups, size)
     wide = heads // groups * size
     statistics = statistics_of(parent, context)
+    dampings = Dampings(statistics.tokens)
 
     def cut(prefix: str) -> Cut:
         weight = stored_tensor(parent, prefix + OUT, context.device)
         hessian = statistics.hessian(prefix + OUT, context.device)
-        kept = keep_groups(weight, hessian, groups - step.groups, wide)
+        kept = keep_groups(weight, hessian, groups - step.groups, wide, dampings.hear)
         found = compensate(weight, hessian, members(kept, wide), statistics.tokens)
         narrow = members(kept, size)
         gone = sorted(set(range(groups)) - set(kept.tolist()))
@@ -50,7 +52,7 @@ def compress(parent: Path, out: Path, step: RemoveHeads, context: CompressionCon
             f"({found.error:.2%} of the attention's mean square output lost on the calibration set)",
         )
 
-    return write_narrowed(parent, out, after.config, cut, context)
+    return write_narrowed(parent, out, after.config, cut, context).with_notes(dampings.notes())
 
 
 def members(groups: torch.Tensor, size: int) -> torch.Tensor:

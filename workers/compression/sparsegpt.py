@@ -10,6 +10,7 @@ from search_spaces.pruners import SparseGPT
 from workers.calibration.calibrate import statistics_of
 from workers.calibration.shared_inputs import once_an_input
 from workers.compression.context import CompressionContext, Report
+from workers.compression.damping import Dampings
 from workers.compression.inverse import inverse_factor
 from workers.compression.sparsifying import highest, refuse_uneven_fours, two_of_four, write_sparse
 
@@ -20,17 +21,19 @@ BLOCK = 128
 def compress(parent: Path, out: Path, step: SparseGPT, context: CompressionContext) -> Report:
     """Write the sparse checkpoint to `out`.
 
-    Raises StudyError without enough calibration pairs or for a Hessian that can't be inverted, ValueError for a weight
-    or an activation that is not finite. Reference: Frantar and Alistarh 2023, https://arxiv.org/abs/2301.00774 §3.
+    Raises StudyError without calibration pairs, ValueError for a weight or an activation that is not finite. Reference:
+    Frantar and Alistarh 2023, https://arxiv.org/abs/2301.00774 §3.
     """
     statistics = statistics_of(parent, context)
+    dampings = Dampings(statistics.tokens)
 
     def inverse(name: str) -> tuple[torch.Tensor, torch.Tensor]:
         hessian = statistics.hessian(name, context.device)
-        return inverse_factor(hessian, DAMPING), hessian.diagonal() == 0
+        return inverse_factor(hessian, DAMPING, dampings.hear), hessian.diagonal() == 0
 
     inverse_of = once_an_input(statistics, inverse)
-    return write_sparse(parent, out, lambda name, weight: sparsify(weight, *inverse_of(name), step), context)
+    report = write_sparse(parent, out, lambda name, weight: sparsify(weight, *inverse_of(name), step), context)
+    return report.with_notes(dampings.notes())
 
 
 def sparsify(

@@ -1,4 +1,4 @@
-"""Which tokens the calibration data use, and the held-out texts that a trimmed vocabulary is checked on."""
+"""Which tokens the calibration data use, and the texts left out that a trimmed vocabulary is checked on."""
 
 from __future__ import annotations
 

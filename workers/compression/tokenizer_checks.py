@@ -23,9 +23,9 @@ def refuse_other_ids(parent: Any, trimmed: Any, new_ids: Mapping[int, int]) -> N
 
 
 def refuse_changed_text(parent: Any, trimmed: Any, usage: Usage, new_ids: Mapping[int, int]) -> float:
-    """The share of the held-out tokens, those of the prompt left out, that are spelt with other tokens now.
+    """The share of the tokens of the texts left out, but for the prompt's, that are spelt with other tokens now.
 
-    Raises ModelFilesError when a held-out text does not come back from the trimmed tokenizer as it does from the
+    Raises ModelFilesError when such a text does not come back from the trimmed tokenizer as it does from the
     parent's, or when one whose tokens all stay is cut into other tokens.
     """
     dropped = total = 0

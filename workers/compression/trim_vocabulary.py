@@ -129,5 +129,5 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _note(before: int, after: int, dropped: float) -> str:
     return (
         f"vocabulary cut from {before} to {after} tokens; {before - after} went, and {dropped:.2%} of the tokens of "
-        "held-out text are spelt with others"
+        "calibration text left out of the count are spelt with others"
     )

@@ -1,4 +1,4 @@
-"""The gate of a training: chrF of held-out pairs, translated by the model as it stands and as it would be stored."""
+"""The gate of a training: chrF of validation pairs, translated by the model as it stands and as it would be stored."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def folder_chrf(folder: Path, segments: Sequence[Segment], context: CompressionC
 
 
 def changed_interval(before: Path, after: Path, segments: Sequence[Segment], context: CompressionContext) -> Interval:
-    """The 95 % interval of what a training changed in held-out chrF, by a paired bootstrap (`paired_interval`).
+    """The 95 % interval of what a training changed in validation chrF, by a paired bootstrap (`paired_interval`).
 
     before, after: the folders of the model as it was and as it is stored now. Each pair is drawn by itself, whatever
     document its file names.

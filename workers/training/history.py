@@ -30,7 +30,7 @@ class History:
 
     @property
     def chrf(self) -> float | None:
-        """The last held-out score."""
+        """The last validation score."""
         return next((point.chrf for point in reversed(self.curve) if point.chrf is not None), None)
 
     def add(self, window: Window, tokens: int) -> None:

@@ -27,10 +27,10 @@ class Task:
 
     learner: called with a TrainingBatch, it answers with `sum`, the loss summed over the batch's target tokens, a
     scalar on the device; `enable_checkpointing()`, where it has one, makes it compute activations again in the backward
-    pass. checkpoints: a folder that names everything but the budget. held_out: scores held-out translations (chrF) with
-    the learner in eval mode. micro_tokens: padded tokens a micro-batch. recompute: activations from the start.
-    compile: whether the learner's `decoder_layers` run compiled (`compiling.compiled`). checkpoint_seconds: between
-    checkpoints; checkpoint_steps: a number of steps instead. clock: seconds, from anywhere.
+    pass. checkpoints: a folder that names everything but the budget. held_out: scores translations of validation
+    pairs (chrF) with the learner in eval mode. micro_tokens: padded tokens a micro-batch. recompute: activations from
+    the start. compile: whether the learner's `decoder_layers` run compiled (`compiling.compiled`). checkpoint_seconds:
+    between checkpoints; checkpoint_steps: a number of steps instead. clock: seconds, from anywhere.
     """
 
     learner: nn.Module

@@ -16,6 +16,7 @@ from workers.models import load_tokenizer
 from workers.scoring import Interval
 from workers.training.asking import given, translating_teacher
 from workers.training.engines import LayerMap, alone, form, sharded, with_device
+from workers.training.enough import CHANGED_NOTHING, changed_nothing, too_short
 from workers.training.gate import changed_interval, enough_to_judge, folder_chrf
 from workers.training.pairs import TokenizedPairs, tokenized
 from workers.training.preparing import Preparing
@@ -67,24 +68,34 @@ def train_step(
     changed = None
     if done.looks_worse and enough_to_judge(kept):
         changed = with_device(context, changed_interval, parent, out, kept)
-    return report_of(written, done, len(kept), seconds, changed)
+    return report_of(written, done, len(kept), seconds, changed, step)
 
 
 def report_of(
-    written: Written, done: Trained, held_out: int, seconds: float, changed: Interval | None = None
+    written: Written,
+    done: Trained,
+    held_out: int,
+    seconds: float,
+    changed: Interval | None = None,
+    step: Trainer | None = None,
 ) -> Report:
-    """What the trial's record says of a training. held_out: pairs that it was judged by. changed: the interval of what
-    it changed in their chrF, asked for where it looks worse and they are enough to tell."""
+    """What the trial's record says of a training. held_out: validation pairs, by which it was judged. changed: the
+    interval of what it changed in their chrF, asked for where it looks worse and they are enough to tell. step: what
+    was asked for, to say where its steps were too few."""
     since = f", from {done.since:,} on in this attempt" if done.since else ""
     notes = [f"trained on {done.tokens:,} tokens in {done.steps:,} steps{since}", *done.notes]
+    if step is not None and (short := too_short(step, done.steps, done.tokens / max(done.steps, 1))) is not None:
+        notes.append(short)
     before, after = done.chrf_before, done.chrf_after
     if before is None or after is None:
         notes.append(
             "no pairs were kept from training to judge it by; give more than a few that have references with --training"
         )
     else:
-        said = f"held-out chrF {before:.2f} → {after:.2f}"
-        if changed is None:
+        said = f"validation chrF {before:.2f} → {after:.2f}"
+        if changed_nothing(before, after):
+            notes.append(f"{CHANGED_NOTHING}: {said} ({held_out} pairs)")
+        elif changed is None:
             few = ", too few to tell from chance" if done.looks_worse else ""
             notes.append(f"{said} ({held_out} pairs{few})")
         elif changed.high < 0.0:

@@ -28,7 +28,7 @@ HELD_OUT_COUNT = 128
 VERSION = 2
 CHUNK = 256
 CUT_OFF = "pairs whose translation lies beyond the longest sequence"
-KEPT_APART = "pairs that share a source with the held-out ones"
+KEPT_APART = "pairs that share a source with the validation pairs"
 
 
 class TokenizedPairs:

@@ -1,17 +1,17 @@
-"""How far a training is, what it has shown so far, and when it is worth looking at held-out quality (no torch)."""
+"""How far a training is, what it has shown so far, and when to look at validation pairs (no torch)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-# Held-out translations are scored about so many times on the way, and take no more of the time than this share.
+# Validation pairs are translated about so many times on the way, which takes no more of the time than this share.
 EVALUATIONS = 5
 EVALUATION_TIME = 0.1
 # A curve has about so many points.
 POINTS = 100
 # A time left is told once so many seconds were measured, without the first of all, in which a device is slow.
 MEASURED_SECONDS = 10.0
-# What a trial's note begins with when held-out translations are worse after a training than before, beyond chance.
+# What a trial's note begins with when validation translations are worse after a training than before, beyond chance.
 MADE_WORSE = "training made it worse"
 
 
@@ -20,7 +20,7 @@ class Progress:
     """How far a training is, or what comes before it, for the terminal.
 
     name: the step's method. tokens, of: real tokens read, and the budget. tokens_s: tokens a second since the last
-    report. loss: mean a target token since the last report. chrf: the last held-out score, where there is one. left_s:
+    report. loss: mean a target token since the last report. chrf: the last validation score, if there is one. left_s:
     seconds left at this speed; None while too little was measured. doing: what is made before the training, of which
     the numbers then are, with no loss; "" while it trains.
     """
@@ -38,7 +38,7 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Point:
     """A point of a curve. tokens: read so far. loss: mean a target token since the point before; None at the start.
-    tokens_s: tokens a second since the point before. chrf: the held-out score, where it was taken here."""
+    tokens_s: tokens a second since the point before. chrf: the validation score, where it was taken here."""
 
     tokens: int
     loss: float | None
@@ -47,7 +47,7 @@ class Point:
 
 
 def with_ends_scored(curve: tuple[Point, ...], before: float | None, after: float | None) -> tuple[Point, ...]:
-    """The curve with held-out scores at its ends, where they were taken apart from it. before: at no token read."""
+    """The curve with validation scores at its ends, where they were taken apart from it. before: at no token read."""
     if curve and before is not None and curve[0].tokens > 0:
         curve = (Point(0, None, 0.0, before), *curve)
     if curve and after is not None and curve[-1].chrf is None:
@@ -58,7 +58,7 @@ def with_ends_scored(curve: tuple[Point, ...], before: float | None, after: floa
 @dataclass(frozen=True, slots=True)
 class Trained:
     """What a training did. tokens: real tokens read; steps: optimizer steps. notes: facts for the trial's record, such
-    as a smaller micro-batch. chrf_before, chrf_after: held-out scores, where there is something to score. since: of the
+    as a smaller micro-batch. chrf_before, chrf_after: validation scores, if there is something to score. since: of the
     tokens, those that an earlier attempt or a smaller budget had read."""
 
     tokens: int
@@ -71,7 +71,7 @@ class Trained:
 
     @property
     def looks_worse(self) -> bool:
-        """Whether held-out chrF fell, by as much as is shown."""
+        """Whether validation chrF fell, by as much as is shown."""
         before, after = self.chrf_before, self.chrf_after
         return before is not None and after is not None and round(after, 2) < round(before, 2)
 
@@ -108,7 +108,7 @@ def point_due(since: int, budget: int) -> bool:
 
 
 def evaluation_due(since: int, budget: int, whole_s: float, evaluation_s: float, count: int) -> bool:
-    """Whether to score held-out translations on the way: a fifth of the budget after the last time, and only while
+    """Whether to score validation translations on the way: a fifth of the budget after the last time, and only while
     those on the way take no more than a tenth of the training's time.
 
     since: tokens read since the last time. whole_s: seconds that the whole budget takes; evaluation_s: seconds of one
