@@ -30,13 +30,14 @@ class Statement:
 
 
 def statement(dev: Results, test: Results | None, asked: float | None = None) -> Statement | None:
-    """What the held-out data say of the candidates, or dev where there are none; None where nothing was compressed.
+    """What the held-out data say of the candidates, or dev where the baseline has no score on any; None where there is
+    nothing to compare.
 
     A candidate is recommended when the most that it may have lost is below the margin, and of these the smallest. The
     error is 5 % for all candidates together, so that the choice among them is covered. asked: the study's own margin,
     in the metric's points; None is the least difference that people notice, as published.
     """
-    results, split = (dev, DEV) if test is None else (test, HELD_OUT)
+    results, split = (test, HELD_OUT) if test is not None and test.baseline is not None else (dev, DEV)
     limit = margin(results.metric) if asked is None else asked
     if results.baseline is None or limit is None or results.spread is None:
         return None
@@ -138,7 +139,7 @@ def _points(limit: float, metric: str) -> str:
 
 
 def _about_margin(asked: float | None) -> str:
-    return f" (of a smaller one fewer than {100 * LEAST:g} % of people agree)" if asked is None else ""
+    return f" (fewer than {100 * LEAST:g} % of people would agree that less is a loss)" if asked is None else ""
 
 
 def _caution() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import sacrebleu
 
@@ -15,6 +16,8 @@ from workers.scoring import (
     bleu_tokenizer,
     corpus_score,
     corpus_statistics,
+    document_counts,
+    document_groups,
     group_scorer,
     known_metrics,
     overall,
@@ -288,3 +291,38 @@ def test_the_interval_depends_on_the_seed_alone() -> None:
     worse = [text.replace("Hund", "Katze").replace("Mann", "M") for text in perfect]
     assert interval("chrf", segments, worse, perfect, seed=1) == interval("chrf", segments, worse, perfect, seed=1)
     assert interval("chrf", segments, worse, perfect, seed=1) != interval("chrf", segments, worse, perfect, seed=2)
+
+
+def two_pairs(shared: bool) -> list[Segment]:
+    """Five documents of two segments in each pair, whose names are the same where they are shared."""
+    return [
+        segment(langs=langs, id=f"{langs}{number}", doc=f"{'' if shared else langs}{number // 2}")
+        for number in range(10)
+        for langs in ("en-de", "en-cs")
+    ]
+
+
+def test_documents_are_drawn_whole_and_those_that_pairs_share_alike() -> None:
+    counts = document_counts(two_pairs(shared=True), np.random.default_rng(0))
+    assert list(counts) == ["en-cs", "en-de"]
+    assert all(drawn.shape == (1000, 10) and (drawn.sum(axis=1) == 10).all() for drawn in counts.values())
+    assert np.array_equal(counts["en-de"][:, ::2], counts["en-de"][:, 1::2])
+    assert np.array_equal(counts["en-de"], counts["en-cs"])
+    apart = document_counts(two_pairs(shared=False), np.random.default_rng(0))
+    assert np.array_equal(apart["en-cs"], counts["en-cs"]) and not np.array_equal(apart["en-de"], apart["en-cs"])
+
+
+def test_documents_are_drawn_among_those_of_the_same_pairs() -> None:
+    segments = [
+        *two_pairs(shared=True),
+        segment(langs="en-fr", id="f1", doc="f"),
+        segment(langs="en-fr", id="f2", doc="f"),
+    ]
+    segments += [segment(langs="en-de", id=f"own{number}", doc=f"own{number}") for number in range(3)]
+    groups = document_groups(segments)
+    assert groups == {
+        ("en-cs", "en-de"): ["0", "1", "2", "3", "4"], ("en-de",): ["own0", "own1", "own2"], ("en-fr",): ["f1", "f2"],
+    }  # fmt: skip
+    counts = document_counts(segments, np.random.default_rng(0))
+    assert (counts["en-de"][:, :10].sum(axis=1) == 10).all() and (counts["en-de"][:, 10:].sum(axis=1) == 3).all()
+    assert (counts["en-fr"].sum(axis=1) == 2).all(), "one document alone: its segments are drawn"
