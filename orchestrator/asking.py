@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
+from workers.base_model import OpenedBase
 from workers.chat_template import read_template
-from workers.model_files import read_config
 from workers.prompts import choose_prompt, refuse_unanswerable
 from workers.reading import DataSet
 
 
 def refuse_unaskable(
-    name: str, folder: Path, prompt: str | None, datasets: Iterable[DataSet], trust_remote_code: bool
+    opened: OpenedBase, prompt: str | None, datasets: Iterable[DataSet], trust_remote_code: bool
 ) -> None:
     """Raise StudyError where the model's prompt, or the family that `prompt` names, can't ask for these translations.
 
     A tokenizer of its own code may have a chat template that no file holds; its prompts are not looked at.
     """
-    template = read_template(folder)
+    template = read_template(opened.tokenizer_folder)
     if template is None and trust_remote_code:
         return
-    chosen = choose_prompt(name, read_config(folder), template, prompt)
+    chosen = choose_prompt(opened.base.name, opened.checkpoint.config, template, prompt)
     refuse_unanswerable(chosen, template, [segment for dataset in datasets for segment in dataset.segments])

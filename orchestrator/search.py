@@ -25,6 +25,7 @@ from rich.console import Console
 
 from orchestrator import cluster
 from orchestrator.asking import refuse_unaskable
+from orchestrator.base import refuse_candidates, told
 from orchestrator.calibration import Calibration, read_calibration, refuse_changed_calibration
 from orchestrator.callbacks import TrialWatcher
 from orchestrator.driving import Driving, spell_due
@@ -50,15 +51,14 @@ from orchestrator.wrapup import TUNE_FOLDER, Found, connect, worth_scoring, wrap
 from search_spaces.candidate import BaseModel, refuse_idle_training
 from search_spaces.checkpoint import Checkpoint
 from search_spaces.errors import StudyError
-from search_spaces.size import predicted_bytes, refuse_quantized
 from search_spaces.spaces import SPACES
 from workers.actor import CompressionTrial
 from workers.artefacts import ArtefactStore
 from workers.attempt import or_else, unless_machine
+from workers.base_model import open_base, refuse_early
 from workers.comet.actor import GPU_SHARE, start_comet
 from workers.direction_check import refuse_wrong_direction
 from workers.failures import MachineError, MachineFault
-from workers.model_files import read_checkpoint, resolve
 from workers.plan import RACED_SPLIT, EvaluationPlan
 from workers.reading import DataSet
 
@@ -155,6 +155,9 @@ def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = N
     for dataset in data.values():
         for line in spell_left_out(dataset):
             console.print(line, markup=False, highlight=False)
+    check = partial(refuse_candidates, steps=spec.anchors)
+    # Before what may take long: data to train on, and weights to download.
+    refuse_early(spec.model, spec.revision, spec.trust_remote_code, check)
     calibration = read_calibration(spec, data)
     if spec.check_languages and earlier is None:
         for dataset in (*data.values(), *([calibration.pairs] if spec.calibration else [])):
@@ -162,22 +165,15 @@ def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = N
     training = read_training(spec, data)
     for line in (*calibration.told(spec), *(training.told() if training else ())):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    base, folder = resolve(spec.model, spec.revision)
-    checkpoint = read_checkpoint(folder)
-    refuse_quantized(checkpoint)
-    refuse_unaskable(spec.model, folder, spec.prompt, data.values(), spec.trust_remote_code)
-    if not checkpoint.targets():
-        raise StudyError(
-            f"{spec.model} has no decoder layers that compression knows (tensors named ….layers.N.….weight)"
-        )
-    for steps in spec.anchors:
-        predicted_bytes(checkpoint, steps)
-    for line in short_trainings(spec, training, folder) if training else ():
+    opened = open_base(spec.model, spec.revision, spec.trust_remote_code, check)
+    refuse_unaskable(opened, spec.prompt, data.values(), spec.trust_remote_code)
+    short = short_trainings(spec, training, opened.tokenizer_folder) if training else []
+    for line in (*told(opened, spec.store_folder), *short):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     metrics = metrics_of(spec, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), earlier)
     packages = worker_packages(spec, data, metrics, training is not None)
     refuse_missing_packages(packages, spec.address)
-    return Study(spec, base, checkpoint, data, calibration, metrics, training, packages)
+    return Study(spec, opened.base, opened.checkpoint, data, calibration, metrics, training, packages)
 
 
 def header(study: Study) -> dict[str, Any]:

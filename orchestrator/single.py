@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from orchestrator.asking import refuse_unaskable
+from orchestrator.base import told
 from orchestrator.environment import prepare
 from orchestrator.single_files import FILES, Line, refuse_unwritable, write_files
 from orchestrator.spelling import spell_bytes, spell_seconds
@@ -20,11 +22,11 @@ from search_spaces.methods import Step
 from search_spaces.outcome import Failure, Measurement
 from search_spaces.size import predicted_bytes
 from workers.attempt import attempt
+from workers.base_model import open_base
 from workers.bins import bin_of, parse_bins
 from workers.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
 from workers.direction_check import refuse_wrong_direction
 from workers.measuring import neural_model
-from workers.model_files import read_checkpoint, resolve
 from workers.plan import EvaluationPlan
 from workers.reading import DataSet, read_dataset
 from workers.sanity import failed_checks, spell_failures, unchecked
@@ -75,11 +77,13 @@ def measure_one(request: Request, say: Callable[[str], None]) -> int:
         refuse_wrong_direction(dataset.name, dataset.segments, NO_LANGUAGE_CHECK)
     refuse_unwritable(request.outdir, request.overwrite)
     plan = _plan(request, dataset, metrics)
-    base, folder = resolve(request.model or str(SHIPPED_MODEL), request.revision)
-    refuse_unaskable(base.name, folder, request.prompt, [dataset], request.trust_remote_code)
-    candidate = Candidate(base, request.steps)
-    predicted_bytes(read_checkpoint(folder), request.steps)
-    for line in spell_left_out(dataset):
+    opened = open_base(
+        request.model or str(SHIPPED_MODEL), request.revision, request.trust_remote_code,
+        partial(predicted_bytes, steps=request.steps), compressed=bool(request.steps),
+    )  # fmt: skip
+    refuse_unaskable(opened, request.prompt, [dataset], request.trust_remote_code)
+    candidate = Candidate(opened.base, request.steps)
+    for line in (*spell_left_out(dataset), *told(opened, plan.store)):
         say(line)
     with _comet(plan):
         outcome, hypotheses = attempt(candidate, "dev", plan)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 DTYPE_BYTES = {
-    "BF16": 2, "F16": 2, "F32": 4, "F64": 8, "F8_E4M3": 1, "F8_E5M2": 1,
-    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+    "BF16": 2, "F16": 2, "F32": 4, "F64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 
 _LAYER = re.compile(r"^(?P<before>.*\blayers\.)(?P<index>\d+)(?P<after>\..+)$")
@@ -105,6 +105,11 @@ def renumbered(name: str, index: int) -> str:
 def is_target(name: str, tensor: Tensor) -> bool:
     """Whether a tensor is a linear weight of a decoder layer: two dimensions, and named `….layers.N.….weight`."""
     return layer_of(name) is not None and name.endswith(".weight") and len(tensor.shape) == 2
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a tensor is one that old checkpoints carry and models work out for themselves: rotary frequencies."""
+    return name.endswith("rotary_emb.inv_freq")
 
 
 def header_size(tensors: Mapping[str, Tensor]) -> int:

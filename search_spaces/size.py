@@ -8,7 +8,6 @@ from typing import Any
 
 from search_spaces import pruned_size, quantized_size, trained_size
 from search_spaces.checkpoint import Checkpoint
-from search_spaces.errors import CandidateError
 from search_spaces.methods import Step
 from search_spaces.pruners import (
     Magnitude,
@@ -30,33 +29,20 @@ from search_spaces.quantizers import (
     QuantizeEmbeddings,
     RoundToNearest,
 )
+from search_spaces.refusals import refuse_uncompressible
 from search_spaces.trainers import Distill, Finetune, Recover
 
 
 def predicted_bytes(base: Checkpoint, steps: tuple[Step, ...]) -> int:
     """Bytes of all files needed to run the candidate; raises CandidateError when a step can't apply to this model."""
     if steps:
-        refuse_quantized(base)
+        refuse_uncompressible(base)
     checkpoint = base
     for step in steps:
         if step.kind in ("quantizer", "sparsifier"):
             checkpoint = replace(checkpoint, linears=checkpoint.linear_shapes())
         checkpoint = _EFFECTS[type(step)](checkpoint, step)
     return checkpoint.bytes
-
-
-def refuse_quantized(base: Checkpoint) -> None:
-    """Raise CandidateError for a model that is compressed already: its packed weights can't be compressed further."""
-    if "quantization_config" in base.config:
-        raise CandidateError(
-            "the model's config.json has a quantization_config: it is quantized already, and can't be compressed "
-            "further; name the model it was made from"
-        )
-    if any(name.endswith(".weight_mask") for name in base.tensors):
-        raise CandidateError(
-            "the model's weights are stored sparse (….weight_mask): it is compressed already; name the model it was "
-            "made from"
-        )
 
 
 _EFFECTS: dict[type[Step], Callable[[Checkpoint, Any], Checkpoint]] = {

@@ -22,6 +22,8 @@ ADAPTER = "adapter"
 ADAPTER_WEIGHTS = f"{ADAPTER}/adapter_model.safetensors"
 ADAPTER_CONFIG = f"{ADAPTER}/adapter_config.json"
 ADAPTER_FILES = (ADAPTER_WEIGHTS, ADAPTER_CONFIG)
+# Where peft writes one that is kept without its base.
+ROOT_ADAPTER_WEIGHTS, ROOT_ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 # What peft puts before a weight's stem, and behind it.
 BEFORE = "base_model.model."
 DOWN, UP, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"

@@ -15,12 +15,13 @@ from search_spaces.candidate import Candidate
 from search_spaces.outcome import Failure, Race, Speed
 from workers.artefacts import ArtefactStore
 from workers.attempt import tried
-from workers.building import artefact_key, base_folder, built
+from workers.building import artefact_key, built
 from workers.chat_template import template_of
 from workers.evaluation import Evaluated, Evaluation
 from workers.failures import MachineFault
 from workers.model_files import read_config
 from workers.own_process import Share, in_own_process
+from workers.plain_folder import base_folder
 from workers.plan import EvaluationPlan
 from workers.prompts import choose_prompt
 from workers.shipped_speed import shipped_speed
@@ -187,7 +188,7 @@ def _is_made(candidate: Candidate, plan: EvaluationPlan) -> bool:
     from workers.models import load_tokenizer
 
     name = candidate.base.name
-    base = base_folder(name, candidate.base.revision)
+    base = base_folder(name, candidate.base.revision, plan.store, plan.trust_remote_code)
     template = template_of(load_tokenizer(base, plan.trust_remote_code))
     prompt = choose_prompt(name, read_config(base), template, plan.decoding.prompt)
     return ArtefactStore(plan.store).find(artefact_key(candidate, prompt, plan)) is not None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from search_spaces.candidate import Candidate, digest_of
-from search_spaces.errors import CandidateError, ModelFilesError
+from search_spaces.errors import CandidateError
 from search_spaces.methods import Step, describe_step, step_to_json
 from search_spaces.outcome import Footprint
 from search_spaces.student_shape import read_student_config
@@ -19,9 +18,9 @@ from workers.blame import CarryingOut
 from workers.chat_template import template_of
 from workers.code_version import code_version
 from workers.curves import kept_curve
-from workers.failures import BaseChanged
 from workers.gpu_memory import limit_memory
-from workers.model_files import bytes_on_disk, read_checkpoint, read_config, resolve
+from workers.model_files import bytes_on_disk, read_checkpoint, read_config
+from workers.plain_folder import base_folder
 from workers.plan import EvaluationPlan
 from workers.prompts import Prompt, choose_prompt, request_identity
 from workers.reading.languages import name_languages
@@ -53,27 +52,10 @@ def built(candidate: Candidate, plan: EvaluationPlan, report: Tell = unheard) ->
     limit_memory(plan.memory_fraction)
     name_languages(plan.languages)
     name = candidate.base.name
-    base = base_folder(name, candidate.base.revision)
+    base = base_folder(name, candidate.base.revision, plan.store, plan.trust_remote_code)
     template = template_of(load_tokenizer(base, plan.trust_remote_code))
     prompt = choose_prompt(name, read_config(base), template, plan.decoding.prompt)
     return Built(base, prompt, compressed(candidate, base, prompt, plan, report))
-
-
-@functools.lru_cache(maxsize=4)
-def base_folder(name: str, revision: str) -> Path:
-    """The base model's folder on this node, its content checked once a process."""
-    if not revision.startswith("sha256:"):
-        try:
-            return resolve(name, revision)[1]
-        except ModelFilesError as error:
-            # The driver has fetched it, so this is the node's trouble, and may pass.
-            raise ConnectionError(str(error)) from error
-    base, folder = resolve(name)
-    if base.revision != revision:
-        raise BaseChanged(
-            f"the model in {folder} is not the one the study began with ({base.revision}, not {revision})"
-        )
-    return folder
 
 
 def compressed(

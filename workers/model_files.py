@@ -5,17 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from search_spaces.candidate import BaseModel
 from search_spaces.checkpoint import Checkpoint, Tensor
 from search_spaces.errors import ModelFilesError
-from workers.adapter_folder import ADAPTER_FILES
+from workers.adapter_folder import ADAPTER_FILES, ROOT_ADAPTER_CONFIG, ROOT_ADAPTER_WEIGHTS
 from workers.not_data import why_no_file_at
 
 CONFIG = "config.json"
-WEIGHTS_INDEXES = ("model.safetensors.index.json", "packed.safetensors.index.json")
+SINGLE_WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+OWN_WEIGHTS, OWN_INDEX = "packed.safetensors", "packed.safetensors.index.json"
+WEIGHTS_INDEXES = (WEIGHTS_INDEX, OWN_INDEX)
 TOKENIZER = "tokenizer.json"
 # What tokenizer.json was made from; it stands for them.
 TOKENIZER_SOURCES = ("tokenizer.model", "vocab.json", "merges.txt")
@@ -24,65 +30,187 @@ TOKENIZER_FILES = (
     "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
 SMALL_FILES = (CONFIG, "generation_config.json", *WEIGHTS_INDEXES, *TOKENIZER_FILES)
-PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.bin.index.json")
+# Quantized models say so in config.json; older ones in a file of their own.
+OLD_QUANTIZATION_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 
 
-def resolve(name: str, revision: str | None = None) -> tuple[BaseModel, Path]:
+def resolve(name: str, revision: str | None = None, trust_remote_code: bool = False) -> tuple[BaseModel, Path]:
     """The base model that a local folder or hub id names, and the folder its files lie in (downloaded if need be).
 
-    Raises ModelFilesError when it can't be found or holds no safetensors weights.
+    trust_remote_code: whether code that comes with the model runs, and so decides what its bytes mean. Raises
+    ModelFilesError when it can't be found or holds no safetensors weights.
     """
-    folder = Path(name)
-    if folder.is_dir():
+    folder, commit = located(name, revision)
+    return BaseModel(name, commit or content_revision(folder, trust_remote_code)), folder
+
+
+def located(
+    name: str,
+    revision: str | None = None,
+    look: Callable[[Path], None] = lambda folder: None,
+    weights: bool = True,
+) -> tuple[Path, str | None]:
+    """The folder that a local folder or hub id names, and the hub's commit, None for a local one.
+
+    look: sees the folder before any weights are downloaded, and may refuse it. weights: whether they are downloaded.
+    Raises ModelFilesError when it can't be found, and what `look` raises.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
         if revision is not None:
             raise ModelFilesError(
                 f"{name} is a local folder, which has no revision {revision!r}; leave the revision out"
             )
-        folder = folder.resolve()
-        refuse_pointers(folder)
-        return BaseModel(name, f"sha256:{_content_hash(folder)}"), folder
+        refuse_pointers(path.resolve())
+        look(path.resolve())
+        return path.resolve(), None
+    refuse_single_file(name)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelFilesError(f"{name} is no folder here, and no hub id (owner/name) either; check the path")
-    return _from_hub(name, revision)
+    from workers.hub_files import fetch
+
+    return fetch(name, revision, look, weights)
+
+
+def refuse_single_file(name: str) -> None:
+    """Raise ModelFilesError for a file where a model's folder is asked for."""
+    if name.lower().endswith(".gguf"):
+        raise ModelFilesError(
+            f"{name} is a GGUF file, which is not read here: its weights are quantized and named otherwise. Name the "
+            "folder or the hub id of the model that it was made from, with safetensors weights"
+        )
+    if Path(name).is_file():
+        raise ModelFilesError(
+            f"{name} is a file; a model is the folder that holds its {CONFIG}, tokenizer and *.safetensors"
+        )
 
 
 def refuse_pointers(folder: Path) -> None:
     """Raise ModelFilesError where a file of the model is a Git LFS pointer or the page of a failed download."""
-    for file in sorted({*(folder / name for name in SMALL_FILES), *folder.glob("*.safetensors")}):
+    single = (SINGLE_WEIGHTS, OWN_WEIGHTS, ROOT_ADAPTER_WEIGHTS)
+    _refuse_pointers(folder, (*SMALL_FILES, *ADAPTER_FILES, ROOT_ADAPTER_CONFIG, *single))
+    if (index := index_of(folder)) is not None:
+        _refuse_pointers(folder, indexed(folder / index))
+
+
+def _refuse_pointers(folder: Path, names: Iterable[str]) -> None:
+    for file in (folder / name for name in sorted(names)):
         if (found := why_no_file_at(file)) is not None:
             what, way_out = found
             raise ModelFilesError(f"{file}: {what}. {way_out.replace('FILE', file.name)}")
 
 
 def needed_files(folder: Path) -> list[Path]:
-    """Every file that running the model needs: config, tokenizer, safetensors weights and their index, and an adapter's
-    files where one is kept apart.
+    """Every file that running the model needs: config, tokenizer, code of its own, safetensors weights and their index,
+    and an adapter's files where one is kept apart.
 
     Raises ModelFilesError when there is no config or no weights.
     """
-    if not (folder / CONFIG).is_file():
-        raise ModelFilesError(f"{folder} has no {CONFIG}; a model folder is what `save_pretrained` writes")
-    beside = [folder / name for name in (*SMALL_FILES, *ADAPTER_FILES) if (folder / name).is_file()]
-    return beside + weight_files(folder)
+    return [*small_files(folder), *weight_files(folder)]
+
+
+def small_files(folder: Path) -> list[Path]:
+    """The needed files but the weights. Raises ModelFilesError when there is no config."""
+    refuse_no_config(folder)
+    index = index_of(folder)
+    names = [name for name in SMALL_FILES if name not in WEIGHTS_INDEXES or name == index]
+    beside = [folder / name for name in (*names, *ADAPTER_FILES) if (folder / name).is_file()]
+    return beside + code_files(folder)
+
+
+def refuse_no_config(folder: Path) -> None:
+    """Raise ModelFilesError for a folder without a config.json."""
+    if (folder / CONFIG).is_file():
+        return
+    if any(folder.glob("*.gguf")):
+        refuse_single_file(str(next(folder.glob("*.gguf"))))
+    raise ModelFilesError(f"{folder} has no {CONFIG}; a model folder is what `save_pretrained` writes")
+
+
+def code_files(folder: Path) -> list[Path]:
+    """The modules of a model that comes with code of its own, which `auto_map` in a config names; else none."""
+    configs = (CONFIG, "tokenizer_config.json")
+    texts = [(folder / name).read_text(encoding="utf-8") for name in configs if (folder / name).is_file()]
+    return sorted(folder.glob("*.py")) if any('"auto_map"' in text for text in texts) else []
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files in the order of their index, or the only one there is."""
-    index = next((folder / name for name in WEIGHTS_INDEXES if (folder / name).is_file()), None)
+    """The safetensors files that transformers takes: model.safetensors, else those of its index in their order; of a
+    folder in this project's own form packed.safetensors, or those of its index. Others are left alone.
+
+    Raises ModelFilesError when there are none, or one is missing.
+    """
+    index = index_of(folder)
     if index is not None:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        files = [folder / name for name in names]
+        names = indexed(folder / index)
     else:
-        files = sorted(folder.glob("*.safetensors"))
-    if not files and any((folder / name).is_file() for name in PICKLED_WEIGHTS):
-        raise ModelFilesError(
+        names = [name for name in (SINGLE_WEIGHTS, OWN_WEIGHTS) if (folder / name).is_file()][:1]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ModelFilesError(f"{folder} lacks weights: {', '.join(missing)}, which {index} names; fetch them again")
+    if not names:
+        raise ModelFilesError(_without_weights(folder))
+    return [folder / name for name in names]
+
+
+def index_of(folder: Path) -> str | None:
+    """The name of the index that says which weights are taken; None where one file holds them all."""
+    for single, index in ((SINGLE_WEIGHTS, WEIGHTS_INDEX), (OWN_WEIGHTS, OWN_INDEX)):
+        if (folder / single).is_file():
+            return None
+        if (folder / index).is_file():
+            return index
+    return None
+
+
+def indexed(index: Path) -> list[str]:
+    """The names of the files that an index of weights names."""
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ModelFilesError(f"{index} is no index of weights: {error}; fetch it again") from error
+
+
+def _without_weights(folder: Path) -> str:
+    if any(file for pattern in PICKLED for file in folder.glob(pattern)):
+        return (
             f"{folder} has its weights as pickles only, which are never loaded; convert it once with "
             "AutoModelForCausalLM.from_pretrained(…).save_pretrained(FOLDER) and name that folder"
         )
-    missing = [file.name for file in files if not file.is_file()]
-    if missing or not files:
-        raise ModelFilesError(f"{folder} lacks weights: {', '.join(missing) or 'no *.safetensors file'}")
-    return files
+    others = sorted(file.name for file in folder.glob("*.safetensors"))
+    if others:
+        return (
+            f"{folder} lacks weights that transformers takes: neither {SINGLE_WEIGHTS} nor {WEIGHTS_INDEX}, but "
+            f"{', '.join(others[:3])}. Rename the one that is meant to {SINGLE_WEIGHTS}"
+        )
+    return f"{folder} lacks weights: neither {SINGLE_WEIGHTS} nor {WEIGHTS_INDEX}"
+
+
+def left_alone(folder: Path) -> list[str]:
+    """The names of further files of weights in the folder, which nothing here loads, copies or counts."""
+    taken = {file.relative_to(folder).as_posix() for file in weight_files(folder)} | set(ADAPTER_FILES)
+    found = [file for end in ("safetensors", "gguf") for deep in ("", "*/") for file in folder.glob(f"{deep}*.{end}")]
+    names = {file.relative_to(folder).as_posix() for file in found}
+    return sorted(name for name in names - taken if not name.startswith("."))
+
+
+@contextmanager
+def needed_alone(folder: Path) -> Iterator[Path]:
+    """The folder as transformers is to see it: itself, or one of links to its needed files where an adapter lies in its
+    root beside whole weights, which transformers would put on top of these.
+
+    Such an adapter is how the weights were made (ALMA-7B-R's), and what is measured is what is compressed.
+    """
+    if not (folder / ROOT_ADAPTER_CONFIG).is_file():
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as links:
+        for file in needed_files(folder):
+            link = Path(links) / file.relative_to(folder)
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(file.resolve())
+        yield Path(links)
 
 
 def bytes_on_disk(folder: Path) -> int:
@@ -98,10 +226,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         entries, size = read_header(file)
         header_bytes += size
         tensors.update({name: Tensor(entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()})
-    weights = sum(file.stat().st_size for file in weight_files(folder))
     return Checkpoint(
-        tensors, read_config(folder), bytes_on_disk(folder) - weights, header_bytes,
-        _size(folder / TOKENIZER), sum(_size(folder / name) for name in TOKENIZER_SOURCES),
+        tensors, read_config(folder), sum(file.stat().st_size for file in small_files(folder)), header_bytes,
+        size_of(folder / TOKENIZER), sum(size_of(folder / name) for name in TOKENIZER_SOURCES),
     )  # fmt: skip
 
 
@@ -134,7 +261,33 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _size(file: Path) -> int:
+def config_text(config: Mapping[str, Any]) -> str:
+    """config.json, in the form transformers writes."""
+    return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+
+def same_bytes(folder: Path, first: str, second: str) -> bool:
+    """Whether two of the folder's tensors are of one type and shape and hold the same."""
+    places: dict[str, tuple[Path, int, dict[str, Any]]] = {}
+    for file in weight_files(folder):
+        entries, start = read_header(file)
+        places |= {name: (file, start, entries[name]) for name in (first, second) if name in entries}
+    one, other = places[first], places[second]
+    if any(one[2][key] != other[2][key] for key in ("dtype", "shape")):
+        return False
+    return all(left == right for left, right in zip(_pieces(*one), _pieces(*other), strict=True))
+
+
+def _pieces(file: Path, start: int, entry: Mapping[str, Any], size: int = 1 << 24) -> Iterator[bytes]:
+    begin, end = entry["data_offsets"]
+    with file.open("rb") as stream:
+        stream.seek(start + begin)
+        for place in range(begin, end, size):
+            yield stream.read(min(size, end - place))
+
+
+def size_of(file: Path) -> int:
+    """The file's bytes; 0 where there is none."""
     return file.stat().st_size if file.is_file() else 0
 
 
@@ -145,26 +298,17 @@ def context_length(config: dict[str, Any]) -> int | None:
     return int(value) if value else None
 
 
-def _content_hash(folder: Path) -> str:
+def content_revision(folder: Path, trust_remote_code: bool = False) -> str:
+    """`sha256:…` over the needed files of a local folder; over code of the model's own where it runs."""
+    files = needed_files(folder)
+    return digest_of_files(folder, files if trust_remote_code else [file for file in files if file.suffix != ".py"])
+
+
+def digest_of_files(folder: Path, files: Sequence[Path]) -> str:
+    """`sha256:…` over the names and contents of a folder's files."""
     hasher = hashlib.sha256()
-    for file in sorted(needed_files(folder)):
+    for file in sorted(files):
         hasher.update(file.relative_to(folder).as_posix().encode() + b"\0")
         with file.open("rb") as stream:
             hasher.update(hashlib.file_digest(stream, "sha256").digest())
-    return hasher.hexdigest()[:32]
-
-
-def _from_hub(name: str, revision: str | None) -> tuple[BaseModel, Path]:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*SMALL_FILES, "*.safetensors"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        raise ModelFilesError(
-            f"the hub model {name} (revision {revision or 'main'}) could not be fetched: {error}. "
-            "Check the id and the network, `hf auth login` for a gated model, or name a local folder"
-        ) from error
-    refuse_pointers(folder)
-    needed_files(folder)
-    return BaseModel(name, folder.name), folder
+    return f"sha256:{hasher.hexdigest()[:32]}"

@@ -12,7 +12,7 @@ import torch
 from workers.activation_quantization import token_by_token
 from workers.adapter_folder import read_adapter
 from workers.dequantized import with_dense_layers
-from workers.model_files import read_config
+from workers.model_files import needed_alone, read_config
 from workers.own_format import is_own, load_own, refuse_incomplete
 
 # Float32 on a CPU: the same numbers on every machine, and as fast as bfloat16 without AMX (0.57 s against 0.52 s for
@@ -44,7 +44,8 @@ def load_model(folder: Path, device_map: str = "auto", trust_remote_code: bool =
     dense engine, bitsandbytes layers and layers with quantized activations stay as they are. An adapter that the folder
     keeps apart is merged into the dense weights, to which bitsandbytes layers are then decoded too.
 
-    bfloat16 on a GPU, float32 on a CPU. Raises ModelFilesError when weights of the architecture are missing.
+    bfloat16 on a GPU, float32 on a CPU. Raises ModelFilesError when weights of the architecture are missing, or the
+    folder holds others, which nothing would load.
     """
     on_gpu = torch.cuda.is_available() and device_map != "cpu"
     return _load(folder, CUDA_DTYPE if on_gpu else CPU_DTYPE, device_map_for(device_map), trust_remote_code)
@@ -69,15 +70,17 @@ def _load(folder: Path, dtype: torch.dtype, device_map: Any, trust_remote_code: 
     if is_own(folder) or (adapters and not is_bitsandbytes(folder)):
         own = load_own(folder, dtype, device_map, default_device(), trust_remote_code, adapters)
         return token_by_token(with_soft_caps(own))
-    model, found = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
-    refuse_incomplete(folder, found["missing_keys"])
+    with needed_alone(folder) as needed:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            needed,
+            dtype=dtype,
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    model.config.name_or_path = str(folder)
+    refuse_incomplete(folder, found["missing_keys"], found["unexpected_keys"])
     model = with_soft_caps(model)
     return token_by_token(with_dense_layers(model, adapters).eval() if adapters else model.eval())
 

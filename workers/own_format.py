@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from search_spaces.checkpoint import is_embedding
+from search_spaces.checkpoint import is_embedding, is_leftover
 from search_spaces.errors import ModelFilesError
 from workers.adapter_folder import LowRank
 from workers.compression.folder import OWN, dense_tensors, every_weight, packed_stems
@@ -73,7 +73,8 @@ def load_own(
 
 def refuse_incomplete(folder: Path, missing: Any, unexpected: Any = ()) -> None:
     """Raise ModelFilesError for weights that the architecture needs and the folder lacks, or the other way round."""
-    for names, what in ((missing, "lacks"), (unexpected, "holds more than its architecture has:")):
+    more = [name for name in unexpected if not is_leftover(name)]
+    for names, what in ((missing, "lacks"), (more, "holds more than its architecture has:")):
         if names:
             said = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             raise ModelFilesError(f"{folder} {what} {said}; its weights and its config.json are not of one model")

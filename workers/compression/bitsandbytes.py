@@ -12,7 +12,7 @@ from search_spaces.checkpoint import Tensor, is_target
 from search_spaces.quantizers import BitsAndBytes
 from workers.compression.context import CompressionContext, Report
 from workers.compression.folder import copy_small_files, stored_tensors
-from workers.model_files import CONFIG, read_checkpoint
+from workers.model_files import CONFIG, needed_alone, read_checkpoint
 from workers.models import device_map_for, quieten
 
 # safetensors' names for the types that the library stores each format's weights in; 4-bit codes go two a byte.
@@ -29,14 +29,15 @@ def compress(parent: Path, out: Path, step: BitsAndBytes, context: CompressionCo
 
     _refuse_not_finite(parent, context.device)
     quieten()
-    model = AutoModelForCausalLM.from_pretrained(
-        parent,
-        quantization_config=_config(step),
-        dtype=torch.bfloat16,
-        device_map=device_map_for(str(context.device)),
-        trust_remote_code=context.trust_remote_code,
-        use_safetensors=True,
-    )
+    with needed_alone(parent) as needed:
+        model = AutoModelForCausalLM.from_pretrained(
+            needed,
+            quantization_config=_config(step),
+            dtype=torch.bfloat16,
+            device_map=device_map_for(str(context.device)),
+            trust_remote_code=context.trust_remote_code,
+            use_safetensors=True,
+        )
     model.save_pretrained(out)
     written = (out / CONFIG).read_bytes()
     copy_small_files(parent, out)

@@ -18,7 +18,16 @@ from safetensors.torch import save_file
 
 from workers.compression.packing import unpack
 from workers.compression.quantization_config import bits_of
-from workers.model_files import CONFIG, SMALL_FILES, WEIGHTS_INDEXES, read_checkpoint, read_config, weight_files
+from workers.model_files import (
+    CONFIG,
+    SMALL_FILES,
+    WEIGHTS_INDEXES,
+    code_files,
+    config_text,
+    read_checkpoint,
+    read_config,
+    weight_files,
+)
 
 SHARD_BYTES = 5 * 10**9
 PLAIN = "model"
@@ -77,15 +86,16 @@ def packed_stems(names: Iterable[str]) -> dict[str, set[str]]:
 
 
 def copy_small_files(parent: Path, out: Path) -> None:
-    """Tokenizer, config and generation config; not the weights, nor the index that names their shards."""
-    for name in SMALL_FILES:
-        if name not in WEIGHTS_INDEXES and (parent / name).is_file():
-            shutil.copyfile(parent / name, out / name)
+    """Tokenizer, config, generation config and code of the model's own; not the weights, nor the index that names their
+    shards, nor an adapter."""
+    beside = [parent / name for name in SMALL_FILES if name not in WEIGHTS_INDEXES and (parent / name).is_file()]
+    for file in [*beside, *code_files(parent)]:
+        shutil.copyfile(file, out / file.name)
 
 
 def write_config(out: Path, config: dict[str, Any]) -> None:
     """config.json, in the form transformers writes."""
-    (out / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (out / CONFIG).write_text(config_text(config), encoding="utf-8")
 
 
 def write_tensors(out: Path, tensors: Iterable[tuple[str, torch.Tensor]], name: str = PLAIN) -> None:

@@ -1,0 +1,43 @@
+"""What the driver asks of a study's model before anything is written, and what it says of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from orchestrator.spelling import spell_bytes
+from search_spaces.checkpoint import Checkpoint
+from search_spaces.errors import StudyError
+from search_spaces.methods import Step
+from search_spaces.refusals import refuse_uncompressible
+from search_spaces.size import predicted_bytes
+from workers.artefacts import ArtefactStore
+from workers.base_model import OpenedBase
+from workers.plain_folder import plain_key
+
+
+def refuse_candidates(checkpoint: Checkpoint, steps: Iterable[tuple[Step, ...]]) -> None:
+    """Raise CandidateError or StudyError for a model that can't be compressed, or not by these steps."""
+    refuse_uncompressible(checkpoint)
+    if not checkpoint.targets():
+        raise StudyError("the model has no decoder layers that compression knows (tensors named ….layers.N.….weight)")
+    for chain in steps:
+        predicted_bytes(checkpoint, chain)
+
+
+def told(opened: OpenedBase, store: Path) -> list[str]:
+    """What a person has to know of the model, and of the plain one that the store will hold; raises StudyError where
+    there is no room for that."""
+    lines = [f"model: {note}" for note in opened.notes]
+    if opened.conversion is None or ArtefactStore(store).find(plain_key(opened.base)) is not None:
+        return lines
+    needed = opened.checkpoint.bytes
+    there = next(folder for folder in (store, *store.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise StudyError(
+            f"the model is written once more as a plain one, {spell_bytes(needed)}, and {there} has room for "
+            f"{spell_bytes(free)}; free some, or name another folder with --store"
+        )
+    return [*lines, f"model: written once as a plain one to {store}, {spell_bytes(needed)}"]
