@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--seed", type=int, default=0, help="for methods that draw (default: 0)")
     top.add_argument("--skip_bad_rows", action="store_true", help="leave bad rows out, and say how many")
     top.add_argument(
-        "--no-language-check",
+        "--no_language_check",
         dest="check_languages",
         action="store_false",
         help="take data that seems to be in other languages than it says",
