@@ -85,7 +85,7 @@ class Driving:
         if self._store is None or not self._store.is_dir() or not proposal.candidate.steps:
             return
         disk = shutil.disk_usage(self._store)
-        wanted = needed(proposal.predicted_bytes, disk.total)
+        wanted = needed(self._proposer.bytes_to_make(proposal.candidate), disk.total)
         if disk.free < wanted:
             self._remove(shared=False, wanted=wanted)
 
@@ -101,6 +101,9 @@ class Driving:
     def on_halt(self, fault: MachineFault, running: int) -> None:
         """Say that the search stops, and for what it waits."""
         self._say(f"the search stops: {fault.said()}")
+        if fault.room and self._store is not None and self._store.is_dir():
+            disk = shutil.disk_usage(self._store)
+            self._say(f"{self._store} has {spell_bytes(disk.free)} free of {spell_bytes(disk.total)}")
         if running:
             self._say(f"trials under way end first: {running}")
 

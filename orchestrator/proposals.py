@@ -178,6 +178,12 @@ class Proposer:
         """The candidates of all trials that have not ended."""
         return [proposal.candidate for proposal in self._pending.values()]
 
+    def bytes_to_make(self, candidate: Candidate) -> int:
+        """The predicted bytes of all artefacts on the way to a candidate, each prefix of its steps being one."""
+        return sum(
+            predicted_bytes(self._checkpoint, candidate.steps[:length]) for length in range(1, len(candidate.steps) + 1)
+        )
+
     def measured(self) -> list[Candidate]:
         """The candidates that did not fail on dev."""
         return [self._candidates[digest] for (digest, split), found in self._found.items() if found and split == "dev"]

@@ -17,8 +17,8 @@ from workers.artefacts import DRAFT, MANIFEST
 
 # Statistics and profiles are asked for by many candidates, so they go last.
 SHARED = ("statistics-", "profile-")
-# A step is written beside its parent, and statistics may be taken for it: so many times the candidate's bytes.
-TIMES = 2.0
+# Statistics may be taken, and drafts lie beside what is whole: so many times the artefacts' bytes.
+TIMES = 1.5
 # For the ledger, pages, MLflow and Tune's state; of a small disk a share of it.
 RESERVE = 256 * 2**20
 RESERVED_SHARE = 0.1
@@ -61,9 +61,9 @@ def may_go(
     return free + [one for one in held if shared and one.path.name.startswith(SHARED)]
 
 
-def needed(candidate_bytes: int, disk: int) -> int:
-    """The bytes that a disk of this size should have free before a candidate of that size is made."""
-    return int(TIMES * candidate_bytes + min(RESERVE, RESERVED_SHARE * disk))
+def needed(artefacts: int, disk: int) -> int:
+    """The bytes that a disk of this size should have free before a candidate is made. artefacts: of all its steps."""
+    return int(TIMES * artefacts + min(RESERVE, RESERVED_SHARE * disk))
 
 
 def make_room(choice: Iterable[Stored], store: Path, wanted: int | None) -> int:

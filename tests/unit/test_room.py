@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from orchestrator import room
+from orchestrator.proposals import Proposer
 from orchestrator.room import make_room, may_go, needed, stored
 from search_spaces.candidate import Candidate
 from search_spaces.methods import Step, step_to_json
 from search_spaces.pruners import RemoveLayers
 from search_spaces.quantizers import RoundToNearest
-from tests.examples import BASE
+from search_spaces.size import predicted_bytes
+from search_spaces.spaces import SPACES
+from tests.examples import BASE, llama_table
 from workers.artefacts import ArtefactStore
 
 PRUNED = RemoveLayers(count=1)
@@ -80,6 +83,11 @@ def test_no_more_goes_than_is_wanted(store: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_candidate_needs_room_for_what_is_written_beside_it() -> None:
-    assert needed(10**9, 10**12) == 2 * 10**9 + room.RESERVE
-    assert needed(10**6, 10**8) == 12 * 10**6
+    assert needed(10**9, 10**12) == 1.5 * 10**9 + room.RESERVE
+    assert needed(10**6, 10**8) == 11.5 * 10**6
+    proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], 3, 0)
+    pruned, whole = (Candidate(BASE, steps) for steps in ((PRUNED,), (PRUNED, RTN4)))
+    alone = proposer.bytes_to_make(pruned)
+    assert proposer.bytes_to_make(Candidate(BASE)) == 0
+    assert proposer.bytes_to_make(whole) == alone + predicted_bytes(llama_table(), whole.steps) < 2 * alone
     assert stored(Path("/nowhere/at/all")) == []
