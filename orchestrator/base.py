@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from orchestrator.spelling import spell_bytes
+from search_spaces.candidate import BaseModel
 from search_spaces.checkpoint import Checkpoint
 from search_spaces.errors import StudyError
 from search_spaces.methods import Step
 from search_spaces.refusals import refuse_uncompressible
 from search_spaces.size import predicted_bytes
 from workers.artefacts import ArtefactStore
-from workers.base_model import OpenedBase
+from workers.base_model import PLAIN, OpenedBase
 from workers.plain_folder import plain_key
+
+# What a model's bytes may differ by and still be counted alike.
+SAME_WITHIN = 0.005
 
 
 def refuse_candidates(checkpoint: Checkpoint, steps: Iterable[tuple[Step, ...]]) -> None:
@@ -24,6 +29,24 @@ def refuse_candidates(checkpoint: Checkpoint, steps: Iterable[tuple[Step, ...]])
         raise StudyError("the model has no decoder layers that compression knows (tensors named ….layers.N.….weight)")
     for chain in steps:
         predicted_bytes(checkpoint, chain)
+
+
+def refuse_changed_base(began: Mapping[str, Any], now: BaseModel, size: int) -> None:
+    """Raise StudyError where a study goes on with another model than it began with, or with the same one counted
+    otherwise. began: the ledger's record of the model. size: in bytes, as it is counted now."""
+    if f"{began['revision']}{PLAIN}" == now.revision or (
+        began["revision"] == now.revision and abs(began["bytes"] - size) > SAME_WITHIN * size
+    ):
+        raise StudyError(
+            f"the model {now.name} was taken with all that lies in its files when the study began, "
+            f"{spell_bytes(began['bytes'])}; now as a plain one of what runs, {spell_bytes(size)}; "
+            "results of the two can't be mixed: begin a new study"
+        )
+    if began["revision"] != now.revision:
+        raise StudyError(
+            f"the model {now.name} has changed since the study began ({began['revision']}, now {now.revision}); "
+            "put the old one back, or, as results of the two can't be mixed, begin a new study"
+        )
 
 
 def told(opened: OpenedBase, store: Path) -> list[str]:

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from orchestrator import cluster
 from orchestrator.asking import refuse_unaskable
-from orchestrator.base import refuse_candidates, told
+from orchestrator.base import refuse_candidates, refuse_changed_base, told
 from orchestrator.calibration import Calibration, read_calibration, refuse_changed_calibration
 from orchestrator.callbacks import TrialWatcher
 from orchestrator.driving import Driving, spell_due
@@ -127,11 +127,7 @@ def _resume(spec: StudySpec, console: Console, trials: int | None) -> Found:
         more = f"mtpareto resume {spec.folder} --trials N goes on to N"
         console.print(f"all {spec.trials} trials have ended; {more}", markup=False, highlight=False, soft_wrap=True)
     study = prepare(spec, console, ledger.header.get("metrics", ()))
-    if study.base.revision != ledger.header["base"]["revision"]:
-        raise StudyError(
-            f"the model {spec.model} has changed since the study began ({ledger.header['base']['revision']}, now "
-            f"{study.base.revision}); results of the two can't be mixed: put the old one back, or begin a new study"
-        )
+    refuse_changed_base(ledger.header["base"], study.base, study.checkpoint.bytes)
     refuse_changed_data(ledger, study.data, spec.folder)
     study = replace(study, calibration=study.calibration.as_begun(ledger.header))
     refuse_changed_calibration(ledger.header, study.calibration, spec.folder)

@@ -19,6 +19,7 @@ DTYPE_BYTES = {
 }  # fmt: skip
 
 _LAYER = re.compile(r"^(?P<before>.*\blayers\.)(?P<index>\d+)(?P<after>\..+)$")
+_LEFTOVER = re.compile(r"\b(rotary_emb\.(inv_freq|cos_cached|sin_cached)|(self_attn|attention|attn)\.(masked_)?bias)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,8 @@ def is_target(name: str, tensor: Tensor) -> bool:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a tensor is one that old checkpoints carry and models work out for themselves: rotary frequencies."""
-    return name.endswith("rotary_emb.inv_freq")
+    """Whether a tensor is one that old checkpoints carry and models work out for themselves: rotary tables, masks."""
+    return _LEFTOVER.search(name) is not None
 
 
 def header_size(tensors: Mapping[str, Tensor]) -> int:

@@ -4,7 +4,7 @@ alone, 16 bits, each weight once) how it becomes one in the store."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,8 @@ def _understood(name: str, files: _Files) -> tuple[Conversion | None, Checkpoint
         if made is None:
             raise ModelFilesError(f"{name} is an adapter on {adapter.onto}, {_why_not(stored)}")
         adapter.refuse_strange(made, stored.config.get("model_type"))
+        # By which prompts know where a model comes from.
+        made = replace(made, config={**made.config, "_name_or_path": Path(adapter.onto).name})
     if made is None:
         return None, stored
     return made, made.checkpoint(stored, _other_bytes(files.folder, adapter, made.config))

@@ -31,8 +31,6 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 SMALL_FILES = (CONFIG, "generation_config.json", *WEIGHTS_INDEXES, *TOKENIZER_FILES)
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.bin.index.json")
-# Quantized models say so in config.json; older ones in a file of their own.
-OLD_QUANTIZATION_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 
 
 def resolve(name: str, revision: str | None = None, trust_remote_code: bool = False) -> tuple[BaseModel, Path]:

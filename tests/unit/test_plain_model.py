@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from search_spaces.candidate import Candidate
-from search_spaces.errors import CandidateError, ModelFilesError, UserError
+from orchestrator.base import refuse_changed_base
+from search_spaces.candidate import BaseModel, Candidate
+from search_spaces.errors import CandidateError, ModelFilesError, StudyError, UserError
 from search_spaces.methods import Step
 from search_spaces.plain_model import DEFAULTS, TIED_BY_DEFAULT
 from search_spaces.pruners import RemoveLayers
@@ -193,7 +195,9 @@ def test_it_decodes_at_the_bytes_that_were_predicted(
     model = load_model(made.folder, "cpu", trust_remote_code=True)
     assert logits(model).isfinite().all()
     asked = [Request((1, 40, 7, 90), 6), Request((1, 33, 5), 6)]
-    said = Decoder(model, (), 2).decode(asked)
+    decoder = Decoder(model, (), 2)
+    said = decoder.decode(asked)
+    assert (decoder.unknown is None) == (name != "own code")
     assert [len(tokens) for tokens in said] == [6, 6]
 
 
@@ -388,3 +392,74 @@ def test_the_defaults_are_those_of_transformers() -> None:
         assert {key: getattr(config, key) for key in defaults} == defaults
     assert all(AutoConfig.for_model(kind).tie_word_embeddings for kind in TIED_BY_DEFAULT)
     assert causal_models()["gemma3_text"] == "Gemma3ForCausalLM" and "t5" not in causal_models()
+
+
+class Hub:
+    """A hub whose repositories are folders, in place of `snapshot_download`; counts what is fetched."""
+
+    def __init__(self, repositories: dict[str, Path], cache: Path) -> None:
+        self._repositories, self._cache = repositories, cache
+        self.fetched: list[str] = []
+
+    def download(self, name: str, revision: str | None = None, allow_patterns: Sequence[str] = ()) -> str:
+        source, folder = self._repositories[name], self._cache / name / "snapshots" / "c0ffee"
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in (file for file in source.rglob("*") if file.is_file()):
+            path = file.relative_to(source).as_posix()
+            if any(fnmatch(path, pattern) for pattern in allow_patterns) and not (folder / path).exists():
+                (folder / path).parent.mkdir(exist_ok=True)
+                shutil.copyfile(file, folder / path)
+                self.fetched.append(path)
+        return str(folder)
+
+
+def test_of_a_hub_model_what_transformers_takes_is_fetched_after_its_config_was_looked_at(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = tmp_path / "shards"
+    shutil.copytree(folders["stray weights"], shards)
+    (shards / "model.safetensors").rename(shards / "model-00001-of-00001.safetensors")
+    weights = read_checkpoint(folders["stray weights"]).tensors
+    index = {"weight_map": dict.fromkeys(weights, "model-00001-of-00001.safetensors")}
+    (shards / "model.safetensors.index.json").write_text(json.dumps(index))
+    mixture = tmp_path / "mixture"
+    shutil.copytree(folders["float16"], mixture)
+    change_config(mixture, num_experts=8)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        shutil.copyfile(folders["stray weights"] / name, adapter / name)
+    repositories = {"a/stray": folders["stray weights"], "a/shards": shards, "a/mixture": mixture, "a/lora": adapter}
+    hub = Hub(repositories | {"nobody/nothing": folders["own code"]}, tmp_path / "hub")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub.download)
+
+    assert open_base("a/stray").base.revision == "c0ffee"
+    assert open_base("a/shards").base.revision == "c0ffee"
+    expected = ["model-00001-of-00001.safetensors", "model.safetensors"]
+    assert sorted(name for name in hub.fetched if name.endswith(".safetensors")) == expected
+
+    hub.fetched.clear()
+    with pytest.raises(CandidateError, match="mixture of experts"):
+        open_base("a/mixture")
+    with pytest.raises(ModelFilesError, match=r"nobody/nothing.*trust-remote-code"):
+        open_base("a/lora")
+    assert [name for name in hub.fetched if name.endswith(".safetensors")] == ["adapter_model.safetensors"]
+    hub.fetched.clear()
+    opened = open_base("a/lora", trust_remote_code=True)
+    assert opened.base.revision == "c0ffee+onto:c0ffee+plain1"
+    assert {"model.safetensors"} <= set(hub.fetched)
+    made = base_folder("a/lora", opened.base.revision, tmp_path / "store", trust_remote_code=True)
+    assert bytes_on_disk(made) == pytest.approx(opened.checkpoint.bytes, rel=WITHIN)
+    assert (made / "modeling_own.py").is_file()
+
+
+def test_a_study_does_not_go_on_with_a_model_that_is_taken_otherwise() -> None:
+    began = {"name": "a/m", "revision": "1", "bytes": 1000}
+    refuse_changed_base(began, BaseModel("a/m", "1"), 1001)
+    for now, size, said in (
+        (BaseModel("a/m", "1+plain1"), 500, "all that lies in its files when the study began, 1.00 kB; now .* 500 B"),
+        (BaseModel("a/m", "1"), 500, "all that lies in its files"),
+        (BaseModel("a/m", "2"), 1000, r"has changed since the study began \(1, now 2\)"),
+    ):
+        with pytest.raises(StudyError, match=said):
+            refuse_changed_base(began, now, size)

@@ -178,6 +178,9 @@ def test_only_lists_that_go_by_layer_are_cut_wherever_the_text_models_config_is(
     }
     assert shallower_config(config, [0, 2]) == cut
     assert shallower_config({"text_config": config, "x": 1}, [0, 2]) == {"text_config": cut, "x": 1}
+    gemma = {"model_type": "gemma2", "num_hidden_layers": 4}
+    places = shallower_config(gemma, [0, 2, 3])["layer_types"]
+    assert places == ["sliding_attention", "sliding_attention", "full_attention"]
     assert config["layer_types"] == ["a", "b", "c"]
 
 

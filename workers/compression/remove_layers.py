@@ -96,12 +96,24 @@ def shallower_config(config: dict[str, Any], keep: Sequence[int]) -> dict[str, A
     if "text_config" in config:
         return {**config, "text_config": shallower_config(config["text_config"], keep)}
     depth = config["num_hidden_layers"]
+    config = {**config, **_layer_types(config)}
     cut = {
         key: [value[layer] for layer in keep]
         for key, value in config.items()
         if isinstance(value, list) and len(value) == depth and key.startswith("layer")
     }
     return {**config, **cut, "num_hidden_layers": len(keep)}
+
+
+def _layer_types(config: dict[str, Any]) -> dict[str, list[str]]:
+    """The kind of each layer where config.json leaves it to the layer's place, as Gemma 2's and 3's do: a layer stays
+    of its kind wherever it comes to stand. {} where it is named, or all are of one kind."""
+    from transformers import CONFIG_MAPPING
+
+    if config.get("layer_types") or config.get("model_type") not in CONFIG_MAPPING:
+        return {}
+    types = getattr(CONFIG_MAPPING[config["model_type"]].from_dict(dict(config)), "layer_types", None)
+    return {"layer_types": list(types)} if types and len(set(types)) > 1 else {}
 
 
 def _shown(pair: Segment, tokenizer: Any, prompt: Prompt) -> str:
