@@ -16,7 +16,7 @@ from orchestrator.findings import Finding, finding_of
 from orchestrator.ledger import record_from_json
 from orchestrator.progress import Progress
 from orchestrator.proposals import Proposal, Proposer
-from orchestrator.room import make_room, may_go, needed, stored
+from orchestrator.room import half_made, make_room, may_go, needed, stored
 from orchestrator.spelling import spell_bytes
 from search_spaces.candidate import Candidate
 from search_spaces.family import Family
@@ -93,10 +93,9 @@ class Driving:
         """On a full disk, while nothing runs: whatever can be made again and nobody needs goes. Returns its bytes."""
         if self._store is None or not self._store.is_dir():
             return 0
-        before = shutil.disk_usage(self._store).free
+        before = half_made(self._store)
         unless_machine(ArtefactStore(self._store).sweep, "store")
-        swept = max(shutil.disk_usage(self._store).free - before, 0)
-        return swept + self._remove(shared=True, wanted=None)
+        return before - half_made(self._store) + self._remove(shared=True, wanted=None)
 
     def on_halt(self, fault: MachineFault, running: int) -> None:
         """Say that the search stops, and for what it waits."""

@@ -61,6 +61,12 @@ def may_go(
     return free + [one for one in held if shared and one.path.name.startswith(SHARED)]
 
 
+def half_made(store: Path) -> int:
+    """The bytes of what builders have not finished."""
+    files = (file for draft in store.glob(f"{DRAFT}*") for file in draft.rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in files)
+
+
 def needed(artefacts: int, disk: int) -> int:
     """The bytes that a disk of this size should have free before a candidate is made. artefacts: of all its steps."""
     return int(TIMES * artefacts + min(RESERVE, RESERVED_SHARE * disk))
