@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,20 @@ def test_a_budget_of_three_bits_counts_embeddings_with_eight() -> None:
     mixed, uniform = (MixedWidths(bits=3.0, embeddings=True),), (GPTQ(bits=3), QuantizeEmbeddings(bits=8))
     assert mixed in anchors_of("joint", table)
     assert predicted_bytes(table, mixed) == pytest.approx(predicted_bytes(table, uniform), rel=0.005)
+
+
+@pytest.mark.parametrize("space", [name for name, space in SPACES.items() if space.trims_vocabulary])
+def test_no_vocabulary_is_trimmed_where_calibration_lacks_a_language(space: str) -> None:
+    seeing, blind = offer_for(CAPTIONS), offer_for(CAPTIONS, vocabulary=False)
+    assert seeing.vocabularies and not blind.vocabularies
+
+    def trims(offer: Offer) -> bool:
+        some = list(islice(every_choice(SPACES[space], offer), 400))
+        steps = [step for _, steps in some for step in steps]
+        named = [choices for choices in SPACES[space].anchors(offer) if "trim_vocabulary.tokens" in choices]
+        return any(step.name == "trim_vocabulary" for step in steps) or bool(named)
+
+    assert trims(seeing) and not trims(blind)
 
 
 def test_group_sizes_divide_every_weight_that_is_targeted() -> None:

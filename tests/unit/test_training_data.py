@@ -195,6 +195,13 @@ def test_a_source_that_is_measured_on_may_not_be_trained_on(
     assert without.digest != training_data([(file, 1.0)], ["en-de"]).digest
 
 
+def test_all_that_is_measured_on_is_counted(tmp_path: Path) -> None:
+    file = plain(tmp_path / "pairs.jsonl", ("A cat.", "X."), ("One.", "Eins."), ("Two.", "Zwei."), ("One.", "Y."))
+    splits = {"dev": dataset([segment("One.", id="1"), segment("Two.", id="2")])}
+    with pytest.raises(DataError, match=r"line 2: a source .* \(and 1 more of its texts\) is a source of the dev data"):
+        refuse_overlap(training_data([(file, 1.0)], ["en-de"]), splits)
+
+
 def test_a_source_alone_may_not_be_one_that_is_measured_on(tmp_path: Path) -> None:
     file = plain(tmp_path / "sources.jsonl", ("A cat.", ""), ("A dog runs.", ""))
     splits = {"dev": dataset([segment("A dog runs.")])}

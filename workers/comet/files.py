@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from search_spaces.errors import StudyError
+from workers.not_data import why_no_file_at
 
 MODELS = {"comet": "Unbabel/wmt22-comet-da", "cometkiwi": "Unbabel/wmt22-cometkiwi-da"}
 FOLDER_VARIABLE = "MTPARETO_COMET"
@@ -106,6 +107,9 @@ def _whole(folder: Path) -> Path:
             raise StudyError(
                 f"a COMET model is a folder with {HPARAMS} and {CHECKPOINT}, and {folder / file} is not there"
             )
+        if (found := why_no_file_at(folder / file)) is not None:
+            what, way_out = found
+            raise StudyError(f"{folder / file}: {what}. {way_out.replace('FILE', Path(file).name)}")
     return folder
 
 

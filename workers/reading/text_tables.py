@@ -17,6 +17,8 @@ DELIMITERS = ("\t", ",", ";", "|")
 SUFFIXES = (".csv", ".tsv", ".tab")
 TYPED = {"is_bad_source": "boolean", "segment_id": "whole number", "line_id": "whole number"}
 _LONGEST_CELL = 1 << 30
+# So many bytes tell the layout.
+_LOOKED_AT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ def layout_of(content: bytes, path: Path, named_only: bool = False) -> Layout | 
     without names, which with `named_only` is none. Raises DataError for a file of such a suffix whose columns can't be
     told.
     """
+    content = content[:_LOOKED_AT]
     lines = content.decode("utf-8", errors="replace").split("\n")
     before = 1 if lines[0].strip().lower().startswith("sep=") else 0
     first = lines[before].rstrip("\r") if len(lines) > before else ""
