@@ -64,6 +64,17 @@ class CharacterTER(TER):  # type: ignore[misc]
         return str(self._characters(super()._preprocess_segment(sent)))
 
 
+class HanTER(TER):  # type: ignore[misc]
+    """TER with Han characters cut apart. A line break is a space: TERCOM would take a dash behind one for hyphenation,
+    and drop it."""
+
+    def __init__(self) -> None:
+        super().__init__(normalized=True, asian_support=True)
+
+    def _preprocess_segment(self, sent: str) -> str:
+        return str(super()._preprocess_segment(sent.replace("\n", " ")))
+
+
 def bleu_tokenizer(target_language: str) -> str:
     """The BLEU tokenizer that suits what a target language is written in; its code may carry a region or script:
     "zh_TW", "sr_Latn"."""
@@ -78,8 +89,7 @@ def ter(target_language: str) -> TER:
     script = script_of(target_language)
     if script in OTHER_UNSPACED:
         return CharacterTER()
-    han = script in HAN or script == "Jpan"
-    return TER(normalized=han, asian_support=han)
+    return HanTER() if script in HAN or script == "Jpan" else TER()
 
 
 def known_metrics(names: Sequence[str], neural: bool = False) -> tuple[str, ...]:

@@ -177,6 +177,23 @@ def test_thai_without_spaces_is_scored_by_its_characters() -> None:
     assert rows[0] == {"ter": sacrebleu.sentence_ter(spaced[0][0], [spaced[1][0]]).score}
 
 
+@pytest.mark.parametrize("name", ["bleu", "chrf", "chrf++", "ter"])
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("de", "Ein Hund rennt weg.\n\n- Der alte Mann, 80, liest."), ("zh", "一只狗跑开了。\n\n- 老人在看书。"),
+        ("ja", "犬が走っている。\n\n- 老人が本を読んでいる。"), ("ko", "개가 달린다.\n\n- 노인이 책을 읽는다."),
+        ("th", "สุนัขวิ่ง\n\n- ชายชราอ่าน"),
+    ],
+)  # fmt: skip
+def test_a_line_break_counts_as_a_space_in_every_metric(name: str, language: str, text: str) -> None:
+    flat, hypothesis = " ".join(text.split()), text[:-2] + "x"
+    references = [segment("x", one, langs=f"en-{language}") for one in (text, flat)]
+    hypotheses = [hypothesis, " ".join(hypothesis.split())]
+    scores = {corpus_score(name, [one], [said]).value for one in references for said in hypotheses}
+    assert len(scores) == 1 and 0 < min(scores) < 100
+
+
 def test_the_worst_is_the_lowest_and_for_ter_the_highest() -> None:
     scores = {"en-fr": 20.0, "en-de": 20.0, "en-cs": 60.0}
     assert worst("chrf", scores) == "en-de"
