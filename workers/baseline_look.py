@@ -29,16 +29,15 @@ FEWEST = 2
 # What the notes of such a model begin with.
 UNSOUND = "the uncompressed model is not sound here: "
 
-OTHER_PROMPT = "the request may not be the one that it was trained on: try --prompt {others}"
 LANGUAGE = (
     "it may not have learnt this direction, or not be asked in its own way: check --langs, and try --prompt {others}"
 )
 CAUSES: dict[str, str] = {
-    "empty": OTHER_PROMPT,
+    "empty": LANGUAGE,
     "copied": LANGUAGE,
-    "too_short": OTHER_PROMPT,
+    "too_short": LANGUAGE,
     "too_long": "it says more than a translation, or does not end its turn; try --prompt {others}",
-    "repeated": OTHER_PROMPT,
+    "repeated": LANGUAGE,
     "wrong_script": LANGUAGE,
     "wrong_language": LANGUAGE,
 }
