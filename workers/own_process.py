@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from workers.reading.languages import given_names, name_languages
 from workers.telling import Tell
 from workers.torch_environment import prepare_torch
 from workers.warned import Warnings, heard_by
@@ -90,17 +91,19 @@ def _hand_on(told: Any, report: Tell) -> None:
 
 
 def _packed(work: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
-    """What Ray does not open: their modules may import torch, which is to see the environment first."""
+    """What Ray does not open: their modules may import torch, which is to see the environment first. The names that
+    languages were given go with it."""
     import ray
 
-    packed: bytes = ray.cloudpickle.dumps((work, arguments))
+    packed: bytes = ray.cloudpickle.dumps((given_names(), work, arguments))
     return packed
 
 
 def _done(packed: bytes) -> tuple[Any, tuple[str, ...]]:
     """What the work answers, and what it was warned of."""
     prepare_torch()
-    work, arguments = pickle.loads(packed)
+    names, work, arguments = pickle.loads(packed)
+    name_languages(names)
     warnings = Warnings()
     with heard_by(warnings):
         answer = work(*arguments)

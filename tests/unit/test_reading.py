@@ -19,6 +19,7 @@ from workers.reading.languages import (
     MAIN_REGION,
     MAIN_SCRIPT,
     UnknownLanguage,
+    given_names,
     name_languages,
     normalise_language,
     normalise_pair,
@@ -676,6 +677,10 @@ def test_a_studys_own_names_are_known_until_others_are_given() -> None:
         assert language_name("qaa_Cyrl") == "Klingon (Cyrillic script)"
         assert language_name("zh_TW") == "Taiwanese Mandarin" and language_name("zh_HK").startswith("Chinese (Trad")
         assert special_names(["de", "zh", "zh_TW", "nah"]) == {"nah": "Nahuatl", "zh_TW": "Taiwanese Mandarin"}
+        given = given_names()
+        name_languages({})
+        name_languages(given)
+        assert language_name("qaa") == "Klingon" and language_name("zh_TW") == "Taiwanese Mandarin"
         with pytest.raises(UnknownLanguage, match="begins with two to eight letters"):
             name_languages({"1x": "Nothing"})
         assert language_name("qaa") == "Klingon"

@@ -152,6 +152,11 @@ def name_languages(names: Mapping[str, str]) -> None:
         raise
 
 
+def given_names() -> dict[str, str]:
+    """The names that this process was given, for another that works for it."""
+    return {code: name for code, name in _given.items() if name}
+
+
 def _know(names: Mapping[str, str]) -> None:
     _given.clear()
     _given.update(names)
