@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 def base_folder(name: str, revision: str, store: Path, trust_remote_code: bool = False) -> Path:
     """The base model's folder on this node: its own, or the plain one in the store, made there by the first to ask.
 
-    Contents are checked once a process. Raises BaseChanged for a model that is not the one the study began with,
-    ConnectionError for a hub model that this node can't fetch.
+    Contents are checked once a process, and again when a file is another or gone. Raises BaseChanged for a model that
+    is not the one the study began with, ConnectionError for a hub model that this node can't fetch.
     """
     base = BaseModel(name, revision)
     key = plain_key(base)
     if is_plain_revision(revision) and (found := ArtefactStore(store).find(key)) is not None:
         return found.path
-    opened = _opened(base, trust_remote_code)
+    opened, seen = _opened(base, trust_remote_code)
+    if _stamps(opened.folder) != seen:
+        _opened.cache_clear()
+        opened, _ = _opened(base, trust_remote_code)
     if opened.conversion is None:
         return opened.folder
     return ArtefactStore(store).get(key, functools.partial(write_plain, opened)).path
@@ -41,13 +44,15 @@ def plain_key(base: BaseModel) -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(base: BaseModel, trust_remote_code: bool) -> OpenedBase:
+def _opened(base: BaseModel, trust_remote_code: bool) -> tuple[OpenedBase, dict[str, tuple[int, int]]]:
+    """The checked base model, and how its files looked then."""
     local = base.revision.startswith("sha256:")
     try:
         opened = open_base(base.name, base.revision, trust_remote_code, compressed=False)
     except ModelFilesError as error:
         if local:
-            raise
+            # The driver has read it, so it changed since.
+            raise BaseChanged(f"the model {base.name} is not the one the study began with: {error}") from error
         # The driver has fetched it, so this is the node's trouble, and may pass.
         raise ConnectionError(str(error)) from error
     if opened.base.revision != base.revision:
@@ -55,7 +60,13 @@ def _opened(base: BaseModel, trust_remote_code: bool) -> OpenedBase:
             f"the model in {opened.folder} is not the one the study began with ({opened.base.revision}, not "
             f"{base.revision})"
         )
-    return opened
+    return opened, _stamps(opened.folder)
+
+
+def _stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of each file of a folder, which may be gone."""
+    files = [file for file in folder.iterdir() if file.is_file()] if folder.is_dir() else []
+    return {file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in files}
 
 
 def write_plain(opened: OpenedBase, out: Path) -> dict[str, Any]:

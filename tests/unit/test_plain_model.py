@@ -31,6 +31,7 @@ from workers.building import built, footprint
 from workers.decoder.decode import Decoder
 from workers.decoder.greedy import Request
 from workers.decoding import Decoding
+from workers.failures import BaseChanged, whose_fault
 from workers.model_files import bytes_on_disk, read_checkpoint, read_config
 from workers.models import load_model
 from workers.plain_folder import base_folder, plain_key, write_plain
@@ -240,6 +241,27 @@ def test_a_published_model_is_made_plain_once_and_known_again_by_its_contents(
     change_config(tmp_path / "changed", mm_tokens_per_image=1)
     with pytest.raises(OSError, match="is not the one the study began with"):
         base_folder(str(tmp_path / "changed"), opened.base.revision, tmp_path / "other store")
+
+
+@pytest.mark.parametrize("fault", ["gone", "weights gone", "config gone", "other weights"])
+def test_a_base_model_that_changes_under_a_search_is_noticed_and_is_no_candidates_fault(
+    folders: dict[str, Path], tmp_path: Path, fault: str
+) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(folders["float16"], folder)
+    base = open_base(str(folder)).base
+    assert base_folder(base.name, base.revision, tmp_path / "store") == folder
+    (folder / "README.md").write_text("touched")
+    assert base_folder(base.name, base.revision, tmp_path / "store") == folder
+    if fault == "gone":
+        folder.rename(tmp_path / "away")
+    elif fault == "other weights":
+        change_weights(folder, lambda tensors: tensors.update({name: -tensor for name, tensor in tensors.items()}))
+    else:
+        (folder / ("config.json" if fault == "config gone" else "model.safetensors")).unlink()
+    with pytest.raises(BaseChanged, match="is not the one the study began with") as caught:
+        base_folder(base.name, base.revision, tmp_path / "store")
+    assert whose_fault(caught.value).what == "the base model changed"
 
 
 def test_a_head_that_differs_from_the_embeddings_stays(save: Save, tmp_path: Path) -> None:
