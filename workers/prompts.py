@@ -20,6 +20,9 @@ from workers.reading.segments import Segment
 
 log = logging.getLogger(__name__)
 
+# The messages, and the variables beside them, that a chat template is given.
+Messages = tuple[list[dict[str, Any]], dict[str, Any]]
+
 SHOTS = 3
 _MANY_BREAKS = re.compile(r"\n{3,}")
 
@@ -65,8 +68,7 @@ def _alma(segment: Segment, tokenizer: Any, examples: Sequence[Segment]) -> str:
 
 def _chat(segment: Segment, tokenizer: Any, examples: Sequence[Segment]) -> str:
     """TowerInstruct's instruction (https://huggingface.co/Unbabel/TowerInstruct-7B-v0.2), in the model's template."""
-    messages, variables = way_of(_template(tokenizer)).ask(_instruction(segment))
-    return _applied(tokenizer, messages, variables)
+    return _applied(tokenizer, *_chat_request(segment, _template(tokenizer)))
 
 
 def _coded(segment: Segment, tokenizer: Any, examples: Sequence[Segment]) -> str:
@@ -75,12 +77,15 @@ def _coded(segment: Segment, tokenizer: Any, examples: Sequence[Segment]) -> str
     return _applied(tokenizer, *_coded_request(segment, _template(tokenizer)))
 
 
-def _instruction(segment: Segment) -> str:
+def _chat_request(segment: Segment, template: Template) -> Messages:
+    way = way_of(template)
+    if way.coded:
+        return _coded_request(segment, template)
     source, target = _names(segment)
-    return f"Translate the following text from {source} into {target}.\n{source}: {segment.source}\n{target}:"
+    return way.ask(f"Translate the following text from {source} into {target}.\n{source}: {segment.source}\n{target}:")
 
 
-def _coded_request(segment: Segment, template: Template) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _coded_request(segment: Segment, template: Template) -> Messages:
     way = way_of(template)
     if not way.coded:
         raise StudyError(
@@ -120,10 +125,10 @@ def _applied(tokenizer: Any, messages: list[dict[str, Any]], variables: Mapping[
 
 
 def _few_shot(segment: Segment, tokenizer: Any, examples: Sequence[Segment]) -> str:
-    """Labelled pairs, the last left open, for base models that follow no instruction."""
+    """Labelled pairs of one line, the last left open, for base models that follow no instruction."""
     source, target = _names(segment)
-    shots = [example for example in examples if example.langs == segment.langs][:SHOTS]
-    shown = "".join(f"{source}: {shot.source}\n{target}: {shot.references[0]}\n\n" for shot in shots)
+    shots = [one for one in examples if one.langs == segment.langs and "\n" not in f"{one.source}{one.references[0]}"]
+    shown = "".join(f"{source}: {shot.source}\n{target}: {shot.references[0]}\n\n" for shot in shots[:SHOTS])
     return f"{shown}{source}: {segment.source}\n{target}:"
 
 
@@ -134,8 +139,8 @@ PROMPTS: dict[str, Prompt] = {
     "translategemma": Prompt("translategemma", _coded, special_tokens=False, one_line=False),
 }
 
-# Those that a chat template writes.
-CHATS = frozenset({"chat", "translategemma"})
+# Those that a chat template writes, and what it is given.
+CHATS: dict[str, Callable[[Segment, Template], Messages]] = {"chat": _chat_request, "translategemma": _coded_request}
 
 
 def choose_prompt(
@@ -166,10 +171,7 @@ def refuse_unanswerable(prompt: Prompt, template: Template | None, segments: Seq
     if template is None:
         raise no_template()
     for segment in {segment.langs: segment for segment in reversed(segments)}.values():
-        if prompt.name == "chat":
-            messages, variables = way_of(template).ask(_instruction(segment))
-        else:
-            messages, variables = _coded_request(segment, template)
+        messages, variables = CHATS[prompt.name](segment, template)
         try:
             rendered = render(template, messages, **variables)
         except refusals() as error:

@@ -203,7 +203,7 @@ def test_a_request_is_what_transformers_renders(text: str, character_tokenizer: 
     messages, variables = way.ask("A dog runs.", "en", "de-DE")
     expected = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **variables)
     if prompt.name == "translategemma":
-        assert rendered == expected
+        assert rendered == expected == PROMPTS["chat"].render(segment("A dog runs."), tokenizer, ())
         assert rendered.startswith("<s><start_of_turn>user\nYou are a professional English (en) to German (de-DE)")
     elif text == QWEN_3:
         assert rendered.endswith("German:<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")

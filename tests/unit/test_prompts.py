@@ -63,6 +63,13 @@ def test_few_shot_shows_the_first_three_examples_of_the_same_pair_and_their_firs
     )
 
 
+def test_few_shot_shows_no_example_of_several_lines_since_the_answer_ends_at_one() -> None:
+    several = [segment("One.\nTwo.", "Eins.\nZwei.", langs="en-de"), segment("One.", "Eins.\nZwei.", langs="en-de")]
+    assert PROMPTS["few-shot"].render(EN_DE, None, [*several, EXAMPLES[0]]) == (
+        "English: One.\nGerman: Eins.\n\nEnglish: A dog runs.\nGerman:"
+    )
+
+
 def test_few_shot_without_an_example_of_the_pair_is_the_open_pair_alone() -> None:
     assert PROMPTS["few-shot"].render(EN_ZH, None, EXAMPLES[:1]) == (
         "English: A dog runs.\nChinese (Traditional, Taiwan):"

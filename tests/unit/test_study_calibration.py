@@ -21,6 +21,7 @@ from search_spaces.methods import Step
 from search_spaces.pruners import RemoveHeads, TrimVocabulary
 from tests.examples import dataset, segment
 from workers.reading import DataError
+from workers.reading.languages import name_languages
 
 QUIET = Console(quiet=True)
 DEV = dataset([segment("A dog runs.", "Ein Hund rennt."), segment("Two men.", "Zwei Männer.", "Zwei Leute.")])
@@ -279,3 +280,16 @@ def test_running_text_is_judged_by_its_languages(tmp_path: Path, pairs: str) -> 
     blind = spec(tmp_path, calibration=pairs, calibration_text=text(tmp_path, lines), space="vocabulary")
     with pytest.raises(StudyError, match="calibration_text have no text in de"):
         read_calibration(blind, {"dev": DEV})
+
+
+def test_a_code_that_only_the_study_names_is_read_in_data_and_calibration(tmp_path: Path) -> None:
+    data = write(tmp_path / "d.jsonl", ("A dog runs.", "Qa'vIn qet.", "en-qaa"))
+    asked = {"calibration": write(tmp_path / "c.jsonl", ("One.", "Wa'.", "eng-qaa_Latn")), "data": data}
+    with pytest.raises(DataError, match=r"unknown language code 'qaa'.*--language CODE=NAME"):
+        prepare(spec(tmp_path, **asked), Console(quiet=True))
+    try:
+        study = prepare(spec(tmp_path, **asked, languages={"qaa": "Klingon"}), Console(quiet=True))
+        assert study.data["dev"].pairs == study.calibration.pairs.pairs == ("en-qaa",)
+        assert study.plan(0).languages == header(study)["spec"]["languages"] == {"qaa": "Klingon"}
+    finally:
+        name_languages({})
