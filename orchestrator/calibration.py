@@ -22,6 +22,8 @@ from workers.reading.errors import DataError, RowFault
 from workers.reading.files import decode, read_content, split_lines
 from workers.reading.languages import split_pair
 
+# The key of a ledger's header: which of the study's languages the calibration data lack.
+UNSEEN = "unseen"
 # Language pairs that one line names.
 MOST_NAMED = 6
 
@@ -47,11 +49,12 @@ class Calibration:
         return {"pairs": self.pairs.digest, "text": digest_of(list(self.text))}
 
     def as_begun(self, header: Mapping[str, Any]) -> Calibration:
-        """The same with the pairs by which a study of before began, where it did."""
+        """The same as a study began with it: with the pairs that were taken then, and, where nobody asked yet what
+        these lack, as if they lacked nothing, for what it has tried of vocabularies."""
         before = self.by_direction
-        if before is None or header.get("calibration", {}).get("pairs") != before.digest:
-            return self
-        return replace(self, pairs=before)
+        begun = before is not None and header.get("calibration", {}).get("pairs") == before.digest
+        pairs = before if begun and before is not None else self.pairs
+        return replace(self, pairs=pairs, unseen=self.unseen if UNSEEN in header else ())
 
     def told(self, spec: StudySpec) -> list[str]:
         """What a person should know of it before the search, a line each."""
@@ -76,8 +79,11 @@ class Calibration:
         return lines
 
 
-def read_calibration(spec: StudySpec, data: Mapping[str, DataSet]) -> Calibration:
-    """The study's calibration pairs and text.
+def read_calibration(
+    spec: StudySpec, data: Mapping[str, DataSet], begun: Mapping[str, Any] | None = None
+) -> Calibration:
+    """The study's calibration pairs and text. begun: the header of the ledger of a study that goes on, which is refused
+    no more for what its data lack.
 
     Pairs that serve the directions of the study's data are taken (`coverage.serving`), all of them where none does.
     Raises DataError for a bad file; StudyError where there are no pairs, where one of them is in the study's data
@@ -104,6 +110,8 @@ def read_calibration(spec: StudySpec, data: Mapping[str, DataSet]) -> Calibratio
         len(lines) - len(text),
         in_directions(whole, wanted),
     )
+    if begun is not None:
+        return found.as_begun(begun)
     _refuse_blind_trimming(spec, found)
     return found
 

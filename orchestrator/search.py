@@ -10,7 +10,7 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ from rich.console import Console
 from orchestrator import cluster
 from orchestrator.asking import refuse_unaskable
 from orchestrator.base import refuse_candidates, refuse_changed_base, told
-from orchestrator.calibration import Calibration, read_calibration, refuse_changed_calibration
+from orchestrator.calibration import UNSEEN, Calibration, read_calibration, refuse_changed_calibration
 from orchestrator.callbacks import TrialWatcher
 from orchestrator.driving import Driving, spell_due
 from orchestrator.hearing import Heard
@@ -126,10 +126,9 @@ def _resume(spec: StudySpec, console: Console, trials: int | None) -> Found:
     if ledger.complete and len(ledger.on(RACED_SPLIT)) >= spec.trials:
         more = f"mtpareto resume {spec.folder} --trials N goes on to N"
         console.print(f"all {spec.trials} trials have ended; {more}", markup=False, highlight=False, soft_wrap=True)
-    study = prepare(spec, console, ledger.header.get("metrics", ()))
+    study = prepare(spec, console, ledger.header)
     refuse_changed_base(ledger.header["base"], study.base, study.checkpoint.bytes)
     refuse_changed_data(ledger, study.data, spec.folder)
-    study = replace(study, calibration=study.calibration.as_begun(ledger.header))
     refuse_changed_calibration(ledger.header, study.calibration, spec.folder)
     refuse_changed_training(ledger.header, study.training, spec.folder)
     if torn := mend_torn_tail(spec.folder):
@@ -145,8 +144,8 @@ def _refuse_fewer(known: int, trials: int) -> None:
         )
 
 
-def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = None) -> Study:
-    """Read and check everything the spec names; writes nothing. earlier: the metrics that the study began with."""
+def prepare(spec: StudySpec, console: Console, begun: Mapping[str, Any] | None = None) -> Study:
+    """Read and check everything the spec names; writes nothing. begun: the ledger's header of a study that goes on."""
     data = read_data(spec)
     for dataset in data.values():
         for line in spell_left_out(dataset):
@@ -154,8 +153,8 @@ def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = N
     check = partial(refuse_candidates, steps=spec.anchors)
     # Before what may take long: data to train on, and weights to download.
     refuse_early(spec.model, spec.revision, spec.trust_remote_code, check)
-    calibration = read_calibration(spec, data)
-    if spec.check_languages and earlier is None:
+    calibration = read_calibration(spec, data, begun)
+    if spec.check_languages and begun is None:
         for dataset in (*data.values(), *([calibration.pairs] if spec.calibration else [])):
             refuse_wrong_direction(dataset.name, dataset.segments, f"{NO_LANGUAGE_CHECK} (check_languages: false)")
     training = read_training(spec, data)
@@ -166,6 +165,7 @@ def prepare(spec: StudySpec, console: Console, earlier: Sequence[str] | None = N
     short = short_trainings(spec, training, opened.tokenizer_folder) if training else []
     for line in (*told(opened, spec.store_folder), *short):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    earlier = None if begun is None else begun.get("metrics", ())
     metrics = metrics_of(spec, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), earlier)
     packages = worker_packages(spec, data, metrics, training is not None)
     refuse_missing_packages(packages, spec.address)
@@ -179,6 +179,7 @@ def header(study: Study) -> dict[str, Any]:
         "base": {"name": study.base.name, "revision": study.base.revision, "bytes": study.checkpoint.bytes},
         "data": {split: dataset.digest for split, dataset in study.data.items()},
         "calibration": study.calibration.identity(),
+        UNSEEN: list(study.calibration.unseen),
         "training": study.training.identity() if study.training else None,
         "metrics": list(study.metrics),
         "conditions": {

@@ -131,4 +131,4 @@ def test_swapped_files_are_refused_by_both_commands_and_taken_where_the_user_say
     with pytest.raises(StudyError, match=r"swap the two files.*--no-language-check \(check_languages: false\)"):
         prepare(spec, Console(quiet=True))
     prepare(replace(spec, check_languages=False), Console(quiet=True))
-    prepare(spec, Console(quiet=True), earlier=("chrf",))
+    prepare(spec, Console(quiet=True), begun={"metrics": ["chrf"]})

@@ -265,7 +265,17 @@ def test_a_study_that_began_with_fewer_pairs_goes_on_with_them(tmp_path: Path) -
     assert [pair.langs for pair in before.pairs.segments] == ["en-de"]
     began = {"calibration": before.identity()}
     refuse_changed_calibration(began, now.as_begun(began), tmp_path)
-    assert now.as_begun({"calibration": now.identity()}) == now
+    assert read_calibration(spec(tmp_path, calibration=file), both, began).pairs == before.pairs
+    assert now.as_begun({"calibration": now.identity(), "unseen": []}) == now
+
+
+def test_a_study_that_began_with_blind_trimming_goes_on_with_it(tmp_path: Path, pairs: str) -> None:
+    blind = spec(tmp_path, calibration=pairs, space="vocabulary")
+    older = {"calibration": Calibration(dataset([])).identity()}
+    assert read_calibration(blind, {"dev": EN_CS}, older).unseen == ()
+    assert read_calibration(blind, {"dev": EN_CS}, {**older, "unseen": ["cs"]}).unseen == ("cs",)
+    joint = prepare(spec(tmp_path, calibration=pairs), QUIET)
+    assert header(joint)["unseen"] == []
 
 
 def test_running_text_is_judged_by_its_languages(tmp_path: Path, pairs: str) -> None:
