@@ -40,8 +40,9 @@ _TEXT_NAME = re.compile(r"^(model\.(layers|embed_tokens|norm)\.|lm_head\.)")
 TIED_BY_DEFAULT = frozenset(
     {"gemma", "gemma2", "gemma3_text", "cohere", "cohere2", "smollm3", "starcoder2", "ernie4_5", "vaultgemma"}
 )
-# What nested configs leave out and transformers takes for granted, of what sizes are worked out from.
-DEFAULTS: dict[str, dict[str, int]] = {
+# What configs leave out and transformers takes for granted, by `model_type`: what sizes are worked out from, and what
+# another class than the plain one has otherwise.
+DEFAULTS: dict[str, dict[str, float]] = {
     "gemma3_text": {
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072,
         "num_hidden_layers": 26, "intermediate_size": 9216, "hidden_size": 2304,
@@ -51,7 +52,11 @@ DEFAULTS: dict[str, dict[str, int]] = {
         "num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32, "intermediate_size": 14336,
         "hidden_size": 4096,
     },
+    "qwen2_vl": {"rms_norm_eps": 1e-5, "num_attention_heads": 64, "num_key_value_heads": 8, "max_window_layers": 80},
+    "qwen2_5_vl": {"rms_norm_eps": 1e-5, "num_attention_heads": 64, "num_key_value_heads": 8, "max_window_layers": 80},
+    "qwen3_vl": {"max_position_embeddings": 128000},
 }  # fmt: skip
+ROPE_THETAS = {"qwen2_vl": 1e6, "qwen2_5_vl": 1e6, "qwen3_vl": 5e5}
 SLIDING_EVERY = 6
 
 Same = Callable[[str, str], bool]
@@ -148,7 +153,12 @@ def text_model_config(config: Mapping[str, Any], causal: Mapping[str, str]) -> d
             f"the text model of {outer} is a {kind}, of which transformers has no causal language model; save it as "
             "one of its own, and name that folder"
         )
-    found = {**DEFAULTS.get(kind, {}), **inner, "model_type": kind, "architectures": [causal[kind]]}
+    found = {
+        **DEFAULTS.get(outer, DEFAULTS.get(kind, {})),
+        **inner,
+        "model_type": kind,
+        "architectures": [causal[kind]],
+    }
     for key in ("bos_token_id", "eos_token_id", "pad_token_id", "dtype", "torch_dtype"):
         if config.get(key) is not None:
             found.setdefault(key, config[key])
@@ -159,6 +169,8 @@ def text_model_config(config: Mapping[str, Any], causal: Mapping[str, str]) -> d
             found[key] = _in_one_dimension(found[key])
             if found[key] == {"rope_type": "default"}:
                 del found[key]
+    if outer in ROPE_THETAS and "rope_theta" not in found.get("rope_parameters", {}):
+        found.setdefault("rope_theta", ROPE_THETAS[outer])
     if kind == "gemma3_text" and not found.get("layer_types"):
         every = found.get("sliding_window_pattern") or SLIDING_EVERY
         found["layer_types"] = [

@@ -49,8 +49,13 @@ class RootAdapter:
     def base(self, revision: str | None, look: Callable[[Path], None]) -> tuple[Path, str | None]:
         """The folder of the model that it belongs to, and the hub's commit, None for a local one. revision: of the hub,
         else the one that it names."""
-        beside = self.folder / self.onto
-        name = str(beside) if not Path(self.onto).is_dir() and beside.is_dir() else self.onto
+        beside = (self.folder / self.onto).resolve()
+        name = str(beside) if beside.is_dir() else self.onto
+        if not Path(name).is_absolute() and Path(name).is_dir():
+            raise ModelFilesError(
+                f"{self.folder} is an adapter for {self.onto}, a folder from here that no worker sees; write its whole "
+                f"path into base_model_name_or_path of {ROOT_ADAPTER_CONFIG}"
+            )
         if revision is None and not Path(name).is_dir():
             revision = self.config.get("revision")
         try:

@@ -18,7 +18,7 @@ from orchestrator.base import refuse_changed_base
 from search_spaces.candidate import BaseModel, Candidate
 from search_spaces.errors import CandidateError, ModelFilesError, StudyError, UserError
 from search_spaces.methods import Step
-from search_spaces.plain_model import DEFAULTS, TIED_BY_DEFAULT
+from search_spaces.plain_model import DEFAULTS, ROPE_THETAS, TIED_BY_DEFAULT
 from search_spaces.pruners import RemoveLayers
 from search_spaces.quantizers import GPTQ, BitsAndBytes, RoundToNearest
 from search_spaces.refusals import refuse_uncompressible
@@ -37,6 +37,7 @@ from workers.models import load_model
 from workers.plain_folder import base_folder, plain_key, write_plain
 from workers.plan import EvaluationPlan
 
+ROOT = Path(__file__).resolve().parents[2]
 IDS = torch.tensor([[1, 40, 7, 90, 33, 5, 61, 30]])
 WITHIN = 0.005
 VISION = {
@@ -289,17 +290,25 @@ def test_what_is_said_of_a_folder(folders: dict[str, Path]) -> None:
 def test_an_adapter_is_merged_onto_the_base_that_it_names(
     folders: dict[str, Path], plan: EvaluationPlan, tmp_path: Path
 ) -> None:
-    """Against peft itself; its scaling differs by module, and the base is a model that reads pictures too."""
+    """Against peft itself: rsLoRA whose scaling differs by module beside a head that was trained whole, and DoRA on a
+    model that reads pictures too."""
     from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    for name, auto in (("float32", AutoModelForCausalLM), ("gemma 3 with pictures", AutoModelForImageTextToText)):
+    scaled = {"alpha_pattern": {"up_proj": 3}, "use_rslora": True, "modules_to_save": ["lm_head"]}
+    for name, auto, kind in (
+        ("float32", AutoModelForCausalLM, scaled),
+        ("gemma 3 with pictures", AutoModelForImageTextToText, {"use_dora": True}),
+    ):
         model = auto.from_pretrained(folders[name], dtype=torch.float32)
         config = LoraConfig(
-            r=4, lora_alpha=8, target_modules=r"(?!.*vision).*layers\.\d+\.(mlp\.up_proj|self_attn\.q_proj)",
-            alpha_pattern={"up_proj": 3}, use_rslora=True, init_lora_weights=False,
+            r=4, lora_alpha=8, **kind, target_modules=r"(?!.*vision).*layers\.\d+\.(mlp\.up_proj|self_attn\.q_proj)",
+            init_lora_weights=False,
         )  # fmt: skip
         adapted = get_peft_model(model, config)
+        with torch.no_grad():
+            for parameter in (one for part, one in adapted.named_parameters() if "modules_to_save" in part):
+                parameter.mul_(-1.5)
         folder = tmp_path / name
         adapted.save_pretrained(folder)
         adapter = json.loads((folder / "adapter_config.json").read_text())
@@ -316,8 +325,30 @@ def test_an_adapter_is_merged_onto_the_base_that_it_names(
         assert (plain / "tokenizer.json").is_file()
 
 
-def test_an_adapter_that_can_not_be_merged_says_how(save: Save, folders: dict[str, Path], tmp_path: Path) -> None:
+def test_a_published_qwen_vl_is_flat(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Its config.json has no text_config, and its names none either."""
+    source = tmp_path / "published"
+    shutil.copytree(folders["qwen 2.5 with pictures"], source)
+    text = read_config(source)["text_config"]
+    rope = {"rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]}, "rope_parameters": ..., "rms_norm_eps": ...}
+    change_config(source, **{**text, **rope, "model_type": "qwen2_5_vl", "text_config": ...})
+    opened = open_base(str(source))
+    (tmp_path / "plain").mkdir()
+    write_plain(opened, tmp_path / "plain")
+    config = read_config(tmp_path / "plain")
+    assert config["model_type"] == "qwen2" and not {"vision_config", "rope_scaling"} & set(config)
+    nested = tmp_path / "nested"
+    nested.mkdir()
+    write_plain(open_base(str(folders["qwen 2.5 with pictures"])), nested)
+    assert torch.equal(logits(load_model(tmp_path / "plain", "cpu")), logits(load_model(nested, "cpu")))
+
+
+def test_an_adapter_that_can_not_be_merged_says_how(
+    save: Save, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = {"peft_type": "LORA", "r": 3, "lora_alpha": 3, "base_model_name_or_path": str(folders["float16"])}
+
+    monkeypatch.chdir(ROOT)
 
     def refused(change: dict[str, Any], what: str, weights: bool = True) -> None:
         folder = tmp_path / "adapter"
@@ -334,6 +365,7 @@ def test_an_adapter_that_can_not_be_merged_says_how(save: Save, folders: dict[st
             open_base(str(folder))
 
     refused({"base_model_name_or_path": "/home/somebody/llama"}, "can't be had.* into base_model_name_or_path")
+    refused({"base_model_name_or_path": "models/captions"}, "a folder from here that no worker sees")
     refused({"base_model_name_or_path": ""}, "names no base_model_name_or_path")
     refused(
         {"base_model_name_or_path": str(save("llama", intermediate_size=320))}, "has an adapter for .*another model's"
@@ -410,7 +442,8 @@ def test_the_defaults_are_those_of_transformers() -> None:
     from transformers import AutoConfig
 
     for kind, defaults in DEFAULTS.items():
-        config = AutoConfig.for_model(kind)
+        config = AutoConfig.for_model(kind).get_text_config()
+        assert ROPE_THETAS.get(kind, 0) in (0, (config.rope_parameters or {}).get("rope_theta"))
         assert {key: getattr(config, key) for key in defaults} == defaults
     assert all(AutoConfig.for_model(kind).tie_word_embeddings for kind in TIED_BY_DEFAULT)
     assert causal_models()["gemma3_text"] == "Gemma3ForCausalLM" and "t5" not in causal_models()
