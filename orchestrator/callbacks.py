@@ -5,6 +5,7 @@ A trial that ended in an error is the searcher's business: it may be tried again
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune import Callback
@@ -12,16 +13,21 @@ from ray.tune import Callback
 from orchestrator.mirroring import MirrorThread
 from orchestrator.progress import Progress
 from orchestrator.resampling import Resampling
+from orchestrator.trial_table import BASELINE
 from search_spaces.methods import describe_step, step_from_json
 from search_spaces.outcome import Race
-from workers.plan import SPEED_SPLIT
+from workers.plan import RACED_SPLIT, SPEED_SPLIT
 
 
 class TrialWatcher(Callback):
     """Passes starts and ends on to the table, and nudges whoever reads the ledger as it grows."""
 
-    def __init__(self, progress: Progress, *readers: MirrorThread | Resampling) -> None:
+    def __init__(
+        self, progress: Progress, *readers: MirrorThread | Resampling, due: Callable[[str], int] = lambda split: 0
+    ) -> None:
+        """due: how many trials of a split that follows the search have not ended."""
         self._progress = progress
+        self._due = due
         self._readers = readers
 
     def __getstate__(self) -> dict[str, Any]:
@@ -31,7 +37,9 @@ class TrialWatcher(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         config = trial.config
         steps = " + ".join(describe_step(step_from_json(step)) for step in config["candidate"]["steps"])
-        self._progress.started(config["number"], steps or "baseline", config["split"])
+        split = config["split"]
+        due = 0 if split == RACED_SPLIT else self._due(split)
+        self._progress.started(config["number"], steps or BASELINE, split, due)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result or {}

@@ -22,6 +22,7 @@ from search_spaces.outcome import Failure, Measurement, Outcome, Race, outcome_f
 from workers.failures import LedgerMoved, fault_in_words
 from workers.locks import hold
 from workers.plan import RACED_SPLIT
+from workers.telling import Doing
 from workers.training.progress import Progress
 
 LEDGER = "ledger.jsonl"
@@ -191,8 +192,8 @@ class LedgerWriter:
     It holds the ledger's lock for as long as it lives, so a writer whose driver was killed can't write beside its heir.
     Each (digest, split) is kept once: a second append of one answers with the first, unless that one is set aside. What
     can't be written stays due, and is written before anything else is. With a referee it also judges the trials that
-    race on the referee's split, by what the ledger holds. It hears how far trainings are, what trials are warned
-    of and why workers were lost, and keeps none of that on disk.
+    race on the referee's split, by what the ledger holds. It hears what trials do, how far trainings are, what
+    trials are warned of and why workers were lost, and keeps none of that on disk.
     """
 
     def __init__(self, folder: str, referee: Callable[[], Referee] | None = None) -> None:
@@ -204,6 +205,7 @@ class LedgerWriter:
         self._due: dict[Key, tuple[dict[str, Any], Sequence[dict[str, Any]]]] = {}
         self._attempts: dict[Key, int] = {}
         self._trainings: dict[int, Progress] = {}
+        self._doings: dict[int, Doing] = {}
         self._warnings: dict[str, None] = {}
         self._losses: dict[int, tuple[str, dict[str, Any] | None]] = {}
         self._stamp = _stamp(self._folder / LEDGER)
@@ -221,7 +223,7 @@ class LedgerWriter:
         self._write_due()
         key = _key(trial)
         self._attempts[key] = self._attempts.get(key, 0) + 1
-        self._trainings.pop(trial["number"], None)
+        self._forget_news(trial["number"])
         if self._referee is not None:
             self._referee.begin(trial["number"])
         return self._known.get(key), self._attempts[key]
@@ -237,7 +239,7 @@ class LedgerWriter:
         follows; and LedgerMoved where the file is not the one that this writer left.
         """
         key = _key(trial)
-        self._trainings.pop(trial["number"], None)
+        self._forget_news(trial["number"])
         if key not in self._known and key not in self._due:
             record_from_json({"kind": "trial", "digest": key[0], **trial, "hypotheses": None})
             self._due[key] = (trial, hypotheses)
@@ -268,6 +270,18 @@ class LedgerWriter:
     def trainings(self) -> dict[int, Progress]:
         """The newest of each trial that is under way and has trained."""
         return dict(self._trainings)
+
+    def does(self, number: int, doing: Doing) -> None:
+        """Take in what the trial of this number does now."""
+        self._doings[number] = doing
+
+    def doings(self) -> dict[int, Doing]:
+        """What each trial that is under way was last heard to do."""
+        return dict(self._doings)
+
+    def _forget_news(self, number: int) -> None:
+        self._trainings.pop(number, None)
+        self._doings.pop(number, None)
 
     def warn(self, text: str) -> None:
         """Take in what a trial was warned of."""

@@ -87,9 +87,11 @@ class Proposer:
         again: Iterable[TrialRecord] = (),
         numbers: int = 0,
         worth: Callable[[], Sequence[str]] | None = None,
+        timable: Callable[[tuple[Step, ...]], bool] = lambda steps: True,
     ) -> None:
         """again: an earlier driver's trials that are to be tried again, under their numbers. numbers: the first that is
-        free, where that is known."""
+        free, where that is known. timable: whether what the steps make can be timed here; where that holds of nothing
+        but the baseline, nothing is."""
         self._base = base
         self._baseline_key = (Candidate(base).digest, "dev")
         self._checkpoint = checkpoint
@@ -100,6 +102,7 @@ class Proposer:
         self._speed = speed
         self._floor = floor
         self._worth = worth
+        self._timable = timable
         self._last: list[Candidate] | None = None
         self._study = _new_study(_tpe(seed))
         self._random = random.Random(seed)
@@ -164,6 +167,16 @@ class Proposer:
     def finished(self) -> bool:
         """Whether every trial asked for has ended."""
         return self._over() and not self._pending and not self._without("test") and not self._without(SPEED_SPLIT)
+
+    @property
+    def nothing_to_time(self) -> bool:
+        """Whether speeds are asked for, and of what is worth timing only the baseline can be."""
+        worth = [candidate.steps for candidate in self._last or [] if candidate.steps]
+        return self._speed and bool(worth) and not any(self._timable(steps) for steps in worth)
+
+    def due(self, split: str) -> int:
+        """How many trials of the test or of the speed have not ended, those under way among them."""
+        return len(self._without(split))
 
     @property
     def baseline_failed(self) -> bool:
@@ -288,6 +301,8 @@ class Proposer:
             return []
         if self._last is None:
             self._last = self.frontier() if self._worth is None else [self._candidates[of] for of in self._worth()]
+        if split == SPEED_SPLIT and self.nothing_to_time:
+            return []
         return [candidate for candidate in self._last if (candidate.digest, split) not in self._found]
 
     def _issue(

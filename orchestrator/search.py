@@ -46,12 +46,13 @@ from orchestrator.single import spell_left_out
 from orchestrator.study import StudySpec
 from orchestrator.study_flags import NO_LANGUAGE_CHECK
 from orchestrator.training import Training, read_training, refuse_changed_training, short_trainings
-from orchestrator.trial_table import Totals
+from orchestrator.trial_table import PHASES, Totals
 from orchestrator.wrapup import TUNE_FOLDER, Found, connect, worth_scoring, wrap_up
 from search_spaces.candidate import BaseModel, refuse_idle_training
 from search_spaces.checkpoint import Checkpoint
 from search_spaces.errors import StudyError
 from search_spaces.spaces import SPACES
+from search_spaces.timable import timable_on_cpu
 from workers.actor import CompressionTrial
 from workers.artefacts import ArtefactStore
 from workers.attempt import or_else, unless_machine
@@ -59,7 +60,7 @@ from workers.base_model import open_base, refuse_early
 from workers.comet.actor import GPU_SHARE, start_comet
 from workers.direction_check import refuse_wrong_direction
 from workers.failures import MachineError, MachineFault
-from workers.plan import RACED_SPLIT, EvaluationPlan
+from workers.plan import RACED_SPLIT, SPEED_SPLIT, EvaluationPlan
 from workers.reading import DataSet
 
 log = logging.getLogger(__name__)
@@ -243,16 +244,19 @@ def _loop(study: Study, ledger: Ledger, console: Console, resampling: Resampling
     segments = study.data[RACED_SPLIT].segments
     referee = partial(_referee, spec) if spec.rungs else None
     actor = cluster.ledger_actor(name, str(spec.folder), referee)
-    proposer = _proposer(study, ledger, resampling.samples)
+    on_gpu = spec.device_map != "cpu" and bool(ray.cluster_resources().get("GPU", 0.0))
+    proposer = _proposer(study, ledger, resampling.samples, on_gpu)
     resampling.nudge()
     known = len(ledger.on("dev"))
     totals = Totals(
-        spec.trials, known, placement.side_by_side, study.checkpoint.bytes, metric_name(spec.quality), len(segments)
-    )
+        spec.trials, known, placement.side_by_side, study.checkpoint.bytes, metric_name(spec.quality), len(segments),
+        study.training is not None, _phases(study),
+    )  # fmt: skip
     progress = Progress(
         totals,
         console,
         trainings=Heard(actor.trainings, {}) if study.training else None,
+        doings=Heard(actor.doings, {}),
         warnings=Heard(actor.warnings, []),
         numbers={trial.candidate.describe() or "baseline": trial.number for trial in ledger.on(RACED_SPLIT)},
     )
@@ -293,7 +297,7 @@ def _loop(study: Study, ledger: Ledger, console: Console, resampling: Resampling
             storage_path=str(spec.folder / TUNE_FOLDER),
             # The searcher tries lost trials again.
             failure_config=tune.FailureConfig(max_failures=0),
-            callbacks=[TrialWatcher(progress, mirror, resampling)],
+            callbacks=[TrialWatcher(progress, mirror, resampling, due=proposer.due)],
             verbose=0,
         ),
     )
@@ -310,13 +314,25 @@ def _loop(study: Study, ledger: Ledger, console: Console, resampling: Resampling
         log.info("not tried: %s: %s", steps, reason)
     if proposer.exhausted:
         console.print(f"the space {spec.space} holds no more candidates for this model than were tried")
+    if proposer.nothing_to_time:
+        said = "speed was not measured: on a CPU nothing but the baseline runs as it ships"
+        console.print(said, soft_wrap=True)
     if proposer.baseline_failed:
         console.print("the uncompressed baseline failed, so there is nothing to compare with; the search stopped there")
     return None if fault is None else Halt(fault, due if isinstance(due, str) else "")
 
 
-def _proposer(study: Study, ledger: Ledger | None = None, samples: Known | None = None) -> Proposer:
-    """What proposes the study's trials; with a ledger it knows what that holds. samples: drawn of it already."""
+def _phases(study: Study) -> tuple[str, ...]:
+    """What follows the search's own trials."""
+    asked = {"test": "test" in study.data, SPEED_SPLIT: study.spec.speed}
+    return tuple(PHASES[split] for split, wanted in asked.items() if wanted)
+
+
+def _proposer(
+    study: Study, ledger: Ledger | None = None, samples: Known | None = None, on_gpu: bool = True
+) -> Proposer:
+    """What proposes the study's trials; with a ledger it knows what that holds. samples: drawn of it already. on_gpu:
+    whether candidates are timed on one."""
     spec = study.spec
     return Proposer(
         study.base,
@@ -334,6 +350,7 @@ def _proposer(study: Study, ledger: Ledger | None = None, samples: Known | None 
         again=ledger.set_aside if ledger else (),
         numbers=ledger.numbers if ledger else 0,
         worth=partial(worth_scoring, spec, study.data, samples),
+        timable=lambda steps: on_gpu or timable_on_cpu(steps),
     )
 
 

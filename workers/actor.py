@@ -30,7 +30,7 @@ from workers.preflight import lacking
 from workers.reading.languages import name_languages
 from workers.shipped_speed import shipped_speed
 from workers.stages import Stages
-from workers.telling import Tell, at_most_every
+from workers.telling import Doing, Tell, at_most_every, counting
 from workers.torch_environment import prepare_torch
 from workers.warned import Hear, Warnings, heard_by
 
@@ -132,7 +132,11 @@ class CompressionTrial(Trainable):
         known, attempt = ray.get(self._ledger.begin.remote(record))
         if known is not None:
             return dict(known)
-        candidate, split, stages = candidate_from_json(record["candidate"]), record["split"], Stages()
+        candidate, split, stages = (
+            candidate_from_json(record["candidate"]),
+            record["split"],
+            Stages(begins=self._begins),
+        )
         record |= {"attempt": attempt, "started": _now()}
         evaluation = self._evaluation(candidate, split, stages) if split != SPEED_SPLIT else None
         self._under_way = UnderWay(record, candidate, evaluation, stages)
@@ -142,7 +146,8 @@ class CompressionTrial(Trainable):
         racing = races(candidate, split, self._plan)
         tell, warn = self._telling(), self._warning()
         if self._apart is None:
-            return Evaluation(candidate, split, self._plan, stages, racing=racing, report=tell, warn=warn)
+            done = counting(TELL_SECONDS, "translate", len(self._plan.data[split].segments), self._does)
+            return Evaluation(candidate, split, self._plan, stages, done, racing, tell, warn)
         return EvaluationApart(candidate, split, self._plan, stages, self._apart, racing, tell, warn)
 
     def _speed(self, candidate: Candidate, stages: Stages) -> Speed | Failure | MachineFault:
@@ -152,6 +157,13 @@ class CompressionTrial(Trainable):
             if self._apart is None:
                 return shipped_speed(candidate, self._plan, stages, tell)
             return speed_apart(candidate, self._plan, stages, self._apart, tell)
+
+    def _begins(self, stage: str) -> None:
+        self._does(Doing(stage))
+
+    def _does(self, doing: Doing) -> None:
+        """Tells the ledger's actor what this trial does, and waits for no answer."""
+        self._ledger.does.remote(self._trial["number"], doing)
 
     def _telling(self) -> Tell:
         """Tells the ledger's actor how far this trial's training is, and waits for no answer."""

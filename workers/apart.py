@@ -96,6 +96,8 @@ class EvaluationApart:
             plan = within(self._plan)
             asked = (self._candidate, self._split, plan, seconds, self._racing, self._warn, warnings.texts)
             self._actor = ray.remote(**self._share.options())(_EvaluationProcess).remote(*asked)
+        # Its process makes what is left to make, loads and translates.
+        self._stages.begins("measure")
         seen: Seen | Failure | MachineFault = ray.get(self._actor.advance.remote())
         if not isinstance(seen, Seen):
             self._end()

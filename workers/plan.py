@@ -14,6 +14,10 @@ DEFAULT_CALIBRATION_TOKENS = 65_536
 RACED_SPLIT = "dev"
 # Not data: what a trial is called that measures a frontier point's speed.
 SPEED_SPLIT = "speed"
+# How a point is timed: at these batch sizes so many new tokens a segment, once to warm up and so often to count.
+SPEED_BATCHES = (1, 8, 64)
+SPEED_TOKENS = 64
+SPEED_REPEATS = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from workers.building import built
 from workers.conditions import conditions
 from workers.gpu_memory import release_memory
 from workers.model_files import context_length, read_config
-from workers.plan import RACED_SPLIT, EvaluationPlan
+from workers.plan import RACED_SPLIT, SPEED_TOKENS, EvaluationPlan
 from workers.rungs import race_order
 from workers.stages import Stages
 from workers.telling import Tell, unheard
@@ -26,7 +26,7 @@ def shipped_speed(candidate: Candidate, plan: EvaluationPlan, stages: Stages, re
     import torch
 
     from workers.models import default_device, load_tokenizer
-    from workers.speed import NEW_TOKENS, measure_speed
+    from workers.speed import measure_speed
     from workers.translate import lines_of, prepare
 
     dataset = plan.data[RACED_SPLIT]
@@ -38,10 +38,10 @@ def shipped_speed(candidate: Candidate, plan: EvaluationPlan, stages: Stages, re
         examples = plan.calibration.segments if plan.calibration else ()
         context = context_length(read_config(made.folder))
         chosen = [dataset.segments[at] for at in race_order(dataset.segments, plan.seed)[:PROMPTS]]
-        limited = replace(plan.decoding, max_new_tokens=NEW_TOKENS)
+        limited = replace(plan.decoding, max_new_tokens=SPEED_TOKENS)
         asked = [line for one in chosen for line in lines_of(one, made.prompt)][:PROMPTS]
         prompts = [prepare(one, tokenizer, made.prompt, examples, limited, context).ids for one in asked]
         speed = measure_speed(made.folder, prompts, device, trust_remote_code=plan.trust_remote_code)
         release_memory()
     about = conditions(dataset, plan, made.prompt, str(device))
-    return replace(speed, conditions=about | {"decoding": f"{NEW_TOKENS} new tokens a segment, stop tokens ignored"})
+    return replace(speed, conditions=about | {"decoding": f"{SPEED_TOKENS} new tokens a segment, stop tokens ignored"})

@@ -18,18 +18,15 @@ from workers.model_files import read_config
 from workers.packed.held import assert_packed, held_bytes
 from workers.packed.load import NotPackedError, load_packed, why_not_packed
 from workers.packed.modules import kernel_names, needs_gpu
-
-BATCHES = (1, 8, 64)
-NEW_TOKENS = 64
-REPEATS = 3
+from workers.plan import SPEED_BATCHES, SPEED_REPEATS, SPEED_TOKENS
 
 
 def measure_speed(
     folder: Path,
     requests: Sequence[Sequence[int]],
     device: torch.device,
-    batches: Sequence[int] = BATCHES,
-    new_tokens: int = NEW_TOKENS,
+    batches: Sequence[int] = SPEED_BATCHES,
+    new_tokens: int = SPEED_TOKENS,
     trust_remote_code: bool = False,
 ) -> Speed:
     """Load the folder and decode these prompts (token ids), taken in turn, at each batch size.
@@ -87,7 +84,7 @@ def _seconds(model: Any, prompts: list[list[int]], new_tokens: int) -> float:
     decoder = Decoder(model, stops=(), batch_size=len(prompts))
     asked = [Request(tuple(ids), new_tokens) for ids in prompts]
     taken = []
-    for _ in range(1 + REPEATS):
+    for _ in range(1 + SPEED_REPEATS):
         start = time.perf_counter()
         found = decoder.decode(asked)
         taken.append(time.perf_counter() - start)

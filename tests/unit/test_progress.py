@@ -10,13 +10,24 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from orchestrator import progress as progress_module
 from orchestrator.progress import Progress
 from orchestrator.spelling import spell_bytes, spell_seconds
 from orchestrator.training_progress import Lines, in_lines, training_line, training_text
-from orchestrator.trial_table import Row, Totals, time_left, trial_line, trial_table
+from orchestrator.trial_table import (
+    Row,
+    Totals,
+    left_text,
+    phase_left_text,
+    time_left,
+    trial_line,
+    trial_table,
+    under_way_line,
+)
 from search_spaces.outcome import Race
 from tests.fakes import Clock
-from workers.telling import at_most_every
+from workers.stages import Stages
+from workers.telling import Doing, at_most_every, counting
 from workers.training.preparing import Preparing
 from workers.training.progress import Progress as TrainingProgress
 
@@ -96,34 +107,36 @@ def test_bytes_are_spelt_in_decimal_units(size: int, text: str) -> None:
 def test_the_line_of_a_trial_that_ended_well() -> None:
     row = Row(3, "rtn(bits=4)", "dev", "done", 0.0, 75.0, 51.234, 2_500_000)
     assert (
-        trial_line(row, 4, Totals(12, 0), 10_000_000, 125.0)
+        trial_line(row, 4, Totals(12, 0), 10_000_000, "about 2 min 5 s left")
         == "[4/12] rtn(bits=4): chrF 51.23  2.50 MB  4.00x  in 1 min 15 s  about 2 min 5 s left"
     )
-    assert trial_line(row, 4, Totals(12, 0), None, None) == "[4/12] rtn(bits=4): chrF 51.23  2.50 MB  in 1 min 15 s"
+    assert trial_line(row, 4, Totals(12, 0), None) == "[4/12] rtn(bits=4): chrF 51.23  2.50 MB  in 1 min 15 s"
 
 
 def test_the_line_of_a_failure_and_of_a_held_out_trial() -> None:
     failed = Row(3, "rtn(bits=4)", "dev", "failed", 0.0, 5.0)
     assert (
-        trial_line(failed, 4, Totals(12, 0), 10_000_000, 60.0)
+        trial_line(failed, 4, Totals(12, 0), 10_000_000, "about 1 min 0 s left")
         == "[4/12] rtn(bits=4): failed  in 5 s  about 1 min 0 s left"
     )
     held_out = Row(14, "baseline", "test", "done", 0.0, 5.0, 9.5, 1000)
-    assert trial_line(held_out, 12, Totals(12, 0), None, 60.0) == "[held-out] baseline: chrF  9.50  1.00 kB  in 5 s"
+    assert trial_line(held_out, 1, Totals(12, 0), None) == "[held-out] baseline: chrF  9.50  1.00 kB  in 5 s"
+    line = trial_line(held_out, 1, Totals(12, 0), None, "about 10 s left", 3)
+    assert line == "[held-out 1/3] baseline: chrF  9.50  1.00 kB  in 5 s  about 10 s left"
 
 
 def test_the_line_of_a_trial_that_a_race_ended_names_the_winner_instead_of_a_score() -> None:
     race = "dropped at 64 of 252 segments: tie with trial 1"
     row = Row(3, "rtn(bits=2)", "dev", "done", 0.0, 5.0, 31.0, 2_500_000, race)
     assert (
-        trial_line(row, 4, Totals(12, 0), 10_000_000, None)
+        trial_line(row, 4, Totals(12, 0), 10_000_000)
         == "[4/12] rtn(bits=2): dropped at 64 of 252 segments: tie with trial 1  2.50 MB  4.00x  in 5 s"
     )
 
 
 def test_the_quality_is_called_by_its_name() -> None:
     row = Row(3, "rtn(bits=4)", "dev", "done", 0.0, 75.0, 81.234, 2_500_000)
-    assert "COMET 81.23" in trial_line(row, 4, Totals(12, 0, quality="COMET"), None, None)
+    assert "COMET 81.23" in trial_line(row, 4, Totals(12, 0, quality="COMET"), None)
     text = shown(lambda console: console.print(trial_table([row], Totals(12, 0, quality="COMET"), now=9.0)))
     assert "COMET" in text and "chrF" not in text
 
@@ -156,11 +169,10 @@ def test_without_a_terminal_each_end_is_a_line_under_the_given_clock() -> None:
         progress.stop()
 
     assert shown(show).splitlines() == [
-        "[1/4] baseline: chrF 60.00  4.00 kB  1.00x  in 10 s  about 30 s left",
+        "[1/4] baseline: chrF 60.00  4.00 kB  1.00x  in 10 s  at least 30 s left",
         "[2/4] rtn[bits=4]: chrF 50.00  1.00 kB  4.00x  in 20 s  about 30 s left",
         "[3/4] remove_layers(count=1): failed  in 3 s  about 11 s left",
-        "[4/4] rtn[bits=2]: dropped at 64 of 252 segments: worse than trial 1 by 4.0 to 30.0  800 B  5.00x  in 1 s  "
-        "about 0 s left",
+        "[4/4] rtn[bits=2]: dropped at 64 of 252 segments: worse than trial 1 by 4.0 to 30.0  800 B  5.00x  in 1 s",
     ]
 
 
@@ -219,7 +231,7 @@ def test_the_table_names_what_runs_what_failed_and_what_is_held_out() -> None:
         done(3, 5.0, split="test"),
     ]
     text = shown(lambda console: console.print(trial_table(rows, Totals(4, 0), now=9.0)))
-    assert "2 of 4 trials, about 3 s left" in text
+    assert "2 of 4 trials" in text
     assert [part in text for part in ("failed in 2 s", "running 6 s", "(held-out)", "in 5 s")] == [True] * 4
 
 
@@ -235,6 +247,139 @@ def test_a_held_out_trial_bears_the_number_of_its_candidate() -> None:
 
     rows = [line.split()[1] for line in shown(show).splitlines() if "(held-out)" in line]
     assert rows == ["3", "0"]
+
+
+def baseline(seconds: float) -> Row:
+    return Row(0, "baseline", "dev", "done", 0.0, seconds, 60.0, 4000)
+
+
+def test_what_is_left_is_no_more_than_known() -> None:
+    totals = Totals(6, 0)
+    assert left_text([running(0, 0.0)], totals, 5.0) == ""
+    # The baseline is neither compressed nor trained.
+    assert left_text([baseline(10.0)], totals, 10.0) == "at least 50 s left"
+    assert left_text([baseline(10.0), done(1, 20.0)], totals, 30.0) == "about 1 min 0 s left"
+    assert left_text([baseline(10.0), done(1, 20.0)], replace(totals, trains=True), 30.0) == "at least 1 min 0 s left"
+
+
+def test_what_follows_the_search_is_not_left_out_of_what_is_left() -> None:
+    totals = Totals(2, 0, follow=("held-out scoring", "timing"))
+    assert left_text([baseline(10.0), running(1, 10.0)], totals, 12.0) == (
+        "at least 8 s left, then held-out scoring and timing"
+    )
+    over = [baseline(10.0), done(1, 20.0)]
+    assert left_text(over, totals, 30.0) == "held-out scoring and timing next"
+    assert left_text([*over, running(2, 30.0, split="test")], totals, 31.0) == ""
+    assert left_text(over, Totals(2, 0), 30.0) == ""
+
+
+def test_nothing_is_promised_of_a_trial_that_is_over_its_time_but_what_its_training_says() -> None:
+    rows = [baseline(10.0), done(1, 18.0), running(2, 20.0)]
+    assert left_text(rows, Totals(3, 0, trains=True), 100.0) == ""
+    training = {2: replace(HALFWAY, left_s=2700.0)}
+    assert left_text(rows, Totals(3, 0, trains=True), 100.0, training) == "at least 45 min 0 s left"
+
+
+def test_the_phases_after_the_search_have_a_time_left_of_their_own() -> None:
+    rows = [done(0, 500.0), done(2, 10.0, split="test"), running(3, 10.0, split="test")]
+    assert phase_left_text(rows, Totals(1, 0), "test", 5) == "about 40 s left"
+    assert phase_left_text(rows, Totals(1, 0, side_by_side=2), "test", 5) == "about 20 s left"
+    assert phase_left_text(rows[::2], Totals(1, 0), "test", 5) == ""
+    timed = [done(4, 30.0, split="speed")]
+    assert phase_left_text(timed, Totals(1, 0, side_by_side=8), "speed", 3) == "about 1 min 0 s left"
+    assert phase_left_text(timed, Totals(1, 0), "speed", 1) == ""
+
+
+def test_a_running_trial_says_what_it_is_at() -> None:
+    rows = [done(0, 4.0), running(1, 3.0), replace(running(7, 1.0, split="test"), of=2)]
+    doings = {1: Doing("translate", 64, 1252), 0: Doing("score")}
+    text = shown(lambda console: console.print(trial_table(rows, Totals(4, 0), 9.0, doings, "about 8 s left")))
+    assert "1 of 4 trials, about 8 s left" in text
+    assert "running 6 s, translating 64 of 1,252" in text and "scoring" not in text
+    assert under_way_line(rows, doings, 9.0) == (
+        "trial 1 rtn(bits=4): translating 64 of 1,252, 6 s so far; trial 2 rtn(bits=4): starting, 8 s so far"
+    )
+    assert under_way_line(rows[:1], doings, 9.0) == ""
+
+
+def test_segments_are_counted_now_and_then() -> None:
+    clock = Clock()
+    heard: list[Doing] = []
+    tell = counting(2.0, "translate", 252, heard.append, clock)
+    for now, number in ((0.0, 8), (1.9, 16), (2.0, 24), (3.0, 32), (4.5, 64)):
+        clock.now = now
+        tell(number)
+    assert heard == [Doing("translate", number, 252) for number in (8, 24, 64)]
+
+
+def test_a_stage_is_told_of_when_it_begins() -> None:
+    begun: list[str] = []
+    stages = Stages(begins=begun.append)
+    for name in ("compress", "load", "translate"):
+        with stages.stage(name):
+            assert begun[-1] == stages.current == name
+    assert begun == list(stages.seconds)
+
+
+class Told:
+    """What trials do, for a display that asks; the clock goes on by so much at each asking."""
+
+    def __init__(self, clock: Clock, seconds: float, doings: dict[int, Doing], asked: int) -> None:
+        self._clock, self._seconds, self._doings, self._left = clock, seconds, doings, asked
+        self.begun, self.over = threading.Event(), threading.Event()
+
+    def __call__(self) -> dict[int, Doing]:
+        if not self.begun.is_set():
+            return {}
+        if self._left:
+            self._left -= 1
+            self._clock.now += self._seconds
+        else:
+            self.over.set()
+        return self._doings
+
+
+def test_without_a_terminal_a_line_comes_within_seconds_and_then_every_half_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress_module, "ASK_SECONDS", 0.0)
+
+    def show(console: Console) -> None:
+        clock = Clock()
+        told = Told(clock, 3.0, {0: Doing("load")}, 24)
+        progress = Progress(Totals(2, 0), console, clock, doings=told)
+        progress.started(0, "baseline", "dev")
+        told.begun.set()
+        assert told.over.wait(10)
+        progress.stop()
+
+    # 72 s: at 6, 36 and 66 s.
+    assert shown(show).splitlines() == [f"trial 0 baseline: loading, {passed}" for passed in (
+        "6 s so far", "36 s so far", "1 min 6 s so far"
+    )]  # fmt: skip
+
+
+def test_timing_says_beforehand_what_it_will_do_and_counts() -> None:
+    def show(console: Console) -> None:
+        clock = Clock()
+        progress = Progress(Totals(1, 0, follow=("timing",)), console, clock)
+        progress.started(0, "baseline", "dev")
+        clock.now = 10.0
+        progress.ended(0, 60.0, 4000)
+        progress.started(1, "baseline", "speed", 2)
+        clock.now = 40.0
+        progress.timed(1, "81 tokens/s at batch 1")
+        progress.started(2, "remove_layers(count=1)", "speed", 1)
+        clock.now = 45.0
+        progress.timed(2, "99 tokens/s at batch 1")
+        progress.stop()
+
+    assert shown(show).splitlines() == [
+        "[1/1] baseline: chrF 60.00  4.00 kB  in 10 s  timing next",
+        "timing 2 points, one at a time: 64 new tokens for 1, 8 and 64 segments at once, 4 times each",
+        "[speed 1/2] baseline: 81 tokens/s at batch 1  in 30 s  about 30 s left",
+        "[speed 2/2] remove_layers(count=1): 99 tokens/s at batch 1  in 5 s",
+    ]
 
 
 HALFWAY = TrainingProgress("recover", 340_000, 1_000_000, 48_100.4, 1.204, 61.23, 200.0)
@@ -329,7 +474,10 @@ def test_without_a_terminal_only_trials_that_run_and_train_on_have_a_line() -> N
         progress.ended(9, None, None)
         progress.stop()
 
-    assert shown(show).splitlines() == [training_line(7, HALFWAY), "[8/9] finetune(): failed  in 0 s  about 0 s left"]
+    assert shown(show).splitlines() == [
+        training_line(7, HALFWAY),
+        "[8/9] finetune(): failed  in 0 s  about 3 min 20 s left",
+    ]
     assert asked.count == 1
 
 

@@ -407,6 +407,25 @@ def test_the_speed_of_each_frontier_point_is_asked_for_last_and_one_at_a_time() 
     assert proposer.finished()
 
 
+@pytest.mark.parametrize(("timable", "timed"), [(True, 2), (False, 0)])
+def test_where_only_the_baseline_can_be_timed_nothing_is(timable: bool, timed: int) -> None:
+    proposer = Proposer(
+        BASE, CHECKPOINT, SPACES["bit-width"], trials=2, seed=0, held_out=True, speed=True,
+        timable=lambda steps: timable or not steps,
+    )  # fmt: skip
+    splits: list[str] = []
+    due: list[int] = []
+    while isinstance(proposal := proposer.propose(), Proposal):
+        splits.append(proposal.split)
+        due.append(0 if proposal.split == "dev" else proposer.due(proposal.split))
+        found = None if proposal.split == "speed" else Finding(Loss(60.0, proposal.predicted_bytes))
+        proposer.tell(proposal.number, found)
+    assert splits == ["dev", "dev", "test", "test", *["speed"] * timed]
+    assert due == [0, 0, 2, 1, *([2, 1] if timed else [])]
+    assert proposer.nothing_to_time is not timable
+    assert proposer.finished()
+
+
 def steps_of_trained(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
     """A student of one to three of four layers and a budget, or the whole model in one of two widths."""
     layers = source.suggest_categorical("distill.layers", (0, 1, 2, 3))

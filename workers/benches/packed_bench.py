@@ -15,7 +15,7 @@ from workers.compression.rtn import quantize
 from workers.packed.held import held_bytes
 from workers.packed.linear import PackedLinear
 from workers.packed.weight import packed_weight
-from workers.speed import BATCHES
+from workers.plan import SPEED_BATCHES
 
 WIDTHS = (8, 4, 3, 2)
 GROUP = 128
@@ -38,11 +38,11 @@ def packed_figures(shape: str, say: Callable[[str], None]) -> dict[str, float]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         figures[f"weights_gib_{name}"] = held_bytes(model) / 2**30
-        for batch in BATCHES:
+        for batch in SPEED_BATCHES:
             run = timed_decoder(model, batch, alike(batch, SHAPES[shape].vocabulary))
             figures[f"tokens_s_{name}_b{batch}"] = run.tokens_s
         figures[f"peak_gib_{name}"] = torch.cuda.max_memory_allocated(device) / 2**30
-        speeds = ", ".join(f"{figures[f'tokens_s_{name}_b{batch}']:.0f} at {batch}" for batch in BATCHES)
+        speeds = ", ".join(f"{figures[f'tokens_s_{name}_b{batch}']:.0f} at {batch}" for batch in SPEED_BATCHES)
         say(f"{name}: {speeds} tokens/s; {figures[f'weights_gib_{name}']:.2f} GiB of weights")
         del model
     return figures
