@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 
@@ -23,11 +24,12 @@ class Repetition:
 
     def begin(self, slots: torch.Tensor, prompts: Sequence[Sequence[int]]) -> None:
         """Let each slot hold its prompt alone. slots: (prompts,)."""
-        room = self._held.shape[1]
-        rows = torch.tensor([[*ids, *[ids[0]] * (room - len(ids))] for ids in prompts])
-        if self._held.is_cuda:
-            rows = rows.pin_memory()
-        self._held[slots] = rows.to(self._held.device, non_blocking=True)
+        lengths = [len(ids) for ids in prompts]
+        tokens = self._on_device([token for ids in prompts for token in ids])
+        counts, ends = self._on_device(lengths), self._on_device(list(accumulate(lengths)))
+        rows, starts = (torch.repeat_interleave(one, counts, output_size=len(tokens)) for one in (slots, ends - counts))
+        self._held[slots] = self._on_device([ids[0] for ids in prompts])[:, None]
+        self._held[rows, torch.arange(len(tokens), device=rows.device) - starts] = tokens
 
     def add(self, slots: torch.Tensor, positions: torch.Tensor, tokens: torch.Tensor) -> None:
         """Each slot's token at its position; all (tokens,)."""
@@ -43,3 +45,7 @@ class Repetition:
         held = self._held[slots]
         known = scores.gather(1, held)
         return scores.scatter_(1, held, torch.where(known < 0, known * self._penalty, known / self._penalty))
+
+    def _on_device(self, values: Sequence[int]) -> torch.Tensor:
+        given = torch.tensor(values, dtype=torch.int64)
+        return (given.pin_memory() if self._held.is_cuda else given).to(self._held.device, non_blocking=True)

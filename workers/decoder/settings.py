@@ -69,8 +69,8 @@ LEFT_WITH_BEAMS: dict[str, tuple[Any, ...]] = {"length_penalty": (1.0,), "early_
 # Their result depends on a prompt's ids, or on its length and the limit: padding would count as text.
 READ_THE_PROMPT = (
     "repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
-    "bad_words_ids", "sequence_bias", "min_length", "forced_eos_token_id", "watermarking_config",
-    "prompt_lookup_num_tokens",
+    "bad_words_ids", "sequence_bias", "min_length", "forced_bos_token_id", "forced_eos_token_id",
+    "watermarking_config", "prompt_lookup_num_tokens",
 )  # fmt: skip
 
 
