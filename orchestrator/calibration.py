@@ -18,9 +18,12 @@ from search_spaces.pruners import TrimVocabulary
 from search_spaces.spaces import SPACES
 from workers.language_check import languages_without_text
 from workers.reading import DataSet, read_dataset
+from workers.reading.binary_tables import table_kind
 from workers.reading.errors import DataError, RowFault
 from workers.reading.files import decode, read_content, split_lines
 from workers.reading.languages import split_pair
+from workers.reading.rows import is_array, starts_with_object
+from workers.reading.text_tables import layout_of
 
 # The key of a ledger's header: which of the study's languages the calibration data lack.
 UNSEEN = "unseen"
@@ -137,7 +140,11 @@ def _refuse_blind_trimming(spec: StudySpec, found: Calibration) -> None:
 def read_text(path: Path) -> tuple[str, ...]:
     """The lines of a UTF-8 text file, plain or gzip, without blank ones; raises DataError for a bad file."""
     lines: list[str] = []
-    for number, raw in enumerate(split_lines(read_content(path)), start=1):
+    content = b"" if table_kind(path) is not None else read_content(path)
+    if not content or is_array(content) or starts_with_object(content) or layout_of(content, path, named_only=True):
+        rule = "running text is one paragraph a line, and this is JSON or a table"
+        raise DataError(path, 1, None, rule, "Give pairs with --calibration, or write the texts alone, one a line.")
+    for number, raw in enumerate(split_lines(content), start=1):
         try:
             line = decode(raw).strip()
         except RowFault as fault:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from workers.reading.languages import MAIN_SCRIPT, split_pair
+from workers.reading.languages import split_pair
 from workers.reading.segments import DataSet, Segment, segments_digest
-
-_TRADITIONAL = frozenset({"TW", "HK", "MO"})
+from workers.scripts import script_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +70,7 @@ def in_directions(pairs: DataSet, wanted: Iterable[str]) -> DataSet:
 
 def written(language: str) -> str:
     """A language and the script that it is written in: `zh_Hans` for zh, `zh_Hant` for zh_TW, `pt_Latn` for pt_BR."""
-    first, *subtags = language.split("_")
-    if first == "zh" and _TRADITIONAL & set(subtags):
-        return "zh_Hant"
-    script = next((subtag for subtag in subtags if len(subtag) == 4), MAIN_SCRIPT.get(first, "Latn"))
-    return f"{first}_{script}"
+    return f"{language.split('_')[0]}_{script_of(language)}"
 
 
 def _turned(pair: Segment, langs: str) -> Segment | None:

@@ -41,6 +41,8 @@ def read_study(path: Path) -> dict[str, Any]:
         raise StudyError(f"{path}, {error}") from None
     except yaml.YAMLError as error:
         raise StudyError(f"{path} is no YAML: {error}") from error
+    if record is None:
+        raise StudyError(f"{path} is empty; a study has at least `data: FILE` and `out: FOLDER`")
     if not isinstance(record, dict):
         raise StudyError(f"{path} holds {type(record).__name__}, not a mapping such as `data: FILE`")
     return record

@@ -352,7 +352,7 @@ def test_a_hub_id_is_not_taken_for_a_path(tmp_path: Path, monkeypatch: pytest.Mo
     [
         (b"out: [", "is no YAML"),
         (b"- out\n- data\n", "holds list, not a mapping"),
-        (b"", "holds NoneType, not a mapping"),
+        (b"", "is empty; a study has at least"),
         (b"\xff\xfe out", "can't be read"),
         (b"out: !!python/object/apply:os.getcwd []", "is no YAML"),
     ],

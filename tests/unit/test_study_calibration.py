@@ -114,6 +114,15 @@ def test_a_text_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes
         read_text(tmp_path / "news.txt")
 
 
+@pytest.mark.parametrize(
+    "content", ['{"src": "One.", "ref": "Eins."}\n', '[{"src": "One."}]', "src\tref\nOne.\tEins.\n", "PAR1\0\0\0\0PAR1"]
+)
+def test_json_and_tables_are_no_running_text(tmp_path: Path, content: str) -> None:
+    (tmp_path / "news.txt").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match="running text is one paragraph a line, and this is JSON or a table"):
+        read_text(tmp_path / "news.txt")
+
+
 def test_a_missing_text_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such file"):
         read_text(tmp_path / "none.txt")

@@ -73,3 +73,9 @@ def test_norwegian_is_no_boolean_as_a_key(tmp_path: Path) -> None:
 def test_a_key_of_a_merged_mapping_may_be_set_again(tmp_path: Path) -> None:
     text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}\n"
     assert read(tmp_path, text)["c"] == {"x": 3, "y": 4}
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n"])
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, text: str) -> None:
+    with pytest.raises(StudyError, match=r"study\.yaml is empty; a study has at least"):
+        read(tmp_path, text)
