@@ -7,7 +7,7 @@ already stays as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from search_spaces.refusals import TOWERS, why_not_by_config
 
 # Part of a model's identity where it is made plain: a number more when the same files become other weights.
 FORM = "plain1"
-EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+EMBEDDINGS, HEAD = "embed_tokens.weight", "lm_head.weight"
 WIDE = ("F32", "F64")
 RUNS_IN = "BF16"
 # A few tensors in float32, such as norms, are no reason to write a model anew: below this share of bytes they stay.
@@ -35,10 +35,12 @@ _RENAMED = (
     (re.compile(r"^(language_model\.model|model\.language_model|model\.text_model)\."), "model."),
     (re.compile(r"^language_model\.lm_head\."), "lm_head."),
 )
+# Heads that guess further tokens (DeepSeek, Qwen 3.5), which transformers' own classes have no use for.
+_FURTHER_TOKENS = re.compile(r"^(model\.)?mtp(_layers)?\.")
 _TEXT_NAME = re.compile(r"^(model\.(layers|embed_tokens|norm)\.|lm_head\.)")
 # Families whose head is the embeddings unless config.json says otherwise.
 TIED_BY_DEFAULT = frozenset(
-    {"gemma", "gemma2", "gemma3_text", "cohere", "cohere2", "smollm3", "starcoder2", "ernie4_5", "vaultgemma"}
+    {"gemma", "gemma2", "gemma3_text", "cohere", "cohere2", "smollm3", "starcoder2", "ernie4_5", "opt", "vaultgemma"}
 )
 # What configs leave out and transformers takes for granted, by `model_type`: what sizes are worked out from, and what
 # another class than the plain one has otherwise.
@@ -111,6 +113,9 @@ def conversion(
     if why_not_by_config(config) or _packed(stored):
         return None
     names = {name: plain for name in stored.tensors if (plain := plain_name(name, kind)) and not is_leftover(name)}
+    if "auto_map" not in config and (further := [name for name in names if _FURTHER_TOKENS.search(name)]):
+        names = {name: plain for name, plain in names.items() if name not in further}
+        notes.append(f"tensors of heads that guess further tokens ({len(further)}) are neither counted nor written")
     if kind in TEXT_TYPES:
         notes.append(_text_note(stored, names, str(kind)))
     # An outer model's own setting for its head is not always written down.
@@ -133,8 +138,8 @@ def conversion(
         return None
     if wide:
         tensors = {name: _narrow(tensor) for name, tensor in tensors.items()}
-    if kind in TEXT_TYPES and EMBEDDINGS in tensors:
-        config["vocab_size"] = tensors[EMBEDDINGS].shape[0]
+    if kind in TEXT_TYPES and (table := _embeddings(tensors)) is not None:
+        config["vocab_size"] = tensors[table].shape[0]
     return Conversion(names, tensors, config, tuple(notes))
 
 
@@ -208,12 +213,19 @@ def _tied(names: dict[str, str], said: bool, same: Same) -> tuple[bool, list[str
     """Whether the head is the embeddings, as transformers decides it, and what to say. A head that repeats them is
     taken off `names`. said: what the config asks for."""
     stored = {plain: name for name, plain in names.items()}
-    if not said or HEAD not in stored or EMBEDDINGS not in stored:
+    table = _embeddings(stored)
+    if not said or HEAD not in stored or table is None:
         return HEAD not in stored, []
-    if same(stored[EMBEDDINGS], stored[HEAD]):
+    if same(stored[table], stored[HEAD]):
         del names[stored[HEAD]]
         return True, [f"{HEAD} repeats the token embeddings, to which it is tied; it is neither counted nor written"]
     return False, [f"config.json ties {HEAD} to the token embeddings, and the two differ: both are kept, untied"]
+
+
+def _embeddings(names: Iterable[str]) -> str | None:
+    """The name of the token embeddings; None where there are none, or several."""
+    found = [name for name in names if name.endswith(EMBEDDINGS)]
+    return found[0] if len(found) == 1 else None
 
 
 def _narrow(tensor: Tensor) -> Tensor:

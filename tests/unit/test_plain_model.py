@@ -116,7 +116,9 @@ def repeat_head(folder: Path) -> None:
 
 
 def stray(folder: Path) -> None:
-    """What lies beside the weights in published folders: other formats and variants, and an adapter's files."""
+    """What lies beside the weights in published folders: other formats and variants, the index of shards that are no
+    longer there, an adapter's files."""
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
     (folder / "original").mkdir()
     for name in ("consolidated.safetensors", "model.fp16.safetensors", "original/consolidated.safetensors"):
         shutil.copyfile(folder / "model.safetensors", folder / name)
@@ -274,6 +276,18 @@ def test_a_head_that_differs_from_the_embeddings_stays(save: Save, tmp_path: Pat
     write_plain(opened, tmp_path)
     assert read_config(tmp_path)["tie_word_embeddings"] is False
     assert torch.equal(logits(load_model(tmp_path, "cpu")), logits(load_model(folder, "cpu")))
+
+
+def test_heads_that_guess_further_tokens_are_left_out(save: Save, tmp_path: Path) -> None:
+    folder = save("qwen3")
+    bytes_before = open_base(str(folder)).checkpoint.bytes
+    change_weights(folder, lambda tensors: tensors.update({"mtp.layers.0.mlp.up_proj.weight": torch.ones(256, 128)}))
+    opened = open_base(str(folder))
+    refuse_uncompressible(opened.checkpoint)
+    assert opened.notes == ("tensors of heads that guess further tokens (1) are neither counted nor written",)
+    assert opened.checkpoint.bytes == pytest.approx(bytes_before, abs=200)
+    write_plain(opened, tmp_path)
+    assert load_model(tmp_path, "cpu").config.model_type == "qwen3"
 
 
 def test_what_is_said_of_a_folder(folders: dict[str, Path]) -> None:
@@ -473,6 +487,7 @@ def test_of_a_hub_model_what_transformers_takes_is_fetched_after_its_config_was_
 ) -> None:
     shards = tmp_path / "shards"
     shutil.copytree(folders["stray weights"], shards)
+    (shards / "model.safetensors.index.json").unlink()
     (shards / "model.safetensors").rename(shards / "model-00001-of-00001.safetensors")
     weights = read_checkpoint(folders["stray weights"]).tensors
     index = {"weight_map": dict.fromkeys(weights, "model-00001-of-00001.safetensors")}
