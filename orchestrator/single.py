@@ -14,6 +14,7 @@ from orchestrator.asking import refuse_unaskable
 from orchestrator.base import told
 from orchestrator.environment import prepare
 from orchestrator.single_files import FILES, Line, refuse_unwritable, write_files
+from orchestrator.single_progress import followed
 from orchestrator.spelling import spell_bytes, spell_seconds
 from orchestrator.study import SHIPPED_CALIBRATION, SHIPPED_MODEL, know_languages
 from orchestrator.study_flags import NO_LANGUAGE_CHECK
@@ -85,8 +86,8 @@ def measure_one(request: Request, say: Callable[[str], None]) -> int:
     candidate = Candidate(opened.base, request.steps)
     for line in (*spell_left_out(dataset), *told(opened, plan.store)):
         say(line)
-    with _comet(plan):
-        outcome, hypotheses = attempt(candidate, "dev", plan)
+    with _comet(plan), followed(say) as measure:
+        outcome, hypotheses = attempt(candidate, "dev", plan, measure)
     if isinstance(outcome, Failure):
         say(f"failed, {outcome.reason} in {outcome.stage}: {outcome.message}")
         return 1
