@@ -20,7 +20,7 @@ from tests.recorded_run import Made, write_data, write_run
 from workers.reading import DataSet
 from workers.scoring import Interval
 
-SEGMENTS = 400
+SEGMENTS = 240
 EVERY = range(SEGMENTS)
 
 
@@ -73,7 +73,7 @@ def test_the_smallest_whose_loss_is_shown_to_be_below_the_margin_is_recommended(
 
 def test_where_the_data_do_not_tell_it_says_how_many_would_and_what_is_known(tmp_path: Path) -> None:
     dev = [made(100, None, 0.0), made(50, 4, 0.0, 2, spread=9.0)]
-    chosen, there = studied(tmp_path, dev, [made(100, None, 0.0, split="test"), made(50, 4, 0.0, 5, "test", 9.0)])
+    chosen, there = studied(tmp_path, dev, [made(100, None, 0.0, split="test"), made(50, 4, -0.3, 5, "test", 9.0)])
     found = statement(chosen, there)
     point = there.points[1]
     assert found is not None and not found.bold and point.loss is not None
@@ -81,7 +81,7 @@ def test_where_the_data_do_not_tell_it_says_how_many_would_and_what_is_known(tmp
     assert needed is not None and needed > SEGMENTS
     assert found.said.startswith("These data can't tell whether a candidate loses less than the margin of 0.18 COMET ")
     assert (
-        f": 400 segments of the held-out test, and about {needed:,} would be needed for trial 1 (rtn 4-bit"
+        f": 240 segments of the held-out test, and about {needed:,} would be needed for trial 1 (rtn 4-bit"
         in found.said
     )
     assert f"a loss of at most {point.loss.at_most:.2f} (one-sided 95 %" in found.said
