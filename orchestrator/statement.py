@@ -41,12 +41,12 @@ def statement(dev: Results, test: Results | None, asked: float | None = None) ->
     limit = margin(results.metric) if asked is None else asked
     if results.baseline is None or limit is None or results.spread is None:
         return None
-    candidates = [point for point in results.points if point.steps and not point.kept_off]
-    if not candidates:
+    if not any(point.steps and not point.kept_off for point in results.points):
         return None
-    bounds = [(point, point.loss) for point in candidates if point.loss is not None]
+    bounds = _bounds(results)
     if not bounds:
-        return Statement(_too_few(results.spread, split))
+        weaker = f" {_most(_bounds(dev), dev)} That is of dev, which chose it." if _bounds(dev) else ""
+        return Statement(_too_few(results.spread, split) + weaker)
     below = min(
         ((point, loss) for point, loss in bounds if loss.at_most < limit),
         key=lambda found: (found[0].bytes, found[0].record.number),
@@ -93,12 +93,7 @@ def _none_shown(
     bounds: Sequence[tuple[Point, LossBound]], limit: float, margin_text: str, spread: Spread, dev: Results, split: str
 ) -> str:
     """That no loss below the margin was shown, how much data would show one, and what can be said instead."""
-    name = metric_name(dev.metric)
-    point, loss = min(bounds, key=lambda found: (found[1].at_most, found[0].bytes))
-    most = (
-        f"The most that can be said: {_named(point, dev)}, {ratio_text(point.ratio)} smaller: "
-        f"{signed(loss.difference)} {name}, {_at_most(loss)}."
-    )
+    most = _most(bounds, dev)
     needed = [(count, found) for found, own in bounds if (count := own.segments_needed(limit)) is not None]
     if not needed:
         return f"No candidate loses less than {margin_text}, as measured on {split}. {most}"
@@ -106,6 +101,21 @@ def _none_shown(
     return (
         f"These data can't tell whether a candidate loses less than {margin_text}: {spread.segments:,} segments of "
         f"{split}, and about {count:,} would be needed for {_named(nearest, dev)}, which comes nearest. {most}"
+    )
+
+
+def _bounds(results: Results) -> list[tuple[Point, LossBound]]:
+    """The compressed points that may stand, each with the most that it may have lost."""
+    allowed = (point for point in results.points if point.steps and not point.kept_off)
+    return [(point, point.loss) for point in allowed if point.loss is not None]
+
+
+def _most(bounds: Sequence[tuple[Point, LossBound]], dev: Results) -> str:
+    """The candidate that may have lost least, and how much."""
+    point, loss = min(bounds, key=lambda found: (found[1].at_most, found[0].bytes))
+    return (
+        f"The most that can be said: {_named(point, dev)}, {ratio_text(point.ratio)} smaller: "
+        f"{signed(loss.difference)} {metric_name(dev.metric)}, {_at_most(loss)}."
     )
 
 

@@ -31,6 +31,7 @@ def comet(loss: float, seed: int = 0, spread: float = 2.0) -> list[float]:
 
 
 def studied(tmp_path: Path, dev: list[Made], test: list[Made], segments: int = SEGMENTS) -> tuple[Results, Results]:
+    tmp_path.mkdir(exist_ok=True)
     data = {"dev": write_data(tmp_path / "dev.jsonl", segments)}
     data["test"] = write_data(tmp_path / "test.jsonl", segments, seed=1)
     folder = write_run(tmp_path / "run", data, [*dev, *test], quality="comet")
@@ -107,6 +108,20 @@ def test_24_segments_are_never_bold(tmp_path: Path, loss: float) -> None:
         assert (
             "24 segments in 6 documents of the held-out test, and below 50 documents no loss is ruled out" in found.said
         )
+
+
+def test_of_too_few_held_out_documents_dev_says_what_it_can(tmp_path: Path) -> None:
+    dev = [made(100, None, 0.0), made(50, 4, 0.0, 2)]
+    chosen, _ = studied(tmp_path, dev, [])
+    few, _ = studied(
+        tmp_path / "few", [Made(100, 0.0, None, comet=[80.0] * 24), Made(50, 0.0, 4, comet=[80.0] * 24)], [], 24
+    )
+    found = statement(chosen, few, 5.0)
+    loss = chosen.points[1].loss
+    assert found is not None and not found.bold and loss is not None
+    assert "24 segments in 6 documents of the held-out test" in found.said
+    assert "trial 1 (rtn 4-bit g64), 2.00\N{MULTIPLICATION SIGN} smaller: " in found.said
+    assert found.said.endswith("all candidates together). That is of dev, which chose it.")
 
 
 def test_nothing_is_said_where_nothing_was_compressed(tmp_path: Path) -> None:
