@@ -20,6 +20,7 @@ from tests.trained_parents import empty, training_context
 from workers.compression.context import CompressionContext
 from workers.model_files import bytes_on_disk, read_checkpoint, read_config
 from workers.models import load_model
+from workers.training import importance
 from workers.training.one_step import training_pairs
 from workers.training.student import Student, write_student
 
@@ -94,6 +95,16 @@ def test_the_channels_that_do_nothing_go_and_the_function_stays(save_llama: Any,
             parameter.data *= (128 / 96) ** 0.5
     torch.testing.assert_close(logits(model), logits(load_model(parent, "cpu")), rtol=1e-3, atol=1e-3)
     assert predicted_bytes(read_checkpoint(parent), (step,)) == pytest.approx(bytes_on_disk(out), rel=0.005)
+
+
+def test_fewer_tokens_than_channels_choose_all_the_same_and_are_said(
+    save_llama: Any, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importance, "TOKENS", 100)
+    parent = save_llama(num_hidden_layers=1, intermediate_size=1024)
+    out, student = write(parent, Distill(channels=0.5, loss="references"))
+    assert read_config(out)["intermediate_size"] == 512
+    assert "calibration tokens are fewer than the 1,024 inputs of the widest weight" in student.notes[1]
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "gemma3_text"])

@@ -13,6 +13,7 @@ from workers.calibration.capture import LayerSums, capture
 from workers.calibration.sequences import Shown, batches
 from workers.compression.compensation import compensate, keep_columns
 from workers.compression.context import CompressionContext
+from workers.compression.damping import Dampings
 from workers.compression.narrowing import layers_of, stored_tensor
 from workers.models import load_for_calibration
 from workers.training.pairs import TokenizedPairs
@@ -28,11 +29,12 @@ DOWN = "mlp.down_proj.weight"
 class Important:
     """What a student keeps. hidden: int64, rising, the residual channels that stay; None for all. channels: the
     parent's layer -> the MLP channels that stay, int64, rising. down: the parent's layer -> what its down projection
-    becomes over them, (hidden, channels), the others made up for."""
+    becomes over them, (hidden, channels), the others made up for. notes: of the Hessians that channels went by."""
 
     hidden: torch.Tensor | None = None
     channels: dict[int, torch.Tensor] = field(default_factory=dict)
     down: dict[int, torch.Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def important(
@@ -48,6 +50,7 @@ def important(
         return Important()
     found = Important()
     magnitude: torch.Tensor | None = None
+    dampings: Dampings | None = None
     prefixes = list(layers_of(parent))
     model = load_for_calibration(parent, context.device, context.trust_remote_code)
     sequences = list(_first(pairs, batch, context.seed))
@@ -62,11 +65,14 @@ def important(
         if channels:
             hessian = sums.inputs[sums.keys[DOWN]].hessian / sums.tokens
             weight = stored_tensor(parent, prefixes[sums.index] + DOWN, context.device)
-            kept = compensate(weight, hessian, keep_columns(weight, hessian, channels), sums.tokens)
+            dampings = dampings or Dampings(sums.tokens)
+            stay = keep_columns(weight, hessian, channels, dampings.hear)
+            kept = compensate(weight, hessian, stay, sums.tokens)
             found.channels[sums.index] = kept.kept.cpu()
             found.down[sums.index] = kept.weight.to(weight.dtype).cpu()
     if hidden and magnitude is not None:
         found.hidden = magnitude.argsort(descending=True, stable=True)[:hidden].sort().values.cpu()
+    found.notes = dampings.notes() if dampings else ()
     return found
 
 

@@ -96,7 +96,7 @@ def write_student(
     write_tensors(out, tensors())
     copy_small_files(parent, out)
     write_config(out, config)
-    return Student(layers, (_described(before.layers, layers, whole, shape, cutter.counts),))
+    return Student(layers, (_described(before.layers, layers, whole, shape, cutter.counts), *kept.notes))
 
 
 @dataclass(slots=True)
