@@ -123,8 +123,7 @@ class Driving:
             log.warning("%s can't be cleared: %s", store, went.message)
             return 0
         if went:
-            self._say(f"the disk is short: {spell_bytes(went)} of artefacts off the frontier made room; "
-                      "what is needed again is made again")  # fmt: skip
+            self._say(f"the disk is short: {spell_bytes(went)} that nobody needs made room in the store")
         return went
 
     def _whole(self) -> list[Candidate]:

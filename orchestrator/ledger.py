@@ -398,10 +398,10 @@ def _append_line(path: Path, line: Mapping[str, Any]) -> None:
             stream.write(text.encode())
             stream.flush()
             os.fsync(stream.fileno())
-    except OSError:
+    except OSError as error:
         # Else the next line would be glued to half of this one.
         os.truncate(path, before) if before else path.unlink(missing_ok=True)
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:

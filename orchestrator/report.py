@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.drafts import drafted
 from orchestrator.report_labels import unit_for
 from orchestrator.report_page import Content, page
 from orchestrator.report_picture import write_picture
@@ -40,7 +41,6 @@ def write_report(
     systems = read_systems(folder, shown_points(dev), dev_data, unit)
     content = Content(title, dev, dev_data, test, test_data, header, unit, systems)
     path = folder / REPORT
-    draft = path.with_suffix(".draft")
-    draft.write_text(page(content, get_plotlyjs()), encoding="utf-8")
-    draft.rename(path)
+    with drafted(path) as draft:
+        draft.write_text(page(content, get_plotlyjs()), encoding="utf-8")
     return path

@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
+from orchestrator.drafts import drafted
 from orchestrator.report_labels import TIMES, Unit, kinds_of, metric_name, unit_for
 from orchestrator.report_picture_labels import place_labels
 from orchestrator.report_steps import short_label
@@ -59,7 +60,8 @@ def write_picture(path: Path, title: str, results: Results) -> Path:
     ]
     rules = [results.baseline.quality] if results.baseline else []
     place_labels(axes, frontier, drawn, bars, rules, INK)
-    figure.savefig(path, format="png", metadata={"Software": None})
+    with drafted(path) as draft:
+        figure.savefig(draft, format="png", metadata={"Software": None})
     return path
 
 

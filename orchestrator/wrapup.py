@@ -13,6 +13,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from mlflow_tracking.mirror import EXPERIMENT, Mirror
+from orchestrator.drafts import drafted
 from orchestrator.frontier_table import print_frontier
 from orchestrator.intervals import Intervals, Known
 from orchestrator.ledger import Ledger, TrialRecord, read_ledger
@@ -215,7 +216,8 @@ def _write_pages(
 
     def points() -> Path:
         path = spec.folder / "frontier.csv"
-        path.write_text(frontier_csv(dev), encoding="utf-8")
+        with drafted(path) as draft:
+            draft.write_text(frontier_csv(dev), encoding="utf-8")
         return path
 
     def report() -> Path:

@@ -62,7 +62,8 @@ def unless_machine(work: Callable[[], Done], stage: str) -> Done | MachineFault:
     """
     try:
         return work()
-    except UserError:
+    except (UserError, MachineError):
+        # Said in full already.
         raise
     except Exception as error:
         rule = whose_fault(error)

@@ -15,7 +15,8 @@ from orchestrator import cli
 from orchestrator.ledger import create_ledger
 from orchestrator.run_folder import LOCK
 from orchestrator.study import spec_from_mapping
-from workers.failures import MACHINE_EXIT
+from workers.attempt import unless_machine
+from workers.failures import MACHINE_EXIT, MachineError, MachineFault
 from workers.locks import hold
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -199,6 +200,15 @@ def test_a_disk_that_is_full_ends_any_command_with_one_line_and_a_code_of_its_ow
     def full(folder: Path, console: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(folder))
 
+    def halted(folder: Path, console: Any) -> None:
+        fault = unless_machine(lambda: full(folder, console), "compress")
+        assert isinstance(fault, MachineFault)
+        raise MachineError(fault, f" Then go on with: mtpareto resume {folder}")
+
+    monkeypatch.setattr("orchestrator.run_folder.report_again", halted)
+    assert cli.main(["report", str(tmp_path)]) == MACHINE_EXIT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.count("No space left on device") == 1 and line.endswith(f"mtpareto resume {tmp_path}")
     monkeypatch.setattr("orchestrator.run_folder.report_again", full)
     assert cli.main(["report", str(tmp_path)]) == MACHINE_EXIT
     (line,) = capsys.readouterr().err.splitlines()

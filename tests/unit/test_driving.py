@@ -104,7 +104,7 @@ def test_a_full_disk_takes_what_is_off_the_frontier_and_nothing_that_is_needed(s
     assert at.driving.make_room() == 1070
     assert not at.has(at.beaten) and at.has(at.best) and at.has(under_way)
     assert not (at.store / ".draft-left-0a").exists()
-    assert "artefacts off the frontier made room" in at.said.getvalue()
+    assert "1.00 kB that nobody needs made room" in at.said.getvalue()
     assert at.driving.make_room() == 0
 
 

@@ -19,6 +19,7 @@ from search_spaces.errors import StudyError
 from search_spaces.outcome import Failure
 from search_spaces.quantizers import RoundToNearest
 from tests.examples import trial
+from tests.fakes import files_no_larger_than
 from tests.recorded_run import Made, write_data, write_run
 from workers.locks import hold
 
@@ -105,6 +106,20 @@ def test_a_page_that_cant_be_written_hides_neither_the_frontier_nor_the_other_pa
     assert text.index("baseline") < text.index(line)
     assert (folder / "frontier.csv").is_file() and (folder / "frontier.png").is_file()
     assert not (folder / "report.html").exists()
+
+
+def test_a_page_that_finds_no_room_leaves_no_half_of_it(tmp_path: Path) -> None:
+    data = {"dev": write_data(tmp_path / "dev.jsonl")}
+    folder = write_run(tmp_path / "run", data, [Made(10_000, bits=None), Made(5_000, cut=0.2)])
+    said = io.StringIO()
+    report_again(folder, Console(file=said))
+    whole = (folder / "report.html").read_bytes()
+    (folder / "frontier.png").unlink()
+    with files_no_larger_than(20_000):
+        report_again(folder, Console(file=said, width=200))
+    assert said.getvalue().count("File too large; raise `ulimit -f`") == 2
+    assert (folder / "report.html").read_bytes() == whole and not (folder / "frontier.png").exists()
+    assert not list(folder.glob("*draft*")) + list(folder.glob(".draft*"))
 
 
 def test_what_was_the_machines_fault_is_no_candidates_failure_in_a_report(tmp_path: Path) -> None:
