@@ -332,10 +332,7 @@ class LedgerWriter:
         now = _stamp(path)
         if now != self._stamp:
             what = "is gone" if now is None else "was replaced" if now[:2] != (self._stamp or ())[:2] else "was changed"
-            raise LedgerMoved(
-                f"{path} {what} while a search wrote it, so nothing more is written there; put it back as it was, and "
-                f"go on with: mtpareto resume {self._folder}"
-            )
+            raise LedgerMoved(f"{path} {what} while a search wrote it, so nothing more is written there")
         _append_line(path, line)
         self._stamp = _stamp(path)
 
