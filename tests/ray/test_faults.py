@@ -27,7 +27,7 @@ LITTERING = """
 from orchestrator.environment import prepare
 
 prepare(None)
-from orchestrator import run_folder
+from orchestrator import search
 from orchestrator.cli import main
 from tests.littering import Littering
 
