@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator.stopping import UnderWay, stoppable
+from orchestrator.terminal import lasting_streams
 from search_spaces.errors import UserError
 from search_spaces.methods import Step
 from search_spaces.quantizers import BitsAndBytes
@@ -25,11 +27,17 @@ QUANT: dict[str, tuple[Step, ...]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 when measured, 1 when the candidate failed, 2 for what the user can mend, 75 where the
-    machine must be mended first."""
+    machine must be mended first, 130 for what a signal stopped."""
     options = parser().parse_args([_spelt(word) for word in (sys.argv[1:] if arguments is None else arguments)])
     os.environ.setdefault("TQDM_DISABLE", "1")
+    work = UnderWay()
+    with lasting_streams(), stoppable(work):
+        return _run(options, work)
+
+
+def _run(options: argparse.Namespace, work: UnderWay) -> int:
     try:
-        return _measure(options)
+        return _measure(options, work)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -102,7 +110,7 @@ def _spelt(word: str) -> str:
     return name[:2] + name[2:].replace("-", "_") + equals + value if name.startswith("--") else word
 
 
-def _measure(options: argparse.Namespace) -> int:
+def _measure(options: argparse.Namespace, work: UnderWay) -> int:
     from orchestrator.single import Request, measure_one
     from orchestrator.study import language_names
 
@@ -119,7 +127,7 @@ def _measure(options: argparse.Namespace) -> int:
         check_languages=options.check_languages,
         overwrite=options.overwrite,
     )  # fmt: skip
-    return measure_one(request, print)
+    return measure_one(request, print, work)
 
 
 if __name__ == "__main__":

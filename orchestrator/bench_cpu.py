@@ -13,6 +13,7 @@ from typing import Any
 
 from orchestrator.bench_figures import CPU
 from orchestrator.bench_record import write_record
+from orchestrator.stopping import UnderWay
 from orchestrator.study import SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from workers.conditions import device_name, installed
@@ -28,7 +29,9 @@ ARMS: dict[str, Callable[[], None]] = {"": set_waiting, "spinning_": lambda: Non
 DISTRIBUTIONS = ("torch", "transformers", "ray")
 
 
-def bench_cpu(output: Path, data: str, command: str, say: Callable[[str], None]) -> dict[str, Any]:
+def bench_cpu(
+    output: Path, data: str, command: str, say: Callable[[str], None], under_way: UnderWay | None = None
+) -> dict[str, Any]:
     """Decode in Ray workers whose threads sleep while they wait and in some whose threads spin, beside a neighbour,
     and write the results file and its page; returns what was written.
 
@@ -45,7 +48,7 @@ def bench_cpu(output: Path, data: str, command: str, say: Callable[[str], None])
     neighbours = 0
     for prefix, set_policy in ARMS.items():
         with _policy(set_policy):
-            seconds, neighbours = _seconds(folder, dataset.segments, say)
+            seconds, neighbours = _seconds(folder, dataset.segments, say, under_way)
         values |= {f"{prefix}{name}": value for name, value in figures(seconds).items()}
     record = {
         "figures": {name: round(value, 4) for name, value in values.items()},
@@ -79,7 +82,7 @@ def figures(seconds: Mapping[int, Sequence[float]]) -> dict[str, float]:
 
 
 def _seconds(
-    folder: Path, segments: Sequence[Segment], say: Callable[[str], None]
+    folder: Path, segments: Sequence[Segment], say: Callable[[str], None], under_way: UnderWay | None
 ) -> tuple[dict[int, list[float]], int]:
     """Batch -> seconds of each run in a worker of a Ray that inherits this process's environment, and how many
     processes there were beside it."""
@@ -88,7 +91,7 @@ def _seconds(
     from orchestrator.cluster import join
     from workers.benches.cpu_bench import decode_seconds, neighbour
 
-    join(None)
+    joined = join("local", under_way)
     taken: dict[int, list[float]] = {}
     try:
         work = ray.remote(num_cpus=int(ray.cluster_resources()["CPU"]))(decode_seconds)
@@ -98,7 +101,7 @@ def _seconds(
                 said = ", ".join(f"{value:.2f}" for value in taken[batch])
                 say(f"{os.environ.get(WAIT_VARIABLES[0], 'no policy')}, {batch} segments: {said} s")
     finally:
-        ray.shutdown()
+        joined.leave()
     return taken, beside
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.bench_table import Figures, as_page
+from orchestrator.drafts import write_whole
 from search_spaces.errors import StudyError
 from workers.conditions import device_name
 
@@ -53,13 +54,13 @@ def earlier(output: Path) -> dict[str, Any] | None:
 def write_record(output: Path, known: Figures, record: Mapping[str, Any]) -> None:
     """Write the results file, and its page beside it."""
     write_results(output, record)
-    output.with_suffix(".md").write_text(as_page(record, known), encoding="utf-8")
+    write_whole(output.with_suffix(".md"), as_page(record, known))
 
 
 def write_results(output: Path, record: Mapping[str, Any]) -> None:
     """Write a results file alone."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_whole(output, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
 
 
 def this_device() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import threading
@@ -14,8 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
+from orchestrator.bench_record import write_results
 from orchestrator.ledger import TrialRecord, read_ledger
 from orchestrator.search import run_search
+from orchestrator.stopping import UnderWay
 from orchestrator.study import StudySpec
 
 SAMPLE_MILLISECONDS = 200
@@ -55,11 +56,13 @@ class GpuSampler:
                 self.samples.append(float(line) / 100)
 
 
-def bench_search(spec: StudySpec, output: Path, command: str, console: Console) -> dict[str, Any]:
+def bench_search(
+    spec: StudySpec, output: Path, command: str, console: Console, work: UnderWay | None = None
+) -> dict[str, Any]:
     """Run the search and write `output` in the form of every results file; returns what was written."""
     start = time.perf_counter()
     with GpuSampler() as sampler:
-        found = run_search(spec, console)
+        found = run_search(spec, console, work)
     seconds = time.perf_counter() - start
     ledger = read_ledger(found.folder)
     record = {
@@ -67,8 +70,7 @@ def bench_search(spec: StudySpec, output: Path, command: str, console: Console) 
         "conditions": {**_conditions(ledger.trials), "asked": asked(spec), **ledger.header["conditions"]},
         "command": command,
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_results(output, record)
     return record
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import environment
+from orchestrator.stopping import UnderWay, quiet_ray, stoppable
 from orchestrator.study_flags import add_study_flags
+from orchestrator.terminal import lasting_streams
 from search_spaces.errors import UserError
 from workers.failures import MACHINE_EXIT, MachineError, MachineFault
 
@@ -28,8 +30,14 @@ PIPED_WIDTH = 110
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 2 for what the user can mend, 75 where the machine
-    must be mended first, 130 for an interrupted search."""
+    must be mended first, 130 for what a signal stopped."""
     options = parser().parse_args(arguments)
+    options.work = UnderWay()
+    with lasting_streams(), stoppable(options.work):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     os.environ.setdefault("TQDM_DISABLE", "1")
     command: Callable[[argparse.Namespace], int] = options.run
@@ -46,9 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MachineError as error:
         print(f"error: {error}", file=sys.stderr)
         return MACHINE_EXIT
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -180,17 +185,20 @@ def _add_rescore(commands: Any) -> None:
 def _search(options: argparse.Namespace) -> int:
     spec = _spec(options)
     environment.prepare(spec.address)
-    from orchestrator.search import run_search
+    with quiet_ray(options.work):
+        from orchestrator.search import run_search
 
-    return _exit_code(run_search(spec, _console()))
+        return _exit_code(run_search(spec, console(), options.work))
 
 
 def _bench_search(options: argparse.Namespace) -> int:
     spec = _spec(options)
     environment.prepare(spec.address)
-    from orchestrator.bench_search import bench_search
+    command = shlex.join(["mtpareto", *sys.argv[1:]])
+    with quiet_ray(options.work):
+        from orchestrator.bench_search import bench_search
 
-    record = bench_search(spec, options.json, shlex.join(["mtpareto", *sys.argv[1:]]), _console())
+        record = bench_search(spec, options.json, command, console(), options.work)
     for name, value in record["figures"].items():
         print(f"{name:<26} {value:g}")
     return 0
@@ -203,7 +211,7 @@ def _bench_compress(options: argparse.Namespace) -> int:
     from orchestrator.bench_table import as_table
 
     record = bench_compress(request_of(options), shlex.join(["mtpareto", *sys.argv[1:]]), _progress)
-    _console().print(as_table(record["figures"], COMPRESS))
+    console().print(as_table(record["figures"], COMPRESS))
     return 0
 
 
@@ -219,7 +227,7 @@ def _bench_decode(options: argparse.Namespace) -> int:
         shape=options.shape, model=options.model or str(SHIPPED_MODEL),
     )  # fmt: skip
     record = bench_decode(request, shlex.join(["mtpareto", *sys.argv[1:]]), _progress)
-    _console().print(as_table(record["figures"], DECODE))
+    console().print(as_table(record["figures"], DECODE))
     return 0
 
 
@@ -229,8 +237,9 @@ def _bench_cpu(options: argparse.Namespace) -> int:
     from orchestrator.bench_figures import CPU
     from orchestrator.bench_table import as_table
 
-    record = bench_cpu(options.json, options.data, shlex.join(["mtpareto", *sys.argv[1:]]), _progress)
-    _console().print(as_table(record["figures"], CPU))
+    command = shlex.join(["mtpareto", *sys.argv[1:]])
+    record = bench_cpu(options.json, options.data, command, _progress, options.work)
+    console().print(as_table(record["figures"], CPU))
     return 0
 
 
@@ -250,7 +259,7 @@ def _bench_distillation(options: argparse.Namespace) -> int:
     from orchestrator.bench_table import as_table
 
     record = bench_distillation(request_of(options), shlex.join(["mtpareto", *sys.argv[1:]]), _progress)
-    _console().print(as_table(record["figures"], DISTILLATION))
+    console().print(as_table(record["figures"], DISTILLATION))
     return 0
 
 
@@ -258,7 +267,8 @@ def _progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _console(quiet: bool = False) -> Console:
+def console(quiet: bool = False) -> Console:
+    """Where a command says what it found."""
     from rich.console import Console
 
     return Console(quiet=quiet, width=None if sys.stdout.isatty() else PIPED_WIDTH)
@@ -270,7 +280,7 @@ def _spec(options: argparse.Namespace) -> StudySpec:
 
     record = read_study(options.study) if options.study else {}
     asked = {key: value for key, value in vars(options).items() if value is not None}
-    spec = spec_from_mapping(record | {key: asked[key] for key in asked if key not in ("study", "run", "json")})
+    spec = spec_from_mapping(record | {key: asked[key] for key in asked if key not in ("study", "run", "json", "work")})
     told = spec.told_by(os.environ)
     for key, variable in MLFLOW_VARIABLES.items():
         if getattr(told, key) != getattr(spec, key):
@@ -282,16 +292,17 @@ def _resume(options: argparse.Namespace) -> int:
     from orchestrator.ledger import read_ledger
 
     environment.prepare(read_ledger(options.folder).header["spec"]["address"])
-    from orchestrator.search import resume_search
+    with quiet_ray(options.work):
+        from orchestrator.search import resume_search
 
-    return _exit_code(resume_search(options.folder, _console(), options.trials))
+        return _exit_code(resume_search(options.folder, console(), options.trials, options.work))
 
 
 def _report(options: argparse.Namespace) -> int:
     environment.prepare(None)
     from orchestrator.run_folder import report_again
 
-    report_again(options.folder, _console())
+    report_again(options.folder, console())
     return 0
 
 
@@ -299,7 +310,7 @@ def _mirror(options: argparse.Namespace) -> int:
     environment.prepare(None)
     from orchestrator.run_folder import reopen, report_again
 
-    found = report_again(options.folder, _console(quiet=True))
+    found = report_again(options.folder, console(quiet=True))
     if not found.mirrored:
         print("error: MLflow could not be written to; see the warning above, and try again", file=sys.stderr)
         return 1
@@ -315,8 +326,8 @@ def _rescore(options: argparse.Namespace) -> int:
     from orchestrator.run_folder import report_again
 
     metrics = [name.strip() for name in options.metrics.split(",") if name.strip()]
-    path = rescore(options.folder, metrics, _progress, options.comet_model)
-    report_again(options.folder, _console())
+    path = rescore(options.folder, metrics, _progress, options.comet_model, options.work)
+    report_again(options.folder, console())
     print(f"rescored  {path}")
     return 0
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from orchestrator import local_ray
+from orchestrator.address import WAYS_OUT, asked_for, probe, reachable
 from orchestrator.ledger import LedgerWriter
 from orchestrator.referee import Referee
+from orchestrator.stopping import UnderWay
 from search_spaces.errors import StudyError
 from workers.actor import LEDGER_NAMESPACE
 from workers.own_process import Share
 
+# A head that is restarted may take a few; then a search that waits on would look like one that works.
+LOST_SECONDS = 8.0
+RAY_WAITS = "RAY_gcs_rpc_server_reconnect_timeout_s"
+PROBE_EVERY_SECONDS = 2.0
 # Tune places no trial that asks for nothing, and a share of a CPU could be what a training waits for.
 LITTLE_MEMORY = 2**20
 
@@ -44,23 +54,78 @@ class Placement:
         return tune.PlacementGroupFactory([bundle], strategy="STRICT_PACK")
 
 
-def join(address: str | None) -> bool:
-    """Connect to `address` or RAY_ADDRESS, else start a local Ray; returns whether it was started here."""
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A cluster that this process is connected to; `folder` is that of a Ray that was started here."""
+
+    work: UnderWay
+    folder: Path | None = None
+
+    def leave(self) -> None:
+        """End a Ray that was started here; one that was there stays, and this process connected to it."""
+        if (look := self.work.lost) is not None and (why := look()) is not None:
+            self.work.give_up(why)
+        self.work.lost = None
+        if self.folder is not None:
+            local_ray.leave(self.folder)
+            self.work.ray_folder = None
+
+
+def join(address: str | None, work: UnderWay | None = None) -> Joined:
+    """Connect to `address` or RAY_ADDRESS, else start a local Ray.
+
+    work: is told of the Ray that is there, and of its loss. Raises StudyError, within seconds, when no cluster answers.
+    """
+    work = work or UnderWay()
     if ray.is_initialized():
-        return False
-    address = address or os.environ.get("RAY_ADDRESS")
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address:
-        try:
-            ray.init(address=address, namespace=LEDGER_NAMESPACE, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise StudyError(
-                f"no Ray cluster answers at {address}: {error}. Start one, or leave the address out"
-            ) from error
-        return False
-    # "local": with no address Ray would join whatever cluster was last started on this machine.
-    ray.init(address="local", include_dashboard=False, namespace=LEDGER_NAMESPACE, **quiet)
-    return True
+        return Joined(work)
+    asked = asked_for(address, os.environ)
+    settings = {"namespace": LEDGER_NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    if asked is None:
+        work.lost = local_ray.start(settings, work.begin_ray)
+        return Joined(work, work.ray_folder)
+    target = reachable(*asked)
+    local_ray.noise_to_stderr()
+    try:
+        ray.init(address=target, **settings)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise StudyError(f"the Ray cluster at {target} can't be joined: {error}. Mend that, or {WAYS_OUT}") from error
+    work.lost = _unreachable_since(_ports(target))
+    return Joined(work)
+
+
+def _ports(target: str) -> list[tuple[str, str, int]]:
+    """Name, host and port of what this driver can't do without: the cluster's head, and the raylet of its node."""
+    host, _, port = target.rpartition(":")
+    here = ray.get_runtime_context().get_node_id()
+    node = next(node for node in ray.nodes() if node["NodeID"] == here)
+    raylet = ("the raylet of this node", str(node["NodeManagerAddress"]), int(node["NodeManagerPort"]))
+    return [("Ray's head", host.strip("[]"), int(port)), raylet]
+
+
+def _unreachable_since(
+    ports: Sequence[tuple[str, str, int]],
+    clock: Callable[[], float] = time.monotonic,
+    answers: Callable[[str, int], str | None] = probe,
+) -> Callable[[], str | None]:
+    """What says which of them has not answered for LOST_SECONDS, or as long as Ray is told to wait; None otherwise."""
+    most = float(os.environ.get(RAY_WAITS, LOST_SECONDS))
+    since: dict[str, float] = {}
+    looked = -math.inf
+
+    def lost() -> str | None:
+        nonlocal looked
+        if clock() - looked < PROBE_EVERY_SECONDS:
+            return None
+        looked = clock()
+        for name, host, port in ports:
+            if answers(host, port) is None:
+                since.pop(name, None)
+            elif looked - since.setdefault(name, looked) >= most:
+                return f"{name} at {host}:{port} has not answered for {looked - since[name]:.0f} s"
+        return None
+
+    return lost
 
 
 def place(cpus: float | None, gpus: float | None, most: int | None, training: int = 1, taken: float = 0.0) -> Placement:

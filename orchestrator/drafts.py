@@ -18,3 +18,9 @@ def drafted(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with drafted(path) as draft:
+        draft.write_text(text, encoding="utf-8")

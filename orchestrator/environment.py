@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
+from orchestrator.address import asked_for
 from workers.torch_environment import prepare_torch
 
 DEFAULTS = {
@@ -27,13 +28,15 @@ DEFAULTS = {
 
 
 def prepare(address: str | None) -> None:
-    """Set what is not set yet. A Ray that will be started here (no address) asks for a token: yours, else one made for
-    this process alone; a cluster that is already there has its own rule."""
+    """Set what is not set yet. A Ray that will be started here (no address) listens on the loopback alone, and asks for
+    a token: yours, else one made for this process; a cluster that is already there has its own rule."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     prepare_torch()
-    if address or os.environ.get("RAY_ADDRESS"):
+    if asked_for(address, os.environ) is not None:
         return
+    # Ray's word for a machine that belongs to no cluster, as any Mac: all of it then listens on 127.0.0.1.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token" and not _has_token():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.drafts import drafted
 from orchestrator.referee import Referee
 from search_spaces.candidate import Candidate, candidate_from_json
 from search_spaces.errors import StudyError
@@ -166,15 +167,27 @@ def read_lines(folder: Path, record: TrialRecord) -> list[dict[str, Any]]:
 
 
 def create_ledger(folder: Path, header: Mapping[str, Any]) -> None:
-    """Begin a study's ledger with its header; raises StudyError when the folder already has one or can't be made."""
-    path = folder / LEDGER
-    if path.exists():
-        raise StudyError(f"{path} exists: go on with `mtpareto resume {folder}`, or choose another --out")
+    """Begin a study's ledger with its header, whole or not at all; raises StudyError when the folder already has one or
+    can't be made."""
+    refuse_taken(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StudyError(f"{folder} can't be made: {error.strerror}; choose another --out") from error
-    _append_line(path, {"kind": "study", "schema": SCHEMA, **header})
+    with drafted(folder / LEDGER) as draft:
+        draft.unlink(missing_ok=True)
+        _append_line(draft, {"kind": "study", "schema": SCHEMA, **header})
+
+
+def refuse_taken(folder: Path) -> None:
+    """Raise StudyError where a new study can't have the folder: it has a ledger, or is none and can't be made one."""
+    if (folder / LEDGER).exists():
+        raise StudyError(f"{folder / LEDGER} exists: go on with `mtpareto resume {folder}`, or choose another --out")
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise StudyError(f"{folder} can't be made: {there} is no folder; choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StudyError(f"{folder} can't be made: {there} can't be written to; choose another --out")
 
 
 def mend_torn_tail(folder: Path) -> int:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from orchestrator.address import asked_for
 from orchestrator.spelling import spell_bytes
 from orchestrator.study import StudySpec
 from search_spaces.errors import StudyError
@@ -31,7 +32,7 @@ def worker_packages(
 def refuse_missing_packages(packages: Iterable[str], address: str | None) -> None:
     """Raise MachineError that names every package that the driver and its pages lack, and those that workers lack where
     they are of this machine: with no address of a cluster."""
-    local = not (address or os.environ.get("RAY_ADDRESS"))
+    local = asked_for(address, os.environ) is None
     refuse_missing((*DRIVER, *PAGES, *(packages if local else ())))
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import ray
-
-from orchestrator.cluster import join
+from orchestrator.cluster import Joined, join
 from orchestrator.ledger import Ledger, TrialRecord, read_lines
 from orchestrator.rescored import read_rescored, trial_key, write_rescored
 from orchestrator.run_folder import read_data, refuse_changed_data, reopen
+from orchestrator.stopping import UnderWay
 from orchestrator.study import StudySpec
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Score
@@ -22,7 +21,9 @@ from workers.scoring import NEURAL_METRICS, known_metrics
 Said = Callable[[str], None]
 
 
-def rescore(folder: Path, metrics: Sequence[str], say: Said, comet_model: str | None = None) -> Path:
+def rescore(
+    folder: Path, metrics: Sequence[str], say: Said, comet_model: str | None = None, work: UnderWay | None = None
+) -> Path:
     """Score every trial's hypotheses in these metrics into `rescored.json`; returns its path.
 
     What the file held in other metrics stays. A trial that a race ended is scored on the segments that it translated.
@@ -36,12 +37,12 @@ def rescore(folder: Path, metrics: Sequence[str], say: Said, comet_model: str | 
     plan = EvaluationPlan(
         data, None, names, spec.decoding, spec.store_folder, spec.seed, comet_model=comet_model or spec.comet_model
     )
-    started_here = _reach_comet(plan, spec) if set(names) & set(NEURAL_METRICS) else False
+    joined = _reach_comet(plan, spec, work) if set(names) & set(NEURAL_METRICS) else None
     try:
         scored = _score_all(ledger, spec.folder, plan, say)
     finally:
-        if started_here:
-            ray.shutdown()
+        if joined is not None:
+            joined.leave()
     return write_rescored(spec.folder, {**read_rescored(spec.folder), **scored})
 
 
@@ -71,8 +72,8 @@ def _score_all(ledger: Ledger, folder: Path, plan: EvaluationPlan, say: Said) ->
     return scored
 
 
-def _reach_comet(plan: EvaluationPlan, spec: StudySpec) -> bool:
-    """Make sure that COMET can be had before anything is scored; returns whether Ray was started here."""
+def _reach_comet(plan: EvaluationPlan, spec: StudySpec, work: UnderWay | None) -> Joined:
+    """Make sure that COMET can be had before anything is scored; returns the Ray that it runs on."""
     from workers.comet.environment import comet_python
     from workers.comet.files import refuse_unreachable
 
@@ -80,7 +81,7 @@ def _reach_comet(plan: EvaluationPlan, spec: StudySpec) -> bool:
         if metric in NEURAL_METRICS:
             refuse_unreachable(neural_model(metric, plan.comet_model))
     comet_python()
-    return join(spec.address)
+    return join(spec.address, work)
 
 
 def _mean(by_pair: Mapping[str, Score]) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from orchestrator.intervals import Known
 from orchestrator.ledger import Ledger, read_ledger
 from orchestrator.splits import apart
 from orchestrator.study import StudySpec, know_languages, spec_from_mapping
@@ -51,20 +52,28 @@ def alone(folder: Path) -> AbstractContextManager[object]:
         raise StudyError(f"a search is running in {folder}; wait for its end, or stop it") from error
 
 
-def report_again(folder: Path, console: Console) -> Found:
+def report_again(
+    folder: Path,
+    console: Console,
+    again: bool = True,
+    known: Known | None = None,
+    mlflow_seconds: float | None = None,
+    patience: float = 0.0,
+) -> Found:
     """Write a run's pages anew from its ledger and bring MLflow up to date with it; runs no trial.
 
-    What a search that is running there needs stays.
+    What a search that is running there needs stays. again, known, mlflow_seconds: as in `wrap_up`.
+    patience: how many seconds a search that runs there has to end.
     """
     ledger, spec = reopen(folder)
     data = read_data(spec)
     refuse_changed_data(ledger, data, spec.folder)
     try:
-        held = hold(spec.folder / LOCK, 0.0)
+        held = hold(spec.folder / LOCK, patience)
     except TimeoutError:
         return wrap_up(spec, data, console, running=True)
     with held:
-        return wrap_up(spec, data, console, again=True)
+        return wrap_up(spec, data, console, again=again, known=known, mlflow_seconds=mlflow_seconds)
 
 
 def refuse_changed_data(ledger: Ledger, data: Mapping[str, DataSet], folder: Path) -> None:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -31,7 +29,7 @@ from orchestrator.callbacks import TrialWatcher
 from orchestrator.driving import Driving, spell_due
 from orchestrator.hearing import Heard
 from orchestrator.intervals import Known
-from orchestrator.ledger import Ledger, create_ledger, mend_torn_tail, read_ledger
+from orchestrator.ledger import LEDGER, Ledger, create_ledger, mend_torn_tail, read_ledger, refuse_taken
 from orchestrator.measured_metrics import metrics_of
 from orchestrator.mirroring import MirrorThread
 from orchestrator.preflight import refuse_missing_packages, refuse_small_disk, worker_packages
@@ -43,6 +41,7 @@ from orchestrator.resampling import Resampling
 from orchestrator.run_folder import alone, read_data, refuse_changed_data, reopen
 from orchestrator.searcher import ParetoSearcher
 from orchestrator.single import spell_left_out
+from orchestrator.stopping import UnderWay
 from orchestrator.study import StudySpec
 from orchestrator.study_flags import NO_LANGUAGE_CHECK
 from orchestrator.training import Training, read_training, refuse_changed_training, short_trainings
@@ -67,6 +66,8 @@ log = logging.getLogger(__name__)
 
 # More than any search proposes: the Proposer says when it is over.
 UNLIMITED = 10**9
+# What a driver sees of a Ray that is going.
+RAY_FAILS = (ray.exceptions.RayError, tune.TuneError, ConnectionError)
 DRIVER_DISTRIBUTIONS = ("ray", "optuna", "mlflow", "sacrebleu")
 
 
@@ -98,28 +99,54 @@ class Study:
         )  # fmt: skip
 
 
-def run_search(spec: StudySpec, console: Console) -> Found:
-    """Begin a study in a new folder; raises UserError, with nothing written, for what can't be done."""
+def run_search(spec: StudySpec, console: Console, work: UnderWay | None = None) -> Found:
+    """Begin a study in a new folder; raises UserError, with nothing written, for what can't be done.
+
+    work: is told of what is under way, for whoever may have to end it.
+    """
+    spec, work = spec.absolute(), work or UnderWay()
+    refuse_taken(spec.folder)
     for steps in spec.anchors:
         refuse_idle_training(steps)
-    study = prepare(spec.absolute(), console)
-    refuse_small_disk(study.spec.store_folder, study.checkpoint.bytes, _first_artefact(study))
-    create_ledger(study.spec.folder, header(study))
-    with alone(study.spec.folder):
-        return _run(study, console)
+    study = prepare(spec, console)
+    refuse_small_disk(spec.store_folder, study.checkpoint.bytes, _first_artefact(study))
+    joined = cluster.join(spec.address, work)
+    try:
+        placement = _place(study)
+        work.ledger = spec.folder / LEDGER
+        create_ledger(spec.folder, header(study))
+        with alone(spec.folder):
+            work.begin(work.ledger)
+            return _run(study, console, joined, placement)
+    except RAY_FAILS as error:
+        work.give_up(f"Ray failed under the search ({type(error).__name__}; ray.log says more)")
+        raise
+    finally:
+        joined.leave()
 
 
-def resume_search(folder: Path, console: Console, trials: int | None = None) -> Found:
+def resume_search(folder: Path, console: Console, trials: int | None = None, work: UnderWay | None = None) -> Found:
     """Go on with the study in a run's folder: what its ledger holds is not repeated. trials: a new, larger number.
 
-    Raises StudyError when a search is running there.
+    Raises StudyError when a search is running there. work: as in `run_search`.
     """
+    work = work or UnderWay()
     _, spec = reopen(folder)
     with alone(spec.folder):
-        return _resume(spec, console, trials)
+        work.begin(spec.folder / LEDGER)
+        study = _reopened(spec, console, trials)
+        joined = cluster.join(spec.address, work)
+        try:
+            return _run(study, console, joined, _place(study))
+        except RAY_FAILS as error:
+            work.give_up(f"Ray failed under the search ({type(error).__name__}; ray.log says more)")
+            raise
+        finally:
+            joined.leave()
 
 
-def _resume(spec: StudySpec, console: Console, trials: int | None) -> Found:
+def _reopened(spec: StudySpec, console: Console, trials: int | None) -> Study:
+    """The study of a ledger, with all that it was begun with still as it was; the ledger's end is mended."""
     ledger = read_ledger(spec.folder)
     if trials is not None:
         spec = replace(spec, trials=trials)
@@ -134,7 +161,7 @@ def _resume(spec: StudySpec, console: Console, trials: int | None) -> Found:
     refuse_changed_training(ledger.header, study.training, spec.folder)
     if torn := mend_torn_tail(spec.folder):
         console.print(f"the ledger's last line was cut short by a crash; {torn} bytes were moved to ledger.torn")
-    return _run(study, console)
+    return study
 
 
 def _refuse_fewer(known: int, trials: int) -> None:
@@ -191,23 +218,29 @@ def header(study: Study) -> dict[str, Any]:
     }
 
 
-def _run(study: Study, console: Console) -> Found:
+def _run(study: Study, console: Console, joined: cluster.Joined, placement: cluster.Placement) -> Found:
     spec = study.spec
     ledger = read_ledger(spec.folder)
     if spec.store is None:
         ArtefactStore(spec.store_folder).sweep()
-    started_here = cluster.join(spec.address)
     resampling = Resampling(spec.folder, study.data, spec.seed)
-    try:
-        with _terminated_like_interrupted():
-            ended = unless_machine(lambda: _loop(study, ledger, console, resampling), "search")
-        halt = Halt(ended, "") if isinstance(ended, MachineFault) else ended
-        if halt is not None:
-            raise _halted(study, halt, console, resampling.samples)
-        return wrap_up(spec, study.data, console, known=resampling.samples)
-    finally:
-        if started_here:
-            ray.shutdown()
+    ended = unless_machine(lambda: _loop(study, ledger, console, resampling, placement), "search")
+    halt = Halt(ended, "") if isinstance(ended, MachineFault) else ended
+    joined.leave()
+    if halt is not None:
+        raise _halted(study, halt, console, resampling.samples)
+    return wrap_up(spec, study.data, console, known=resampling.samples)
+
+
+def _place(study: Study) -> cluster.Placement:
+    spec = study.spec
+    return cluster.place(
+        spec.cpus_per_trial,
+        _gpus_asked(study),
+        spec.max_concurrent,
+        spec.training_gpus if study.training else 1,
+        GPU_SHARE if study.measures_comet else 0.0,
+    )
 
 
 def _halted(study: Study, halt: Halt, console: Console, known: Known) -> MachineError:
@@ -226,20 +259,14 @@ class Halt:
     due: str
 
 
-def _loop(study: Study, ledger: Ledger, console: Console, resampling: Resampling) -> Halt | None:
-    """Tune's loop, until the Proposer is done or a signal ends it, and the ledger then says which; or the machine's
-    fault that stopped it."""
+def _loop(
+    study: Study, ledger: Ledger, console: Console, resampling: Resampling, placement: cluster.Placement
+) -> Halt | None:
+    """Tune's loop, until the Proposer is done; or the machine's fault that stopped it."""
     spec = study.spec
     if study.measures_comet:
         # Before trials take every GPU; it lives as long as this process.
         start_comet(spec.comet_model or "comet", spec.store_folder)
-    placement = cluster.place(
-        spec.cpus_per_trial,
-        _gpus_asked(study),
-        spec.max_concurrent,
-        spec.training_gpus if study.training else 1,
-        GPU_SHARE if study.measures_comet else 0.0,
-    )
     name = f"ledger-{os.getpid()}-{threading.get_ident()}"
     segments = study.data[RACED_SPLIT].segments
     referee = partial(_referee, spec) if spec.rungs else None
@@ -261,6 +288,8 @@ def _loop(study: Study, ledger: Ledger, console: Console, resampling: Resampling
         numbers={trial.candidate.describe() or "baseline": trial.number for trial in ledger.on(RACED_SPLIT)},
     )
     mirror = MirrorThread(lambda: connect(spec), spec.folder)
+    # A new store takes seconds to make.
+    mirror.nudge()
 
     store = spec.store_folder if spec.store is None else None
     driving = Driving(proposer, actor, console, progress, mirror.nudge, store, spec.keep)
@@ -394,18 +423,3 @@ def _gpus_asked(study: Study) -> float | None:
 
 def _trial_folder(trial: Any) -> str:
     return f"trial-{trial.config['number']}-{trial.config['split']}"
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM (a stopped Ray job, a container's end) end the search as cleanly as Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before: Callable[..., Any] | int | None = signal.signal(
-        signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT)
-    )
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -16,6 +16,7 @@ from orchestrator.environment import prepare
 from orchestrator.single_files import FILES, Line, refuse_unwritable, write_files
 from orchestrator.single_progress import followed
 from orchestrator.spelling import spell_bytes, spell_seconds
+from orchestrator.stopping import UnderWay
 from orchestrator.study import SHIPPED_CALIBRATION, SHIPPED_MODEL, know_languages
 from orchestrator.study_flags import NO_LANGUAGE_CHECK
 from search_spaces.candidate import Candidate
@@ -64,9 +65,9 @@ class Request:
     overwrite: bool = False
 
 
-def measure_one(request: Request, say: Callable[[str], None]) -> int:
+def measure_one(request: Request, say: Callable[[str], None], work: UnderWay | None = None) -> int:
     """Measure the candidate and write its files; returns 0, or 1 when it failed. Raises UserError, with nothing
-    written, for what can't be done."""
+    written, for what can't be done. work: is told of a Ray that is started."""
     prepare_torch()
     metrics = known_metrics(request.metrics, neural=True)
     bins = parse_bins(request.bins)
@@ -86,7 +87,7 @@ def measure_one(request: Request, say: Callable[[str], None]) -> int:
     candidate = Candidate(opened.base, request.steps)
     for line in (*spell_left_out(dataset), *told(opened, plan.store)):
         say(line)
-    with _comet(plan), followed(say) as measure:
+    with _comet(plan, work), followed(say) as measure:
         outcome, hypotheses = attempt(candidate, "dev", plan, measure)
     if isinstance(outcome, Failure):
         say(f"failed, {outcome.reason} in {outcome.stage}: {outcome.message}")
@@ -115,7 +116,7 @@ def measure_one(request: Request, say: Callable[[str], None]) -> int:
 
 
 @contextmanager
-def _comet(plan: EvaluationPlan) -> Iterator[None]:
+def _comet(plan: EvaluationPlan, work: UnderWay | None) -> Iterator[None]:
     """A Ray for COMET's process where the plan asks for COMET: the cluster RAY_ADDRESS names, else one started here.
 
     Raises UserError before anything is translated when its model or its environment can't be had.
@@ -131,16 +132,13 @@ def _comet(plan: EvaluationPlan) -> Iterator[None]:
         refuse_unreachable(model)
     comet_python()
     prepare(None)
-    import ray
-
     from orchestrator.cluster import join
 
-    started = join(None)
+    joined = join(None, work)
     try:
         yield
     finally:
-        if started:
-            ray.shutdown()
+        joined.leave()
 
 
 def spell_left_out(dataset: DataSet) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.drafts import drafted, write_whole
 from search_spaces.errors import UserError
 from workers.reading import Segment
 
@@ -49,13 +50,13 @@ def refuse_unwritable(outdir: Path, overwrite: bool = False) -> None:
 def write_files(outdir: Path, summary: dict[str, Any], lines: Sequence[Line]) -> None:
     """Write the four files; lines: one a segment, in the data set's order."""
     outdir.mkdir(parents=True, exist_ok=True)
-    with (outdir / HYPOTHESES).open("w", encoding="utf-8") as stream:
+    with drafted(outdir / HYPOTHESES) as draft, draft.open("w", encoding="utf-8") as stream:
         stream.writelines(f"{one_line(line.text)}\n" for line in lines)
-    with (outdir / PREDICTIONS).open("w", encoding="utf-8") as stream:
+    with drafted(outdir / PREDICTIONS) as draft, draft.open("w", encoding="utf-8") as stream:
         for line in lines:
             stream.write(json.dumps(_prediction(line), ensure_ascii=False) + "\n")
     _write_rows(outdir / ROWS, lines)
-    (outdir / SUMMARY).write_text(json.dumps(summary, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_whole(outdir / SUMMARY, json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
 
 
 def one_line(text: str) -> str:
@@ -80,7 +81,7 @@ def _prediction(line: Line) -> dict[str, Any]:
 
 
 def _write_rows(path: Path, lines: Sequence[Line]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
+    with drafted(path) as draft, draft.open("w", encoding="utf-8", newline="") as stream:
         names = list(lines[0].scores) if lines else []
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["id", "langs", "domain", "doc_id", "score", "bin", "truncated", *names, "failed_checks"])

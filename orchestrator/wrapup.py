@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +64,11 @@ def wrap_up(
     running: bool = False,
     again: bool = False,
     known: Known | None = None,
+    mlflow_seconds: float | None = None,
 ) -> Found:
     """Everything that follows from the ledger, written anew each time. running: a search goes on in the folder, and
     needs its store. again: no search has ended just now, so no model that was kept is given up. known:
-    bootstrap samples that were drawn already.
+    bootstrap samples that were drawn already. mlflow_seconds: what MLflow has not taken in by then stays due.
 
     What was found is said first; then each page fails on its own, in a line.
     """
@@ -83,7 +85,7 @@ def wrap_up(
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     files = _write_pages(spec, ledger, data, dev, test, console)
     status = "RUNNING" if running else "FINISHED" if ledger.complete else "KILLED"
-    mirrored = _mirror(spec, ledger, dev, test, kept, files, status)
+    mirrored = _mirror(spec, ledger, dev, test, kept, files, status, mlflow_seconds)
     found = Found(spec.folder, dev, test, status == "KILLED", kept, mirrored)
     _say_where(console, spec, found, running)
     return found
@@ -276,13 +278,27 @@ def _mirror(
     kept: dict[int, Path],
     files: list[Path],
     status: str,
+    seconds: float | None,
 ) -> bool:
-    try:
-        mirror_results(connect(spec), spec.folder, ledger, dev, kept, status, files, test)
-    except mlflow_troubles() as error:
-        log.warning("MLflow at %s can't be written to: %s", spec.mlflow_uri, error)
-        return False
-    return True
+    """Whether MLflow took all of it in, by so many seconds."""
+    written = False
+
+    def write() -> None:
+        nonlocal written
+        try:
+            mirror_results(connect(spec), spec.folder, ledger, dev, kept, status, files, test)
+            written = True
+        except mlflow_troubles() as error:
+            log.warning("MLflow at %s can't be written to: %s", spec.mlflow_uri, error)
+
+    if seconds is None:
+        write()
+        return written
+    # A thread, for a server that does not answer can't be left otherwise.
+    writing = threading.Thread(target=write, name="mlflow", daemon=True)
+    writing.start()
+    writing.join(seconds)
+    return written
 
 
 def connect(spec: StudySpec) -> Mirror:

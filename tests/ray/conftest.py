@@ -86,7 +86,7 @@ class Running:
         os.killpg(self.process.pid, signal.SIGINT)
 
     def kill(self) -> None:
-        """SIGKILL to the driver and Ray, whose workers, in process groups of their own, end themselves soon after."""
+        """SIGKILL to the driver; its Ray, in process sessions of its own, ends with it."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 

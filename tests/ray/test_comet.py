@@ -53,9 +53,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, li
 
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
-    cluster.join(None)
+    joined = cluster.join(None)
     yield
-    ray.shutdown()
+    joined.leave()
 
 
 pytestmark = pytest.mark.usefixtures("local_ray")

@@ -217,7 +217,7 @@ def test_a_disk_that_is_full_ends_any_command_with_one_line_and_a_code_of_its_ow
 
 def test_every_flag_of_main_py_is_taken_with_hyphens_and_with_underscores(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, object]] = []
-    monkeypatch.setattr(one, "_measure", lambda options: asked.append(vars(options)) or 0)
+    monkeypatch.setattr(one, "_measure", lambda options, work: asked.append(vars(options)) or 0)
     switches = [
         action.option_strings[0] for action in one.parser()._actions if action.nargs == 0 and action.dest != "help"
     ]

@@ -1,0 +1,55 @@
+"""The processes that this one started, and that these started: found also when their parents are gone, and killed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+
+import psutil
+
+# Stands in the environment of all that a local Ray starts; its value is that Ray's folder.
+MARK = "MTPARETO_LOCAL_RAY"
+WAIT_SECONDS = 0.2
+
+
+def descendants() -> list[psutil.Process]:
+    """What this process started, what these started, and so on."""
+    return [process for process in psutil.Process().children(recursive=True) if alive(process)]
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """All processes but this one in whose environment the mark stands: also those whose parents are gone."""
+    others = (process for process in psutil.process_iter() if process.pid != os.getpid())
+    return [process for process in others if _mark(process) == mark and alive(process)]
+
+
+def kill(find: Callable[[], Iterable[psutil.Process]], seconds: float = 3.0) -> list[int]:
+    """SIGKILL what is found until that is nothing, for at most so long; returns the numbers of what is left."""
+    end = time.monotonic() + seconds
+    while (left := list(find())) and time.monotonic() < end:
+        for process in left:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(left, timeout=WAIT_SECONDS)
+    return [process.pid for process in left]
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it runs: neither gone nor a zombie."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _mark(process: psutil.Process) -> str | None:
+    try:
+        if process.uids().real != os.getuid():
+            return None
+        found: str | None = process.environ().get(MARK)
+        return found
+    except (psutil.Error, OSError):
+        return None
