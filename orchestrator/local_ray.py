@@ -25,7 +25,7 @@ from search_spaces.errors import StudyError
 
 # The longest name of a socket (sockaddr_un, less its last zero byte), and what Ray puts after its folder.
 SOCKET_BYTES = 107
-SESSION = "/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store"
+SESSION = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store"
 PREFIX = "mtpareto-"
 SHORT_FOLDERS = ("/tmp", "/dev/shm")
 SERVERS = ("gcs_server", "raylet")
@@ -43,7 +43,8 @@ def start(settings: Mapping[str, Any], began: Callable[[Path], None]) -> Callabl
     try:
         with _sessions_of_their_own():
             # "local": with no address Ray would join whatever cluster was last started on this machine.
-            ray.init(address="local", include_dashboard=False, _temp_dir=str(folder), **settings)
+            # Ray opens its own folder to everybody, but not the one around it.
+            ray.init(address="local", include_dashboard=False, _temp_dir=str(folder / "ray"), **settings)
     finally:
         if not ray.is_initialized():
             processes.kill(lambda: processes.marked(str(folder)))
