@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import psutil
 
@@ -19,9 +20,14 @@ def descendants() -> list[psutil.Process]:
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """All processes but this one in whose environment the mark stands: also those whose parents are gone."""
+    """All processes but this one that belong to the local Ray of this folder, by the mark in their environment or by a
+    file of that folder that they have open: also those whose parents are gone.
+
+    Ray's agents write their titles over their environment. They outlive their raylet by a minute, in which they look
+    for the GCS.
+    """
     others = (process for process in psutil.process_iter() if process.pid != os.getpid())
-    return [process for process in others if _mark(process) == mark and alive(process)]
+    return [process for process in others if _belongs(process, mark) and alive(process)]
 
 
 def kill(find: Callable[[], Iterable[psutil.Process]], seconds: float = 3.0) -> list[int]:
@@ -45,11 +51,24 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
-def _mark(process: psutil.Process) -> str | None:
+def _belongs(process: psutil.Process, folder: str) -> bool:
     try:
         if process.uids().real != os.getuid():
-            return None
-        found: str | None = process.environ().get(MARK)
-        return found
+            return False
+        return process.environ().get(MARK) == folder or _has_open(process.pid, folder)
     except (psutil.Error, OSError):
-        return None
+        return False
+
+
+def _has_open(pid: int, folder: str) -> bool:
+    """Whether the process has a file of that folder open, should it have been removed since too."""
+    targets = (_target(descriptor) for descriptor in Path(f"/proc/{pid}/fd").iterdir())
+    return any(target.startswith(f"{folder}/") for target in targets)
+
+
+def _target(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except OSError:
+        # Closed meanwhile.
+        return ""

@@ -21,7 +21,8 @@ from rich.console import Console
 from orchestrator import cluster, hearing, search
 from orchestrator.ledger import LedgerWriter, create_ledger, read_hypotheses, read_ledger
 from orchestrator.referee import Referee
-from orchestrator.study import read_study, spec_from_mapping
+from orchestrator.study import spec_from_mapping
+from orchestrator.study_file import read_study
 from search_spaces.candidate import Candidate
 from search_spaces.methods import step_to_json
 from search_spaces.outcome import Race
