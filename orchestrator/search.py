@@ -288,8 +288,6 @@ def _loop(
         numbers={trial.candidate.describe() or "baseline": trial.number for trial in ledger.on(RACED_SPLIT)},
     )
     mirror = MirrorThread(lambda: connect(spec), spec.folder)
-    # A new store takes seconds to make.
-    mirror.nudge()
 
     store = spec.store_folder if spec.store is None else None
     driving = Driving(proposer, actor, console, progress, mirror.nudge, store, spec.keep)

@@ -7,6 +7,7 @@ the measure: every study that was stopped must end with the same outcomes, up to
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -24,6 +25,8 @@ from typing import Any
 
 import psutil
 import yaml
+
+from orchestrator.processes import alive
 
 ROOT = Path(__file__).resolve().parents[1]
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -56,6 +59,7 @@ class Command:
 
     def __init__(self, arguments: Sequence[str], log: Path) -> None:
         self.mark = secrets.token_hex(8)
+        self.started: list[psutil.Process] = []
         self._log = log
         environ = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | {MARK: self.mark}
         with log.open("wb") as stream:
@@ -69,6 +73,8 @@ class Command:
 
     def stop(self, name: str, mode: str) -> float:
         """Send the signal; returns the seconds until the command has ended. One that has not after 60 is killed."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.started = psutil.Process(self.process.pid).children(recursive=True)
         number, began = getattr(signal, name), time.monotonic()
         (os.killpg if mode == "group" else os.kill)(self.process.pid, number)
         try:
@@ -81,18 +87,23 @@ class Command:
     def left(self) -> list[str]:
         """The processes that it started and that still run."""
         end = time.monotonic() + SETTLE_SECONDS
-        while (found := marked(self.mark)) and time.monotonic() < end:
+        while (found := self._running()) and time.monotonic() < end:
             time.sleep(0.1)
         return found
 
+    def _running(self) -> list[str]:
+        # Ray's write their titles over their environment.
+        seen = [str(process.pid) for process in self.started if alive(process)]
+        return sorted({*seen, *marked(self.mark)})
+
 
 def marked(mark: str) -> list[str]:
-    """Names of the processes in whose environment the mark stands."""
+    """Numbers of the processes in whose environment the mark stands."""
     found = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(f"{process.pid} {process.name()}")
+                found.append(str(process.pid))
         except (psutil.Error, OSError):
             continue
     return found
@@ -184,9 +195,9 @@ def troubles(
     # A signal before the command hears of any, or when all is over, finds nothing to end well.
     if not (code < 0 and (now is None or over(folder))):
         if code not in (130, 0):
-            yield f"ended with {code}: {said[-800:]}"
+            yield f"ended with {code}: {said[-4000:]}"
         if "Traceback" in said:
-            yield f"a traceback: {said[-800:]}"
+            yield f"a traceback: {said[-4000:]}"
     if left := command.left():
         yield f"left behind: {', '.join(left)}"
     if now is None:
@@ -199,10 +210,10 @@ def troubles(
     if len(keys) != len(set(keys)):
         yield "an outcome is there twice"
     if code == 130 and f"mtpareto resume {folder}" not in said:
-        yield f"no word of resume: {said[-800:]}"
+        yield f"no word of resume: {said[-4000:]}"
     measured = any(line["outcome"]["kind"] == "measurement" and line["split"] == "dev" for line in now)
     if code == 130 and measured and not (folder / "report.html").is_file():
-        yield f"no report: {said[-800:]}"
+        yield f"no report: {said[-4000:]}"
     if drafts := [path.name for path in folder.glob(".draft-*")]:
         yield f"half-written: {', '.join(drafts)}"
 

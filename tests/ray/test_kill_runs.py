@@ -9,7 +9,7 @@ from tests import kill_runs
 
 
 def test_a_search_stopped_at_any_moment_loses_and_repeats_nothing(tmp_path: Path) -> None:
-    asked = ["--moments", "2", "--signals", "SIGTERM", "--work", str(tmp_path / "work"), "--json", str(tmp_path / "j")]
+    asked = ["--moments", "1", "--signals", "SIGTERM", "--work", str(tmp_path / "work"), "--json", str(tmp_path / "j")]
     assert kill_runs.main(asked) == 0
     figures = json.loads((tmp_path / "j").read_text(encoding="utf-8"))["figures"]
-    assert (figures["stops"], figures["wrong"]) == (4, 0)
+    assert (figures["stops"], figures["wrong"]) == (2, 0)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from orchestrator.local_ray import SERVERS
-from orchestrator.processes import MARK
+from orchestrator.processes import MARK, alive
 from tests.ray.conftest import Running, trials
 
 Start = Callable[..., Running]
@@ -77,12 +77,14 @@ def test_a_search_whose_ray_is_killed_has_its_pages_and_resumes(
     folder = tmp_path / "lost"
     command = running("search", *small_study, "--space", "bit-width", "--trials", "6", "--out", str(folder))
     command.wait_until(lambda: len(trials(folder)) >= 2)
+    started = psutil.Process(command.process.pid).children(recursive=True)
     server(command, name).kill()
     began = time.monotonic()
     code, output = command.end()
     assert time.monotonic() - began < LOST_SECONDS
     assert code == 1, output
+    assert not [child.pid for child in started if alive(child)]
     assert f"Ray's {name} has ended under the search" in output
     assert f"go on with: mtpareto resume {folder}" in output
-    assert "Traceback" not in output and len(output) < 6000
+    assert "Traceback" not in output and len(output) < 8000
     assert (folder / "report.html").is_file() and "MLflow    sqlite" in output
