@@ -223,9 +223,10 @@ def stop_often(
 ) -> list[Stop]:
     """Stop studies at these shares of the span, each as often as it lasts; one that ends is held to the whole one."""
     stops: list[Stop] = []
-    number, log = 0, work / f"{name}-{mode}.log"
+    number = 0
     folder = work / f"{name}-{mode}-{number}"
-    for share in moments:
+    for turn, share in enumerate(moments):
+        log = work / f"{name}-{mode}-stop-{turn}.log"
         stop = stop_once(folder, study, name, mode, share * span, log)
         while stop is None:
             check_end(folder, whole)
@@ -238,7 +239,7 @@ def stop_often(
         print(f"{name} {mode} at {stop.moment:.1f} s, {where}: {stop.seconds:.1f} s{said}", flush=True)
     if trials(folder) is None:
         return stops
-    run(["resume", str(folder)], log)
+    run(["resume", str(folder)], work / f"{name}-{mode}-end.log")
     check_end(folder, whole)
     return stops
 
