@@ -126,7 +126,7 @@ def test_a_worker_that_left_gpu_memory_behind_serves_no_other_trial(tmp_path: Pa
     assert [line["outcome"]["kind"] for line in found] == ["measurement"] * 3
     assert {line["attempt"] for line in found} == {1}
     assert len({line["worker"] for line in found}) == 3
-    assert "80.00 GiB were left on the GPU" in done.stdout + done.stderr
+    assert "80.00 GiB were left on the GPU" in (folder / "ray.log").read_text(encoding="utf-8")
 
 
 @contextmanager
