@@ -229,8 +229,9 @@ def _without_thinking(template: Template, way: Way, rendered: str) -> Way:
     found: list[tuple[str, bool | int | str]] = []
     words = [(name, _least(template, name)) for name in EFFORTS]
     for name, value in (*SWITCHES.items(), *words):
+        variables: dict[str, Any] = {name: value}
         try:
-            if render(template, way.ask(PROBE)[0], **{name: value}) != rendered:
+            if render(template, way.ask(PROBE)[0], **variables) != rendered:
                 found.append((name, value))
         except refusals():
             # A name that stands for something else here.

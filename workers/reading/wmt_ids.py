@@ -22,10 +22,10 @@ def place_of(doc_id: str) -> Place:
     "WMT26_###_news_###_eng_Latn_###_deu_Latn_###_doc" (2026, the same); another id is that of a document."""
     newer = doc_id.split(_NEWER)
     if len(newer) in (5, 6):
-        whole, domain, source, target, document, *number = newer
+        whole, domain, source, target, document, *numbers = newer
         # Test suites and challenge sets beside WMT's own number their documents anew.
         document = document if whole.startswith("WMT") else f"{whole}_{document}"
-        return Place(f"{source}-{target}", domain, document, "".join(number))
+        return Place(f"{source}-{target}", domain, document, "".join(numbers))
     langs, _, rest = doc_id.partition(_OLDER)
     domain, _, rest = rest.partition(_OLDER)
     document, _, number = rest.rpartition(_OLDER)
