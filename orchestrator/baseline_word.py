@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestrator.report_html import text
 from orchestrator.results import Results
 from workers.baseline_look import UNSOUND
 
@@ -19,8 +18,3 @@ def baseline_faults(splits: Iterable[Results | None]) -> list[str]:
         if note.startswith(UNSOUND)
     ]
     return list(dict.fromkeys(notes))
-
-
-def baseline_banner(splits: Iterable[Results | None]) -> str:
-    """The same as HTML; empty for a sound baseline."""
-    return "".join(f'<p class="about warn"><strong>{text(fault)}</strong></p>' for fault in baseline_faults(splits))

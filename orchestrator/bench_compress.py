@@ -17,7 +17,8 @@ from orchestrator.study import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from workers.conditions import installed
 from workers.decoding import Decoding
-from workers.model_files import read_config, resolve
+from workers.locating import resolve
+from workers.model_files import read_config
 from workers.plan import DEFAULT_CALIBRATION_TOKENS, EvaluationPlan
 from workers.prompts import choose_prompt
 from workers.reading import read_dataset

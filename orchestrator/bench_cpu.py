@@ -17,7 +17,7 @@ from orchestrator.stopping import UnderWay
 from orchestrator.study import SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from workers.conditions import device_name, installed
-from workers.model_files import resolve
+from workers.locating import resolve
 from workers.reading import read_dataset
 from workers.reading.segments import Segment
 from workers.torch_environment import WAIT_VARIABLES, set_waiting

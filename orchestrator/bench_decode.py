@@ -15,7 +15,7 @@ from orchestrator.bench_record import earlier, merged, this_device, write_record
 from orchestrator.study import SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from workers.conditions import device_name, installed
-from workers.model_files import resolve
+from workers.locating import resolve
 from workers.reading import read_dataset
 
 PARTS = ("speed", "identical", "packed", "cpu")

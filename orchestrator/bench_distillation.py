@@ -18,7 +18,7 @@ from orchestrator.training_progress import in_lines
 from search_spaces.errors import StudyError
 from workers.conditions import installed
 from workers.decoding import Decoding
-from workers.model_files import resolve
+from workers.locating import resolve
 from workers.plan import EvaluationPlan
 from workers.reading import read_dataset
 from workers.training.data import TrainingData, training_data

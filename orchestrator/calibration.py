@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.coverage import coverage, in_directions, serving
-from orchestrator.report_labels import counted
-from orchestrator.single import spell_left_out
-from orchestrator.splits import SHOWN, cut, more, spelt, without
+from orchestrator.spelling import counted
+from orchestrator.splits import SHOWN, cut, more, spell_left_out, spelt, without
 from orchestrator.study import SHIPPED_CALIBRATION, StudySpec
 from search_spaces.candidate import digest_of
 from search_spaces.errors import StudyError

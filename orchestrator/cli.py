@@ -14,18 +14,14 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import environment
 from orchestrator.stopping import UnderWay, quiet_ray, stoppable
 from orchestrator.study_flags import add_study_flags
-from orchestrator.terminal import lasting_streams
+from orchestrator.terminal import console, lasting_streams
 from search_spaces.errors import UserError
 from workers.failures import MACHINE_EXIT, MachineError, MachineFault
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from orchestrator.study import StudySpec
 
 SHIPPED_SEGMENTS = Path(__file__).resolve().parent.parent / "data" / "subset.jsonl"
-# Columns of what is written to a file or a pipe.
-PIPED_WIDTH = 110
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -265,13 +261,6 @@ def _bench_distillation(options: argparse.Namespace) -> int:
 
 def _progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def console(quiet: bool = False) -> Console:
-    """Where a command says what it found."""
-    from rich.console import Console
-
-    return Console(quiet=quiet, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 def _spec(options: argparse.Namespace) -> StudySpec:

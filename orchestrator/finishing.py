@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import processes
+from orchestrator.processes import INTERRUPTED, LOST, SIGNALS
 from search_spaces.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,9 +35,6 @@ RESAMPLE_SECONDS = 5.0
 # MLflow may have to be reached over a network: what is not written by then stays due.
 MLFLOW_SECONDS = 5.0
 MLFLOW_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-INTERRUPTED = 130
-LOST = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,10 +77,8 @@ def stand_by(orders: queue.SimpleQueue[dict[str, Any]]) -> int:
 
 def finish(folder: Path, stopped: bool, known: Known | None = None) -> int:
     """Write everything; returns the exit code. known: bootstrap samples that were drawn already."""
-    from orchestrator.cli import console
     from orchestrator.run_folder import report_again
-    from orchestrator.stopping import spell_resume
-    from orchestrator.terminal import lasting_streams
+    from orchestrator.terminal import console, lasting_streams, spell_resume
 
     code = INTERRUPTED if stopped else LOST
     with lasting_streams():

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.baseline_word import baseline_faults
-from orchestrator.report_labels import counted, metric_name, score_of
+from orchestrator.report_labels import score_of
 from orchestrator.report_steps import short_label
 from orchestrator.results import QUALITIES, Dropped, Point, Results
-from orchestrator.spelling import spell_bytes
+from orchestrator.spelling import counted, metric_name, spell_bytes
 from orchestrator.statement import groups_said
 from orchestrator.telling_apart import LEAST_DOCUMENTS
 from workers.training.enough import TROUBLES

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED = 130
+LOST = 1
 # Stands in the environment of all that a local Ray starts; its value is that Ray's folder.
 MARK = "MTPARETO_LOCAL_RAY"
 WAIT_SECONDS = 0.2

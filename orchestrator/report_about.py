@@ -9,13 +9,8 @@ from typing import Any
 
 from orchestrator.ledger import TrialRecord
 from orchestrator.report_html import facts, text
-from orchestrator.report_labels import (
-    NONE,
-    Unit,
-    counted,
-    metric_name,
-)
 from orchestrator.results import DEFAULT_QUALITY, Results
+from orchestrator.spelling import NONE, Unit, counted, metric_name
 from orchestrator.telling_apart import ALPHA
 from workers.reading.segments import DataSet
 from workers.scoring import BOOTSTRAP_SAMPLES, lines_by_pair

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.report_html import cell, head, table, text
-from orchestrator.report_labels import NONE
 from orchestrator.report_pairs import grouped, tinted
 from orchestrator.report_samples import System
+from orchestrator.spelling import NONE
 from workers.bins import UNSCORED, parse_bins
 from workers.breakdown import UNNAMED, breakdown
 from workers.reading.segments import DataSet

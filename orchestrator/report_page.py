@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.baseline_word import baseline_banner
+from orchestrator.baseline_word import baseline_faults
 from orchestrator.racing import ALPHA, MARGIN
 from orchestrator.report_about import conditions_block, heading_facts, interval_note
 from orchestrator.report_breakdown import breakdown_table
 from orchestrator.report_html import json_script, section, text
-from orchestrator.report_labels import Unit, metric_name
 from orchestrator.report_pairs import pairs_table
 from orchestrator.report_plot import plot_data
 from orchestrator.report_samples import System, samples_html
@@ -26,6 +25,7 @@ from orchestrator.report_tables import (
     signatures_table,
 )
 from orchestrator.results import Results
+from orchestrator.spelling import Unit, metric_name
 from orchestrator.statement import statement
 from orchestrator.telling_apart import ALPHA as TOGETHER
 from workers.reading.segments import DataSet
@@ -214,3 +214,8 @@ def _note(sentence: str) -> str:
 
 def _read(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
+
+
+def baseline_banner(splits: Iterable[Results | None]) -> str:
+    """The same as HTML; empty for a sound baseline."""
+    return "".join(f'<p class="about warn"><strong>{text(fault)}</strong></p>' for fault in baseline_faults(splits))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.report_html import cell, head, table, text
-from orchestrator.report_labels import NONE, Unit, metric_name, signed
 from orchestrator.report_steps import short_label
 from orchestrator.results import Point, Results
+from orchestrator.spelling import NONE, Unit, metric_name, signed
 from search_spaces.outcome import LOWER_IS_BETTER
 
 # A difference of this many points gets the strongest tint: COMET's points are worth more.

@@ -8,11 +8,12 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from orchestrator.drafts import drafted
-from orchestrator.report_labels import TIMES, Unit, kinds_of, metric_name, unit_for
+from orchestrator.report_labels import kinds_of, unit_for
 from orchestrator.report_picture_labels import place_labels
 from orchestrator.report_steps import short_label
 from orchestrator.report_view import OTHERS, interval_bounds, quality_range, stands
 from orchestrator.results import Point, Results
+from orchestrator.spelling import TIMES, Unit, metric_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

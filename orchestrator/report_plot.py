@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.report_labels import Unit, interval_text, kinds_of, metric_name, ratio_text, score_of
+from orchestrator.report_labels import kinds_of, score_of
 from orchestrator.report_standing import standing_text
 from orchestrator.report_steps import short_label
 from orchestrator.report_view import OTHERS, interval_bounds, quality_range, stands
 from orchestrator.results import Dropped, Point, Results
+from orchestrator.spelling import Unit, interval_text, metric_name, ratio_text
 
 
 def plot_data(views: Mapping[str, Results], unit: Unit) -> dict[str, Any]:

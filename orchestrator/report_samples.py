@@ -11,9 +11,9 @@ from pathlib import Path
 from orchestrator.intervals import segment_scores_of
 from orchestrator.ledger import read_hypotheses
 from orchestrator.report_html import text
-from orchestrator.report_labels import Unit
 from orchestrator.report_steps import short_label
 from orchestrator.results import Point
+from orchestrator.spelling import Unit
 from search_spaces.errors import StudyError
 from workers.reading.segments import DataSet, Segment
 from workers.scoring import NEURAL_METRICS, lines_by_pair

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.report_html import cell, head, number, table, text
-from orchestrator.report_labels import NONE, Unit
 from orchestrator.results import Point, Results
+from orchestrator.spelling import NONE, Unit
 from search_spaces.outcome import Speed
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.report_html import cell, head, number, table, text
-from orchestrator.report_labels import Unit, counted, metric_name, ratio_text
 from orchestrator.report_steps import short_label
 from orchestrator.results import Dropped, Point, Results
+from orchestrator.spelling import Unit, counted, metric_name, ratio_text
 from search_spaces.outcome import Measurement
 from workers.noticeable import noticeable
 from workers.reading.segments import DataSet

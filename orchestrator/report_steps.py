@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from orchestrator.report_labels import MINUS, counted
+from orchestrator.spelling import MINUS, counted
 from search_spaces.candidate import Candidate
 from search_spaces.methods import IntegerQuantizer, Sparsifier, Step, Trainer
 from search_spaces.pruners import (

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.report_html import cell, head, number, table, text
-from orchestrator.report_labels import (
-    NONE,
-    Unit,
-    differs,
-    interval_text,
-    metric_name,
-    ratio_text,
-    score_of,
-)
+from orchestrator.report_labels import differs, score_of
 from orchestrator.report_standing import notes_of, noticeable_text, standing_text
 from orchestrator.report_steps import short_label
 from orchestrator.results import Point, Results
+from orchestrator.spelling import NONE, Unit, interval_text, metric_name, ratio_text
 
 FRONTIER_MARK = "\N{BLACK CIRCLE}"
 TIE_MARK = "\N{WHITE CIRCLE}"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.report_labels import counted
 from orchestrator.score_files import Role, ScoreError, TextFile, read_lines, refuse_unequal
+from orchestrator.spelling import counted
 from workers.reading.languages import UnknownLanguage, normalise_language
 from workers.scoring import METRICS, known_metrics
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from orchestrator.report_labels import counted
+from orchestrator.spelling import counted
 from search_spaces.errors import UserError
 from workers.reading.binary_tables import table_kind
 from workers.reading.errors import DataError, shorten

@@ -36,11 +36,11 @@ from orchestrator.preflight import refuse_missing_packages, refuse_small_disk, w
 from orchestrator.progress import Progress
 from orchestrator.proposals import Proposal, Proposer
 from orchestrator.referee import Referee
-from orchestrator.report_labels import metric_name
 from orchestrator.resampling import Resampling
 from orchestrator.run_folder import alone, read_data, refuse_changed_data, reopen
 from orchestrator.searcher import ParetoSearcher
-from orchestrator.single import spell_left_out
+from orchestrator.spelling import metric_name
+from orchestrator.splits import spell_left_out
 from orchestrator.stopping import UnderWay
 from orchestrator.study import StudySpec
 from orchestrator.study_flags import NO_LANGUAGE_CHECK

@@ -16,6 +16,7 @@ from orchestrator.environment import prepare
 from orchestrator.single_files import FILES, Line, refuse_unwritable, write_files
 from orchestrator.single_progress import followed
 from orchestrator.spelling import spell_bytes, spell_seconds
+from orchestrator.splits import spell_left_out
 from orchestrator.stopping import UnderWay
 from orchestrator.study import SHIPPED_CALIBRATION, SHIPPED_MODEL, know_languages
 from orchestrator.study_flags import NO_LANGUAGE_CHECK
@@ -139,16 +140,6 @@ def _comet(plan: EvaluationPlan, work: UnderWay | None) -> Iterator[None]:
         yield
     finally:
         joined.leave()
-
-
-def spell_left_out(dataset: DataSet) -> list[str]:
-    """What of a file is not used, in words; empty when all of it is."""
-    lines = [f"{dataset.name}: {count:,} left out ({reason})" for reason, count in dataset.left_out]
-    if dataset.bad_rows:
-        first = dataset.bad_rows[0]
-        skipped = f"{len(dataset.bad_rows)} bad rows skipped, the first in line {first.line} ({first.reason})"
-        lines.append(f"{dataset.name}: {skipped}")
-    return lines
 
 
 def _plan(request: Request, dataset: DataSet, metrics: tuple[str, ...]) -> EvaluationPlan:

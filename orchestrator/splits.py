@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from orchestrator.report_labels import counted
+from orchestrator.spelling import counted
 from search_spaces.errors import StudyError
 from workers.reading.segments import DataSet, Segment, segments_digest
 
@@ -63,3 +63,13 @@ def cut(text: str) -> str:
     """The beginning of a text, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= SHOWN_CHARACTERS else f"{line[: SHOWN_CHARACTERS - 1]}…"
+
+
+def spell_left_out(dataset: DataSet) -> list[str]:
+    """What of a file is not used, in words; empty when all of it is."""
+    lines = [f"{dataset.name}: {count:,} left out ({reason})" for reason, count in dataset.left_out]
+    if dataset.bad_rows:
+        first = dataset.bad_rows[0]
+        skipped = f"{len(dataset.bad_rows)} bad rows skipped, the first in line {first.line} ({first.reason})"
+        lines.append(f"{dataset.name}: {skipped}")
+    return lines

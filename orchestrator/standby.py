@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from orchestrator.finishing import SIGNALS
+from orchestrator.processes import SIGNALS
 from orchestrator.terminal import STDERR
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.ledger import TrialRecord
-from orchestrator.report_labels import counted, metric_name, ratio_text, signed
 from orchestrator.report_steps import short_label
 from orchestrator.results import Point, Results
+from orchestrator.spelling import counted, metric_name, ratio_text, signed
 from orchestrator.telling_apart import ALPHA, LEAST_FOR_LOSS, LossBound, Spread
 from workers.noticeable import LEAST, margin
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from orchestrator import processes
-from orchestrator.finishing import INTERRUPTED, SIGNALS
+from orchestrator.processes import INTERRUPTED, SIGNALS
 from orchestrator.standby import Standby, become
 from orchestrator.terminal import STDERR, Noise, say
 from search_spaces.errors import UserError
@@ -128,11 +128,6 @@ def quiet_ray(work: UnderWay) -> Iterator[None]:
     finally:
         work.noise = None
         noise.end(tell=not explained)
-
-
-def spell_resume(folder: Path) -> str:
-    """What goes on with a search that was stopped."""
-    return f"stopped before the end; go on with: mtpareto resume {folder}"
 
 
 class _Watch:

@@ -12,8 +12,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Columns of what is written to a file or a pipe.
+PIPED_WIDTH = 110
 STDERR = 2
 # A pipe that nobody reads must not hold up who says that it ends.
 SAY_SECONDS = 0.5
@@ -117,3 +122,15 @@ class Noise:
         self._file.close()
         if self._path is not None and self._path.is_file() and not self._path.stat().st_size:
             self._path.unlink()
+
+
+def console(quiet: bool = False) -> Console:
+    """Where a command says what it found."""
+    from rich.console import Console
+
+    return Console(quiet=quiet, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+
+
+def spell_resume(folder: Path) -> str:
+    """What goes on with a search that was stopped."""
+    return f"stopped before the end; go on with: mtpareto resume {folder}"

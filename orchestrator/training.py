@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.report_labels import counted
+from orchestrator.spelling import counted
 from orchestrator.study import StudySpec
 from search_spaces.candidate import digest_of
 from search_spaces.errors import StudyError

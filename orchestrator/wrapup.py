@@ -19,11 +19,11 @@ from orchestrator.frontier_table import print_frontier
 from orchestrator.intervals import Intervals, Known
 from orchestrator.ledger import Ledger, TrialRecord, read_ledger
 from orchestrator.mirroring import mirror_results, mlflow_troubles
-from orchestrator.report_labels import MINUS
 from orchestrator.report_steps import short_label
 from orchestrator.rescored import read_rescored, with_rescored
 from orchestrator.results import Results, collect, judged, quality_of
 from orchestrator.results_csv import frontier_csv
+from orchestrator.spelling import MINUS
 from orchestrator.statement import statement, with_folder
 from orchestrator.study import StudySpec
 from search_spaces.candidate import Candidate

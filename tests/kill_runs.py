@@ -27,6 +27,7 @@ import psutil
 import yaml
 
 from orchestrator.processes import alive
+from tests.signals import heed_signals
 
 ROOT = Path(__file__).resolve().parents[1]
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -66,6 +67,7 @@ class Command:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "orchestrator.cli", *arguments],
                 stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT, env=environ, start_new_session=True,
+                preexec_fn=heed_signals,
             )  # fmt: skip
 
     def output(self) -> str:

@@ -16,6 +16,7 @@ from search_spaces.plain_model import FORM, TEXT_TYPES, Conversion, conversion, 
 from search_spaces.refusals import why_not_by_config
 from workers.adapter_folder import ROOT_ADAPTER_CONFIG
 from workers.architectures import causal_models
+from workers.locating import located
 from workers.model_files import (
     CONFIG,
     SINGLE_WEIGHTS,
@@ -26,7 +27,6 @@ from workers.model_files import (
     digest_of_files,
     index_of,
     left_alone,
-    located,
     read_checkpoint,
     read_config,
     refuse_no_config,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.errors import ModelFilesError
 from search_spaces.plain_model import Conversion, plain_name
 from workers.adapter_folder import BEFORE, DOWN, MAGNITUDE, ROOT_ADAPTER_CONFIG, ROOT_ADAPTER_WEIGHTS, UP, LowRank
-from workers.model_files import TOKENIZER_FILES, located, read_header
+from workers.locating import located
+from workers.model_files import TOKENIZER_FILES, read_header
 
 if TYPE_CHECKING:
     import torch

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.signals import heed_signals
 from workers.plan import SPEED_SPLIT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +69,7 @@ class Running:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.cli", *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=environment(),
-            start_new_session=True,
+            start_new_session=True, preexec_fn=heed_signals,
         )  # fmt: skip
 
     def wait_until(self, holds: Callable[[], bool], seconds: float = 200) -> None:

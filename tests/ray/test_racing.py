@@ -32,7 +32,7 @@ from tests.examples import dataset
 from tests.ray.conftest import ROOT, ledger_lines, mtpareto, trials
 from workers.actor import LEDGER_NAMESPACE, CompressionTrial
 from workers.decoding import Decoding
-from workers.model_files import resolve
+from workers.locating import resolve
 from workers.plan import EvaluationPlan
 from workers.reading import read_dataset
 from workers.rungs import race_order, rung_ends

@@ -15,7 +15,7 @@ from workers.baseline_look import MOST, UNSOUND, baseline_faults, why_all_empty
 from workers.decoding import Decoding, Hypothesis
 from workers.evaluation import evaluate
 from workers.length_limit import limit_warning
-from workers.model_files import resolve
+from workers.locating import resolve
 from workers.plan import EvaluationPlan
 from workers.prompts import PROMPTS
 from workers.reading import read_dataset

@@ -33,7 +33,7 @@ from search_spaces.quantizers import (
     RoundToNearest,
 )
 from search_spaces.trainers import Distill, Finetune, Recover
-from workers.model_files import resolve
+from workers.locating import resolve
 
 HUB = BaseModel("example/model", "0123abc")
 LOCAL = BaseModel("models/tiny", "sha256:00ff")

@@ -18,7 +18,7 @@ from workers.attempt import kept_lines
 from workers.compression import registry
 from workers.decoding import Decoding, Hypothesis
 from workers.evaluation import EmptyOutput, Evaluation, Stages, evaluate, races
-from workers.model_files import resolve
+from workers.locating import resolve
 from workers.plan import EvaluationPlan
 from workers.reading import read_dataset
 from workers.rungs import race_order

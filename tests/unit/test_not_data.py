@@ -16,7 +16,7 @@ import pytest
 from orchestrator.score_files import ScoreError, read_lines
 from orchestrator.study_file import read_study
 from search_spaces.errors import ModelFilesError, StudyError
-from workers.model_files import resolve
+from workers.locating import resolve
 from workers.reading import DataError, read_dataset
 from workers.training.data import training_data
 

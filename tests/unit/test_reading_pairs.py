@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.run_folder import read_data
-from orchestrator.single import spell_left_out
+from orchestrator.splits import spell_left_out
 from orchestrator.study import StudySpec
 from workers.reading import DataError, read_dataset, segments_digest
 

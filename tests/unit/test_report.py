@@ -19,12 +19,13 @@ from orchestrator.ledger import LedgerWriter, create_ledger, read_ledger
 from orchestrator.report import write_picture, write_report
 from orchestrator.report_about import date_range, interval_note, shared_conditions
 from orchestrator.report_breakdown import breakdown_table
-from orchestrator.report_labels import GIGABYTES, MEGABYTES, interval_text, signed, unit_for
+from orchestrator.report_labels import unit_for
 from orchestrator.report_picture_labels import Box, Label, choose_boxes
 from orchestrator.report_samples import TOKEN, System, evenly_spread, marked
 from orchestrator.report_steps import short_label
 from orchestrator.report_tables import points_table
 from orchestrator.results import Results, collect
+from orchestrator.spelling import GIGABYTES, MEGABYTES, interval_text, signed
 from orchestrator.study import StudySpec
 from orchestrator.wrapup import keep_artefacts, kept_folders, short_name
 from search_spaces.candidate import BaseModel, Candidate

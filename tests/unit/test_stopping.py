@@ -22,6 +22,7 @@ from orchestrator import processes
 from orchestrator.cluster import _unreachable_since
 from orchestrator.ledger import LEDGER
 from tests.recorded_run import Made, write_data, write_run
+from tests.signals import heed_signals
 
 ROOT = Path(__file__).resolve().parents[2]
 # A command whose main thread is told what to do; it has a child that would outlive it.
@@ -49,6 +50,8 @@ ENDLESS = {
         except BaseException: continue""",
 }
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+# What is promised; on a quiet machine it is one second.
+STOP_SECONDS = 10
 
 
 class Command:
@@ -58,7 +61,7 @@ class Command:
         code = COMMAND.format(at=at, prepare=prepare)
         self.process = subprocess.Popen(
             [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True, **settings,
+            start_new_session=True, **({"preexec_fn": heed_signals} | settings),
         )  # type: ignore[call-overload]  # fmt: skip
         assert self.process.stdout is not None
         self.child = int(self.process.stdout.readline().split()[1])
@@ -109,7 +112,7 @@ def test_a_signal_ends_a_command_and_its_children_whatever_it_is_at(name: str, a
     command = Command(ENDLESS[at])
     code, said, seconds = command.stop(name, group=name == "SIGHUP")
     assert (code, said) == (130, f"stopped by {name}\n")
-    assert seconds < 3
+    assert seconds < STOP_SECONDS
     assert not psutil.pid_exists(command.child)
 
 
@@ -140,7 +143,7 @@ def test_a_second_signal_ends_at_once(run: Path) -> None:
     code, said, seconds = Command("time.sleep(600)", begun(run)).stop("SIGINT", "SIGINT", apart=0.8)
     assert code in (130, -signal.SIGINT) and "Traceback" not in said
     assert f"mtpareto resume {run}" in said
-    assert seconds < 3
+    assert seconds < STOP_SECONDS
     assert (run / LEDGER).read_bytes() == before and not (run / "report.html").exists()
 
 
@@ -204,7 +207,7 @@ def test_processes_whose_parents_are_gone_are_found_by_their_mark() -> None:
     script = "sleep 600 > /dev/null 2>&1 & echo $!"
     done = subprocess.run(
         ["sh", "-c", script], env=os.environ | {processes.MARK: mark}, capture_output=True, text=True, check=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=heed_signals,
     )  # fmt: skip
     orphan = int(done.stdout)
     assert [process.pid for process in processes.marked(mark)] == [orphan]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,18 +43,11 @@ def decode_seconds(folder: str, segments: Sequence[Segment], repeats: int) -> li
 @contextmanager
 def neighbour() -> Iterator[int]:
     """Another program that keeps half of this machine's cores busy, a process a core; yields how many."""
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_busy, daemon=True) for _ in range(max(1, len(os.sched_getaffinity(0)) // 2))]
-    for process in processes:
-        process.start()
+    count = max(1, len(os.sched_getaffinity(0)) // 2)
+    processes = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(count)]
     try:
-        yield len(processes)
+        yield count
     finally:
         for process in processes:
             process.kill()
-            process.join()
-
-
-def _busy() -> None:
-    while True:
-        pass
+            process.wait()

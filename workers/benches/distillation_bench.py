@@ -18,7 +18,8 @@ from search_spaces.quantizers import GPTQ
 from search_spaces.trainers import Distill, Finetune
 from workers.attempt import attempt
 from workers.evaluation import evaluate
-from workers.model_files import read_checkpoint, resolve
+from workers.locating import resolve
+from workers.model_files import read_checkpoint
 from workers.plan import EvaluationPlan
 from workers.telling import Tell, unheard
 from workers.training.data import TrainingData

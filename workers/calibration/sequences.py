@@ -12,7 +12,6 @@ import torch
 from workers.prompts import Prompt
 from workers.reading.segments import Segment
 
-DEFAULT_TOKENS = 65_536
 LONGEST = 512
 BATCH_TOKENS = 16_384
 # One pair in so many is kept from the statistics, to measure divergence on.

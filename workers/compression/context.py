@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from workers.calibration.sequences import DEFAULT_TOKENS
 from workers.prompts import Prompt
 from workers.reading.segments import Segment
 from workers.telling import Tell, unheard
@@ -17,6 +16,8 @@ from workers.telling import Tell, unheard
 if TYPE_CHECKING:
     from workers.training.data import TrainingData
     from workers.training.progress import Point
+
+DEFAULT_TOKENS = 65_536
 
 
 @dataclass(frozen=True, slots=True)

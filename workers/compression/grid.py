@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 
 SCALE_DTYPE = torch.bfloat16
+# In training, where a scale may shrink from step to step.
+SMALLEST_SCALE = 1e-8
 
 
 @dataclass(frozen=True, slots=True)

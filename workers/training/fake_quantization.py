@@ -15,11 +15,9 @@ from torch import nn
 from torch.nn import functional
 
 from search_spaces.errors import CandidateError
-from workers.compression.grid import SCALE_DTYPE, Grid, QuantizedWeight, bounds, to_integers
+from workers.compression.grid import SCALE_DTYPE, SMALLEST_SCALE, Grid, QuantizedWeight, bounds, to_integers
 from workers.compression.packing import kept_values, mask_of, pack, scattered
 from workers.packed.weight import PackedWeight
-
-SMALLEST_SCALE = 1e-8
 
 
 class StoredLinear(nn.Linear):

@@ -7,8 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
-from workers.compression.grid import bounds
-from workers.training.fake_quantization import SMALLEST_SCALE
+from workers.compression.grid import SMALLEST_SCALE, bounds
 
 # Weights a program takes at a time; a group that is larger, such as a whole row, is one program's all the same.
 TILE = 2048

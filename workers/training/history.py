@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from workers.training.progress import MEASURED_SECONDS, Point, Progress, Window, evaluation_due, point_due
-
-REPORT_SECONDS = 1.0
+from workers.training.progress import (
+    MEASURED_SECONDS,
+    REPORT_SECONDS,
+    Point,
+    Progress,
+    Window,
+    evaluation_due,
+    point_due,
+)
 
 
 class History:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from workers.training.history import REPORT_SECONDS
-from workers.training.progress import MEASURED_SECONDS, Progress
+from workers.training.progress import MEASURED_SECONDS, REPORT_SECONDS, Progress
 
 
 class Preparing:

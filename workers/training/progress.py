@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+REPORT_SECONDS = 1.0
 # Validation pairs are translated about so many times on the way, which takes no more of the time than this share.
 EVALUATIONS = 5
 EVALUATION_TIME = 0.1

@@ -1,0 +1,13 @@
+"""Processes that take signals as those do that a terminal starts."""
+
+from __future__ import annotations
+
+import signal
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def heed_signals() -> None:
+    """For `preexec_fn`: what a shell runs in the background ignores SIGINT, and so would what tests start there."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
