@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from workers.base_model import OpenedBase
 from workers.chat_template import read_template
 from workers.prompts import choose_prompt, refuse_unanswerable
-from workers.reading import DataSet
+from workers.reading.segments import DataSet
 
 
 def refuse_unaskable(

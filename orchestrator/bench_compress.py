@@ -21,7 +21,7 @@ from workers.locating import resolve
 from workers.model_files import read_config
 from workers.plan import DEFAULT_CALIBRATION_TOKENS, EvaluationPlan
 from workers.prompts import choose_prompt
-from workers.reading import read_dataset
+from workers.reading.dataset import read_dataset
 
 PARTS = ("speed", "llm-compressor", "errors", "quality")
 # What workers.benches.compression_speed knows; named here too, so that the driver need not load torch to refuse.

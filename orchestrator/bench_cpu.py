@@ -18,7 +18,7 @@ from orchestrator.study import SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from workers.conditions import device_name, installed
 from workers.locating import resolve
-from workers.reading import read_dataset
+from workers.reading.dataset import read_dataset
 from workers.reading.segments import Segment
 from workers.torch_environment import WAIT_VARIABLES, set_waiting
 

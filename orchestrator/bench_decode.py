@@ -16,7 +16,7 @@ from orchestrator.study import SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from workers.conditions import device_name, installed
 from workers.locating import resolve
-from workers.reading import read_dataset
+from workers.reading.dataset import read_dataset
 
 PARTS = ("speed", "identical", "packed", "cpu")
 ON_GPU = ("speed", "identical", "packed")

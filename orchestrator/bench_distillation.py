@@ -20,7 +20,7 @@ from workers.conditions import installed
 from workers.decoding import Decoding
 from workers.locating import resolve
 from workers.plan import EvaluationPlan
-from workers.reading import read_dataset
+from workers.reading.dataset import read_dataset
 from workers.training.data import TrainingData, training_data
 from workers.training.made_up import write_made_up
 from workers.training.overlap import refuse_overlap

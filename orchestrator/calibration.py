@@ -16,12 +16,13 @@ from search_spaces.errors import StudyError
 from search_spaces.pruners import TrimVocabulary
 from search_spaces.spaces import SPACES
 from workers.language_check import languages_without_text
-from workers.reading import DataSet, read_dataset
 from workers.reading.binary_tables import table_kind
+from workers.reading.dataset import read_dataset
 from workers.reading.errors import DataError, RowFault
 from workers.reading.files import decode, read_content, split_lines
 from workers.reading.languages import split_pair
 from workers.reading.rows import is_array, starts_with_object
+from workers.reading.segments import DataSet
 from workers.reading.text_tables import layout_of
 
 # The key of a ledger's header: which of the study's languages the calibration data lack.

@@ -12,7 +12,7 @@ from orchestrator.spelling import spell_bytes
 from orchestrator.study import StudySpec
 from search_spaces.errors import StudyError
 from workers.preflight import DRIVER, PAGES, packages_for, refuse_missing
-from workers.reading import DataSet
+from workers.reading.segments import DataSet
 
 # The spaces' methods that a package of their own carries out.
 OWN_PACKAGES = {"bit-width": ("bitsandbytes",), "joint": ("bitsandbytes",)}

@@ -13,7 +13,7 @@ from orchestrator.intervals import Intervals, Known
 from orchestrator.ledger import TrialRecord, read_ledger
 from orchestrator.results import quality_of
 from search_spaces.errors import StudyError
-from workers.reading import DataSet
+from workers.reading.segments import DataSet
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from search_spaces.errors import StudyError
 from search_spaces.outcome import Score
 from workers.measuring import measure, neural_model
 from workers.plan import EvaluationPlan
-from workers.reading import DataSet, Segment
+from workers.reading.segments import DataSet, Segment
 from workers.scoring import NEURAL_METRICS, known_metrics
 
 Said = Callable[[str], None]

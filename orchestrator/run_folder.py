@@ -16,7 +16,8 @@ from orchestrator.study import StudySpec, know_languages, spec_from_mapping
 from orchestrator.wrapup import Found, wrap_up
 from search_spaces.errors import StudyError
 from workers.locks import hold
-from workers.reading import DataSet, read_dataset
+from workers.reading.dataset import read_dataset
+from workers.reading.segments import DataSet
 
 LOCK = "search.lock"
 

@@ -60,7 +60,7 @@ from workers.comet.actor import GPU_SHARE, start_comet
 from workers.direction_check import refuse_wrong_direction
 from workers.failures import MachineError, MachineFault
 from workers.plan import RACED_SPLIT, SPEED_SPLIT, EvaluationPlan
-from workers.reading import DataSet
+from workers.reading.segments import DataSet
 
 log = logging.getLogger(__name__)
 

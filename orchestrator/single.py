@@ -31,7 +31,8 @@ from workers.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decodin
 from workers.direction_check import refuse_wrong_direction
 from workers.measuring import neural_model
 from workers.plan import EvaluationPlan
-from workers.reading import DataSet, read_dataset
+from workers.reading.dataset import read_dataset
+from workers.reading.segments import DataSet
 from workers.sanity import failed_checks, spell_failures, unchecked
 from workers.scoring import NEURAL_METRICS, known_metrics
 from workers.summary import summarize

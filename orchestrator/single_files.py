@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.drafts import drafted, write_whole
 from search_spaces.errors import UserError
-from workers.reading import Segment
+from workers.reading.segments import Segment
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from search_spaces.errors import StudyError
 from search_spaces.methods import Trainer, describe_step
 from search_spaces.student_shape import read_student_config
 from search_spaces.trainers import Distill
-from workers.reading import DataSet
+from workers.reading.segments import DataSet
 from workers.training.data import TrainingData, examples, training_data
 from workers.training.enough import too_short
 from workers.training.overlap import refuse_overlap

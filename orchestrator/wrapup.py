@@ -31,7 +31,7 @@ from search_spaces.outcome import Failure, Measurement, Outcome, Speed
 from workers.artefacts import DRAFT, MANIFEST, ArtefactStore
 from workers.attempt import or_else
 from workers.plan import SPEED_SPLIT
-from workers.reading import DataSet
+from workers.reading.segments import DataSet
 
 log = logging.getLogger(__name__)
 

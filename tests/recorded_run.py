@@ -13,7 +13,8 @@ from search_spaces.methods import Step
 from search_spaces.outcome import Footprint, Measurement, Race, Score
 from search_spaces.quantizers import RoundToNearest
 from tests.examples import trial
-from workers.reading import DataSet, Segment, read_dataset
+from workers.reading.dataset import read_dataset
+from workers.reading.segments import DataSet, Segment
 from workers.scoring import lines_by_pair, scores_by_pair
 
 WORDS = ("Hund", "Garten", "läuft", "Kinder", "spielen", "Wasser", "alte", "Mann", "liest", "Buch", "rote", "Tür")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.compression.tokenizer_model import BYTES
-from workers.reading import read_dataset
+from workers.reading.dataset import read_dataset
 
 ROOT = Path(__file__).parents[1]
 PAIRS = read_dataset(ROOT / "data" / "calibration.jsonl").segments[::5]

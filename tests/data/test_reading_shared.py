@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.reading import DataSet, read_dataset
+from workers.reading.dataset import read_dataset
+from workers.reading.segments import DataSet
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.reading import read_dataset
+from workers.reading.dataset import read_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 MULTI30K = ROOT.parent / "shared" / "data" / "multi30k"

@@ -9,8 +9,9 @@ import pytest
 
 from workers.models import load_tokenizer
 from workers.prompts import PROMPTS
-from workers.reading import DataSet, read_dataset
+from workers.reading.dataset import read_dataset
 from workers.reading.errors import DataError
+from workers.reading.segments import DataSet
 from workers.training.batches import micro_batches
 from workers.training.data import MEASURED, TrainingData, examples, training_data
 from workers.training.overlap import refuse_overlap

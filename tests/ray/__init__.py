@@ -1,0 +1,1 @@
+"""Whole searches on a Ray of their own; a package, so that its conftest can be imported by name."""

@@ -34,7 +34,7 @@ from workers.actor import LEDGER_NAMESPACE, CompressionTrial
 from workers.decoding import Decoding
 from workers.locating import resolve
 from workers.plan import EvaluationPlan
-from workers.reading import read_dataset
+from workers.reading.dataset import read_dataset
 from workers.rungs import race_order, rung_ends
 from workers.training.data import training_data
 from workers.translate import Translator

@@ -16,8 +16,7 @@ from search_spaces.size import predicted_bytes
 from tests.examples import segment
 from workers.calibration.calibrate import statistics_of
 from workers.compression import rtn
-from workers.compression.awq import compress, search
-from workers.compression.channel_scales import scales_of
+from workers.compression.awq import compress, scales_of, search
 from workers.compression.clipping import quantize_clipped
 from workers.compression.context import CompressionContext
 from workers.compression.folder import copy_small_files, dense_tensors, write_tensors

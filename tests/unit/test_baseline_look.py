@@ -18,7 +18,7 @@ from workers.length_limit import limit_warning
 from workers.locating import resolve
 from workers.plan import EvaluationPlan
 from workers.prompts import PROMPTS
-from workers.reading import read_dataset
+from workers.reading.dataset import read_dataset
 from workers.sanity import CHECKS, IN_WORDS, failed_checks
 from workers.stages import Stages
 

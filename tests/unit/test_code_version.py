@@ -24,7 +24,7 @@ from workers.compression.registry import compress, modules_of
 from workers.compression.context import CompressionContext
 from workers.plan import EvaluationPlan
 from workers.prompts import PROMPTS
-from workers.reading import read_dataset
+from workers.reading.dataset import read_dataset
 import torch
 
 model, out, data = map(Path, sys.argv[1:4])

@@ -49,7 +49,8 @@ from workers.decoder.greedy import Request
 from workers.model_files import bytes_on_disk, read_checkpoint, weight_files
 from workers.models import load_model, load_tokenizer
 from workers.prompts import PROMPTS
-from workers.reading import Segment, read_dataset
+from workers.reading.dataset import read_dataset
+from workers.reading.segments import Segment
 from workers.training import gate, one_step
 from workers.training.data import TrainingData, training_data
 

@@ -16,7 +16,8 @@ from orchestrator.study import StudySpec
 from search_spaces.errors import StudyError
 from tests.examples import segment
 from workers.direction_check import refuse_wrong_direction
-from workers.reading import Segment, read_dataset
+from workers.reading.dataset import read_dataset
+from workers.reading.segments import Segment
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 SHIPPED = read_dataset(DATA / "subset.jsonl").segments

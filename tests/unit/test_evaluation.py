@@ -20,7 +20,7 @@ from workers.decoding import Decoding, Hypothesis
 from workers.evaluation import EmptyOutput, Evaluation, Stages, evaluate, races
 from workers.locating import resolve
 from workers.plan import EvaluationPlan
-from workers.reading import read_dataset
+from workers.reading.dataset import read_dataset
 from workers.rungs import race_order
 from workers.translate import Translator
 

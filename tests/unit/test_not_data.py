@@ -17,7 +17,8 @@ from orchestrator.score_files import ScoreError, read_lines
 from orchestrator.study_file import read_study
 from search_spaces.errors import ModelFilesError, StudyError
 from workers.locating import resolve
-from workers.reading import DataError, read_dataset
+from workers.reading.dataset import read_dataset
+from workers.reading.errors import DataError
 from workers.training.data import training_data
 
 POINTER = (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.reading import DataError, DataSet, Segment, language_name, read_dataset, segments_digest
-from workers.reading.errors import shorten
+from workers.reading.dataset import read_dataset
+from workers.reading.errors import DataError, shorten
 from workers.reading.formats import FORMATS
 from workers.reading.languages import (
     ISO_639_3,
@@ -20,11 +20,13 @@ from workers.reading.languages import (
     MAIN_SCRIPT,
     UnknownLanguage,
     given_names,
+    language_name,
     name_languages,
     normalise_language,
     normalise_pair,
     special_names,
 )
+from workers.reading.segments import DataSet, Segment, segments_digest
 
 JsonRow = dict[str, object]
 

@@ -8,7 +8,9 @@ import pytest
 from orchestrator.run_folder import read_data
 from orchestrator.splits import spell_left_out
 from orchestrator.study import StudySpec
-from workers.reading import DataError, read_dataset, segments_digest
+from workers.reading.dataset import read_dataset
+from workers.reading.errors import DataError
+from workers.reading.segments import segments_digest
 
 JsonRow = dict[str, object]
 

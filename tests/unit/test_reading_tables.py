@@ -13,7 +13,9 @@ import pyarrow
 import pytest
 from pyarrow import ipc, parquet
 
-from workers.reading import DataError, DataSet, read_dataset
+from workers.reading.dataset import read_dataset
+from workers.reading.errors import DataError
+from workers.reading.segments import DataSet
 from workers.training.data import examples, training_data
 
 PAIRS = [("A dog runs.", "Ein Hund rennt."), ('He said "no".', 'Er sagte "nein", laut.'), ("Two\tmen", "Zwei; Männer")]

@@ -20,7 +20,7 @@ from search_spaces.errors import StudyError
 from search_spaces.outcome import Race, Score
 from tests.fakes import WatchedSync
 from tests.recorded_run import Made, write_data, write_run
-from workers.reading import DataSet
+from workers.reading.segments import DataSet
 
 TRIALS = [
     Made(100, 0.0, None),

@@ -25,7 +25,7 @@ from search_spaces.errors import StudyError
 from search_spaces.outcome import Failure, Race
 from tests.recorded_run import Made, write_data, write_run
 from workers.baseline_look import UNSOUND
-from workers.reading import DataSet
+from workers.reading.segments import DataSet
 from workers.scoring import corpus_statistics, paired_interval
 
 LOOPS = {"repeated": 0.25, "empty": 0.0}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.examples import segment
-from workers.reading import read_dataset
+from workers.reading.dataset import read_dataset
 from workers.reading.segments import Segment
 from workers.sanity import CHECKS, IN_WORDS, LIMITS, failed_checks, over_limits, shares, spell_failures, unchecked
 

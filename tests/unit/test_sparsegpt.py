@@ -18,7 +18,7 @@ from workers.compression.sparsegpt import BLOCK, sparsify
 from workers.compression.sparsifying import kept_mask
 from workers.model_files import read_checkpoint
 from workers.prompts import PROMPTS
-from workers.reading import read_dataset
+from workers.reading.dataset import read_dataset
 
 ROOT = Path(__file__).parents[2]
 CAPTIONS = ROOT / "models" / "captions"

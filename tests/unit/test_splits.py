@@ -14,7 +14,7 @@ from orchestrator.splits import apart
 from orchestrator.study import StudySpec
 from search_spaces.errors import StudyError
 from tests.examples import dataset, segment
-from workers.reading import segments_digest
+from workers.reading.segments import segments_digest
 
 
 def rows(path: Path, *sources: str) -> str:

@@ -17,7 +17,7 @@ from orchestrator.study import StudySpec
 from orchestrator.wrapup import keep_artefacts
 from search_spaces.outcome import Race
 from tests.recorded_run import Made, write_data, write_run
-from workers.reading import DataSet
+from workers.reading.segments import DataSet
 from workers.scoring import Interval
 
 SEGMENTS = 240

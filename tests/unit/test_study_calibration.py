@@ -20,7 +20,7 @@ from search_spaces.errors import CandidateError, StudyError
 from search_spaces.methods import Step
 from search_spaces.pruners import RemoveHeads, TrimVocabulary
 from tests.examples import dataset, segment
-from workers.reading import DataError
+from workers.reading.errors import DataError
 from workers.reading.languages import name_languages
 
 QUIET = Console(quiet=True)

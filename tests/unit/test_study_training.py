@@ -27,7 +27,7 @@ from tests.examples import BASE, dataset, segment
 from workers.building import artefact_key
 from workers.plan import EvaluationPlan
 from workers.prompts import PROMPTS
-from workers.reading import DataError
+from workers.reading.errors import DataError
 from workers.training.data import TrainingData
 
 QUIET = Console(quiet=True)

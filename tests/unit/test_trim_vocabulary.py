@@ -27,7 +27,7 @@ from workers.decoding import Decoding
 from workers.model_files import bytes_on_disk, read_checkpoint, read_config
 from workers.models import load_model, load_tokenizer
 from workers.prompts import PROMPTS
-from workers.reading import read_dataset
+from workers.reading.dataset import read_dataset
 from workers.reading.segments import Segment
 from workers.translate import translate
 

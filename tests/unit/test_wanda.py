@@ -26,7 +26,7 @@ from workers.compression.sparsifying import highest
 from workers.compression.wanda import compress, scores
 from workers.model_files import bytes_on_disk, read_checkpoint
 from workers.prompts import PROMPTS
-from workers.reading import read_dataset
+from workers.reading.dataset import read_dataset
 
 ROOT = Path(__file__).parents[2]
 CAPTIONS = ROOT / "models" / "captions"
