@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.stopping import UnderWay, stoppable
-from orchestrator.terminal import lasting_streams
+from orchestrator.stopping.signals import UnderWay, stoppable
+from orchestrator.stopping.terminal import lasting_streams
 from search_spaces.errors import UserError
-from search_spaces.methods import Step
-from search_spaces.quantizers import BitsAndBytes
-from workers.failures import MACHINE_EXIT, MachineError
+from search_spaces.methods.quantizers import BitsAndBytes
+from search_spaces.methods.registry import Step
+from workers.failures.table import MACHINE_EXIT, MachineError
 
 QUANT: dict[str, tuple[Step, ...]] = {
     "none": (),
@@ -111,8 +111,8 @@ def _spelt(word: str) -> str:
 
 
 def _measure(options: argparse.Namespace, work: UnderWay) -> int:
-    from orchestrator.single import Request, measure_one
-    from orchestrator.study import language_names
+    from orchestrator.commands.single import Request, measure_one
+    from orchestrator.study.spec import language_names
 
     metrics = tuple(name.strip() for name in options.eval_metrics.split(",") if name.strip())
     request = Request(

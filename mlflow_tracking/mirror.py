@@ -17,9 +17,9 @@ from urllib.parse import quote
 
 from mlflow_tracking.store import is_sqlite, made_by_one
 from search_spaces.candidate import Candidate
-from search_spaces.methods import step_to_json
+from search_spaces.methods.registry import step_to_json
 from search_spaces.outcome import Failure, Measurement, Outcome
-from workers.scoring import worst
+from workers.scoring.metrics import worst
 
 EXPERIMENT = "mtpareto"
 STUDY_TAG = "mtpareto.study"

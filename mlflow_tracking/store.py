@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workers.locks import hold
+from workers.runtime.file_locks import hold
 
 # MLflow's migrations of an empty file take seconds; who waits longer finds something else wrong.
 MAKE_SECONDS = 120.0

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import environment
-from orchestrator.stopping import UnderWay, quiet_ray, stoppable
-from orchestrator.study_flags import add_study_flags
-from orchestrator.terminal import console, lasting_streams
+from orchestrator.stopping.signals import UnderWay, quiet_ray, stoppable
+from orchestrator.stopping.terminal import console, lasting_streams
+from orchestrator.study.flags import add_study_flags
 from search_spaces.errors import UserError
-from workers.failures import MACHINE_EXIT, MachineError, MachineFault
+from workers.failures.table import MACHINE_EXIT, MachineError, MachineFault
 
 if TYPE_CHECKING:
-    from orchestrator.study import StudySpec
+    from orchestrator.study.spec import StudySpec
 
 SHIPPED_SEGMENTS = Path(__file__).resolve().parent.parent / "data" / "subset.jsonl"
 
@@ -37,7 +37,7 @@ def _run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     os.environ.setdefault("TQDM_DISABLE", "1")
     command: Callable[[argparse.Namespace], int] = options.run
-    from workers.attempt import unless_machine
+    from workers.evaluation.attempt import unless_machine
 
     try:
         done = unless_machine(lambda: command(options), "command")
@@ -182,7 +182,7 @@ def _search(options: argparse.Namespace) -> int:
     spec = _spec(options)
     environment.prepare(spec.address)
     with quiet_ray(options.work):
-        from orchestrator.search import run_search
+        from orchestrator.search.driver import run_search
 
         return _exit_code(run_search(spec, console(), options.work))
 
@@ -192,7 +192,7 @@ def _bench_search(options: argparse.Namespace) -> int:
     environment.prepare(spec.address)
     command = shlex.join(["mtpareto", *sys.argv[1:]])
     with quiet_ray(options.work):
-        from orchestrator.bench_search import bench_search
+        from orchestrator.benches.search import bench_search
 
         record = bench_search(spec, options.json, command, console(), options.work)
     for name, value in record["figures"].items():
@@ -202,9 +202,9 @@ def _bench_search(options: argparse.Namespace) -> int:
 
 def _bench_compress(options: argparse.Namespace) -> int:
     environment.prepare(None)
-    from orchestrator.bench_compress import bench_compress, request_of
-    from orchestrator.bench_figures import COMPRESS
-    from orchestrator.bench_table import as_table
+    from orchestrator.benches.compress import bench_compress, request_of
+    from orchestrator.benches.figures import COMPRESS
+    from orchestrator.benches.table import as_table
 
     record = bench_compress(request_of(options), shlex.join(["mtpareto", *sys.argv[1:]]), _progress)
     console().print(as_table(record["figures"], COMPRESS))
@@ -213,10 +213,10 @@ def _bench_compress(options: argparse.Namespace) -> int:
 
 def _bench_decode(options: argparse.Namespace) -> int:
     environment.prepare(None)
-    from orchestrator.bench_decode import DecodeRequest, bench_decode
-    from orchestrator.bench_figures import DECODE
-    from orchestrator.bench_table import as_table
-    from orchestrator.study import SHIPPED_MODEL
+    from orchestrator.benches.decode import DecodeRequest, bench_decode
+    from orchestrator.benches.figures import DECODE
+    from orchestrator.benches.table import as_table
+    from orchestrator.study.spec import SHIPPED_MODEL
 
     request = DecodeRequest(
         output=options.json, data=options.data, parts=tuple(part.strip() for part in options.parts.split(",")),
@@ -229,9 +229,9 @@ def _bench_decode(options: argparse.Namespace) -> int:
 
 def _bench_cpu(options: argparse.Namespace) -> int:
     environment.prepare(None)
-    from orchestrator.bench_cpu import bench_cpu
-    from orchestrator.bench_figures import CPU
-    from orchestrator.bench_table import as_table
+    from orchestrator.benches.cpu import bench_cpu
+    from orchestrator.benches.figures import CPU
+    from orchestrator.benches.table import as_table
 
     command = shlex.join(["mtpareto", *sys.argv[1:]])
     record = bench_cpu(options.json, options.data, command, _progress, options.work)
@@ -240,7 +240,7 @@ def _bench_cpu(options: argparse.Namespace) -> int:
 
 
 def _bench_racing(options: argparse.Namespace) -> int:
-    from orchestrator.bench_racing import bench_racing
+    from orchestrator.benches.racing import bench_racing
 
     record = bench_racing(options.json, shlex.join(["mtpareto", *sys.argv[1:]]))
     for name, value in record["figures"].items():
@@ -250,9 +250,9 @@ def _bench_racing(options: argparse.Namespace) -> int:
 
 def _bench_distillation(options: argparse.Namespace) -> int:
     environment.prepare(None)
-    from orchestrator.bench_distillation import bench_distillation, request_of
-    from orchestrator.bench_figures import DISTILLATION
-    from orchestrator.bench_table import as_table
+    from orchestrator.benches.distillation import bench_distillation, request_of
+    from orchestrator.benches.figures import DISTILLATION
+    from orchestrator.benches.table import as_table
 
     record = bench_distillation(request_of(options), shlex.join(["mtpareto", *sys.argv[1:]]), _progress)
     console().print(as_table(record["figures"], DISTILLATION))
@@ -264,8 +264,8 @@ def _progress(line: str) -> None:
 
 
 def _spec(options: argparse.Namespace) -> StudySpec:
-    from orchestrator.study import MLFLOW_VARIABLES, spec_from_mapping
-    from orchestrator.study_file import read_study
+    from orchestrator.study.spec import MLFLOW_VARIABLES, spec_from_mapping
+    from orchestrator.study.yaml_file import read_study
 
     record = read_study(options.study) if options.study else {}
     asked = {key: value for key, value in vars(options).items() if value is not None}
@@ -278,18 +278,18 @@ def _spec(options: argparse.Namespace) -> StudySpec:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from orchestrator.ledger import read_ledger
+    from orchestrator.ledger.records import read_ledger
 
     environment.prepare(read_ledger(options.folder).header["spec"]["address"])
     with quiet_ray(options.work):
-        from orchestrator.search import resume_search
+        from orchestrator.search.driver import resume_search
 
         return _exit_code(resume_search(options.folder, console(), options.trials, options.work))
 
 
 def _report(options: argparse.Namespace) -> int:
     environment.prepare(None)
-    from orchestrator.run_folder import report_again
+    from orchestrator.finish.run_folder import report_again
 
     report_again(options.folder, console())
     return 0
@@ -297,7 +297,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _mirror(options: argparse.Namespace) -> int:
     environment.prepare(None)
-    from orchestrator.run_folder import reopen, report_again
+    from orchestrator.finish.run_folder import reopen, report_again
 
     found = report_again(options.folder, console(quiet=True))
     if not found.mirrored:
@@ -308,11 +308,11 @@ def _mirror(options: argparse.Namespace) -> int:
 
 
 def _rescore(options: argparse.Namespace) -> int:
-    from orchestrator.ledger import read_ledger
+    from orchestrator.ledger.records import read_ledger
 
     environment.prepare(read_ledger(options.folder).header["spec"]["address"])
-    from orchestrator.rescore import rescore
-    from orchestrator.run_folder import report_again
+    from orchestrator.commands.rescore import rescore
+    from orchestrator.finish.run_folder import report_again
 
     metrics = [name.strip() for name in options.metrics.split(",") if name.strip()]
     path = rescore(options.folder, metrics, _progress, options.comet_model, options.work)
@@ -322,7 +322,7 @@ def _rescore(options: argparse.Namespace) -> int:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from orchestrator.score_command import run_score
+    from orchestrator.commands.score import run_score
 
     run_score(options.hypotheses, options.references, options.target, options.sources)
     return 0

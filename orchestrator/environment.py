@@ -6,8 +6,8 @@ import os
 import secrets
 from pathlib import Path
 
-from orchestrator.address import asked_for
-from workers.torch_environment import prepare_torch
+from orchestrator.cluster.address import asked_for
+from workers.runtime.torch_environment import prepare_torch
 
 DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",

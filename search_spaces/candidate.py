@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.errors import CandidateError
-from search_spaces.methods import Step, describe_step, step_from_json, step_to_json
-from search_spaces.pruners import TrimVocabulary
-from search_spaces.quantizers import (
+from search_spaces.methods.pruners import TrimVocabulary
+from search_spaces.methods.quantizers import (
     GPTQ,
     ActivationAware,
     BitsAndBytes,
@@ -18,7 +17,8 @@ from search_spaces.quantizers import (
     MixedWidths,
     RoundToNearest,
 )
-from search_spaces.trainers import Distill, Finetune, Recover
+from search_spaces.methods.registry import Step, describe_step, step_from_json, step_to_json
+from search_spaces.methods.trainers import Distill, Finetune, Recover
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ UserError
 ├── StudyError        a study file or a flag that can't be followed
 ├── ModelFilesError   a model folder or hub id that can't be used
 ├── DataError         a data file, or a row of it (workers/reading/errors.py)
-└── ScoreError        files that can't be scored (orchestrator/score_command.py)
+└── ScoreError        files that can't be scored (orchestrator/commands/score.py)
 """
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from search_spaces.curve import Curve, curve_from_json
-from search_spaces.family import Family, family_from_json
+from search_spaces.methods.family import Family, family_from_json
 
 # All other metrics are better when higher.
 LOWER_IS_BETTER = frozenset({"ter"})

@@ -1,1 +1,1 @@
-"""The tests; a package, so that `tests.examples` and `tests.fakes` can be imported by name."""
+"""The tests; a package, so that `tests.support.examples` and `tests.support.fakes` can be imported by name."""

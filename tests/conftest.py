@@ -1,5 +1,5 @@
 """How the tests' processes wait for their threads: as the project's own do, set before torch is imported."""
 
-from workers.torch_environment import set_waiting
+from workers.runtime.torch_environment import set_waiting
 
 set_waiting()

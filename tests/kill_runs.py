@@ -26,10 +26,10 @@ from typing import Any
 import psutil
 import yaml
 
-from orchestrator.processes import alive
-from tests.signals import heed_signals
+from orchestrator.stopping.processes import alive
+from tests.support.paths import ROOT
+from tests.support.signals import heed_signals
 
-ROOT = Path(__file__).resolve().parents[1]
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 MODES = ("alone", "group")
 STOP_SECONDS = 10.0

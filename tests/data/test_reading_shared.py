@@ -1,13 +1,12 @@
 """Test the data reader on the real data files, where they lie beside the repository."""
 
-from pathlib import Path
-
 import pytest
 
+from tests.support.paths import ROOT
 from workers.reading.dataset import read_dataset
 from workers.reading.segments import DataSet
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = ROOT.parent / "shared" / "data"
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data files: {DATA} does not exist")
 

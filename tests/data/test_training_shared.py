@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from workers.models import load_tokenizer
-from workers.prompts import PROMPTS
+from tests.support.paths import ROOT
+from workers.loading.load import load_tokenizer
 from workers.reading.dataset import read_dataset
 from workers.reading.errors import DataError
 from workers.reading.segments import DataSet
-from workers.training.batches import micro_batches
-from workers.training.data import MEASURED, TrainingData, examples, training_data
-from workers.training.overlap import refuse_overlap
-from workers.training.pairs import KEPT_APART, tokenized
-from workers.training.sampling import chosen
+from workers.reading.training_data import MEASURED, TrainingData, examples, training_data
+from workers.training.data.batches import micro_batches
+from workers.training.data.overlap import refuse_overlap
+from workers.training.data.sampling import chosen
+from workers.training.data.tokenized_pairs import KEPT_APART, tokenized
+from workers.translation.prompts import PROMPTS
 
-ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data files: {DATA} does not exist")

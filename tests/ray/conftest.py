@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.signals import heed_signals
-from workers.plan import SPEED_SPLIT
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+from tests.support.signals import heed_signals
+from workers.plan.evaluation_plan import SPEED_SPLIT
 
 
 def cut(source: Path, target: Path, segments: int, skip: int = 0) -> Path:

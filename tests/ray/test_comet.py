@@ -16,10 +16,10 @@ import ray
 import torch
 import transformers
 
-from orchestrator import cluster
+from orchestrator.cluster import join as cluster
 from search_spaces.errors import StudyError
 from tests.ray.conftest import mtpareto, trials
-from tests.tiny_comet import Row, built, in_comet, scored
+from tests.support.tiny_comet import Row, built, in_comet, scored
 from workers.comet.actor import start_comet
 from workers.comet.environment import comet_python
 from workers.comet.scores import comet_scores

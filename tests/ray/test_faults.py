@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator import run_folder
-from orchestrator.ledger import LOCK, WRITER_ENDS
+from orchestrator.finish import run_folder
+from orchestrator.ledger.records import LOCK, WRITER_ENDS
 from tests.ray.conftest import ROOT, Running, environment, free_port, ledger_lines, mtpareto, trials
-from workers.artefacts import DRAFT
-from workers.locks import hold
+from workers.runtime.artefact_store import DRAFT
+from workers.runtime.file_locks import hold
 
 TRIALS = "6"
 # `mtpareto` with other workers.
@@ -29,7 +29,7 @@ from orchestrator.environment import prepare
 prepare(None)
 from orchestrator import search
 from orchestrator.cli import main
-from tests.littering import Littering
+from tests.support.littering import Littering
 
 search.CompressionTrial = Littering
 raise SystemExit(main())

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.ray.conftest import ROOT, environment, ledger_lines, mtpareto, trials
-from workers.failures import MACHINE_EXIT
+from workers.failures.table import MACHINE_EXIT
 
 # `mtpareto` with other workers.
 LIMITED = """
@@ -16,7 +16,7 @@ from orchestrator.environment import prepare
 prepare(None)
 from orchestrator import search
 from orchestrator.cli import main
-from tests.limited import Limited
+from tests.support.limited import Limited
 
 search.CompressionTrial = Limited
 raise SystemExit(main())

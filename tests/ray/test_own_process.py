@@ -16,7 +16,7 @@ from tests.ray.conftest import ROOT, environment
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     file = tmp_path_factory.mktemp("outcomes") / "outcomes.json"
-    command = [sys.executable, "-m", "tests.own_process_example", str(file)]
+    command = [sys.executable, "-m", "tests.support.own_process_example", str(file)]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def test_a_lost_process_is_a_lost_connection(outcomes: dict[str, Any]) -> None:
 
 def test_a_dead_node_is_a_lost_connection_too(tmp_path: Path) -> None:
     file = tmp_path / "outcome.txt"
-    command = [sys.executable, "-m", "tests.dead_node_example", str(file)]
+    command = [sys.executable, "-m", "tests.support.dead_node_example", str(file)]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert file.read_text(encoding="utf-8").startswith("a process that worked for this trial was lost")

@@ -18,26 +18,28 @@ import yaml
 from ray import tune
 from rich.console import Console
 
-from orchestrator import cluster, hearing, search
-from orchestrator.ledger import LedgerWriter, create_ledger, read_hypotheses, read_ledger
-from orchestrator.referee import Referee
-from orchestrator.study import spec_from_mapping
-from orchestrator.study_file import read_study
+from orchestrator.cluster import join as cluster
+from orchestrator.ledger.records import LedgerWriter, create_ledger, read_hypotheses, read_ledger
+from orchestrator.progress import polling
+from orchestrator.racing.referee import Referee
+from orchestrator.search import driver
+from orchestrator.study.spec import spec_from_mapping
+from orchestrator.study.yaml_file import read_study
 from search_spaces.candidate import Candidate
-from search_spaces.methods import step_to_json
+from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.registry import step_to_json
+from search_spaces.methods.trainers import Finetune
 from search_spaces.outcome import Race
-from search_spaces.quantizers import RoundToNearest
-from search_spaces.trainers import Finetune
-from tests.examples import dataset
 from tests.ray.conftest import ROOT, ledger_lines, mtpareto, trials
-from workers.actor import LEDGER_NAMESPACE, CompressionTrial
-from workers.decoding import Decoding
-from workers.locating import resolve
-from workers.plan import EvaluationPlan
+from tests.support.examples import dataset
+from workers.checkpoints.locate import resolve
+from workers.evaluation.trial_actor import LEDGER_NAMESPACE, CompressionTrial
+from workers.plan.evaluation_plan import EvaluationPlan
 from workers.reading.dataset import read_dataset
-from workers.rungs import race_order, rung_ends
-from workers.training.data import training_data
-from workers.translate import Translator
+from workers.reading.training_data import training_data
+from workers.scoring.rungs import race_order, rung_ends
+from workers.translation.decoding import Decoding
+from workers.translation.translator import Translator
 
 GPTQ3 = [{"method": "gptq", "bits": 3}]
 # Worse than 3 bits for sure, and larger.
@@ -169,7 +171,7 @@ def test_a_worker_that_is_lost_in_mid_race_has_its_trial_measured_from_the_start
     data = own_documents(ROOT / "data" / "subset.jsonl", tmp_path / "dev.jsonl", 8)
     file = study(tmp_path, 2, [GPTQ3], rungs=[8], data=str(data), speed=False)
     run, said = tmp_path / "run", io.StringIO()
-    search.run_search(spec_from_mapping(read_study(file)), Console(file=said, width=200))
+    driver.run_search(spec_from_mapping(read_study(file)), Console(file=said, width=200))
     assert "was lost; attempt 2 follows" in said.getvalue()
     first, retried = trials(run)
     assert (first["number"], first["attempt"], retried["number"], retried["attempt"]) == (0, 1, 1, 2)
@@ -202,7 +204,7 @@ def test_a_tie_is_on_the_ledger_before_tune_hears_of_it(local_ray: None, plan: E
 def test_what_a_trial_tells_of_its_training_is_heard_until_it_ends_and_its_curve_stays(
     local_ray: None, plan: EvaluationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hearing, "WAIT_SECONDS", 60.0)
+    monkeypatch.setattr(polling, "WAIT_SECONDS", 60.0)
     rows = (ROOT / "data" / "calibration.jsonl").read_text(encoding="utf-8").splitlines()[::20]
     (tmp_path / "train.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     plan = replace(plan, training=training_data([(str(tmp_path / "train.jsonl"), 1.0)], plan.data["dev"].pairs))
@@ -210,7 +212,7 @@ def test_what_a_trial_tells_of_its_training_is_heard_until_it_ends_and_its_curve
     given = suggested(1, None)
     given["candidate"]["steps"] = [step_to_json(Finetune(tokens=300, batch=4, loss="references"))]
     trial, ledger = trial_of(plan, run, Patient, given)
-    heard = hearing.Heard(ledger.trainings, {})
+    heard = polling.Heard(ledger.trainings, {})
     assert not trial.step()["done"]
     progress = heard()[1]
     assert (progress.name, progress.of) == ("finetune", 300) and progress.tokens >= 300

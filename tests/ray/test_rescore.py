@@ -8,13 +8,13 @@ from statistics import fmean
 
 import pytest
 
-from orchestrator.ledger import read_hypotheses, read_ledger
-from orchestrator.rescored import read_rescored, trial_key
+from orchestrator.ledger.records import read_hypotheses, read_ledger
+from orchestrator.ledger.rescored import read_rescored, trial_key
 from search_spaces.outcome import Race
 from tests.ray.conftest import mtpareto
-from tests.recorded_run import Made, write_data, write_run
-from tests.tiny_comet import Row, built, in_comet, scored
-from workers.scoring import lines_by_pair
+from tests.support.recorded_run import Made, write_data, write_run
+from tests.support.tiny_comet import Row, built, in_comet, scored
+from workers.scoring.metrics import lines_by_pair
 
 TRIALS = [Made(100, 0.0, None), Made(60, 0.3, 8), Made(40, 0.5, 4, race=Race("dominated", 1, 10, -20.0, -4.0, 50.0))]
 

@@ -14,9 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from search_spaces.candidate import candidate_from_json
-from search_spaces.timable import timable_on_cpu
+from search_spaces.methods.timable import timable_on_cpu
 from tests.ray.conftest import ROOT, ledger_lines, mtpareto, timed, trials
-from workers.models import load_model, load_tokenizer
+from workers.loading.load import load_model, load_tokenizer
 
 TRIALS = 7
 

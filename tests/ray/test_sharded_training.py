@@ -11,9 +11,9 @@ import torch
 import yaml
 
 from tests.ray.conftest import ROOT, free_port, ledger_lines, mtpareto, trials
-from tests.sharded_example import build, random_pairs, student
-from tests.sharded_runs import PROCESSES, STEPS, process
-from workers.training.loop import Task, train
+from tests.support.sharded_example import build, random_pairs, student
+from tests.support.sharded_runs import PROCESSES, STEPS, process
+from workers.training.loop.one_device import Task, train
 from workers.training.zero.weights import load_trained
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.local_ray import SERVERS
-from orchestrator.processes import MARK, alive
+from orchestrator.cluster.local_ray import SERVERS
+from orchestrator.stopping.processes import MARK, alive
 from tests.ray.conftest import Running, trials
 
 Start = Callable[..., Running]

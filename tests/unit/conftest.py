@@ -62,6 +62,6 @@ def save_llama(tmp_path_factory: pytest.TempPathFactory, character_tokenizer: An
 @pytest.fixture
 def short_translations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random models know no end: at the gate of a training they say four tokens."""
-    from workers.training import gate
+    from workers.training import held_out_check
 
-    monkeypatch.setattr(gate, "DEFAULT_MAX_NEW_TOKENS", 4)
+    monkeypatch.setattr(held_out_check, "DEFAULT_MAX_NEW_TOKENS", 4)

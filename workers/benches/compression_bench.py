@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from search_spaces.candidate import BaseModel, Candidate
-from search_spaces.methods import Step
+from search_spaces.methods.quantizers import GPTQ, MixedWidths, QuantizeEmbeddings, RoundToNearest
+from search_spaces.methods.registry import Step
 from search_spaces.outcome import Failure, Measurement
-from search_spaces.quantizers import GPTQ, MixedWidths, QuantizeEmbeddings, RoundToNearest
-from workers.attempt import attempt
 from workers.benches.compression_speed import (
     SHAPES,
     Timed,
@@ -26,11 +25,12 @@ from workers.benches.layer_error import errors_against, held_out_errors
 from workers.benches.llm_compressor import quantize_by_llm_compressor
 from workers.calibration.calibrate import calibration_sequences
 from workers.calibration.sequences import Shown
-from workers.compression.context import CompressionContext
-from workers.models import default_device, load_for_calibration, load_tokenizer
-from workers.plan import EvaluationPlan
-from workers.prompts import Prompt
-from workers.scoring import corpus_statistics, paired_interval
+from workers.evaluation.attempt import attempt
+from workers.loading.load import default_device, load_for_calibration, load_tokenizer
+from workers.plan.compression_context import CompressionContext
+from workers.plan.evaluation_plan import EvaluationPlan
+from workers.scoring.metrics import corpus_statistics, paired_interval
+from workers.translation.prompts import Prompt
 
 WIDTHS = (8, 4, 3, 2)
 LOW_WIDTHS = (4, 3, 2)

@@ -12,8 +12,8 @@ import torch
 
 from workers.calibration.capture import LayerSums, capture
 from workers.calibration.sequences import Batch, Shown, batches
-from workers.compression.gptq import factor_of, quantize_widths
-from workers.models import CPU_DTYPE, CUDA_DTYPE
+from workers.compression.quantization.gptq import factor_of, quantize_widths
+from workers.loading.load import CPU_DTYPE, CUDA_DTYPE
 
 DAMPING = 0.01
 

@@ -10,19 +10,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from workers.chat_template import template_of
-from workers.decoding import Decoding
-from workers.model_files import read_config
-from workers.prompts import choose_prompt
+from workers.checkpoints.model_files import read_config
 from workers.reading.segments import Segment
+from workers.translation.chat_template import template_of
+from workers.translation.decoding import Decoding
+from workers.translation.prompts import choose_prompt
 
 
 def decode_seconds(folder: str, segments: Sequence[Segment], repeats: int) -> list[float]:
     """Seconds of each of so many decodes of all segments at once, after one that is not counted."""
     from workers.decoder.decode import Decoder
     from workers.decoder.greedy import Request
-    from workers.models import load_model, load_tokenizer
-    from workers.translate import prepare, shared_beginnings, stop_ids
+    from workers.loading.load import load_model, load_tokenizer
+    from workers.translation.translator import prepare, shared_beginnings, stop_ids
 
     model, tokenizer = load_model(Path(folder), "cpu"), load_tokenizer(Path(folder))
     prompt = choose_prompt(folder, read_config(Path(folder)), template_of(tokenizer), None)

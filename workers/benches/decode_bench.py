@@ -13,16 +13,16 @@ from typing import Any
 import torch
 
 from workers.benches.compression_speed import SHAPES, random_model
-from workers.chat_template import template_of
+from workers.checkpoints.model_files import read_config
 from workers.decoder.decode import Decoder
 from workers.decoder.generate import generate
 from workers.decoder.greedy import Request
-from workers.decoding import Decoding
-from workers.model_files import read_config
-from workers.models import load_model, load_tokenizer
-from workers.prompts import choose_prompt
+from workers.loading.load import load_model, load_tokenizer
 from workers.reading.segments import Segment
-from workers.translate import prepare, shared_beginnings, stop_ids
+from workers.translation.chat_template import template_of
+from workers.translation.decoding import Decoding
+from workers.translation.prompts import choose_prompt
+from workers.translation.translator import prepare, shared_beginnings, stop_ids
 
 PROMPT_TOKENS = 80
 NEW_TOKENS = 64

@@ -11,18 +11,18 @@ from pathlib import Path
 from statistics import fmean
 
 from search_spaces.candidate import BaseModel, Candidate
-from search_spaces.methods import Step
+from search_spaces.methods.pruners import RemoveLayers
+from search_spaces.methods.quantizers import GPTQ
+from search_spaces.methods.registry import Step
+from search_spaces.methods.trainers import Distill, Finetune
 from search_spaces.outcome import Failure, Measurement
-from search_spaces.pruners import RemoveLayers
-from search_spaces.quantizers import GPTQ
-from search_spaces.trainers import Distill, Finetune
-from workers.attempt import attempt
-from workers.evaluation import evaluate
-from workers.locating import resolve
-from workers.model_files import read_checkpoint
-from workers.plan import EvaluationPlan
-from workers.telling import Tell, unheard
-from workers.training.data import TrainingData
+from workers.checkpoints.locate import resolve
+from workers.checkpoints.model_files import read_checkpoint
+from workers.evaluation.attempt import attempt
+from workers.evaluation.evaluate import evaluate
+from workers.plan.evaluation_plan import EvaluationPlan
+from workers.reading.training_data import TrainingData
+from workers.runtime.callbacks import Tell, unheard
 
 SEEDS = (0, 1, 2)
 WIDTHS = (3, 2)

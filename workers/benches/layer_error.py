@@ -11,9 +11,9 @@ import torch
 from workers.calibration.calibrate import statistics_of
 from workers.calibration.capture import LayerSums, capture
 from workers.calibration.sequences import Batch, balanced, batches, parts
-from workers.compression import gptq, rtn
-from workers.compression.context import CompressionContext
-from workers.models import load_for_calibration, load_tokenizer
+from workers.compression.quantization import gptq, rtn
+from workers.loading.load import load_for_calibration, load_tokenizer
+from workers.plan.compression_context import CompressionContext
 
 GROUP_SIZE = 64
 

@@ -10,12 +10,12 @@ import torch
 
 from workers.benches.compression_speed import SHAPES, random_model
 from workers.benches.decode_bench import alike, timed_decoder
-from workers.compression.packing import pack
-from workers.compression.rtn import quantize
+from workers.compression.quantization.rtn import quantize
 from workers.packed.held import held_bytes
 from workers.packed.linear import PackedLinear
 from workers.packed.weight import packed_weight
-from workers.plan import SPEED_BATCHES
+from workers.plan.evaluation_plan import SPEED_BATCHES
+from workers.stored_forms.packing import pack
 
 WIDTHS = (8, 4, 3, 2)
 GROUP = 128

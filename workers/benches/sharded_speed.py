@@ -24,18 +24,18 @@ import torch
 from torch import distributed
 
 from search_spaces.errors import StudyError
-from search_spaces.trainers import Finetune
+from search_spaces.methods.trainers import Finetune
 from workers.benches.compression_speed import SHAPES, random_model
 from workers.calibration.sequences import Shown
-from workers.models import default_device
+from workers.loading.load import default_device
 from workers.reading.segments import Segment
-from workers.training.asking import fitting_tokens
-from workers.training.learner import Learner
-from workers.training.loop import Task, train
-from workers.training.pairs import TokenizedPairs
-from workers.training.pairs_folder import pairs_writer
-from workers.training.progress import Progress
-from workers.training.sampling import chosen
+from workers.runtime.training_progress import Progress
+from workers.training.data.pairs_file import pairs_writer
+from workers.training.data.sampling import chosen
+from workers.training.data.tokenized_pairs import TokenizedPairs
+from workers.training.loop.learner import Learner
+from workers.training.loop.one_device import Task, train
+from workers.training.teachers.choose_teacher import fitting_tokens
 from workers.training.zero.configs import Stage
 
 PROCESSES = 2

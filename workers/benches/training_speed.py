@@ -13,21 +13,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from search_spaces.trainers import Recover
+from search_spaces.methods.trainers import Recover
 from workers.benches.compression_speed import SHAPES, Shape, random_model, timed
 from workers.calibration.sequences import Shown
-from workers.gpu_memory import release_memory
-from workers.models import default_device
+from workers.loading.load import default_device
 from workers.reading.segments import Segment
-from workers.training.adapters import adapted
-from workers.training.batches import micro_batches
-from workers.training.learner import Learner
-from workers.training.loop import Task, train
-from workers.training.pairs import TokenizedPairs
-from workers.training.pairs_folder import pairs_writer
-from workers.training.progress import Progress
-from workers.training.teacher_cache import open_cache
-from workers.training.teachers import CachedTeacher, LiveTeacher, Teacher, fill
+from workers.runtime.gpu_memory import release_memory
+from workers.runtime.training_progress import Progress
+from workers.training.data.batches import micro_batches
+from workers.training.data.pairs_file import pairs_writer
+from workers.training.data.tokenized_pairs import TokenizedPairs
+from workers.training.loop.learner import Learner
+from workers.training.loop.one_device import Task, train
+from workers.training.model_forms.lora import adapted
+from workers.training.teachers.cache import open_cache
+from workers.training.teachers.teacher import CachedTeacher, LiveTeacher, Teacher, fill
 
 # Lengths of a translation LLM's training pairs: prompts of 40 to 160 tokens, translations of 20 to 120.
 PROMPT_TOKENS = (40, 160)

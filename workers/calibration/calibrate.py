@@ -9,16 +9,16 @@ from typing import Any
 import torch
 
 from search_spaces.candidate import digest_of
-from search_spaces.checkpoint import layer_of
 from search_spaces.errors import StudyError
-from workers.artefacts import ArtefactStore
+from search_spaces.sizes.tensor_table import layer_of
 from workers.calibration.capture import capture, linear_layers
 from workers.calibration.sequences import Shown, balanced, batches, parts, plain
 from workers.calibration.statistics import Statistics, read_statistics, write_statistics
-from workers.code_version import code_version
-from workers.compression.context import CompressionContext
-from workers.model_files import read_checkpoint
-from workers.prompts import request_identity
+from workers.checkpoints.model_files import read_checkpoint
+from workers.plan.code_version import code_version
+from workers.plan.compression_context import CompressionContext
+from workers.runtime.artefact_store import ArtefactStore
+from workers.translation.prompts import request_identity
 
 
 def statistics_of(parent: Path, context: CompressionContext) -> Statistics:
@@ -59,7 +59,7 @@ def calibration_sequences(tokenizer: Any, context: CompressionContext) -> list[S
 
 
 def _build(parent: Path, folder: Path, context: CompressionContext) -> dict[str, Any]:
-    from workers.models import load_for_calibration, load_tokenizer
+    from workers.loading.load import load_for_calibration, load_tokenizer
 
     sequences = calibration_sequences(load_tokenizer(parent, context.trust_remote_code), context)
     model = load_for_calibration(parent, context.device, context.trust_remote_code)

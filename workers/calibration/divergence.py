@@ -10,8 +10,8 @@ import torch
 
 from search_spaces.errors import StudyError
 from workers.calibration.sequences import Batch, balanced, batches, parts
-from workers.compression.context import CompressionContext
-from workers.gpu_memory import free_memory
+from workers.plan.compression_context import CompressionContext
+from workers.runtime.gpu_memory import free_memory
 
 MEASURING_TOKENS = 4096
 # Logits of so many tokens are made at a time.

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from workers.prompts import Prompt
 from workers.reading.segments import Segment
+from workers.translation.prompts import Prompt
 
 LONGEST = 512
 BATCH_TOKENS = 16_384

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from search_spaces.checkpoint import layer_of
+from search_spaces.sizes.tensor_table import layer_of
 from workers.calibration.statistics import Statistics
 
 Made = TypeVar("Made")

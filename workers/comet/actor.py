@@ -18,7 +18,7 @@ from search_spaces.errors import StudyError
 from workers.comet.cache import ScoreCache, score_key
 from workers.comet.environment import comet_python
 from workers.comet.files import CometFiles, checkpoint_digest, comet_files
-from workers.torch_environment import set_waiting
+from workers.runtime.torch_environment import set_waiting
 
 NAMESPACE = "mtpareto"
 GPU_SHARE = 0.1

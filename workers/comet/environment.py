@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from search_spaces.errors import UserError
-from workers.locks import hold
+from workers.runtime.file_locks import hold
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 PROJECT = Path(__file__).resolve().parents[2]

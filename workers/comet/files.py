@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from search_spaces.errors import StudyError
-from workers.not_data import why_no_file_at
+from workers.runtime.not_data import why_no_file_at
 
 MODELS = {"comet": "Unbabel/wmt22-comet-da", "cometkiwi": "Unbabel/wmt22-cometkiwi-da"}
 FOLDER_VARIABLE = "MTPARETO_COMET"

@@ -14,7 +14,7 @@ from itertools import islice
 
 import torch
 
-from workers.decoder.engine import Admission, BeamEngine
+from workers.decoder.engines.engine import Admission, BeamEngine
 from workers.decoder.greedy import PREFILL_TOKENS, REFILL_SHARE, Request, room_of, within
 
 

@@ -11,8 +11,8 @@ import torch
 
 from workers.decoder.beam import BeamLoop
 from workers.decoder.blueprint import Blueprint
-from workers.decoder.dense_engine import DenseEngine
-from workers.decoder.engine import BeamEngine
+from workers.decoder.engines.dense import DenseEngine
+from workers.decoder.engines.engine import BeamEngine
 from workers.decoder.families import read_blueprint, why_unknown
 from workers.decoder.generate import generate
 from workers.decoder.greedy import GreedyLoop, Request, longest_first, room_of
@@ -127,7 +127,7 @@ class Decoder:
 
 def _engine(blueprint: Blueprint, slots: int, room: int, penalty: float) -> BeamEngine:
     if blueprint.device.type == "cuda":
-        from workers.decoder.paged_engine import PagedEngine
+        from workers.decoder.engines.paged import PagedEngine
 
         return PagedEngine(blueprint, slots, room, penalty)
     return DenseEngine(blueprint, slots, room, penalty)

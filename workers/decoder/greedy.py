@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from workers.decoder.engine import Admission, Engine, Tokens
+from workers.decoder.engines.engine import Admission, Engine, Tokens
 
 # A refill waits until this share of the slots is free: reading a few prompts costs nearly what reading many does.
 REFILL_SHARE = 8

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from search_spaces.checkpoint import DTYPE_BYTES
 from search_spaces.errors import UserError
-from workers.compression.folder import packed_stems
-from workers.model_files import read_checkpoint
+from search_spaces.sizes.tensor_table import DTYPE_BYTES
+from workers.checkpoints.model_files import read_checkpoint
+from workers.stored_forms.checkpoint import packed_stems
 
 TOLERANCE = 0.02
 FLOATS = ("BF16", "F16", "F32", "F64")

@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from search_spaces.checkpoint import is_embedding
 from search_spaces.errors import UserError
-from workers.adapter_folder import has_adapter
-from workers.compression.folder import packed_stems, stored_tensors
-from workers.compression.quantization_config import bits_of
-from workers.model_files import read_checkpoint, read_config
-from workers.models import CPU_DTYPE, CUDA_DTYPE, load_model, with_soft_caps
-from workers.own_format import is_own, refuse_incomplete
+from search_spaces.sizes.tensor_table import is_embedding
+from workers.checkpoints.adapters import has_adapter
+from workers.checkpoints.model_files import read_checkpoint, read_config
+from workers.loading.custom_format import is_own, refuse_incomplete
+from workers.loading.load import CPU_DTYPE, CUDA_DTYPE, load_model, with_soft_caps
 from workers.packed.eight_bit import EightBitLinear, why_not
 from workers.packed.held import assert_packed
 from workers.packed.linear import PackedEmbedding, PackedLinear
 from workers.packed.weight import packed_weight
+from workers.stored_forms.checkpoint import packed_stems, stored_tensors
+from workers.stored_forms.quantization_config import bits_of
 
 MASK = "weight_mask"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from workers.compression.packing import unpack
+from workers.stored_forms.packing import unpack
 
 FLOAT = 0
 

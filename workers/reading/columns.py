@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workers.reading.languages import LANGUAGE_NAMES, UnknownLanguage, normalise_language, split_pair
+from workers.languages.codes import LANGUAGE_NAMES, UnknownLanguage, normalise_language, split_pair
 
 # Compared in lower case, with _ for spaces and hyphens; the first of a list that is there counts.
 SOURCES = ("src", "source", "source_text", "src_text", "source_sentence", "source_segment", "original")

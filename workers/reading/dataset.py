@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from workers.reading import parallel_text
-from workers.reading.alma import named_direction
+from workers.languages.codes import UnknownLanguage, normalise_pair
 from workers.reading.binary_tables import table_kind, table_rows
 from workers.reading.errors import DataError, RowFault
 from workers.reading.files import decode, read_content
-from workers.reading.formats import FORMATS, nothing_usable, recognise
-from workers.reading.languages import UnknownLanguage, normalise_pair
+from workers.reading.formats import parallel_text
+from workers.reading.formats.alma import named_direction
+from workers.reading.formats.registry import FORMATS, nothing_usable, recognise
 from workers.reading.rows import is_json, json_rows, starts_with_object
 from workers.reading.segments import DataSet, Segment, segments_digest
 from workers.reading.tally import Request, Row, Tally

@@ -3,8 +3,8 @@
 import math
 import re
 
+from workers.languages.codes import UnknownLanguage, normalise_pair
 from workers.reading.errors import OtherPair, RowFault
-from workers.reading.languages import UnknownLanguage, normalise_pair
 
 _DECIMAL = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _PAIR_WAY_OUT = (

@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
-from workers.not_data import why_not_data
 from workers.reading.errors import DataError, RowFault
+from workers.runtime.not_data import why_not_data
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 1 << 20

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from workers.reading.languages import split_pair
+from workers.languages.codes import split_pair
 
 NO_REFERENCE = "no reference"
 

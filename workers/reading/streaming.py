@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 
+from workers.languages.codes import split_pair
 from workers.reading import fields as check
-from workers.reading import parallel_text, plain_json
-from workers.reading.alma import language_code, named_direction
 from workers.reading.binary_tables import table_files, table_kind, table_rows
 from workers.reading.errors import DataError, RowFault
 from workers.reading.files import decode, lines_of, stream_content
-from workers.reading.formats import ACCEPTED, FORMATS, recognise
-from workers.reading.languages import split_pair
+from workers.reading.formats import parallel_text, plain_json
+from workers.reading.formats.alma import language_code, named_direction
+from workers.reading.formats.registry import ACCEPTED, FORMATS, recognise
 from workers.reading.rows import is_json, json_rows
 from workers.reading.tally import Request, Row, Tally
 from workers.reading.text_tables import layout_of, rows_of

@@ -10,7 +10,7 @@ from pathlib import Path
 from workers.reading.columns import columns_of, looks_like_names
 from workers.reading.errors import DataError, RowFault
 from workers.reading.files import lines_of
-from workers.reading.formats import FORMATS
+from workers.reading.formats.registry import FORMATS
 from workers.reading.tally import Row, Tally
 
 DELIMITERS = ("\t", ",", ";", "|")

@@ -12,23 +12,23 @@ import torch
 from torch import nn
 
 from search_spaces.candidate import digest_of
-from search_spaces.methods import Trainer, step_to_json
-from search_spaces.student_shape import read_student_config
-from search_spaces.trainers import Distill
-from workers.code_version import code_version
-from workers.compression.context import CompressionContext
-from workers.model_files import read_checkpoint
-from workers.models import default_device, is_bitsandbytes
-from workers.telling import Tell, unheard
-from workers.training.asking import given, micro_tokens, teacher_for
-from workers.training.compiling import worth_compiling
-from workers.training.fake_quantization import StoredLinear
-from workers.training.gate import folder_chrf, held_out_chrf
-from workers.training.learner import Learner
-from workers.training.loop import Task, train
-from workers.training.pairs import TokenizedPairs
-from workers.training.progress import Trained
-from workers.training.trainable import Trainable, finetune_form, form_of
+from search_spaces.methods.registry import Trainer, step_to_json
+from search_spaces.methods.trainers import Distill
+from search_spaces.sizes.student_shape import read_student_config
+from workers.checkpoints.model_files import read_checkpoint
+from workers.loading.load import default_device, is_bitsandbytes
+from workers.plan.code_version import code_version
+from workers.plan.compression_context import CompressionContext
+from workers.runtime.callbacks import Tell, unheard
+from workers.runtime.training_progress import Trained
+from workers.training.data.tokenized_pairs import TokenizedPairs
+from workers.training.held_out_check import folder_chrf, held_out_chrf
+from workers.training.loop.compiling import worth_compiling
+from workers.training.loop.learner import Learner
+from workers.training.loop.one_device import Task, train
+from workers.training.model_forms.fake_quantization import StoredLinear
+from workers.training.model_forms.trainable import Trainable, finetune_form, form_of
+from workers.training.teachers.choose_teacher import given, micro_tokens, teacher_for
 
 LayerMap = Mapping[int, int] | None
 Answer = TypeVar("Answer")
@@ -40,7 +40,7 @@ def with_device(context: CompressionContext, work: Callable[..., Answer], *argum
     A trial whose training is sharded holds no GPU itself; the work is then done in a process that does, and what it
     reports is heard here.
     """
-    from workers.own_process import with_a_gpu
+    from workers.runtime.ray_process import with_a_gpu
 
     if context.processes == 1:
         return work(*arguments, context)
@@ -86,7 +86,7 @@ def sharded(
 ) -> Trained:
     """In processes of their own, which share the optimizer's state; the model here then has what they trained. What
     was written is judged afterwards."""
-    from workers.own_process import has_gpus
+    from workers.runtime.ray_process import has_gpus
     from workers.training.zero.launch import ShardedTraining, train_sharded
     from workers.training.zero.weights import load_trained
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from search_spaces.methods import Trainer
-from workers.training.progress import MADE_WORSE
+from search_spaces.methods.registry import Trainer
+from workers.runtime.training_progress import MADE_WORSE
 
 # Below so many updates nothing much is learnt, at any rate that a model survives.
 FEWEST_STEPS = 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from workers.training.progress import MEASURED_SECONDS, REPORT_SECONDS, Progress
+from workers.runtime.training_progress import MEASURED_SECONDS, REPORT_SECONDS, Progress
 
 
 class Preparing:

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from workers.training.learner import Learner
-from workers.training.optimizers import adamw, trainable
+from workers.training.loop.learner import Learner
+from workers.training.loop.optimizer import adamw, trainable
 from workers.training.zero.configs import Stage, config_for
 from workers.training.zero.weights import beyond_bfloat16, set_masters
 

@@ -18,18 +18,18 @@ import torch
 from torch import distributed
 
 from search_spaces.errors import StudyError
-from search_spaces.methods import Trainer
-from workers.failures import is_out_of_memory
-from workers.training.batches import TrainingBatch, fewest_tokens_of, micro_rows, padded_batch
-from workers.training.checkpoints import Checkpoint, Standing
-from workers.training.faults import diverged
-from workers.training.history import History
-from workers.training.learner import Learner
-from workers.training.pairs import TokenizedPairs
-from workers.training.progress import Progress, Trained, Window
-from workers.training.readout import Readout, chunks
-from workers.training.sampling import chosen
-from workers.training.schedules import rate_share
+from search_spaces.methods.registry import Trainer
+from workers.failures.table import is_out_of_memory
+from workers.failures.training import diverged
+from workers.runtime.training_progress import Progress, Trained, Window
+from workers.training.data.batches import TrainingBatch, fewest_tokens_of, micro_rows, padded_batch
+from workers.training.data.sampling import chosen
+from workers.training.data.tokenized_pairs import TokenizedPairs
+from workers.training.loop.checkpoints import Checkpoint, Standing
+from workers.training.loop.history import History
+from workers.training.loop.learner import Learner
+from workers.training.loop.schedules import rate_share
+from workers.training.losses.readout import Readout, chunks
 from workers.training.zero import saving
 from workers.training.zero.configs import Stage
 from workers.training.zero.deepspeed_engine import sharded

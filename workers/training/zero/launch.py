@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from search_spaces.methods import Trainer
-from workers.failures import is_out_of_memory, is_transient, whose_fault
-from workers.own_process import has_gpus
-from workers.torch_environment import prepare_torch, waiting
-from workers.training.batches import halved
-from workers.training.pairs import TokenizedPairs
-from workers.training.progress import Progress, Trained
+from search_spaces.methods.registry import Trainer
+from workers.failures.table import is_out_of_memory, is_transient, whose_fault
+from workers.runtime.ray_process import has_gpus
+from workers.runtime.torch_environment import prepare_torch, waiting
+from workers.runtime.training_progress import Progress, Trained
+from workers.training.data.batches import halved
+from workers.training.data.tokenized_pairs import TokenizedPairs
 from workers.training.zero.configs import Stage, refuse_packed, stage_for
 from workers.training.zero.sharing import MicroBatchTooLarge
 

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import distributed
 
-from workers.training.checkpoints import STANDING, Checkpoint, Standing, superseded, usable
-from workers.training.faults import disk_full
-from workers.training.progress import Point
-from workers.training.schedules import Schedule
+from workers.failures.training import disk_full
+from workers.runtime.training_progress import Point
+from workers.training.loop.checkpoints import STANDING, Checkpoint, Standing, superseded, usable
+from workers.training.loop.schedules import Schedule
 
 # Master copy and two moments in float32, of what is trained, and the weights.
 BYTES_A_PARAMETER = 16

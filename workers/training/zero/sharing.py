@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workers.training.batches import TrainingBatch
+from workers.training.data.batches import TrainingBatch
 
 if TYPE_CHECKING:
-    from workers.training.pairs import TokenizedPairs
+    from workers.training.data.tokenized_pairs import TokenizedPairs
 
 Rows = Sequence[int]
 # The rows of each micro-batch that these rows make.

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from workers.training.optimizers import trainable
-from workers.training.tensor_files import read_tensors, write_tensors
+from workers.checkpoints.tensor_files import read_tensors, write_tensors
+from workers.training.loop.optimizer import trainable
 
 FILE = "trained.safetensors"
 

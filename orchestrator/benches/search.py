@@ -1,0 +1,114 @@
+"""`mtpareto bench search`: a whole search, timed, with the share of that time in which the GPU was busy."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from orchestrator.benches.results_file import write_results
+from orchestrator.ledger.records import TrialRecord, read_ledger
+from orchestrator.search.driver import run_search
+from orchestrator.stopping.signals import UnderWay
+from orchestrator.study.spec import StudySpec
+
+SAMPLE_MILLISECONDS = 200
+
+
+class GpuSampler:
+    """The first GPU's utilization while it runs: `nvidia-smi`'s share of time in which a kernel was executing.
+
+    Takes no sample where there is no nvidia-smi.
+    """
+
+    def __init__(self) -> None:
+        self.samples: list[float] = []
+        self._process: subprocess.Popen[str] | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> GpuSampler:
+        program = shutil.which("nvidia-smi")
+        if program is not None:
+            query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-i", "0"]
+            command = [program, *query, "-lms", str(SAMPLE_MILLISECONDS)]
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            self._thread = threading.Thread(target=self._read, name="gpu-sampler", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process is not None and self._thread is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._thread.join()
+
+    def _read(self) -> None:
+        assert self._process is not None and self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.strip().isdigit():
+                self.samples.append(float(line) / 100)
+
+
+def bench_search(
+    spec: StudySpec, output: Path, command: str, console: Console, work: UnderWay | None = None
+) -> dict[str, Any]:
+    """Run the search and write `output` in the form of every results file; returns what was written."""
+    start = time.perf_counter()
+    with GpuSampler() as sampler:
+        found = run_search(spec, console, work)
+    seconds = time.perf_counter() - start
+    ledger = read_ledger(found.folder)
+    record = {
+        "figures": figures(seconds, ledger.trials, sampler.samples),
+        "conditions": {**_conditions(ledger.trials), "asked": asked(spec), **ledger.header["conditions"]},
+        "command": command,
+    }
+    write_results(output, record)
+    return record
+
+
+def figures(seconds: float, trials: Sequence[TrialRecord], busy: Sequence[float]) -> dict[str, float]:
+    """The bench's figures, in seconds and shares.
+
+    seconds: everything, from reading the data to the last page. seconds_a_trial: these over the trials, held-out ones
+    included. trials_dropped: of the measured ones, those that a race ended early. seconds_working: from the first
+    trial's beginning to the last one's end. gpu_busy_share: the mean of the samples over all of `seconds`.
+    """
+    measured = [trial for trial in trials if trial.measurement is not None]
+    spans = [(datetime.fromisoformat(trial.started), datetime.fromisoformat(trial.ended)) for trial in trials]
+    working = (max(end for _, end in spans) - min(begin for begin, _ in spans)).total_seconds() if spans else 0.0
+    values = {
+        "seconds": seconds,
+        "trials": float(len(trials)),
+        "trials_measured": float(len(measured)),
+        "trials_dropped": float(sum(trial.measurement.race is not None for trial in measured if trial.measurement)),
+        "seconds_a_trial": seconds / max(len(trials), 1),
+        "seconds_working": working,
+        "seconds_a_trial_working": working / max(len(trials), 1),
+    }
+    for stage in ("compress", "load", "translate", "score"):
+        took = [trial.measurement.seconds.get(stage, 0.0) for trial in measured if trial.measurement is not None]
+        values[f"mean_seconds_{stage}"] = sum(took) / max(len(took), 1)
+    if busy:
+        values["gpu_busy_share"] = sum(busy) / len(busy)
+    return {name: round(value, 4) for name, value in values.items()}
+
+
+def asked(spec: StudySpec) -> dict[str, Any]:
+    """What of the study was asked for: every value that is not the default, as it was written."""
+    record = spec.to_json()
+    defaults = StudySpec(out=spec.out, data=spec.data).to_json()
+    return {key: value for key, value in record.items() if key in ("out", "data") or value != defaults[key]}
+
+
+def _conditions(trials: Sequence[TrialRecord]) -> Mapping[str, str]:
+    measurement = next((trial.measurement for trial in trials if trial.measurement is not None), None)
+    taken = dict(measurement.conditions) if measurement else {}
+    return {**taken, "date": datetime.now(UTC).date().isoformat()}

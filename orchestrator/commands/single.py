@@ -1,0 +1,206 @@
+"""What `main.py` does: one candidate through the same evaluation as a trial, written to a folder of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from orchestrator.commands.single_files import FILES, Line, refuse_unwritable, write_files
+from orchestrator.environment import prepare
+from orchestrator.number_format import spell_bytes, spell_seconds
+from orchestrator.progress.single import followed
+from orchestrator.stopping.signals import UnderWay
+from orchestrator.study.base_model import told
+from orchestrator.study.decodable import refuse_unaskable
+from orchestrator.study.flags import NO_LANGUAGE_CHECK
+from orchestrator.study.spec import SHIPPED_CALIBRATION, SHIPPED_MODEL, know_languages
+from orchestrator.study.splits import spell_left_out
+from search_spaces.candidate import Candidate
+from search_spaces.methods.registry import Step
+from search_spaces.outcome import Failure, Measurement
+from search_spaces.sizes.predicted import predicted_bytes
+from workers.checkpoints.base_model import open_base
+from workers.evaluation.attempt import attempt
+from workers.plan.evaluation_plan import EvaluationPlan
+from workers.reading.dataset import read_dataset
+from workers.reading.segments import DataSet
+from workers.runtime.torch_environment import prepare_torch
+from workers.scoring.bins import bin_of, parse_bins
+from workers.scoring.direction_check import refuse_wrong_direction
+from workers.scoring.measure import neural_model
+from workers.scoring.metrics import NEURAL_METRICS, known_metrics
+from workers.scoring.sanity import failed_checks, spell_failures, unchecked
+from workers.scoring.summary import summarize
+from workers.translation.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the one-candidate command was asked; None takes the default."""
+
+    data: str
+    outdir: Path
+    steps: tuple[Step, ...]
+    metrics: tuple[str, ...]
+    bins: str
+    model: str | None
+    revision: str | None
+    device_map: str
+    max_new_tokens: int | None
+    batch_size: int | None
+    beams: int
+    prompt: str | None
+    references: str | None
+    langs: str | None
+    languages: Mapping[str, str]
+    calibration: str | None
+    comet_model: str | None
+    seed: int
+    skip_bad_rows: bool
+    trust_remote_code: bool
+    check_languages: bool
+    overwrite: bool = False
+
+
+def measure_one(request: Request, say: Callable[[str], None], work: UnderWay | None = None) -> int:
+    """Measure the candidate and write its files; returns 0, or 1 when it failed. Raises UserError, with nothing
+    written, for what can't be done. work: is told of a Ray that is started."""
+    prepare_torch()
+    metrics = known_metrics(request.metrics, neural=True)
+    bins = parse_bins(request.bins)
+    know_languages(request.languages)
+    dataset = read_dataset(
+        request.data, references=request.references, langs=request.langs, skip_bad_rows=request.skip_bad_rows
+    )
+    if request.check_languages:
+        refuse_wrong_direction(dataset.name, dataset.segments, NO_LANGUAGE_CHECK)
+    refuse_unwritable(request.outdir, request.overwrite)
+    plan = _plan(request, dataset, metrics)
+    opened = open_base(
+        request.model or str(SHIPPED_MODEL), request.revision, request.trust_remote_code,
+        partial(predicted_bytes, steps=request.steps), compressed=bool(request.steps),
+    )  # fmt: skip
+    refuse_unaskable(opened, request.prompt, [dataset], request.trust_remote_code)
+    candidate = Candidate(opened.base, request.steps)
+    for line in (*spell_left_out(dataset), *told(opened, plan.store)):
+        say(line)
+    with _comet(plan, work), followed(say) as measure:
+        outcome, hypotheses = attempt(candidate, "dev", plan, measure)
+    if isinstance(outcome, Failure):
+        say(f"failed, {outcome.reason} in {outcome.stage}: {outcome.message}")
+        return 1
+    lines = [
+        Line(
+            segment, line["text"], line["truncated"], line["scores"], bin_of(segment.human_score, bins),
+            failed_checks(segment, line["text"], line["truncated"]),
+        )
+        for segment, line in zip(dataset.segments, hypotheses, strict=True)
+    ]  # fmt: skip
+    summary = {
+        "config": _config(request, candidate, plan),
+        "counts": _counts(dataset, outcome, lines),
+        "sanity": dict(outcome.sanity),
+        "metrics": summarize(
+            outcome.scores, dataset.segments, [line.text for line in lines], [line.scores for line in lines], bins
+        ),
+        "measurement": outcome.to_json(),
+    }
+    write_files(request.outdir, summary, lines)
+    _say_scores(summary, outcome, request.outdir, say)
+    for check, languages in unchecked(dataset.segments).items():
+        say(f"note      the check {check.replace('_', ' ')!r} knows nothing of {', '.join(languages)}: it was not made")
+    return 0
+
+
+@contextmanager
+def _comet(plan: EvaluationPlan, work: UnderWay | None) -> Iterator[None]:
+    """A Ray for COMET's process where the plan asks for COMET: the cluster RAY_ADDRESS names, else one started here.
+
+    Raises UserError before anything is translated when its model or its environment can't be had.
+    """
+    models = [neural_model(metric, plan.comet_model) for metric in plan.metrics if metric in NEURAL_METRICS]
+    if not models:
+        yield
+        return
+    from workers.comet.environment import comet_python
+    from workers.comet.files import refuse_unreachable
+
+    for model in models:
+        refuse_unreachable(model)
+    comet_python()
+    prepare(None)
+    from orchestrator.cluster.join import join
+
+    joined = join(None, work)
+    try:
+        yield
+    finally:
+        joined.leave()
+
+
+def _plan(request: Request, dataset: DataSet, metrics: tuple[str, ...]) -> EvaluationPlan:
+    decoding = Decoding(
+        DEFAULT_MAX_NEW_TOKENS if request.max_new_tokens is None else request.max_new_tokens,
+        DEFAULT_BATCH_SIZE if request.batch_size is None else request.batch_size,
+        request.prompt,
+        request.beams,
+    )
+    calibration = request.calibration or (str(SHIPPED_CALIBRATION) if SHIPPED_CALIBRATION.is_file() else None)
+    return EvaluationPlan(
+        data={"dev": dataset},
+        calibration=read_dataset(calibration) if calibration else None,
+        metrics=metrics,
+        decoding=decoding,
+        store=(request.outdir / "store").resolve(),
+        seed=request.seed,
+        device_map=request.device_map,
+        trust_remote_code=request.trust_remote_code,
+        comet_model=request.comet_model,
+        languages=request.languages,
+    )
+
+
+def _config(request: Request, candidate: Candidate, plan: EvaluationPlan) -> dict[str, Any]:
+    return {
+        "data": request.data,
+        "model_id": candidate.base.name,
+        "revision": candidate.base.revision,
+        "steps": candidate.describe(),
+        "digest": candidate.digest,
+        "device_map": request.device_map,
+        "max_new_tokens": plan.decoding.max_new_tokens,
+        "batch_size": plan.decoding.batch_size,
+        "beams": plan.decoding.beams,
+        "eval_metrics": list(plan.metrics),
+        "bins": request.bins,
+        "seed": request.seed,
+    }
+
+
+def _counts(dataset: DataSet, outcome: Measurement, lines: Sequence[Line]) -> dict[str, Any]:
+    return {
+        "segments": len(dataset.segments),
+        "by_langpair": dict(sorted(Counter(segment.langs for segment in dataset.segments).items())),
+        "truncated": outcome.truncated,
+        "failing_a_check": sum(bool(line.failed) for line in lines),
+        "without_reference": dataset.without_reference,
+        "left_out": dict(dataset.left_out),
+        "bad_rows": len(dataset.bad_rows),
+    }
+
+
+def _say_scores(summary: dict[str, Any], outcome: Measurement, outdir: Path, say: Callable[[str], None]) -> None:
+    for metric, numbers in summary["metrics"].items():
+        by_pair = [f"{pair} {value:.2f}" for pair, value in numbers["by_langpair"].items()]
+        worst = f"worst {numbers['worst_pair']} {numbers['worst_pair_score']:.2f}" if len(by_pair) > 1 else ""
+        say(f"{metric:<9} {numbers['overall']:.2f}  ({', '.join(by_pair)})  {worst}".rstrip())
+    say(f"size      {spell_bytes(outcome.footprint.bytes)}")
+    say(f"time      {spell_seconds(sum(outcome.seconds.values()))} for {outcome.segments} segments")
+    if any(outcome.sanity.values()):
+        say(f"sanity    of {outcome.segments} hypotheses: {spell_failures(outcome.sanity, outcome.segments)}")
+    say(f"written   {outdir}/{', '.join(FILES)}")

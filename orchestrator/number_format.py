@@ -1,0 +1,86 @@
+"""How numbers are written for people: times, sizes, differences, ratios, counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workers.scoring.metrics import Interval
+
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+NONE = "\N{EM DASH}"
+METRIC_NAMES = {
+    "chrf": "chrF", "chrf++": "chrF++", "bleu": "BLEU", "ter": "TER", "comet": "COMET", "cometkiwi": "CometKiwi",
+}  # fmt: skip
+
+
+def spell_seconds(seconds: float) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def spell_bytes(size: int) -> str:
+    """Decimal units, as disks are sold: `10.6 MB`, `14.5 GB`."""
+    value = float(size)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}" if unit == "B" else f"{value:.2f} {unit}"
+        value /= 1000
+    return f"{value:.2f} GB"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A decimal unit of size, such as MB = 1,000,000 bytes."""
+
+    name: str
+    bytes: int
+
+    def of(self, size: int) -> float:
+        """The size in this unit."""
+        return size / self.bytes
+
+    def text(self, size: int) -> str:
+        """The size in this unit, with its name: `5.50 MB`."""
+        return f"{self.of(size):,.2f} {self.name}"
+
+
+MEGABYTES = Unit("MB", 1_000_000)
+
+
+GIGABYTES = Unit("GB", 1_000_000_000)
+
+
+def metric_name(metric: str) -> str:
+    """A metric as its field writes it, such as `chrF`."""
+    return METRIC_NAMES.get(metric, metric)
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A difference with its sign, `+0.31`, or with U+2212 below 0; a zero has none."""
+    rounded = round(value, digits)
+    sign = "+" if rounded > 0 else MINUS if rounded < 0 else ""
+    return f"{sign}{abs(rounded):.{digits}f}"
+
+
+def interval_text(interval: Interval | None) -> str:
+    """`+0.02 to +0.11`, or a dash where there is none."""
+    return NONE if interval is None else f"{signed(interval.low)} to {signed(interval.high)}"
+
+
+def ratio_text(ratio: float) -> str:
+    """How many times smaller than the baseline, `1.92` and U+00D7; a dash where there is no baseline."""
+    return f"{ratio:.2f}{TIMES}" if math.isfinite(ratio) else NONE
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 point`, `2 points`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,1 @@
+"""What a person watches while trials run: the table, the trainings, the time left."""

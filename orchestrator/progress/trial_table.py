@@ -1,0 +1,207 @@
+"""The trials of a search as a person reads them: a table, a line for one that ended, and the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.table import Table
+
+from orchestrator.number_format import spell_bytes, spell_seconds
+from workers.plan.evaluation_plan import RACED_SPLIT, SPEED_BATCHES, SPEED_REPEATS, SPEED_SPLIT, SPEED_TOKENS
+from workers.runtime.callbacks import Doing
+from workers.runtime.training_progress import Progress as Training
+
+State = Literal["running", "done", "failed"]
+# What a trial that is not the search's own is called.
+PLACES = {"test": "held-out", SPEED_SPLIT: "speed"}
+PHASES = {"test": "held-out scoring", SPEED_SPLIT: "timing"}
+BASELINE = "baseline"
+# A shorter time left is no news.
+LEAST_TOLD = 1.0
+STAGES = {
+    "start": "starting", "compress": "compressing", "load": "loading", "translate": "translating", "score": "scoring",
+    "speed": "timing", "measure": "measuring",
+}  # fmt: skip
+STARTING = Doing("start")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A trial's line in the table. quality, bytes: None until it has ended well. seconds: since it began, or in all.
+    race: how a race ended it, if one did; the quality is then a projected one. speed: what a timed one is told by.
+    of: the number of the candidate's own trial, where this one scores or times it again."""
+
+    number: int
+    label: str
+    split: str
+    state: State
+    began: float
+    seconds: float | None = None
+    quality: float | None = None
+    bytes: int | None = None
+    race: str | None = None
+    speed: str | None = None
+    of: int | None = None
+
+    @property
+    def shown(self) -> int:
+        """The number that a person knows it by."""
+        return self.number if self.of is None else self.of
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What there is to do: trials asked for, those already known, how many run side by side; the baseline's bytes; the
+    quality's name, and how many segments the search's data has. trains: whether candidates may train. follow: the
+    phases after the search, in words."""
+
+    trials: int
+    known: int
+    side_by_side: int = 1
+    baseline_bytes: int | None = None
+    quality: str = "chrF"
+    segments: int | None = None
+    trains: bool = False
+    follow: tuple[str, ...] = ()
+
+
+def time_left(
+    rows: list[Row], totals: Totals, now: float, trainings: Mapping[int, Training] | None = None
+) -> float | None:
+    """Seconds until the search's trials are done, from the mean of those that ended; None before the first has.
+
+    Time that a running trial has already taken counts, and what its training says is left.
+    """
+    search = [row for row in rows if row.split == RACED_SPLIT]
+    took = [row.seconds for row in search if row.seconds is not None]
+    if not took:
+        return None
+    mean = sum(took) / len(took)
+    told = {number: one.left_s or 0.0 for number, one in (trainings or {}).items()}
+    rest = _waiting(search, totals) * mean + sum(
+        max(mean - (now - row.began), told.get(row.number, 0.0), 0.0) for row in search if row.state == "running"
+    )
+    return rest / max(totals.side_by_side, 1)
+
+
+def left_text(rows: list[Row], totals: Totals, now: float, trainings: Mapping[int, Training] | None = None) -> str:
+    """What is left of the search in words, and what comes after it; "" where nothing can be said.
+
+    `at least`: where no candidate has ended yet, for the baseline is neither compressed nor trained, and where those to
+    come may train, each for as long as its budget takes.
+    """
+    search = [row for row in rows if row.split == RACED_SPLIT]
+    if not _waiting(search, totals) and all(row.state != "running" for row in search):
+        return f"{' and '.join(totals.follow)} next" if totals.follow and search == rows else ""
+    seconds = time_left(rows, totals, now, trainings)
+    if seconds is None or seconds < LEAST_TOLD:
+        # What runs is over its time, and how far is not known.
+        return ""
+    sure = not totals.trains and any(row.label != BASELINE and row.state != "running" for row in search)
+    then = f", then {' and '.join(totals.follow)}" if totals.follow else ""
+    return f"{'about' if sure else 'at least'} {spell_seconds(seconds)} left{then}"
+
+
+def phase_left_text(rows: list[Row], totals: Totals, split: str, whole: int) -> str:
+    """What is left of held-out scoring or of timing, `whole` trials in all; "" before the first has ended."""
+    took = [row.seconds for row in rows if row.split == split and row.seconds is not None]
+    waiting = whole - len(took)
+    if not took or waiting <= 0:
+        return ""
+    together = 1 if split == SPEED_SPLIT else max(totals.side_by_side, 1)
+    return f"about {spell_seconds(sum(took) / len(took) * waiting / together)} left"
+
+
+def _waiting(search: list[Row], totals: Totals) -> int:
+    return max(totals.trials - totals.known - len(search), 0)
+
+
+def doing_text(doing: Doing) -> str:
+    """`translating 64 of 252`."""
+    what = STAGES.get(doing.stage, doing.stage)
+    return f"{what} {doing.done:,} of {doing.of:,}" if doing.of else what
+
+
+def under_way_line(rows: list[Row], doings: Mapping[int, Doing], now: float) -> str:
+    """What the trials that run are at, in one line; "" where none runs."""
+    parts = [
+        f"trial {row.shown} {row.label}: {doing_text(doings.get(row.number, STARTING))}, "
+        f"{spell_seconds(now - row.began)} so far"
+        for row in rows
+        if row.state == "running"
+    ]
+    return "; ".join(parts)
+
+
+def timing_line(points: int) -> str:
+    """What the timing of so many points will do, said before it begins."""
+    batches = ", ".join(map(str, SPEED_BATCHES[:-1]))
+    return (
+        f"timing {points} points, one at a time: {SPEED_TOKENS} new tokens for {batches} and {SPEED_BATCHES[-1]} "
+        f"segments at once, {1 + SPEED_REPEATS} times each"
+    )
+
+
+def ended_trials(rows: list[Row], totals: Totals, split: str = RACED_SPLIT) -> int:
+    """How many of the split's trials have ended; of the search's, those known from before with them."""
+    known = totals.known if split == RACED_SPLIT else 0
+    return known + sum(row.split == split and row.state != "running" for row in rows)
+
+
+def trial_line(row: Row, ended: int, totals: Totals, baseline_bytes: int | None, left: str = "", whole: int = 0) -> str:
+    """One ended trial as a plain line; ended: how many of its split have, with it. left: what is left, in words. whole:
+    how many trials its split has, where it is not the search's own and that is known."""
+    place = f"{ended}/{totals.trials}" if row.split == RACED_SPLIT else PLACES[row.split]
+    if whole:
+        place += f" {ended}/{whole}"
+    score = row.speed or "failed"
+    if row.quality is not None:
+        said = row.race or f"{totals.quality} {row.quality:5.2f}"
+        score = f"{said}  {spell_bytes(row.bytes or 0)}{_ratio(row, baseline_bytes)}"
+    took = spell_seconds(row.seconds or 0)
+    return f"[{place}] {row.label}: {score}  in {took}{f'  {left}' if left else ''}"
+
+
+def trial_table(
+    rows: list[Row],
+    totals: Totals,
+    now: float,
+    doings: Mapping[int, Doing] | None = None,
+    left: str = "",
+) -> Table:
+    """The table a terminal shows. doings: trial number -> what it does. left: what is left, in words."""
+    title = f"{ended_trials(rows, totals)} of {totals.trials} trials{f', {left}' if left else ''}"
+    table = Table(title=title, title_justify="left", expand=False)
+    for name, justify in (
+        ("trial", "right"),
+        ("steps", "left"),
+        (totals.quality, "right"),
+        ("size", "right"),
+        ("ratio", "right"),
+        ("", "left"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    base = totals.baseline_bytes
+    for row in rows:
+        size = "" if row.bytes is None else spell_bytes(row.bytes)
+        quality = "" if row.quality is None else f"{'about ' if row.race else ''}{row.quality:.2f}"
+        label = row.label if row.split == RACED_SPLIT else f"{row.label} [dim]({PLACES[row.split]})[/dim]"
+        table.add_row(str(row.shown), label, quality, size, _ratio(row, base).strip(), _state(row, now, doings or {}))
+    return table
+
+
+def _ratio(row: Row, baseline_bytes: int | None) -> str:
+    return f"  {baseline_bytes / row.bytes:.2f}x" if row.bytes and baseline_bytes else ""
+
+
+def _state(row: Row, now: float, doings: Mapping[int, Doing]) -> str:
+    if row.state == "running":
+        what = f", {doing_text(doings[row.number])}" if row.number in doings else ""
+        return f"[cyan]running {spell_seconds(now - row.began)}{what}[/cyan]"
+    took = spell_seconds(row.seconds or 0)
+    if row.state == "failed":
+        return f"[red]failed in {took}[/red]"
+    said = row.race or row.speed
+    return f"{said}, in {took}" if said else f"in {took}"

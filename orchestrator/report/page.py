@@ -1,0 +1,221 @@
+"""The report's page: the sections in their order, with style, script and plotly inside, so that it opens offline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.number_format import Unit, metric_name
+from orchestrator.racing.judging import ALPHA, MARGIN
+from orchestrator.report.about import conditions_block, heading_facts, interval_note
+from orchestrator.report.breakdown import breakdown_table
+from orchestrator.report.html_parts import json_script, section, text
+from orchestrator.report.pairs import pairs_table
+from orchestrator.report.plot import plot_data
+from orchestrator.report.samples import System, samples_html
+from orchestrator.report.speed import speed_table
+from orchestrator.report.standing import dropped_table, sanity_note, sanity_table
+from orchestrator.report.tables import (
+    failures_table,
+    held_out_table,
+    points_table,
+    shown_points,
+    signatures_table,
+)
+from orchestrator.results.baseline import baseline_faults
+from orchestrator.results.points import Results
+from orchestrator.results.statement import statement
+from orchestrator.statistics.telling_apart import ALPHA as TOGETHER
+from workers.reading.segments import DataSet
+
+HERE = Path(__file__).parent
+
+# Nothing may be fetched: the page is one file, whatever a translation holds.
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+)
+
+HELD_OUT_SENTENCE = (
+    "The dev scores chose these points, which flatters them a little; the held-out test had no part in the choice, "
+    "so its figure is the honest one. It also decides which of them the frontier keeps. What dev did not tell apart "
+    "from these was scored too, the smallest first, so that luck on dev did not decide."
+)
+PLOT_NOTE = (
+    "Quality is the mean {metric} over language pairs, size the bytes on disk of every file needed to run. The bar on "
+    "a point is its 95 % paired interval against the baseline, drawn from the baseline's {metric}; the line joins the "
+    "frontier, each point of which is shown to be better than all smaller ones. Hover over a point, or click it, to "
+    "light up its row; click a row to ring its point."
+)
+TIE_NOTE = (
+    "A hollow point is not told apart from the point of the frontier that its row names, which is no larger{where}: "
+    "take the smaller one, or choose by what else differs. A point is beaten only by one of no more bytes that is "
+    "shown to be better, by a paired bootstrap that keeps the chance of any false statement of the plot at {alpha:.0%}."
+)
+SPEED_NOTE = (
+    "Of the models as they ship, in the engine that translated: packed weights stay packed, and the bytes that they "
+    "take on the device were checked against the files. Tokens a second with prompts read, so many segments at a time. "
+    "Peak memory is torch's, of loading and decoding, keys and values included."
+)
+DROPPED_NOTE = (
+    f"A race ends a trial as soon as the evidence says, at an error of {ALPHA:.0%} over all its looks, that it is "
+    f"worse than a point of no more bytes, within {MARGIN} points of one, or below the study's floor, a share of the "
+    "baseline's quality. Such a trial was not translated in full, so it has no score to compare and can't be on the "
+    "frontier. Projected is that point's score, or the floor, plus the difference seen; differences are of mean "
+    "segment scores, in an interval that holds at every look."
+)
+PAIRS_NOTE = (
+    "The baseline and each point of the frontier; beside each score, its difference from the baseline. Each point's "
+    "worst pair is in bold."
+)
+BREAKDOWN_NOTE = (
+    "Each group's {metric} is the mean over the language pairs in it, beside it the difference from the baseline. A "
+    "small group's score is a matter of chance."
+)
+SAMPLES_NOTE = (
+    "Segments spread evenly over the dev set, not picked. Words that differ from the baseline's are marked; a thin bar "
+    "stands where words of the baseline's are missing. Hover over either to see what the baseline has there."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """All that a page is made of. systems: the dev hypotheses of the points whose samples are shown."""
+
+    title: str
+    dev: Results
+    dev_data: DataSet
+    test: Results | None
+    test_data: DataSet | None
+    header: Mapping[str, Any]
+    unit: Unit
+    systems: Sequence[System]
+
+
+def page(content: Content, plotly: str) -> str:
+    """The whole page. plotly: plotly.js, embedded as it is."""
+    splits = [content.dev, *([content.test] if content.test else [])]
+    views = {"dev": content.dev} | ({"test": content.test} if content.test else {})
+    return "".join(
+        [
+            '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            f"<title>{text(content.title)}</title><style>{_read('page.css')}</style></head><body><main>",
+            *_sections(content, splits),
+            "</main>",
+            json_script("report-data", plot_data(views, content.unit)),
+            f"<script>{plotly}</script>" if any(results.points for results in splits) else "",
+            f"<script>{_read('page.js')}</script></body></html>\n",
+        ]
+    )
+
+
+def _sections(content: Content, splits: Sequence[Results]) -> list[str]:
+    data = [content.dev_data, *([content.test_data] if content.test_data else [])]
+    facts = heading_facts(content.dev, content.dev_data, content.test, content.test_data, content.header, content.unit)
+    conditions = conditions_block(splits, data, content.header)
+    sections = [
+        f"<header><h1>{text(content.title)}</h1>{baseline_banner(splits)}{_statement(content)}{facts}{conditions}</header>",
+        _plot_section(content),
+    ]
+    if content.dev.points:
+        sections.append(section("points", "All points", points_table(content.dev, content.unit)))
+    if content.test is not None:
+        sections.append(_held_out_section(content.dev, content.test, content.unit))
+    if any(point.speed for point in content.dev.points):
+        sections.append(section("speed", "Speed and memory", _note(SPEED_NOTE), speed_table(content.dev, content.unit)))
+    if content.dev.dropped:
+        dropped = dropped_table(content.dev, content.unit)
+        sections.append(section("dropped", "Dropped early", _note(DROPPED_NOTE), dropped))
+    sections += [
+        section("failures", "Failures", failures_table(content.dev)),
+        _sanity_section(content),
+        _pairs_section(content),
+        _breakdown_section(content),
+        section("samples", "Sample translations", _note(SAMPLES_NOTE), samples_html(content.dev_data, content.systems)),
+        section("signatures", "How it was scored", interval_note(data, content.dev.metric), signatures_table(splits)),
+    ]
+    return sections
+
+
+def _plot_section(content: Content) -> str:
+    if not content.dev.points:
+        return section(
+            "plot-section", "Quality against size", "<p>No trial ended well, so there is nothing to plot.</p>"
+        )
+    toggle = ""
+    if content.test is not None and content.test.points:
+        toggle = (
+            '<div class="toggle" role="group" aria-label="Scores shown">'
+            '<button type="button" data-view="dev" aria-pressed="true">dev</button>'
+            '<button type="button" data-view="test" aria-pressed="false">held-out test</button></div>'
+        )
+    note = PLOT_NOTE.format(metric=metric_name(content.dev.metric))
+    notes = [_note(note), *([_note(_tie_note(content))] if content.dev.ties else [])]
+    return section("plot-section", "Quality against size", toggle, '<div id="plot"></div><ul id="legend"></ul>', *notes)
+
+
+def _statement(content: Content) -> str:
+    """What is recommended, or why nothing is, before all else."""
+    found = statement(content.dev, content.test, content.header.get("spec", {}).get("margin"))
+    return "" if found is None else f'<p class="statement">{text(found.said)}</p>'
+
+
+def _tie_note(content: Content) -> str:
+    where = " (on the held-out test)" if content.test and content.test.points else ""
+    return TIE_NOTE.format(where=where, alpha=TOGETHER)
+
+
+def _held_out_section(dev: Results, test: Results, unit: Unit) -> str:
+    parts = [_note(HELD_OUT_SENTENCE), held_out_table(dev, test, unit)]
+    if test.failures:
+        parts += ["<h3>Failures on the held-out test</h3>", failures_table(test)]
+    return section("held-out", "Held-out test", *parts)
+
+
+def _sanity_section(content: Content) -> str:
+    shares = sanity_table(content.dev, content.unit)
+    if not shares:
+        return ""
+    parts = [_note(sanity_note(content.dev, content.dev_data)), shares]
+    if content.test is not None and (there := sanity_table(content.test, content.unit)):
+        parts += ["<h3>On the held-out test</h3>", there]
+    return section("sanity", "Sanity", *parts)
+
+
+def _pairs_section(content: Content) -> str:
+    points = shown_points(content.dev)
+    if not points:
+        return ""
+    parts = [_note(PAIRS_NOTE), pairs_table(content.dev, points, content.unit)]
+    if content.test is not None and (chosen := _chosen_on_test(points, content.test)):
+        parts += ["<h3>On the held-out test</h3>", pairs_table(content.test, chosen, content.unit)]
+    return section("pairs", "By language pair", *parts)
+
+
+def _breakdown_section(content: Content) -> str:
+    parts = breakdown_table(content.dev_data, content.systems, content.dev.metric)
+    note = _note(BREAKDOWN_NOTE.format(metric=metric_name(content.dev.metric)))
+    return section("breakdown", "By kind of segment", note, parts) if parts else ""
+
+
+def _chosen_on_test(points: Sequence[Any], test: Results) -> list[Any]:
+    measured = {point.record.candidate.digest: point for point in test.points}
+    digests = (point.record.candidate.digest for point in points)
+    return [measured[digest] for digest in digests if digest in measured]
+
+
+def _note(sentence: str) -> str:
+    return f'<p class="about">{text(sentence)}</p>'
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def baseline_banner(splits: Iterable[Results | None]) -> str:
+    """The same as HTML; empty for a sound baseline."""
+    return "".join(f'<p class="about warn"><strong>{text(fault)}</strong></p>' for fault in baseline_faults(splits))

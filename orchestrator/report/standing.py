@@ -1,0 +1,110 @@
+"""The report's word on trials beside the frontier: ties, trials dropped early, and the sanity checks behind it all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from orchestrator.number_format import Unit, counted, metric_name, ratio_text
+from orchestrator.report.html_parts import cell, head, number, table, text
+from orchestrator.results.points import Dropped, Point, Results
+from orchestrator.results.step_labels import short_label
+from search_spaces.outcome import Measurement
+from workers.reading.segments import DataSet
+from workers.scoring.human_agreement import noticeable
+from workers.scoring.sanity import over_limits, unchecked
+from workers.training.enough import TROUBLES
+
+
+def standing_text(point: Point, unit: Unit) -> str:
+    """`not told apart from rtn 4-bit g64 (5.60 MB)`, or `beaten by …`; empty for a point of the frontier."""
+    if point.kept_off:
+        return ""
+    for record, said in ((point.tie, "not told apart from"), (point.beaten_by, "beaten by")):
+        if record is not None and record.measurement is not None:
+            return f"{said} {short_label(record.candidate)} ({unit.text(record.measurement.footprint.bytes)})"
+    return ""
+
+
+def noticeable_text(point: Point, baseline: Point | None) -> str:
+    """How likely people are to see the point's difference from the baseline; empty for the baseline itself."""
+    return noticeable(point.metric, point.quality - baseline.quality) if baseline and point.steps else ""
+
+
+def notes_of(measurement: Measurement) -> str:
+    """What the trial's steps noted, as HTML; what a training did not do, or made worse, stands out."""
+    return "".join(
+        f'<span class="note{" warn" if note.startswith(TROUBLES) else ""}">{text(note)}</span>'
+        for note in measurement.notes
+    )
+
+
+def dropped_table(results: Results, unit: Unit) -> str:
+    """The trials that a race ended early: how, and where they were heading."""
+    names = [
+        ("Trial", "number"), ("Steps", ""), (unit.name, "number"), ("Ratio", "number"),
+        (f"Projected {metric_name(results.metric)}", "number"), ("How it ended", ""),
+    ]  # fmt: skip
+    return table(head(names, sortable=True), [_dropped_row(trial, unit) for trial in results.dropped], "sortable")
+
+
+def _dropped_row(trial: Dropped, unit: Unit) -> str:
+    cells = [
+        number(str(trial.record.number), trial.record.number),
+        cell(f"{text(trial.record.candidate.describe())}{notes_of(trial.measurement)}", style="steps"),
+        number(f"{unit.of(trial.bytes):,.2f}", trial.bytes),
+        number(ratio_text(trial.ratio), trial.ratio),
+        number(f"{trial.race.projected:.2f}", trial.race.projected, "faint"),
+        cell(text(trial.why)),
+    ]
+    return f'<tr data-digest="{text(trial.record.candidate.digest)}">{"".join(cells)}</tr>'
+
+
+def sanity_table(results: Results, unit: Unit) -> str:
+    """The share of each trial's hypotheses that failed each check; empty where no trial was checked."""
+    shares = [point.measurement.sanity for point in results.points]
+    shares += [trial.measurement.sanity for trial in results.dropped]
+    checks = list(dict.fromkeys(check for of_trial in shares for check in of_trial))
+    if not checks:
+        return ""
+    names = [("Trial", "number"), ("Candidate", ""), (unit.name, "number")]
+    names += [(check.replace("_", " ").capitalize(), "number") for check in checks]
+    baseline = results.baseline
+    usual = baseline.measurement.sanity if baseline else {}
+    trials: list[Point | Dropped] = sorted([*results.points, *results.dropped], key=lambda trial: trial.record.number)
+    return table(
+        head(names, sortable=True), [_sanity_row(trial, checks, usual, unit) for trial in trials], "sortable sanity"
+    )
+
+
+def sanity_note(results: Results, data: DataSet) -> str:
+    """What the sanity table shows, and what its checks can't tell on this data."""
+    note = (
+        "The share of hypotheses that fail each check, whatever their score. A trial whose share is over the limit, "
+        "counted from the baseline's, is kept off the frontier."
+    )
+    usual = results.baseline.measurement.sanity if results.baseline else {}
+    over = sum(bool(over_limits(point.measurement.sanity, usual)) for point in results.points)
+    note += f" Here that is {counted(over, 'trial')}." if over else " Here every trial is within the limits."
+    for check, targets in unchecked(data.segments).items():
+        note += f" {check.replace('_', ' ').capitalize()} is not checked for {', '.join(targets)}."
+    return note
+
+
+def _sanity_row(trial: Point | Dropped, checks: Sequence[str], usual: Mapping[str, float], unit: Unit) -> str:
+    shares = trial.measurement.sanity
+    reasons = trial.kept_off if isinstance(trial, Point) else (trial.why,)
+    notes = "".join(f'<span class="note">{text(reason)}</span>' for reason in reasons)
+    cells = [
+        number(str(trial.record.number), trial.record.number),
+        cell(f"{text(short_label(trial.record.candidate))}{notes}", style="steps"),
+        number(f"{unit.of(trial.bytes):,.2f}", trial.bytes),
+        *(_share_cell(check, shares.get(check), usual) for check in checks),
+    ]
+    return f'<tr data-digest="{text(trial.record.candidate.digest)}">{"".join(cells)}</tr>'
+
+
+def _share_cell(check: str, share: float | None, usual: Mapping[str, float]) -> str:
+    if share is None:
+        return number("", None)
+    over = bool(over_limits({check: share}, usual))
+    return number(f"{share:.1%}", share, "warn" if over else "faint" if share == 0.0 else "")

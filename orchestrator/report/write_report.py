@@ -1,0 +1,46 @@
+"""A study's report for people: `report.html`, one file that opens offline, and `frontier.png`, its plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.report.page import Content, page
+from orchestrator.report.picture import write_picture
+from orchestrator.report.samples import read_systems
+from orchestrator.report.tables import shown_points
+from orchestrator.results.labels import unit_for
+from orchestrator.results.points import Results
+from orchestrator.whole_files import drafted
+from workers.reading.segments import DataSet
+
+REPORT = "report.html"
+
+__all__ = ["REPORT", "write_picture", "write_report"]
+
+
+def write_report(
+    folder: Path,
+    title: str,
+    dev: Results,
+    dev_data: DataSet,
+    test: Results | None,
+    test_data: DataSet | None,
+    header: Mapping[str, Any],
+) -> Path:
+    """Write `report.html` into a run's folder, whole or not at all, and return its path.
+
+    folder: the run's, whose stored hypotheses are shown. dev, dev_data: what the search was scored on. test, test_data:
+    the frontier scored again on held-out data, or None. header: the ledger's. Raises StudyError when the hypotheses
+    are not those of the data.
+    """
+    from plotly.offline import get_plotlyjs
+
+    unit = unit_for([*dev.points, *dev.dropped, *(test.points if test else ())])
+    systems = read_systems(folder, shown_points(dev), dev_data, unit)
+    content = Content(title, dev, dev_data, test, test_data, header, unit, systems)
+    path = folder / REPORT
+    with drafted(path) as draft:
+        draft.write_text(page(content, get_plotlyjs()), encoding="utf-8")
+    return path

@@ -1,0 +1,137 @@
+"""95 % intervals of the differences between a study's trials, by a paired bootstrap over documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.ledger.records import Key, TrialRecord, read_hypotheses, read_lines
+from orchestrator.statistics.telling_apart import Spread
+from search_spaces.errors import StudyError
+from workers.reading.segments import DataSet, Segment
+from workers.scoring.metrics import (
+    BOOTSTRAP_SAMPLES,
+    CONFIDENCE,
+    NEURAL_METRICS,
+    Interval,
+    Statistics,
+    corpus_statistics,
+    document_counts,
+    document_groups,
+    lines_by_pair,
+    metric_for,
+    sampled_scores,
+)
+
+Samples = np.ndarray[Any, np.dtype[np.float64]]
+# (trial's key, metric) -> its samples.
+Known = dict[tuple[Key, str], Samples]
+
+
+class Intervals:
+    """One split's intervals. Every trial is resampled once, all alike, so that any two can be compared.
+
+    metric: the study's quality. seed: of the draws of documents, the same for every trial. known: the samples that were
+    drawn already, of these data and with this seed; new ones are put there.
+    """
+
+    def __init__(
+        self, folder: Path, dataset: DataSet, seed: int, metric: str = "chrf", known: Known | None = None
+    ) -> None:
+        self._folder = folder
+        self._dataset = dataset
+        self._seed = seed
+        self.metric = metric
+        self._samples: Known = {} if known is None else known
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        return self._dataset.segments
+
+    def between(self, record: TrialRecord, other: TrialRecord, metric: str | None = None) -> Interval:
+        """The interval of record minus other in a metric (the quality), mean over pairs.
+
+        Raises StudyError where hypotheses, or the segment scores that the metric is the mean of, are missing.
+        """
+        return interval_of(self._of(record, metric or self.metric) - self._of(other, metric or self.metric))
+
+    @property
+    def spread(self) -> Spread:
+        """What this split's documents allow to be said."""
+        groups = document_groups(self.segments)
+        return Spread(sum(map(len, groups.values())), len(groups), len(self.segments))
+
+    def samples(self, records: Sequence[TrialRecord]) -> Samples:
+        """The quality of each trial in each bootstrap sample, all drawn alike: shape (trials, samples).
+
+        Raises StudyError as `between` does.
+        """
+        return np.stack([self._of(record, self.metric) for record in records])
+
+    def can_compare(self, record: TrialRecord, other: TrialRecord, metric: str) -> bool:
+        """Whether both trials have what the metric's interval is worked out from."""
+        if metric not in NEURAL_METRICS:
+            return True
+        return all(segment_scores_of(self._folder, trial, metric) is not None for trial in (record, other))
+
+    def _of(self, record: TrialRecord, metric: str) -> Samples:
+        key = record.key, metric
+        if key not in self._samples:
+            self._samples[key] = self._resampled(record, metric)
+        return self._samples[key]
+
+    def _resampled(self, record: TrialRecord, metric: str) -> Samples:
+        if metric in NEURAL_METRICS:
+            scores = segment_scores_of(self._folder, record, metric)
+            if scores is None or len(scores) != len(self.segments):
+                raise StudyError(
+                    f"{self._folder / str(record.hypotheses)} does not hold a {metric} score for each of the "
+                    f"{len(self.segments)} segments; without them trial {record.number} has no interval"
+                )
+            return resampled_means(self.segments, scores, self._seed)
+        hypotheses = read_hypotheses(self._folder, record)
+        return resampled_scores(metric, self.segments, corpus_statistics(metric, self.segments, hypotheses), self._seed)
+
+
+def resampled_scores(metric: str, segments: Sequence[Segment], statistics: Statistics, seed: int) -> Samples:
+    """A metric's corpus score, the mean over pairs, in each bootstrap sample of documents: shape (samples,).
+
+    statistics: the system's `corpus_statistics`. Systems resampled with one seed are resampled alike, so the
+    differences of their samples are a paired bootstrap (Koehn 2004, https://aclanthology.org/W04-3250).
+    """
+    total = np.zeros(BOOTSTRAP_SAMPLES)
+    counts = document_counts(segments, np.random.default_rng(seed))
+    for pair, at in lines_by_pair(segments).items():
+        metric_of_pair = metric_for(metric, [segments[line] for line in at])
+        total += sampled_scores(metric_of_pair, counts[pair] @ statistics[pair])
+    return total / len(counts)
+
+
+def resampled_means(segments: Sequence[Segment], scores: Sequence[float], seed: int) -> Samples:
+    """The mean segment score, the mean over pairs, in each bootstrap sample of documents: shape (samples,).
+
+    scores: one a segment. The draws are those of `resampled_scores`.
+    """
+    total = np.zeros(BOOTSTRAP_SAMPLES)
+    counts = document_counts(segments, np.random.default_rng(seed))
+    for pair, at in lines_by_pair(segments).items():
+        total += counts[pair] @ np.asarray([scores[line] for line in at]) / counts[pair].sum(axis=1)
+    return total / len(counts)
+
+
+def interval_of(differences: Samples) -> Interval:
+    """The percentile interval of resampled differences."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(differences, [tail, 100 - tail])
+    return Interval(float(low), float(high))
+
+
+def segment_scores_of(folder: Path, record: TrialRecord, metric: str) -> list[float] | None:
+    """A metric's stored score of each segment, in the data set's order; None where they were not kept."""
+    lines = read_lines(folder, record)
+    if any(metric not in line.get("scores", {}) for line in lines):
+        return None
+    return [float(line["scores"][metric]) for line in lines]

@@ -1,0 +1,31 @@
+"""What a report writes of its points: the one unit of their sizes, their kinds, their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from orchestrator.number_format import GIGABYTES, MEGABYTES, Unit
+from orchestrator.results.points import Dropped, Point
+
+GIGABYTES_FROM = 2_000_000_000
+
+
+def unit_for(points: Iterable[Point | Dropped]) -> Unit:
+    """The one unit that every size of a report is written in."""
+    return GIGABYTES if max((point.bytes for point in points), default=0) >= GIGABYTES_FROM else MEGABYTES
+
+
+def kinds_of(points: Iterable[Point]) -> list[str]:
+    """The kinds of the points, sorted, the baseline's first: the order that colours and shapes are given in."""
+    kinds = {point.record.candidate.kind for point in points}
+    return sorted(kinds, key=lambda kind: (kind != "baseline", kind))
+
+
+def score_of(point: Point, metric: str) -> float | None:
+    """The point's score in a metric, the mean over pairs; None where the study did not ask for that metric."""
+    return point.measurement.overall(metric) if metric in point.measurement.scores else None
+
+
+def differs(point: Point) -> bool:
+    """Whether the point's interval leaves out 0: told apart from the baseline."""
+    return point.interval is not None and not point.interval.low <= 0.0 <= point.interval.high

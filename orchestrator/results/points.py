@@ -1,0 +1,297 @@
+"""What a study found, from its ledger alone: each point, its interval, the frontier, and what is not told from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from orchestrator.ledger.records import Key, TrialRecord
+from orchestrator.results.intervals import Intervals
+from orchestrator.results.standing import kept_off, race_text
+from orchestrator.statistics.frontier import Loss, on_frontier, standings
+from orchestrator.statistics.telling_apart import LossBound, Spread, loss_bounds, shown_better
+from search_spaces.outcome import Failure, Measurement, Race, Speed
+from workers.scoring.metrics import Interval
+
+DEFAULT_QUALITY = "chrf"
+# What a study's quality can be; where both are measured, each has its interval.
+QUALITIES = ("chrf", "comet")
+# How many points that are not told apart from a smaller one are scored on held-out data, timed and kept, beside those
+# that no other has beaten as measured.
+HANDFUL = 5
+METRIC_ORDER = ("chrf", "comet", "cometkiwi", "bleu", "chrf++", "ter")
+
+Speeds = Mapping[str, Speed]
+
+
+def quality_of(header: Mapping[str, Any]) -> str:
+    """The metric that a study's frontier is of, by its ledger's header."""
+    return str(header.get("spec", {}).get("quality") or DEFAULT_QUALITY)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A trial that was measured on every segment.
+
+    metric: the study's quality. ratio: the baseline's bytes over these. interval: candidate minus baseline in quality,
+    None where there is no baseline to pair with; beside: the same in the other metrics that have one. loss: how much it
+    may have lost, of all candidates together; None where documents are too few. kept_off: why it may not stand on the
+    frontier. on_frontier, tie, beaten_by: see `standings`; tie is the point of the frontier that it is not told apart
+    from, and all three say nothing of one that is kept off. held_out: the same candidate as held-out data have it.
+    speed: of the model as it ships, where the search got that far.
+    """
+
+    record: TrialRecord
+    measurement: Measurement
+    metric: str
+    ratio: float
+    interval: Interval | None
+    on_frontier: bool
+    kept_off: tuple[str, ...] = ()
+    tie: TrialRecord | None = None
+    beside: Mapping[str, Interval] = field(default_factory=dict)
+    speed: Speed | None = None
+    beaten_by: TrialRecord | None = None
+    loss: LossBound | None = None
+    held_out: Point | None = None
+
+    @property
+    def speeds(self) -> dict[str, float]:
+        """Its speed's numbers by name; empty where there are none."""
+        return {} if self.speed is None else self.speed.figures()
+
+    @property
+    def steps(self) -> str:
+        return self.record.candidate.describe()
+
+    @property
+    def label(self) -> str:
+        return self.steps or "baseline"
+
+    @property
+    def bytes(self) -> int:
+        return self.measurement.footprint.bytes
+
+    @property
+    def quality(self) -> float:
+        return self.measurement.overall(self.metric)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A trial that a race ended early. of: the segments of the whole data set. ratio: as a point's."""
+
+    record: TrialRecord
+    measurement: Measurement
+    race: Race
+    of: int
+    ratio: float
+
+    @property
+    def bytes(self) -> int:
+        return self.measurement.footprint.bytes
+
+    @property
+    def why(self) -> str:
+        return race_text(self.race, self.of)
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """points: the trials measured in full, by trial number. failures, dropped: the others, with their reasons.
+
+    metric: the quality. spread: what the split's documents allow to be said.
+    """
+
+    points: tuple[Point, ...]
+    failures: tuple[tuple[TrialRecord, Failure], ...]
+    dropped: tuple[Dropped, ...] = ()
+    metric: str = DEFAULT_QUALITY
+    spread: Spread | None = None
+
+    @property
+    def frontier(self) -> list[Point]:
+        """The points on the frontier, from the largest to the smallest."""
+        return sorted((point for point in self.points if point.on_frontier), key=lambda point: -point.bytes)
+
+    @property
+    def ties(self) -> list[Point]:
+        """The points that are not told apart from one of the frontier, those worth most first: first those that
+        held-out data have scored, then those that no other point has beaten as measured, then the smaller ones."""
+        beaten = {point.record.key for point in self.points if not point.kept_off} - self._best_as_measured
+        ties = [point for point in self.points if point.tie is not None]
+        return sorted(
+            ties,
+            key=lambda point: (
+                point.held_out is None, point.record.key in beaten, point.bytes, point.record.number,
+            ),
+        )  # fmt: skip
+
+    @property
+    def worth_keeping(self) -> list[Point]:
+        """The frontier, and of what is not told apart from it all that was scored on held-out data, all that no other
+        point has beaten as measured, and a handful more. What is to be given up first stands last."""
+        ties = self.ties
+        sure = sum(point.held_out is not None or point.record.key in self._best_as_measured for point in ties)
+        return [*self.frontier, *ties[: sure + HANDFUL]]
+
+    @property
+    def shown(self) -> list[Point]:
+        """What a reader chooses from: the baseline, the frontier, and what of its ties is kept, from the largest to the
+        smallest."""
+        points = {point.record.key: point for point in self.worth_keeping}
+        if self.baseline is not None:
+            points[self.baseline.record.key] = self.baseline
+        return sorted(points.values(), key=lambda point: (-point.bytes, point.quality))
+
+    @property
+    def _best_as_measured(self) -> set[Key]:
+        """The points that no other has beaten, qualities taken at their word."""
+        allowed = [point for point in self.points if not point.kept_off]
+        kept = on_frontier([Loss(point.quality, point.bytes) for point in allowed])
+        return {point.record.key for point, keep in zip(allowed, kept, strict=True) if keep}
+
+    @property
+    def baseline(self) -> Point | None:
+        return next((point for point in self.points if not point.record.candidate.steps), None)
+
+    @property
+    def kept_off(self) -> list[Point]:
+        """The points that may not stand on the frontier, by trial number."""
+        return [point for point in self.points if point.kept_off]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Every metric that a point has, the quality first."""
+        names = {name for point in self.points for name in point.measurement.scores}
+        order = [self.metric, *METRIC_ORDER]
+        return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def collect(
+    records: Sequence[TrialRecord], intervals: Intervals, speeds: Speeds | None = None, floor: float = 0.0
+) -> Results:
+    """The results of one split's trials, each paired with the baseline by their stored hypotheses.
+
+    speeds: candidate's digest -> the speed it has as it ships, or why that was not measured. floor: the share of the
+    baseline's quality that a point of the frontier must have.
+    """
+    ended = [(record, record.outcome) for record in records if isinstance(record.outcome, Measurement)]
+    measured = [(record, outcome) for record, outcome in ended if outcome.race is None]
+    baseline = next(((record, outcome) for record, outcome in measured if not record.candidate.steps), None)
+    points = [_point(record, outcome, baseline, intervals, speeds or {}, floor) for record, outcome in measured]
+    whole, usual = len(intervals.segments), baseline[1] if baseline else None
+    dropped = [
+        Dropped(record, outcome, outcome.race, whole, _ratio(outcome, usual))
+        for record, outcome in ended
+        if outcome.race
+    ]
+    failures = [(record, record.outcome) for record in records if isinstance(record.outcome, Failure)]
+    spread = intervals.spread
+    standing = _with_standing(points, intervals, spread)
+    return Results(tuple(standing), tuple(failures), tuple(dropped), intervals.metric, spread)
+
+
+def judged(dev: Results, test: Results | None) -> Results:
+    """The dev results with each point's standing as the held-out data have it, where the point was measured there.
+
+    A point that failed there, or is kept off there, is kept off. One that was not measured there stands as on dev; if
+    it is not told apart from others, it belongs to the frontier that the held-out data left.
+    """
+    if test is None:
+        return dev
+    there = {point.record.candidate.digest: point for point in test.points}
+    failed = {record.candidate.digest: failure for record, failure in test.failures}
+    on_dev = {point.record.candidate.digest: point.record for point in dev.points}
+
+    def known(record: TrialRecord | None) -> TrialRecord | None:
+        return record and on_dev.get(record.candidate.digest, record)
+
+    def stands(point: Point) -> Point:
+        digest = point.record.candidate.digest
+        found = there.get(digest)
+        reasons: tuple[str, ...] = () if found is None else found.kept_off
+        if digest in failed:
+            reasons = (f"failed, {failed[digest].reason.replace('_', ' ')}",)
+        if reasons:
+            said = (*point.kept_off, *(f"on held-out data: {reason}" for reason in reasons))
+            return replace(point, on_frontier=False, tie=None, beaten_by=None, kept_off=said, held_out=found)
+        if found is None or point.kept_off:
+            return replace(point, held_out=found)
+        return replace(
+            point, on_frontier=found.on_frontier, tie=known(found.tie), beaten_by=known(found.beaten_by), held_out=found
+        )
+
+    points = [stands(point) for point in dev.points]
+    front = sorted((point for point in points if point.on_frontier), key=lambda point: point.bytes)
+
+    def led(point: Point) -> Point:
+        below = [other.record for other in front if other.bytes <= point.bytes]
+        return point if point.tie is None or point.held_out or not below else replace(point, tie=below[-1])
+
+    return replace(dev, points=tuple(led(point) for point in points))
+
+
+def _point(
+    record: TrialRecord,
+    outcome: Measurement,
+    baseline: tuple[TrialRecord, Measurement] | None,
+    intervals: Intervals,
+    speeds: Speeds,
+    floor: float,
+) -> Point:
+    """The point, without its standing among the others."""
+    usual = baseline[1] if baseline else None
+    return Point(
+        record,
+        outcome,
+        intervals.metric,
+        _ratio(outcome, usual),
+        intervals.between(record, baseline[0]) if baseline else None,
+        on_frontier=False,
+        kept_off=kept_off(outcome, usual, intervals.metric, floor),
+        beside=_beside(record, baseline[0], intervals) if baseline else {},
+        speed=speeds.get(record.candidate.digest),
+    )
+
+
+def _beside(record: TrialRecord, baseline: TrialRecord, intervals: Intervals) -> Mapping[str, Interval]:
+    """The interval in the metric that could have been the quality, where both were measured in it."""
+    return {
+        metric: intervals.between(record, baseline, metric)
+        for metric in QUALITIES
+        if metric != intervals.metric
+        and all(trial.measurement and metric in trial.measurement.scores for trial in (record, baseline))
+        and intervals.can_compare(record, baseline, metric)
+    }
+
+
+def _with_standing(points: Sequence[Point], intervals: Intervals, spread: Spread) -> list[Point]:
+    """The points with their standing among those that may stand on the frontier, and what each may have lost."""
+    allowed = [point for point in points if not point.kept_off]
+    if not allowed:
+        return list(points)
+    samples = intervals.samples([point.record for point in allowed])
+    better = shown_better([point.quality for point in allowed], samples, spread)
+    baseline = next((at for at, point in enumerate(allowed) if not point.steps), None)
+    losses: dict[int, LossBound | None] = {}
+    if baseline is not None:
+        compressed = [at for at in range(len(allowed)) if at != baseline]
+        bounds = loss_bounds(
+            [allowed[at].quality for at in compressed], samples[compressed], allowed[baseline].quality,
+            samples[baseline], spread,
+        )  # fmt: skip
+        losses = dict(zip(compressed, bounds, strict=True))
+    standing = {}
+    for at, (place, by) in enumerate(standings([Loss(point.quality, point.bytes) for point in allowed], better)):
+        other = None if by is None else allowed[by].record
+        standing[allowed[at].record.key] = replace(
+            allowed[at], on_frontier=place == "frontier", tie=other if place == "not told apart" else None,
+            beaten_by=other if place == "beaten" else None, loss=losses.get(at),
+        )  # fmt: skip
+    return [standing.get(point.record.key, point) for point in points]
+
+
+def _ratio(outcome: Measurement, baseline: Measurement | None) -> float:
+    return baseline.footprint.bytes / outcome.footprint.bytes if baseline else float("nan")

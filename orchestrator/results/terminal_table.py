@@ -1,0 +1,103 @@
+"""The frontier in the terminal: a table that fits 80 columns, and what is said of trials that are not on it."""
+
+from __future__ import annotations
+
+import math
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.number_format import counted, metric_name, spell_bytes
+from orchestrator.results.baseline import baseline_faults
+from orchestrator.results.labels import score_of
+from orchestrator.results.points import QUALITIES, Dropped, Point, Results
+from orchestrator.results.statement import groups_said
+from orchestrator.results.step_labels import short_label
+from orchestrator.statistics.telling_apart import LEAST_DOCUMENTS
+from workers.training.enough import TROUBLES
+
+# Columns left to the candidate below which the worst pair gives its place up.
+ROOM_FOR_CANDIDATE = 22
+TIE = "="
+
+
+def print_frontier(console: Console, dev: Results, test: Results | None) -> None:
+    """The frontier as a table; the interval is of the difference from the baseline."""
+    for fault in baseline_faults((dev, test)):
+        console.print(f"warning: {fault}", markup=False, highlight=False, soft_wrap=True)
+    beside = [metric for metric in QUALITIES if metric != dev.metric and metric in dev.metrics]
+    scores = [(metric_name(metric), 6) for metric in (dev.metric, *beside)]
+    last = [("held-out", 9)] if test else []
+    fixed = sum(width for _, width in [("trial", 6), ("size", 9), ("ratio", 6), *scores, ("interval", 14), *last])
+    roomy = console.width - fixed - len("worst pair") - 3 >= ROOM_FOR_CANDIDATE
+    names = ["size", "ratio", scores[0][0], "95 % interval", *(name for name, _ in scores[1:])]
+    names += [*(["worst pair"] if roomy else []), *(name for name, _ in last)]
+    table = Table(title="Quality-versus-size frontier", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("candidate", overflow="fold")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    held_out = {point.record.candidate.digest: point for point in test.points} if test else {}
+    for point in dev.shown:
+        judged = held_out.get(point.record.candidate.digest)
+        row = [
+            str(point.record.number), short_label(point.record.candidate), spell_bytes(point.bytes),
+            _spell_ratio(point), f"{_tie_mark(point)}{point.quality:.2f}", _spell_interval(point),
+            *(_spell_score(point, metric) for metric in beside),
+        ]  # fmt: skip
+        if roomy:
+            pair, worst = point.measurement.worst_pair(dev.metric)
+            row.append(f"{pair} {worst:.2f}")
+        if test is not None:
+            row.append("" if judged is None else f"{judged.quality:.2f}")
+        table.add_row(*row)
+    console.print(table)
+    for line in said_below(dev):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def said_below(results: Results) -> list[str]:
+    """What the table's mark means, which trials are not in it for a reason of their own, and which training did harm or
+    nothing."""
+    lines = [f"{TIE} {line}" for line in groups_said(results)]
+    if lines and results.spread is not None and results.spread.documents < LEAST_DOCUMENTS:
+        documents = counted(results.spread.documents, "document")
+        lines.append(f"{documents} tell no trial from another; that takes {LEAST_DOCUMENTS}")
+    lines += [
+        f"trial {point.record.number} ({short_label(point.record.candidate)}) is kept off the frontier: "
+        + "; ".join(point.kept_off)
+        for point in results.kept_off
+    ]
+    lines += [
+        f"trial {trial.record.number} ({short_label(trial.record.candidate)}) was {trial.why}"
+        for trial in results.dropped
+    ]
+    trials: list[Point | Dropped] = sorted([*results.points, *results.dropped], key=lambda trial: trial.record.number)
+    lines += [
+        f"trial {trial.record.number} ({short_label(trial.record.candidate)}): {note}"
+        for trial in trials
+        for note in trial.measurement.notes
+        if note.startswith(TROUBLES)
+    ]
+    return lines
+
+
+def _tie_mark(point: Point) -> str:
+    return f"{TIE} " if point.tie else ""
+
+
+def _spell_ratio(point: Point) -> str:
+    """Empty where there is no baseline to be smaller than."""
+    return f"{point.ratio:.2f}x" if math.isfinite(point.ratio) else ""
+
+
+def _spell_score(point: Point, metric: str) -> str:
+    score = score_of(point, metric)
+    return "" if score is None else f"{score:.2f}"
+
+
+def _spell_interval(point: Point) -> str:
+    if point.interval is None or not point.steps:
+        return ""
+    return f"{point.interval.low:+.2f} {point.interval.high:+.2f}"

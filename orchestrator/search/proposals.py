@@ -1,0 +1,375 @@
+"""What to try next: the baseline, the anchors, what the sampler asks for, and last on held-out data what dev left.
+
+Knows neither Ray nor a clock; everything it has learnt can be given back to it from a ledger.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import TrialState
+
+from orchestrator.ledger.records import Key, TrialRecord
+from orchestrator.results.findings import Finding, finding_of
+from orchestrator.search.families import Families
+from orchestrator.statistics.frontier import on_frontier
+from search_spaces.candidate import BaseModel, Candidate, refuse_idle_training
+from search_spaces.errors import CandidateError
+from search_spaces.methods.family import Family
+from search_spaces.methods.registry import Step
+from search_spaces.outcome import Failure
+from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.sizes.tensor_table import Checkpoint
+from search_spaces.spaces.choices import Space, every_choice
+from search_spaces.spaces.offers import offer_for
+from search_spaces.spaces.training_suggestions import raised
+from workers.plan.evaluation_plan import SPEED_SPLIT
+
+SAMPLED_TRIES = 10
+
+Waiting = Literal["wait", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A trial to run: its number, candidate and split, and the sampler's choices ({} for a given candidate)."""
+
+    number: int
+    candidate: Candidate
+    split: str
+    choices: Mapping[str, Any]
+    predicted_bytes: int
+
+    @property
+    def key(self) -> Key:
+        return self.candidate.digest, self.split
+
+    def to_json(self) -> dict[str, Any]:
+        """The part of a ledger line that is known before the trial runs."""
+        return {
+            "number": self.number,
+            "candidate": self.candidate.to_json(),
+            "split": self.split,
+            "choices": dict(self.choices),
+            "predicted_bytes": self.predicted_bytes,
+        }
+
+
+class Proposer:
+    """Proposes each candidate once and learns from every outcome.
+
+    Invariant: every proposal ends in exactly one `tell`; with that many outcomes as `trials` on "dev", and then one
+    for each candidate that is worth it on "test" and for their speed, where these are asked for, `propose` says "done".
+    Speeds are measured last and one at a time, so that nothing runs beside them. worth: asked once the search on dev is
+    over, the digests of these candidates; without it they are the frontier and the baseline.
+    """
+
+    def __init__(
+        self,
+        base: BaseModel,
+        checkpoint: Checkpoint,
+        space: Space,
+        trials: int,
+        seed: int,
+        given: Sequence[tuple[Step, ...]] = (),
+        held_out: bool = False,
+        speed: bool = False,
+        known: Iterable[TrialRecord] = (),
+        floor: float = 0.0,
+        training: bool = False,
+        vocabulary: bool = True,
+        again: Iterable[TrialRecord] = (),
+        numbers: int = 0,
+        worth: Callable[[], Sequence[str]] | None = None,
+        timable: Callable[[tuple[Step, ...]], bool] = lambda steps: True,
+    ) -> None:
+        """again: an earlier driver's trials that are to be tried again, under their numbers. numbers: the first that is
+        free, where that is known. timable: whether what the steps make can be timed here; where that holds of nothing
+        but the baseline, nothing is."""
+        self._base = base
+        self._baseline_key = (Candidate(base).digest, "dev")
+        self._checkpoint = checkpoint
+        self._space = space
+        self._offer = offer_for(checkpoint, training, vocabulary)
+        self._trials = trials
+        self._held_out = held_out
+        self._speed = speed
+        self._floor = floor
+        self._worth = worth
+        self._timable = timable
+        self._last: list[Candidate] | None = None
+        self._study = _new_study(_tpe(seed))
+        self._random = random.Random(seed)
+        self._found: dict[Key, Finding | None] = {}
+        self._candidates: dict[str, Candidate] = {}
+        self._choices: dict[str, Mapping[str, Any]] = {}
+        self._raised: set[str] = set()
+        self._numbers = 0
+        self._pending: dict[int, Proposal] = {}
+        self._asked: dict[int, optuna.Trial] = {}
+        self._again: deque[Proposal] = deque()
+        self._families = Families()
+        self.refused: list[tuple[str, str]] = []
+        self.exhausted = False
+        for record in known:
+            self._learn(record)
+        self._numbers = max(self._numbers, numbers)
+        for record in sorted(again, key=lambda record: record.number):
+            self._renew(record)
+        self._given = deque([(), *given])
+        self._anchors = deque(space.anchors(self._offer))
+
+    def propose(self) -> Proposal | Waiting:
+        """The next trial; "wait" while outcomes are due that decide it; "done" when there is nothing left."""
+        if self._again:
+            return self._again.popleft()
+        if not self._over():
+            if (proposal := self._from_first() or self._with_more_training() or self._sampled()) is not None:
+                return proposal
+            self.exhausted = True
+        if any(proposal.split == "dev" for proposal in self._pending.values()):
+            return "wait"
+        running = {proposal.key for proposal in self._pending.values()}
+        for candidate in self._without("test"):
+            if (candidate.digest, "test") not in running:
+                return self._issue(candidate, "test", {}, predicted_bytes(self._checkpoint, candidate.steps), None)
+        if self._pending:
+            return "wait"
+        for candidate in self._without(SPEED_SPLIT):
+            return self._issue(candidate, SPEED_SPLIT, {}, predicted_bytes(self._checkpoint, candidate.steps), None)
+        return "done"
+
+    def tell(self, number: int, found: Finding | None, failure: Failure | None = None) -> Family | None:
+        """What a trial found, or None when it failed; a second telling of one trial changes nothing.
+
+        Returns the family that the failure takes out of the search, so that no further member of it is proposed.
+        """
+        proposal = self._pending.pop(number, None)
+        if proposal is None:
+            return None
+        self._found[proposal.key] = found
+        if proposal.split == "dev":
+            self._last = None
+        if (asked := self._asked.pop(number, None)) is not None:
+            _tell_study(self._study, asked, found)
+        return self._families.learn(failure, self._worked) if failure is not None else None
+
+    def propose_again(self, number: int) -> None:
+        """Have a pending trial proposed once more, under its number, before anything new."""
+        self._again.append(self._pending[number])
+
+    def finished(self) -> bool:
+        """Whether every trial asked for has ended."""
+        return self._over() and not self._pending and not self._without("test") and not self._without(SPEED_SPLIT)
+
+    @property
+    def nothing_to_time(self) -> bool:
+        """Whether speeds are asked for, and of what is worth timing only the baseline can be."""
+        worth = [candidate.steps for candidate in self._last or [] if candidate.steps]
+        return self._speed and bool(worth) and not any(self._timable(steps) for steps in worth)
+
+    def due(self, split: str) -> int:
+        """How many trials of the test or of the speed have not ended, those under way among them."""
+        return len(self._without(split))
+
+    @property
+    def baseline_failed(self) -> bool:
+        """Whether the uncompressed model itself could not be measured: no candidate can be compared with anything."""
+        return self._baseline_key in self._found and self._found[self._baseline_key] is None
+
+    def pending(self, number: int) -> Proposal | None:
+        """The proposal of a trial that has not ended."""
+        return self._pending.get(number)
+
+    def under_way(self) -> list[Candidate]:
+        """The candidates of all trials that have not ended."""
+        return [proposal.candidate for proposal in self._pending.values()]
+
+    def bytes_to_make(self, candidate: Candidate) -> int:
+        """The predicted bytes of all artefacts on the way to a candidate, each prefix of its steps being one."""
+        return sum(
+            predicted_bytes(self._checkpoint, candidate.steps[:length]) for length in range(1, len(candidate.steps) + 1)
+        )
+
+    def measured(self) -> list[Candidate]:
+        """The candidates that did not fail on dev."""
+        return [self._candidates[digest] for (digest, split), found in self._found.items() if found and split == "dev"]
+
+    def frontier(self) -> list[Candidate]:
+        """The candidates on the dev frontier, and the baseline, from the largest to the smallest: those measured whole,
+        within every sanity limit and not below the floor, that no other of them dominates, scores taken at their
+        word."""
+        baseline = self._found.get(self._baseline_key)
+        done = [
+            (key[0], found.loss)
+            for key, found in self._found.items()
+            if key[1] == "dev" and found is not None and found.may_stand(baseline, self._floor)
+        ]
+        kept = on_frontier([loss for _, loss in done])
+        chosen = [
+            (loss.bytes, self._candidates[digest])
+            for (digest, loss), keep in zip(done, kept, strict=True)
+            if keep or not self._candidates[digest].steps
+        ]
+        return [candidate for _, candidate in sorted(chosen, key=lambda item: -item[0])]
+
+    def _over(self) -> bool:
+        """Whether no more candidates are to be tried on dev."""
+        return self.exhausted or self.baseline_failed or self._started("dev") >= self._trials
+
+    def _started(self, split: str) -> int:
+        return sum(key[1] == split for key in self._found) + sum(p.split == split for p in self._pending.values())
+
+    def _from_first(self) -> Proposal | None:
+        while self._given:
+            if (proposal := self._new(self._given.popleft(), {}, None)) is not None:
+                return proposal
+        while self._anchors:
+            if (proposal := self._chosen(self._anchors.popleft())) is not None:
+                return proposal
+        return None
+
+    def _with_more_training(self) -> Proposal | None:
+        """The first candidate of the frontier that can be trained for longer, with the next budget; each once."""
+        for candidate in self.frontier():
+            if candidate.digest in self._raised:
+                continue
+            self._raised.add(candidate.digest)
+            choices = raised(self._choices.get(candidate.digest, {}))
+            if choices is not None and (proposal := self._chosen(choices)) is not None:
+                return proposal
+        return None
+
+    def _sampled(self) -> Proposal | None:
+        """What the sampler asks for; where it only repeats itself, anything that is new; None when nothing is."""
+        for _ in range(SAMPLED_TRIES):
+            if (proposal := self._asked_once()) is not None:
+                return proposal
+        for choices, steps in every_choice(self._space, self._offer, self._shuffled):
+            if (proposal := self._new(steps, choices, None)) is not None:
+                self._asked[proposal.number] = self._with_choices(choices)
+                return proposal
+        return None
+
+    def _chosen(self, choices: Mapping[str, Any]) -> Proposal | None:
+        """What the sampler answers when it is given these choices; None when that is known, pending or impossible."""
+        self._study.enqueue_trial(dict(choices))
+        return self._asked_once()
+
+    def _asked_once(self) -> Proposal | None:
+        """One question to the sampler; None when its answer is known, pending or impossible."""
+        asked = self._study.ask()
+        proposal = self._new(self._space.steps(asked, self._offer), asked.params, asked)
+        if proposal is None:
+            self._study.tell(asked, state=TrialState.FAIL)
+        return proposal
+
+    def _shuffled(self, values: Sequence[Any]) -> Sequence[Any]:
+        return self._random.sample(values, len(values))
+
+    def _with_choices(self, choices: Mapping[str, Any]) -> optuna.Trial:
+        self._study.enqueue_trial(dict(choices))
+        asked = self._study.ask()
+        self._space.steps(asked, self._offer)
+        return asked
+
+    def _new(self, steps: tuple[Step, ...], choices: Mapping[str, Any], asked: optuna.Trial | None) -> Proposal | None:
+        try:
+            candidate = Candidate(self._base, steps)
+            key = (candidate.digest, "dev")
+            if key in self._found or any(key == proposal.key for proposal in self._pending.values()):
+                return None
+            if (family := self._families.of(steps)) is not None:
+                self.refused.append((str(steps), f"{family.describe()} failed, and this model can't take it"))
+                return None
+            refuse_idle_training(steps)
+            size = predicted_bytes(self._checkpoint, steps)
+        except CandidateError as error:
+            self.refused.append((str(steps), str(error)))
+            return None
+        return self._issue(candidate, "dev", choices, size, asked)
+
+    def _without(self, split: str) -> list[Candidate]:
+        """What has still to be scored on held-out data, or its speed to be measured, were the search over now."""
+        if not {"test": self._held_out, SPEED_SPLIT: self._speed}[split]:
+            return []
+        if self._last is None:
+            self._last = self.frontier() if self._worth is None else [self._candidates[of] for of in self._worth()]
+        if split == SPEED_SPLIT and self.nothing_to_time:
+            return []
+        return [candidate for candidate in self._last if (candidate.digest, split) not in self._found]
+
+    def _issue(
+        self, candidate: Candidate, split: str, choices: Mapping[str, Any], size: int, asked: optuna.Trial | None
+    ) -> Proposal:
+        proposal = Proposal(self._numbers, candidate, split, choices, size)
+        self._numbers += 1
+        self._pending[proposal.number] = proposal
+        self._candidates[candidate.digest] = candidate
+        if choices:
+            self._choices[candidate.digest] = dict(choices)
+        if asked is not None:
+            self._asked[proposal.number] = asked
+        return proposal
+
+    def _renew(self, record: TrialRecord) -> None:
+        """Have a trial on dev that an earlier driver could not measure proposed first; what is scored on held-out data
+        is the frontier's business."""
+        if record.split != "dev" or record.key in self._found:
+            return
+        proposal = Proposal(record.number, record.candidate, "dev", dict(record.choices), record.predicted_bytes)
+        self._numbers = max(self._numbers, record.number + 1)
+        self._pending[record.number] = proposal
+        self._candidates[record.candidate.digest] = record.candidate
+        if record.choices:
+            asked = self._with_choices(record.choices)
+            if asked.params == dict(record.choices):
+                self._choices[record.candidate.digest] = dict(record.choices)
+                self._asked[record.number] = asked
+            else:
+                self._study.tell(asked, state=TrialState.FAIL)
+        self._again.append(proposal)
+
+    def _worked(self, family: Family) -> bool:
+        """Whether a candidate of the family has been measured."""
+        return any(family.has(candidate.steps) for candidate in self.measured())
+
+    def _learn(self, record: TrialRecord) -> None:
+        found = finding_of(record.measurement)
+        self._found[record.key] = found
+        self._candidates[record.candidate.digest] = record.candidate
+        self._numbers = max(self._numbers, record.number + 1)
+        if isinstance(record.outcome, Failure):
+            self._families.learn(record.outcome, self._worked)
+        if record.choices:
+            asked = self._with_choices(record.choices)
+            # Choices of a space that has changed since mean something else now: nothing is learnt from them.
+            same = asked.params == dict(record.choices)
+            _tell_study(self._study, asked, found if same else None)
+            if same:
+                self._choices[record.candidate.digest] = record.choices
+
+
+def _tpe(seed: int) -> optuna.samplers.BaseSampler:
+    with warnings.catch_warnings():
+        # `group` has been marked experimental since Optuna 2.8; the conditional spaces here need it.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)
+
+
+def _new_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+
+
+def _tell_study(study: optuna.Study, asked: optuna.Trial, found: Finding | None) -> None:
+    if found is None:
+        study.tell(asked, state=TrialState.FAIL)
+    else:
+        study.tell(asked, [found.loss.quality, float(found.loss.bytes)])

@@ -1,0 +1,93 @@
+"""Room in a study's own artefact store: what may go when the disk is short, and for how much a trial asks.
+
+Whatever goes can be made again: it is named by everything that decides its content.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search_spaces.candidate import Candidate
+from workers.runtime.artefact_store import DRAFT, MANIFEST
+
+# Statistics and profiles are asked for by many candidates, so they go last.
+SHARED = ("statistics-", "profile-")
+# Statistics may be taken, and drafts lie beside what is whole: so many times the artefacts' bytes.
+TIMES = 1.5
+# For the ledger, pages, MLflow and Tune's state; of a small disk a share of it.
+RESERVE = 256 * 2**20
+RESERVED_SHARE = 0.1
+
+Steps = Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A folder of the store. steps: of the candidate that it is the artefact of, as JSON; None for anything else."""
+
+    path: Path
+    bytes: int
+    steps: Steps | None
+
+
+def stored(store: Path) -> list[Stored]:
+    """What the store holds whole, in the order in which it was made."""
+    found: list[tuple[float, Stored]] = []
+    for folder in store.iterdir() if store.is_dir() else ():
+        manifest = folder / MANIFEST
+        if folder.name.startswith(DRAFT) or not manifest.is_file():
+            continue
+        record = json.loads(manifest.read_text(encoding="utf-8"))
+        steps = record["about"].get("steps")
+        found.append((manifest.stat().st_mtime, Stored(folder, sum(record["files"].values()), steps)))
+    return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+
+
+def may_go(
+    held: Iterable[Stored], whole: Collection[Candidate], pending: Collection[Candidate], shared: bool
+) -> list[Stored]:
+    """What no candidate needs: no artefact of `whole`, no prefix of anything `pending`. shared: whether calibration
+    statistics may go too, which is so when nothing runs that could be reading them."""
+    kept = {_spelt(candidate.to_json()["steps"]) for candidate in whole}
+    for candidate in pending:
+        steps = candidate.to_json()["steps"]
+        kept |= {_spelt(steps[:length]) for length in range(1, len(steps) + 1)}
+    free = [one for one in held if one.steps is not None and _spelt(one.steps) not in kept]
+    return free + [one for one in held if shared and one.path.name.startswith(SHARED)]
+
+
+def half_made(store: Path) -> int:
+    """The bytes of what builders have not finished."""
+    files = (file for draft in store.glob(f"{DRAFT}*") for file in draft.rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in files)
+
+
+def needed(artefacts: int, disk: int) -> int:
+    """The bytes that a disk of this size should have free before a candidate is made. artefacts: of all its steps."""
+    return int(TIMES * artefacts + min(RESERVE, RESERVED_SHARE * disk))
+
+
+def make_room(choice: Iterable[Stored], store: Path, wanted: int | None) -> int:
+    """Remove these, the first first, until so many bytes are free on the store's disk, or all where None is said.
+
+    Returns the bytes that went.
+    """
+    went = 0
+    for one in choice:
+        if wanted is not None and shutil.disk_usage(store).free >= wanted:
+            break
+        # Out of sight first: what is half removed is no artefact.
+        gone = one.path.with_name(f"{DRAFT}{one.path.name}-gone")
+        one.path.rename(gone)
+        shutil.rmtree(gone)
+        went += one.bytes
+    return went
+
+
+def _spelt(steps: Steps) -> str:
+    return json.dumps(list(steps), sort_keys=True)

@@ -1,0 +1,161 @@
+"""The adapter that lets Ray Tune ask our Proposer for trials; it never raises into Tune's loop over one bad result."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from orchestrator.results.findings import Finding, failure_in, finding_in
+from orchestrator.search.proposals import Proposal, Proposer
+from search_spaces.methods.family import Family
+from search_spaces.outcome import Failure
+from workers.failures.table import MachineFault
+
+# How often room is made without a trial that ends well in between.
+MOST_ROOMS = 2
+
+
+class ParetoSearcher(Searcher):
+    """Tune's Searcher over a Proposer.
+
+    A trial that ends in an error (its worker was lost, or raised a fault of its own) is proposed again, as a new trial
+    of Tune's, until it has had `retries` further attempts: Tune's own retries give a trial up whose worker dies between
+    two trials (its reset fails twice at once). A loss before the trial had begun is the fault of what its worker did
+    before, and is no attempt, unless there are more of them than retries and workers. begun: how many attempts at a
+    proposal have begun. on_lost is told of each loss that counts, with the attempts so far and whether it was the last;
+    by then it puts the Failure on the ledger, and answers what the ledger holds already of a trial that was lost after
+    it had been measured, or the machine's fault that was the reason.
+
+    The machine's fault of a trial is told to nobody: the trial stays proposed. A full disk waits until nothing runs,
+    has make_room free what it can, in bytes, and goes on, at most MOST_ROOMS times between two trials that end well;
+    any other fault, or no room, halts the search: nothing more is suggested, and what runs may end. room_for: is asked
+    before each trial to see to its room while others run. on_family: hears of a family that a failure takes
+    out. Nothing is saved or restored here: a resumed study gives the Proposer its ledger instead.
+    """
+
+    def __init__(
+        self,
+        proposer: Proposer,
+        retries: int,
+        on_lost: Callable[[Proposal, int, bool], Finding | MachineFault | None],
+        begun: Callable[[Proposal], int | MachineFault],
+        make_room: Callable[[], int] = lambda: 0,
+        room_for: Callable[[Proposal], None] = lambda proposal: None,
+        on_halt: Callable[[MachineFault, int], None] = lambda fault, running: None,
+        on_family: Callable[[Family, Failure], None] = lambda family, failure: None,
+    ) -> None:
+        # The one number that a failed trial reports too; the objectives are read from the result here.
+        super().__init__(metric="failed", mode="min")
+        self._proposer = proposer
+        self._retries = retries
+        self._on_lost = on_lost
+        self._begun = begun
+        self._make_room = make_room
+        self._room_for = room_for
+        self._on_halt = on_halt
+        self._on_family = on_family
+        self._losses: Counter[int] = Counter()
+        self._unbegun: Counter[int] = Counter()
+        self._numbers: dict[str, int] = {}
+        self._limit: int | None = None
+        self._full: MachineFault | None = None
+        self._rooms = 0
+        self.halted: MachineFault | None = None
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Tune's limit, kept here, so that it wraps no limiter around us."""
+        self._limit = max_concurrent
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """A trial's config, None to be asked again later, or FINISHED."""
+        if self._full is not None and not self._numbers:
+            self._make_room_or_halt(self._full)
+        if self.halted is not None:
+            return str(Searcher.FINISHED)
+        if self._full is not None:
+            return None
+        if self._limit is not None and len(self._numbers) >= self._limit:
+            return None
+        proposal = self._proposer.propose()
+        if proposal == "done":
+            return str(Searcher.FINISHED)
+        if proposal == "wait":
+            return None
+        self._room_for(proposal)
+        self._numbers[trial_id] = proposal.number
+        return proposal.to_json()
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing: a rung that ended no trial says nothing yet."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell the Proposer how the trial ended, or have it tried again."""
+        number = self._numbers.pop(trial_id, None)
+        proposal = None if number is None else self._proposer.pending(number)
+        if number is None or proposal is None:
+            return
+        # A trial that ends without an error after a rung that was not its last has been lost too.
+        if error or result is None or "failed" not in result or not result["done"]:
+            self._lose(proposal)
+        elif "fault" in result:
+            self._proposer.propose_again(number)
+            self._take(MachineFault(**json.loads(result["fault"])))
+        else:
+            self._rooms = 0
+            failure = failure_in(result)
+            family = self._proposer.tell(number, finding_in(result), failure)
+            if family is not None and failure is not None:
+                self._on_family(family, failure)
+
+    def _lose(self, proposal: Proposal) -> None:
+        number = proposal.number
+        begun = self._begun(proposal)
+        if isinstance(begun, MachineFault):
+            self._halt(begun)
+            return
+        counts = begun > self._losses[number]
+        (self._losses if counts else self._unbegun)[number] += 1
+        last = self._losses[number] > self._retries or self._unbegun[number] > self._retries + (self._limit or 1)
+        found = None
+        if counts or last:
+            found = self._on_lost(proposal, self._losses[number] + (0 if counts else self._unbegun[number]), last)
+        if isinstance(found, MachineFault):
+            self._halt(found)
+        elif last:
+            self._proposer.tell(number, found)
+        else:
+            self._proposer.propose_again(number)
+
+    def _take(self, fault: MachineFault) -> None:
+        if fault.room and self._rooms < MOST_ROOMS:
+            self._full = fault
+        else:
+            self._halt(fault)
+
+    def _make_room_or_halt(self, fault: MachineFault) -> None:
+        self._full = None
+        self._rooms += 1
+        if not self._make_room():
+            self._halt(fault)
+
+    def _halt(self, fault: MachineFault) -> None:
+        if self.halted is None:
+            self.halted = fault
+            self._on_halt(fault, len(self._numbers))
+
+    def save(self, checkpoint_path: str) -> None:
+        """An empty file where Tune wants one: the ledger is the state."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its searcher for a restore that this project does from the ledger instead."""
+        return {}

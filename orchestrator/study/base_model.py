@@ -1,0 +1,66 @@
+"""What the driver asks of a study's model before anything is written, and what it says of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.number_format import spell_bytes
+from search_spaces.candidate import BaseModel
+from search_spaces.errors import StudyError
+from search_spaces.methods.registry import Step
+from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.sizes.refusals import refuse_uncompressible
+from search_spaces.sizes.tensor_table import Checkpoint
+from workers.checkpoints.base_model import PLAIN, OpenedBase
+from workers.loading.plain_folder import plain_key
+from workers.runtime.artefact_store import ArtefactStore
+
+# What a model's bytes may differ by and still be counted alike.
+SAME_WITHIN = 0.005
+
+
+def refuse_candidates(checkpoint: Checkpoint, steps: Iterable[tuple[Step, ...]]) -> None:
+    """Raise CandidateError or StudyError for a model that can't be compressed, or not by these steps."""
+    refuse_uncompressible(checkpoint)
+    if not checkpoint.targets():
+        raise StudyError("the model has no decoder layers that compression knows (tensors named ….layers.N.….weight)")
+    for chain in steps:
+        predicted_bytes(checkpoint, chain)
+
+
+def refuse_changed_base(began: Mapping[str, Any], now: BaseModel, size: int) -> None:
+    """Raise StudyError where a study goes on with another model than it began with, or with the same one counted
+    otherwise. began: the ledger's record of the model. size: in bytes, as it is counted now."""
+    if f"{began['revision']}{PLAIN}" == now.revision or (
+        began["revision"] == now.revision and abs(began["bytes"] - size) > SAME_WITHIN * size
+    ):
+        raise StudyError(
+            f"the model {now.name} was taken with all that lies in its files when the study began, "
+            f"{spell_bytes(began['bytes'])}; now as a plain one of what runs, {spell_bytes(size)}; "
+            "results of the two can't be mixed: begin a new study"
+        )
+    if began["revision"] != now.revision:
+        raise StudyError(
+            f"the model {now.name} has changed since the study began ({began['revision']}, now {now.revision}); "
+            "put the old one back, or, as results of the two can't be mixed, begin a new study"
+        )
+
+
+def told(opened: OpenedBase, store: Path) -> list[str]:
+    """What a person has to know of the model, and of the plain one that the store will hold; raises StudyError where
+    there is no room for that."""
+    lines = [f"model: {note}" for note in opened.notes]
+    if opened.conversion is None or ArtefactStore(store).find(plain_key(opened.base)) is not None:
+        return lines
+    needed = opened.checkpoint.bytes
+    there = next(folder for folder in (store, *store.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise StudyError(
+            f"the model is written once more as a plain one, {spell_bytes(needed)}, and {there} has room for "
+            f"{spell_bytes(free)}; free some, or name another folder with --store"
+        )
+    return [*lines, f"model: written once as a plain one to {store}, {spell_bytes(needed)}"]

@@ -1,0 +1,1 @@
+"""The compression methods: a frozen dataclass each, known by name; what they share and what follows what."""

@@ -1,0 +1,184 @@
+"""The methods that train: one frozen dataclass a method, its fields the method's parameters.
+
+The teacher is always the uncompressed base model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from search_spaces.errors import CandidateError
+from search_spaces.methods.kinds import Kind
+from search_spaces.methods.parameters import between, one_of, whole
+
+Loss = Literal["references", "sequence", "forward_kl", "reverse_kl", "skew_kl"]
+LOSSES: tuple[Loss, ...] = ("references", "sequence", "forward_kl", "reverse_kl", "skew_kl")
+KL_LOSSES: tuple[Loss, ...] = ("forward_kl", "reverse_kl", "skew_kl")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trainer:
+    """How a step trains.
+
+    tokens: the budget, in real tokens read, prompts included; 0 is once through the data. loss: "references" is
+    cross-entropy on the references, "sequence" on the teacher's translations (https://arxiv.org/abs/1606.07947); the
+    others are a divergence from the teacher a target token: forward KL, reverse KL (https://arxiv.org/abs/2306.08543)
+    or skew KL (https://arxiv.org/abs/2402.03898). beams: the targets are the teacher's translations by so many beams; 0
+    is the references, and one beam for "sequence". reference_share: of cross-entropy on the targets beside a
+    divergence. teacher: asked as it goes, or its 64 likeliest tokens kept beforehand. hidden: weight of matching the
+    teacher's hidden states. rate: the peak learning rate. schedule: "wsd" warms up, stays, and decays over the last
+    fifth (https://arxiv.org/abs/2404.06395 §4); "inverse_sqrt" falls with the root of the steps. warm_up: in optimizer
+    steps. batch: sequences an optimizer step.
+    """
+
+    kind: ClassVar[Kind] = "trainer"
+    name: ClassVar[str]
+    digest_name: ClassVar[str]
+
+    tokens: int = 1_000_000
+    loss: Loss = "forward_kl"
+    beams: int = 0
+    reference_share: float = 0.0
+    teacher: Literal["live", "cached"] = "live"
+    hidden: float = 0.0
+    rate: float
+    schedule: Literal["wsd", "inverse_sqrt"] = "wsd"
+    warm_up: int = 20
+    weight_decay: float = 0.0
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        whole(f"{self.name}.tokens", self.tokens, 0, "0 is once through the data.")
+        one_of(f"{self.name}.loss", self.loss, LOSSES)
+        whole(f"{self.name}.beams", self.beams, 0, "0 takes the references, and one beam for the loss sequence.")
+        if self.beams and self.loss == "references":
+            raise CandidateError(
+                f"{self.name}.beams is {self.beams}, which makes the teacher's translations the targets, and the loss "
+                "is 'references'; use sequence or a divergence, or leave beams out"
+            )
+        between(f"{self.name}.reference_share", self.reference_share, 0.0, 1.0)
+        one_of(f"{self.name}.teacher", self.teacher, ("live", "cached"))
+        between(f"{self.name}.hidden", self.hidden, 0.0, 1000.0)
+        between(f"{self.name}.rate", self.rate, 1e-8, 1.0)
+        one_of(f"{self.name}.schedule", self.schedule, ("wsd", "inverse_sqrt"))
+        whole(f"{self.name}.warm_up", self.warm_up, 0, "0 begins at the full rate.")
+        between(f"{self.name}.weight_decay", self.weight_decay, 0.0, 1.0)
+        whole(f"{self.name}.batch", self.batch, 1, "It counts the sequences of an optimizer step.")
+        self._refuse_idle_teacher()
+
+    @property
+    def has_divergence(self) -> bool:
+        """Whether the loss is a divergence from the teacher's distribution, token by token."""
+        return self.loss in KL_LOSSES
+
+    @property
+    def has_translated_targets(self) -> bool:
+        """Whether the targets are the teacher's translations, not the references."""
+        return self.loss == "sequence" or self.beams > 0
+
+    def _refuse_idle_teacher(self) -> None:
+        """Raise CandidateError for what only a divergence from the teacher has."""
+        divergences = ", ".join(KL_LOSSES)
+        idle = [
+            name
+            for name, asked in (
+                ("reference_share", self.reference_share > 0.0),
+                ("hidden", self.hidden > 0.0),
+                ("teacher", self.teacher == "cached"),
+            )
+            if asked
+        ]
+        if idle and not self.has_divergence:
+            raise CandidateError(
+                f"{self.name}.{idle[0]} is {getattr(self, idle[0])!r}, which goes with a divergence from the teacher, "
+                f"and the loss is {self.loss!r}; use one of {divergences}, or leave {idle[0]} out"
+            )
+        if self.hidden > 0.0 and self.teacher == "cached":
+            raise CandidateError(
+                f"{self.name}.hidden is {self.hidden}, and a cache keeps no hidden states; use teacher: live, or leave "
+                "hidden out"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recover(_Trainer):
+    """Training of a few weights beside those that stay as they are.
+
+    adapter: "lora" (https://arxiv.org/abs/2106.09685), "dora" (https://arxiv.org/abs/2402.09353), of this rank, alpha
+    and dropout, beside every linear weight of the decoder layers; "scales" trains the scales of packed weights and the
+    norms, which costs no byte (PEQA, https://arxiv.org/abs/2305.14152). merged: whether the adapter is added to the
+    weights when it has been trained, or kept apart.
+    """
+
+    name: ClassVar[str] = "recover"
+    digest_name: ClassVar[str] = "Recover"
+
+    adapter: Literal["lora", "dora", "scales"] = "lora"
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.05
+    merged: bool = False
+    rate: float = 2e-4
+
+    def __post_init__(self) -> None:
+        _Trainer.__post_init__(self)
+        one_of("recover.adapter", self.adapter, ("lora", "dora", "scales"))
+        whole("recover.rank", self.rank, 1, "Leave the step out to train no adapter.")
+        between("recover.alpha", self.alpha, 1e-3, 1e5)
+        between("recover.dropout", self.dropout, 0.0, 0.9)
+        one_of("recover.merged", self.merged, (True, False))
+        if self.adapter == "scales" and (self.rank, self.alpha, self.dropout, self.merged) != (16, 32.0, 0.05, False):
+            raise CandidateError(
+                "recover.adapter is 'scales', which has no rank, alpha or dropout, and nothing to merge; leave them out"
+            )
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether an adapter stays beside the weights."""
+        return self.adapter != "scales" and not self.merged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finetune(_Trainer):
+    """Training of all weights. Those that a quantizer has packed are trained through their rounding, and packed again
+    on the same grid (straight-through estimator, https://arxiv.org/abs/1308.3432; LLM-QAT,
+    https://arxiv.org/abs/2305.17888)."""
+
+    name: ClassVar[str] = "finetune"
+    digest_name: ClassVar[str] = "Finetune"
+
+    rate: float = 2e-5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distill(_Trainer):
+    """Training of a smaller student that begins with the parent's own weights.
+
+    layers: how many stay, spread over the depth (https://arxiv.org/abs/1910.01108 §3); 0 is all. width, channels:
+    shares of the hidden size and of the MLP's channels that stay, the most important ones
+    (https://arxiv.org/abs/2407.14679). config: a config.json or its folder, for a student of another shape with the
+    same vocabulary; it then says all of the shape.
+    """
+
+    name: ClassVar[str] = "distill"
+    digest_name: ClassVar[str] = "Distill"
+
+    layers: int = 0
+    width: float = 1.0
+    channels: float = 1.0
+    config: str = ""
+    rate: float = 5e-4
+
+    def __post_init__(self) -> None:
+        _Trainer.__post_init__(self)
+        whole("distill.layers", self.layers, 0, "0 keeps every layer.")
+        between("distill.width", self.width, 0.01, 1.0)
+        between("distill.channels", self.channels, 0.01, 1.0)
+        if not isinstance(self.config, str):
+            raise CandidateError(f"distill.config is {self.config!r}; it must be the path of a config.json")
+        if self.config and (self.layers, self.width, self.channels) != (0, 1.0, 1.0):
+            raise CandidateError(
+                f"distill.config is {self.config!r}, which says the student's whole shape; leave layers, width and "
+                "channels out, or config"
+            )

@@ -1,0 +1,74 @@
+"""A space as a function of a source of choices, and the walk over all that it offers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from search_spaces.methods.registry import Step
+from search_spaces.spaces.offers import Offer
+
+Choices = Mapping[str, Any]
+# The values that one choice is offered, in the order to try them in.
+Order = Callable[[Sequence[Any]], Sequence[Any]]
+
+
+class ChoiceSource(Protocol):
+    """What a space asks for values; `optuna.trial.Trial` conforms."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+    def suggest_int(self, name: str, low: int, high: int) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """about: what the space varies, in a few words. steps: turns choices into steps. anchors: choices to try first,
+    good points to have whatever the budget. needs_training: whether it is nothing without training data.
+    trims_vocabulary: whether it varies how many tokens stay; needs_vocabulary: whether it is nothing without that."""
+
+    about: str
+    steps: Callable[[ChoiceSource, Offer], tuple[Step, ...]]
+    anchors: Callable[[Offer], list[Choices]]
+    needs_training: bool = False
+    trims_vocabulary: bool = False
+    needs_vocabulary: bool = False
+
+
+def every_choice(
+    space: Space, offer: Offer, order: Order = lambda values: values
+) -> Iterator[tuple[Choices, tuple[Step, ...]]]:
+    """All that the space offers for this model: each full set of choices once, with the steps it means.
+
+    Walked depth first and as asked for, so that the start of a large space costs no more than that of a small one.
+    order: of the values of each choice.
+    """
+    waiting: list[tuple[Any, ...]] = [()]
+    while waiting:
+        walker = _Walker(waiting.pop(), order)
+        steps = space.steps(walker, offer)
+        yield walker.choices, steps
+        values = tuple(walker.choices.values())
+        for position in range(len(walker.taken), len(values)):
+            waiting.extend((*values[:position], other) for other in walker.offered[position][1:])
+
+
+class _Walker:
+    """A source that takes the given choices, and then the first of each that is offered."""
+
+    def __init__(self, taken: tuple[Any, ...], order: Order) -> None:
+        self.taken = taken
+        self.order = order
+        self.choices: dict[str, Any] = {}
+        self.offered: list[Sequence[Any]] = []
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        position = len(self.choices)
+        given = position < len(self.taken)
+        offered = choices if given else self.order(choices)
+        self.choices[name] = self.taken[position] if given else offered[0]
+        self.offered.append(offered)
+        return self.choices[name]
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        return int(self.suggest_categorical(name, range(low, high + 1)))

@@ -1,0 +1,76 @@
+"""The search spaces by name: what each varies, as a function of a source of choices and of what the model can take.
+
+A choice that the model can't take is never offered, nothing that trains where the study names no training data, and no
+smaller vocabulary where the calibration data lack a language of the study.
+"""
+
+from __future__ import annotations
+
+from search_spaces.methods.parameters import WIDTHS
+from search_spaces.methods.registry import Step
+from search_spaces.spaces import anchors
+from search_spaces.spaces.choices import ChoiceSource, Space
+from search_spaces.spaces.offers import Offer
+from search_spaces.spaces.suggestions import (
+    NONE,
+    layers,
+    mixed,
+    quantized,
+    quantizer_alone,
+    sparsity,
+    vocabulary,
+    width,
+)
+from search_spaces.spaces.training_suggestions import healed, quantized_and_recovered, student
+
+INTEGERS = ("rtn", "hqq", "awq", "gptq")
+
+
+def _bit_width(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
+    return quantized(source, offer, (*INTEGERS, "bitsandbytes", "fp8", "w8a8"), WIDTHS)
+
+
+def _mixed(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
+    return (mixed(source, offer),)
+
+
+def _sparsity(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
+    return sparsity(source, offer) + quantizer_alone(source, offer, (NONE, "rtn", "gptq"), (8, 4))
+
+
+def _depth(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
+    return layers(source, offer, least=1)
+
+
+def _vocabulary(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
+    return vocabulary(source, offer) + quantized(source, offer, (NONE, "rtn", "gptq"), (8, 4, 3))
+
+
+def _joint(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
+    pruned = vocabulary(source, offer) + layers(source, offer) + width(source, offer)
+    names = (NONE, *INTEGERS, "mixed", "bitsandbytes")
+    return quantized_and_recovered(source, offer, names, WIDTHS, healed(source, offer, pruned))
+
+
+def _student(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
+    return student(source, offer) + quantized(source, offer, (NONE, "rtn", "gptq"), (8, 4, 3))
+
+
+SPACES: dict[str, Space] = {
+    "bit-width": Space("how many bits a weight is stored in", _bit_width, anchors.bit_width),
+    "mixed": Space("a width for each group of weights, for a budget of bytes", _mixed, anchors.mixed),
+    "sparsity": Space("how many weights are zero, then a bit-width", _sparsity, anchors.sparsity),
+    "depth": Space("how many decoder layers stay", _depth, anchors.depth),
+    "width": Space("how many heads and MLP channels stay", width, anchors.width),
+    "vocabulary": Space(
+        "how many tokens stay, then a bit-width",
+        _vocabulary,
+        anchors.vocabulary,
+        trims_vocabulary=True,
+        needs_vocabulary=True,
+    ),
+    "student": Space("a smaller student, distilled, then a bit-width", _student, anchors.student, needs_training=True),
+    "joint": Space(
+        "vocabulary, layers, heads and channels, then a bit-width", _joint, anchors.joint, trims_vocabulary=True
+    ),
+}

@@ -1,0 +1,101 @@
+"""How single choices become steps that train, and how a budget is raised. Names of choices are unique in a space.
+
+What is offered depends on the model, and on whether the study names training data, never on earlier choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from search_spaces.candidate import HAS_GRID
+from search_spaces.methods.pruners import TrimVocabulary
+from search_spaces.methods.quantizers import BitsAndBytes, MixedWidths
+from search_spaces.methods.registry import Step, step_from_json
+from search_spaces.methods.trainers import Distill, Finetune, Loss, Recover
+from search_spaces.spaces.choices import Choices, ChoiceSource
+from search_spaces.spaces.offers import Offer
+from search_spaces.spaces.suggestions import NONE, embeddings, quantizer_alone
+
+# Tokens read, each rung four times the one before.
+BUDGETS = (250_000, 1_000_000, 4_000_000)
+# The choices of budgets, in the order of the steps that they are of.
+BUDGET_CHOICES = ("distill.budget", "heal.budget", "recovery.budget")
+RANKS = (4, 16, 64)
+RECOVERIES = ("scales", "lora", "quantization-aware")
+
+
+def raised(choices: Choices) -> dict[str, Any] | None:
+    """The same choices with the next budget for the last step that has one, so that what comes before it is shared;
+    None where every budget is the highest, or there is none."""
+    for name in reversed(BUDGET_CHOICES):
+        if (budget := choices.get(name)) in BUDGETS[:-1]:
+            return {**choices, name: BUDGETS[BUDGETS.index(budget) + 1]}
+    return None
+
+
+def student(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
+    """A student of fewer layers, a smaller hidden size or fewer channels; no step where it keeps them all."""
+    shape: dict[str, Any] = {}
+    for name, whole, offered in (
+        ("layers", 0, offer.student_layers),
+        ("width", 1.0, offer.student_widths),
+        ("channels", 1.0, offer.student_channels),
+    ):
+        if offered:
+            kept = source.suggest_categorical(f"distill.{name}", (whole, *offered))
+            shape |= {} if kept == whole else {name: kept}
+    if not shape:
+        return ()
+    return (Distill(tokens=source.suggest_categorical("distill.budget", BUDGETS), **shape),)
+
+
+def healed(source: ChoiceSource, offer: Offer, pruned: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The pruned model, then a training of a merged adapter or of all weights, or none."""
+    if not (offer.training and pruned):
+        return pruned
+    how = source.suggest_categorical("heal", (NONE, "recover", "finetune"))
+    if how == NONE:
+        return pruned
+    tokens = source.suggest_categorical("heal.budget", BUDGETS)
+    loss = _loss(pruned)
+    return (
+        *pruned,
+        Recover(tokens=tokens, loss=loss, merged=True) if how == "recover" else Finetune(tokens=tokens, loss=loss),
+    )
+
+
+def quantized_and_recovered(
+    source: ChoiceSource, offer: Offer, names: Sequence[str], bits: Sequence[int], before: tuple[Step, ...]
+) -> tuple[Step, ...]:
+    """`before`, a quantizer of these names, if any, a training of what it made, and a width for the embeddings."""
+    quantizer = quantizer_alone(source, offer, names, bits)
+    if any(isinstance(step, MixedWidths) and step.embeddings for step in quantizer):
+        return before + quantizer
+    training = _recovery(source, quantizer[0], _loss(before)) if offer.training and quantizer else ()
+    steps = before + quantizer + training
+    if any(isinstance(step, Recover) and step.is_apart for step in training):
+        return steps
+    return steps + embeddings(source, offer)
+
+
+def _recovery(source: ChoiceSource, quantizer: Step, loss: Loss) -> tuple[Step, ...]:
+    """Scales, an adapter kept apart or all weights, by recipe; none where the quantizer's weights can't be trained."""
+    if isinstance(quantizer, HAS_GRID):
+        how = source.suggest_categorical("recovery", (NONE, *RECOVERIES))
+    elif isinstance(quantizer, BitsAndBytes):
+        how = source.suggest_categorical("bitsandbytes.recovery", (NONE, "lora"))
+    else:
+        return ()
+    if how == NONE:
+        return ()
+    asked: dict[str, Any] = {"tokens": source.suggest_categorical("recovery.budget", BUDGETS), "loss": loss}
+    if how == "lora":
+        rank = source.suggest_categorical("recovery.rank", RANKS)
+        return (step_from_json({"recipe": "low-bit-lora", "rank": rank, "alpha": 2.0 * rank, **asked}),)
+    return (step_from_json({"recipe": "heal" if how == "scales" else how, **asked}),)
+
+
+def _loss(before: tuple[Step, ...]) -> Loss:
+    """Divergence from the teacher, or its translations where it has tokens that the parent lacks."""
+    return "sequence" if any(isinstance(step, TrimVocabulary) for step in before) else "forward_kl"

@@ -1,0 +1,178 @@
+"""The driver's answers where trials don't end well, with a real ledger, store and proposer, and no Ray between them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger
+from orchestrator.results.findings import Finding
+from orchestrator.search import faults as driving
+from orchestrator.search.faults import Driving, spell_due
+from orchestrator.search.proposals import Proposal, Proposer
+from orchestrator.statistics.frontier import Loss
+from search_spaces.methods.registry import step_to_json
+from search_spaces.outcome import Failure, Speed
+from search_spaces.spaces.registry import SPACES
+from tests.support.examples import BASE, llama_table, measurement, trial
+from tests.support.fakes import files_no_larger_than
+from workers.failures.table import MachineFault
+from workers.runtime.artefact_store import ArtefactStore
+
+FAULT = MachineFault("the network or the storage did not answer", "load", "OSError: [Errno 5]", "look after it", "host")
+
+
+class Near:
+    """An actor in this process: its answers are there at once."""
+
+    def __init__(self, of: Any) -> None:
+        self._of = of
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=getattr(self._of, name))
+
+
+class Quiet:
+    """Keeps what a display is told of trials that ended."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def ended(self, *said: Any) -> None:
+        self.told.append(said)
+
+
+class Scene:
+    """A search in a folder, two trials of which have ended."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, keep: str = "frontier", own: bool = True) -> None:
+        monkeypatch.setattr(driving.ray, "get", lambda answer: answer)
+        self.folder, self.store = folder, folder / "store"
+        create_ledger(folder, {"spec": {}})
+        self.writer = LedgerWriter(str(folder))
+        self.proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], 6, 0)
+        self.said = io.StringIO()
+        self.shown = Quiet()
+        progress: Any = self.shown
+        self.driving = Driving(
+            self.proposer, Near(self.writer), Console(file=self.said, width=300), progress, lambda: None,
+            self.store if own else None, keep,
+        )  # fmt: skip
+        self.baseline = self.next(Loss(60.0, 10_000))
+        # Larger and worse than the next: off the frontier.
+        self.beaten = self.next(Loss(50.0, 6_000))
+        self.best = self.next(Loss(61.0, 5_000))
+
+    def next(self, loss: Loss | None) -> Proposal:
+        proposal = self.proposer.propose()
+        assert isinstance(proposal, Proposal)
+        if proposal.candidate.steps:
+            steps = [step_to_json(step) for step in proposal.candidate.steps]
+
+            def build(out: Path) -> dict[str, Any]:
+                (out / "model.safetensors").write_bytes(b"x" * 1000)
+                return {"steps": steps}
+
+            ArtefactStore(self.store).get(proposal.candidate.digest, build)
+        if loss is not None:
+            self.proposer.tell(proposal.number, Finding(loss))
+        return proposal
+
+    def has(self, proposal: Proposal) -> bool:
+        return ArtefactStore(self.store).find(proposal.candidate.digest) is not None
+
+
+Make = Callable[..., Scene]
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    return lambda **asked: Scene(tmp_path / "run", monkeypatch, **asked)
+
+
+def test_a_full_disk_takes_what_is_off_the_frontier_and_nothing_that_is_needed(scene: Make) -> None:
+    at = scene()
+    under_way = at.next(None)
+    (at.store / ".draft-left-0a").mkdir()
+    (at.store / ".draft-left-0a" / "half").write_bytes(b"x" * 70)
+    assert at.driving.make_room() == 1070
+    assert not at.has(at.beaten) and at.has(at.best) and at.has(under_way)
+    assert not (at.store / ".draft-left-0a").exists()
+    assert "1.00 kB that nobody needs made room" in at.said.getvalue()
+    assert at.driving.make_room() == 0
+
+
+def test_what_is_to_be_kept_at_the_end_and_other_studies_stores_are_left_alone(scene: Make) -> None:
+    at = scene(keep="all")
+    assert at.driving.make_room() == 0 and at.has(at.beaten)
+
+
+def test_a_shared_store_is_left_alone(scene: Make) -> None:
+    at = scene(own=False)
+    assert at.driving.make_room() == 0 and at.has(at.beaten)
+    at.driving.room_for(at.best)
+    assert at.has(at.beaten)
+
+
+@pytest.mark.parametrize(("free", "goes"), [(10**12, False), (0, True)])
+def test_room_is_made_before_a_trial_that_would_find_none(
+    scene: Make, monkeypatch: pytest.MonkeyPatch, free: int, goes: bool
+) -> None:
+    at = scene()
+    following = at.next(None)
+    monkeypatch.setattr(driving.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free, total=10**12))
+    at.driving.room_for(following)
+    assert at.has(at.beaten) != goes and at.has(following) and at.has(at.best)
+
+
+def test_a_worker_lost_for_good_is_booked_with_its_last_words_and_a_machines_fault_is_not(scene: Make) -> None:
+    at = scene()
+    lost, stopped = at.next(None), at.next(None)
+    at.writer.lose(lost.number, "the process's CUDA context is of no more use (stage translate: …)", None)
+    at.writer.lose(stopped.number, "…", FAULT.to_json())
+    assert at.driving.on_lost(lost, 2, last=False) is None
+    assert "attempt 3 follows" in at.said.getvalue()
+    assert at.driving.on_lost(lost, 4, last=True) is None
+    assert at.driving.on_lost(stopped, 4, last=True) == FAULT
+    (record,) = read_ledger(at.folder).trials
+    assert isinstance(record.outcome, Failure) and record.number == lost.number
+    assert record.outcome.message.startswith("the worker was lost in each of 4 attempts; the process's CUDA context")
+
+
+def test_a_ledger_that_cant_be_written_or_was_moved_is_the_machines_fault(scene: Make) -> None:
+    at = scene()
+    lost = at.next(None)
+    with files_no_larger_than(10):
+        full = at.driving.on_lost(lost, 4, last=True)
+    assert isinstance(full, MachineFault) and full.what == "a file is larger than is allowed here"
+    assert [one["number"] for one in at.writer.due()] == [lost.number]
+    (at.folder / "ledger.jsonl").rename(at.folder / "elsewhere.jsonl")
+    moved = at.driving.on_lost(lost, 4, last=True)
+    assert isinstance(moved, MachineFault) and moved.what == "the ledger was moved or changed"
+
+
+def test_what_could_not_be_written_is_said_with_its_figures() -> None:
+    due = [
+        trial(measurement(61.25, 900_000), number=3),
+        trial(Failure("out_of_memory", "load", "too big"), number=4),
+        trial(Speed({1: 20.0}), number=5, split="speed"),
+    ]
+    said = spell_due(due)
+    assert said.startswith("Not written, and to be measured again: trial 3 on dev (chrf 61.25, ")
+    assert "trial 4 on dev (out_of_memory), trial 5 on speed (speed). " in said
+    assert spell_due([]) == ""
+
+
+def test_a_halt_says_why_what_is_free_and_for_what_it_waits(scene: Make) -> None:
+    at = scene()
+    full = MachineFault("the disk is full", "compress", "OSError: [Errno 28]", "free some space there", "host", True)
+    at.driving.on_halt(full, running=2)
+    said = at.said.getvalue()
+    assert "the search stops: the disk is full on host (stage compress: OSError: [Errno 28])" in said
+    assert f"{at.store} has " in said and " free of " in said and "trials under way end first: 2" in said

@@ -1,0 +1,109 @@
+"""Divergence: zero from the model itself, the definition elsewhere, and only target tokens counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from search_spaces.errors import StudyError
+from tests.support.examples import segment
+from workers.calibration import divergence
+from workers.calibration.divergence import Divergence, measuring_batches, target_logits
+from workers.calibration.sequences import Batch, Shown, batches, parts
+from workers.loading.load import load_model, load_tokenizer
+from workers.plan.compression_context import CompressionContext
+from workers.translation.prompts import PROMPTS
+
+PAIRS = [segment(f"Source {n}.", f"Quelle {n}!", langs=langs) for n in range(40) for langs in ("en-de", "en-cs")]
+CONTEXT = CompressionContext(PAIRS, PROMPTS["alma"], torch.device("cpu"), 0)
+
+
+@pytest.fixture(scope="module")
+def folder(save_llama: Any) -> Path:
+    saved: Path = save_llama(dtype=torch.float32, initializer_range=0.2)
+    return saved
+
+
+@pytest.fixture
+def model(folder: Path) -> Any:
+    return load_model(folder, "cpu")
+
+
+@pytest.fixture
+def shown(folder: Path) -> list[Batch]:
+    return measuring_batches(load_tokenizer(folder), CONTEXT, tokens=600)
+
+
+def disturb(model: Any) -> None:
+    with torch.no_grad():
+        torch.manual_seed(1)
+        weight = model.model.layers[1].mlp.down_proj.weight
+        weight += 0.1 * torch.randn_like(weight)
+
+
+def test_a_model_does_not_diverge_from_itself(model: Any, shown: list[Batch]) -> None:
+    assert abs(Divergence(model, shown).of(model)) < 1e-7
+
+
+def test_a_reference_kept_as_float16_is_exact_enough(
+    model: Any, shown: list[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = Divergence(model, shown)
+    monkeypatch.setattr(divergence, "FLOAT32_BYTES", 0)
+    half = Divergence(model, shown)
+    assert abs(half.of(model)) < 1e-5
+    disturb(model)
+    assert half.of(model) == pytest.approx(exact.of(model), rel=1e-3)
+
+
+def test_divergence_is_the_mean_kl_over_target_tokens(model: Any) -> None:
+    sequences = [Shown((1, 40, 7, 90, 33, 5), 3), Shown((1, 12, 64, 8), 2)]
+    shown = batches(sequences)
+    measured = Divergence(model, shown)
+    with torch.no_grad():
+        before = [model(torch.tensor([sequence.ids])).logits.double() for sequence in sequences]
+    disturb(model)
+    total = 0.0
+    for sequence, reference in zip(sequences, before, strict=True):
+        found = model(torch.tensor([sequence.ids])).logits.detach().double()
+        # The token at position t is predicted at t - 1.
+        for position in range(sequence.target_start - 1, len(sequence.ids) - 1):
+            p = reference[0, position].softmax(-1)
+            total += float((p * (p.log() - found[0, position].log_softmax(-1))).sum())
+    assert measured.tokens == 3 + 2
+    assert measured.of(model) == pytest.approx(total / 5, rel=1e-5)
+    assert total > 0.01
+
+
+def test_logits_are_those_of_the_whole_model_at_target_positions(model: Any) -> None:
+    batch = batches([Shown((1, 40, 7, 90, 33, 5), 4), Shown((1, 12, 64, 8), 2)])[0]
+    whole = model(batch.ids, attention_mask=batch.mask).logits
+    expected = torch.stack([whole[0, 3], whole[0, 4], whole[1, 1], whole[1, 2]])
+    assert torch.allclose(target_logits(model, batch), expected, atol=1e-5)
+    # The hook that selects positions is gone again.
+    assert model(batch.ids).logits.shape == (2, 6, whole.shape[-1])
+
+
+def test_measuring_pairs_are_those_that_statistics_leave_out(folder: Path) -> None:
+    tokenizer = load_tokenizer(folder)
+    texts = [tokenizer.decode(row) for batch in measuring_batches(tokenizer, CONTEXT) for row in batch.ids]
+    statistics, measuring = parts(PAIRS, CONTEXT.seed)
+    assert len(texts) == len(measuring) == 10
+    assert not any(f" {pair.source}" in text for pair in statistics for text in texts)
+
+
+def test_too_few_pairs_are_refused(folder: Path) -> None:
+    few = CompressionContext(PAIRS[:2], PROMPTS["alma"], torch.device("cpu"), 0)
+    with pytest.raises(StudyError, match="too few to leave some out"):
+        measuring_batches(load_tokenizer(folder), few)
+
+
+def test_a_model_that_overflows_is_named(model: Any, shown: list[Batch]) -> None:
+    measured = Divergence(model, shown)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="not finite"):
+        measured.of(model)

@@ -1,0 +1,134 @@
+"""What a step asks of its teacher before it trains: what is refused, and what a person hears meanwhile."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from search_spaces.errors import CandidateError, StudyError
+from search_spaces.methods.trainers import Distill, Finetune, Recover
+from tests.support.tiny_models import tiny_model
+from tests.support.tiny_training import batch_of
+from tests.support.trained_parents import SHAPE, empty, training_context
+from workers.evaluation.methods import compress
+from workers.runtime.training_progress import Progress
+from workers.training import steps
+from workers.training.data.batches import fewest_tokens
+from workers.training.loop.learner import Learner
+from workers.training.teachers import choose_teacher
+from workers.training.teachers.teacher import LiveTeacher
+from workers.translation.decoding import Decoding
+
+KL = Finetune(tokens=300, batch=8)
+
+
+@pytest.fixture(scope="module")
+def base(save_llama: Any) -> Path:
+    folder: Path = save_llama(**SHAPE)
+    return folder
+
+
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be tokenized or loaded."""
+
+    def never(*arguments: Any, **keywords: Any) -> Any:
+        raise AssertionError("the training data was read")
+
+    monkeypatch.setattr(steps, "tokenized", never)
+    monkeypatch.setattr(steps, "form", never)
+
+
+def other_tokens(base: Path, folder: Path) -> Path:
+    """The model with a tokenizer that gives two tokens each other's ids."""
+    shutil.copytree(base, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "step",
+    [KL, replace(KL, hidden=0.5), Recover(loss="reverse_kl", reference_share=0.5), Distill(layers=1, teacher="cached")],
+    ids=str,
+)
+@pytest.mark.usefixtures("untouched")
+def test_a_divergence_from_a_teacher_of_other_tokens_is_refused_before_anything_is_read(
+    base: Path, save_llama: Any, tmp_path: Path, step: Any
+) -> None:
+    swapped = other_tokens(base, tmp_path / "swapped")
+    fewer = save_llama(**SHAPE, vocab_size=96)
+    for parent, said in ((swapped, "and 2 differ"), (fewer, "the student has 96 vocabulary entries")):
+        with pytest.raises(StudyError, match=rf'{said}.* Use the loss "sequence"'):
+            compress(parent, empty(tmp_path), step, training_context(tmp_path, base))
+    assert not (tmp_path / "store").exists()
+
+
+def test_losses_on_text_take_any_vocabulary(base: Path, tmp_path: Path) -> None:
+    swapped = other_tokens(base, tmp_path / "swapped")
+    pairs = steps.training_pairs(swapped, Finetune(loss="references"), training_context(tmp_path, base))
+    assert len(pairs)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_the_model_itself_is_no_teacher_of_its_own(base: Path, tmp_path: Path) -> None:
+    for step in (KL, replace(KL, hidden=0.5), Recover()):
+        with pytest.raises(CandidateError, match=r"nothing to learn\..* or compress first"):
+            compress(base, empty(tmp_path), step, training_context(tmp_path, base))
+    with pytest.raises(AssertionError, match="was read"):
+        compress(base, empty(tmp_path), replace(KL, reference_share=0.5), training_context(tmp_path, base))
+
+
+@pytest.mark.parametrize("loss", ["forward_kl", "reverse_kl", "skew_kl"])
+def test_what_is_refused_has_no_gradient(loss: Any) -> None:
+    model = tiny_model("llama")
+    learner = Learner(model, replace(KL, loss=loss, hidden=0.5), LiveTeacher(tiny_model("llama")))
+    learner(batch_of(([1, 40, 7, 90, 33, 2], 3), ([1, 12, 64, 2], 1))).sum.backward()
+    assert max(float(one.grad.abs().max()) for one in model.parameters() if one.grad is not None) < 1e-6
+
+
+@pytest.mark.usefixtures("short_translations")
+@pytest.mark.parametrize(
+    ("doing", "changes"),
+    [
+        ("teacher's cache", {"loss": "reverse_kl", "teacher": "cached", "reference_share": 0.5}),
+        ("teacher's translations", {"loss": "sequence"}),
+    ],
+)
+def test_what_the_teacher_is_asked_before_the_training_is_told(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doing: str, changes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(choose_teacher, "Decoding", partial(Decoding, max_new_tokens=4))
+    told: list[Progress] = []
+    step = replace(KL, tokens=100, **changes)
+    for _ in range(2):
+        compress(base, empty(tmp_path), step, training_context(tmp_path, base, report=told.append))
+    before = [one for one in told if one.doing]
+    assert {(one.name, one.doing) for one in before} == {("finetune", doing)}
+    # The second time the store has it all.
+    assert before[0].tokens == 0 and [one.tokens >= one.of for one in before].count(True) == 1
+    assert told.index(before[-1]) == len(before) - 1 and told[len(before)].of == 100
+
+
+def test_micro_batches_fill_a_gpu_and_a_compiled_model_takes_more() -> None:
+    seven, one, tiny = (7_241_000_000, 32, 4096), (1_104_000_000, 16, 2048), (5_000_000, 4, 256)
+    assert [choose_teacher.fitting_tokens(*seven, gpu_bytes=80 * 2**30, compiled=how) for how in (False, True)] == [
+        7021,
+        15123,
+    ]
+    # What is worth telling a GPU of, where there is room; and the least, where there is none.
+    assert (
+        choose_teacher.fitting_tokens(*one, gpu_bytes=math.inf) == fewest_tokens(one[0], torch.device("cuda")) == 31829
+    )
+    assert choose_teacher.fitting_tokens(*tiny, gpu_bytes=80 * 2**30) == 65_536
+    assert choose_teacher.fitting_tokens(*seven, gpu_bytes=2**30) == 1024

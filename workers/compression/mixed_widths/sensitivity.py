@@ -1,0 +1,151 @@
+"""What each width of each group of weights does to a model: three scores, taken once and kept for every budget.
+
+error: Σ (W - Ŵ)² / Σ W², the share of its weights that rounding takes: what layer-wise allocations add up, and how they
+lose to uniform widths (EvoPress, https://arxiv.org/abs/2410.14649). fisher: Σ_r g²_r Δ_r H Δ_rᵀ (see
+workers/calibration/fisher.py). kl: the mean divergence of the model in which only that group is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from search_spaces.candidate import digest_of
+from search_spaces.errors import StudyError
+from search_spaces.sizes.tensor_table import Checkpoint, layer_of
+from workers.calibration.calibrate import calibration_identity, calibration_sequences, statistics_of
+from workers.calibration.divergence import MEASURING_TOKENS, Divergence, measuring_batches
+from workers.calibration.fisher import OutputFisher, embeddings_error, fisher_error, output_fisher
+from workers.calibration.sequences import batches
+from workers.calibration.statistics import Statistics
+from workers.compression.mixed_widths.group_quantizing import quantize_group, replaced
+from workers.compression.mixed_widths.width_groups import AS_IS, WidthGroup, width_groups
+from workers.plan.code_version import code_version
+from workers.plan.compression_context import CompressionContext
+from workers.runtime.artefact_store import ArtefactStore
+from workers.stored_forms.integer_grid import QuantizedWeight
+from workers.stored_forms.single_weights import StoredWeights
+
+SCORES = ("kl", "fisher", "error")
+FISHER_TOKENS = 16_384
+# A backward pass keeps the activations of all layers, so its batches are small.
+FISHER_BATCH_TOKENS = 1024
+PROFILE = "profile.json"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """One group's scores: score -> width -> harm, 0 for weights left as they are."""
+
+    group: WidthGroup
+    scores: Mapping[str, Mapping[int, float]]
+
+
+def profile_of(
+    parent: Path, checkpoint: Checkpoint, group_size: int, context: CompressionContext
+) -> list[Sensitivity]:  # fmt: skip
+    """The parent's profile, from the store or taken now; raises StudyError without a store or without enough pairs."""
+    if context.store is None:
+        raise StudyError("mixed widths need an artefact store to keep their profile in")
+    key = "profile-" + digest_of(
+        {
+            "parent": context.parent_key,
+            "group_size": group_size,
+            "measuring_tokens": MEASURING_TOKENS,
+            "fisher_tokens": FISHER_TOKENS,
+            "code": code_version([__name__]),
+            **calibration_identity(context),
+        }
+    )
+
+    def build(folder: Path) -> dict[str, Any]:
+        rows = _build(parent, checkpoint, group_size, context)
+        (folder / PROFILE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        return {"groups": len(rows), "group_size": group_size}
+
+    artefact = ArtefactStore(context.store).get(key, build)
+    rows = json.loads((artefact.path / PROFILE).read_text(encoding="utf-8"))
+    return [_from_json(row) for row in rows]
+
+
+def _build(
+    parent: Path, checkpoint: Checkpoint, group_size: int, context: CompressionContext
+) -> list[dict[str, Any]]:  # fmt: skip
+    from workers.loading.load import load_for_calibration, load_tokenizer
+
+    statistics = statistics_of(parent, context)
+    groups = width_groups(checkpoint, statistics, group_size)
+    tokenizer = load_tokenizer(parent, context.trust_remote_code)
+    fewer = replace(context, calibration_tokens=min(FISHER_TOKENS, context.calibration_tokens))
+    shown = batches(calibration_sequences(tokenizer, fewer), FISHER_BATCH_TOKENS)
+    model = load_for_calibration(parent, context.device, context.trust_remote_code).to(context.device)
+    fisher = output_fisher(model, shown)
+    divergence = Divergence(model, measuring_batches(tokenizer, context))
+    weights = StoredWeights(parent, context.device)
+    profile = _Profiler(model, fisher, divergence, weights, statistics, group_size)
+    return [_to_json(profile.of(group)) for group in groups]
+
+
+@dataclass(frozen=True, slots=True)
+class _Profiler:
+    model: Any
+    fisher: OutputFisher
+    divergence: Divergence
+    weights: StoredWeights
+    statistics: Statistics
+    group_size: int
+
+    def of(self, group: WidthGroup) -> Sensitivity:
+        scores: dict[str, dict[int, float]] = {score: dict.fromkeys(group.bytes, 0.0) for score in SCORES}
+        found: dict[int, dict[str, QuantizedWeight]] = {bits: {} for bits in group.bytes if bits != AS_IS}
+        whole = 0.0
+        for name, weight, widths in quantize_group(
+            group, tuple(group.bytes), self.weights, self.statistics, self.group_size
+        ):
+            whole += float(weight.float().square().sum(dtype=torch.float64))
+            for bits, quantized in widths.items():
+                change = quantized.dequantized() - weight.float()
+                scores["error"][bits] += float(change.square().sum(dtype=torch.float64))
+                scores["fisher"][bits] += self._fisher_error(name, group, change)
+                found[bits][name] = quantized
+        scores["error"] = {bits: error / (whole or 1.0) for bits, error in scores["error"].items()}
+        for bits, quantized_weights in found.items():
+            dense = {name: quantized.dequantized() for name, quantized in quantized_weights.items()}
+            with replaced(self.model, dense):
+                scores["kl"][bits] = self.divergence.of(self.model)
+        _log.info("profiled %s", group.name)
+        return Sensitivity(group, scores)
+
+    def _fisher_error(self, name: str, group: WidthGroup, change: torch.Tensor) -> float:
+        layer = layer_of(name)
+        if layer is None:
+            tied = len(group.weights) == 1
+            role = "tied" if tied else "head" if "lm_head" in name else "lookup"
+            return embeddings_error(change, self.fisher, role)
+        within = name.split("layers.", 1)[1]
+        return fisher_error(change, self.statistics.hessian(name, change.device), self.fisher.outputs[within])
+
+
+def _to_json(one: Sensitivity) -> dict[str, Any]:
+    return {
+        "name": one.group.name,
+        "weights": one.group.weights,
+        "widths": [
+            {"bits": bits, "bytes": size, **{score: one.scores[score][bits] for score in SCORES}}
+            for bits, size in one.group.bytes.items()
+        ],
+    }
+
+
+def _from_json(row: Mapping[str, Any]) -> Sensitivity:
+    sizes = {entry["bits"]: entry["bytes"] for entry in row["widths"]}
+    scores = {score: {entry["bits"]: entry[score] for entry in row["widths"]} for score in SCORES}
+    return Sensitivity(WidthGroup(row["name"], tuple(row["weights"]), sizes), scores)

@@ -1,0 +1,1 @@
+"""Methods that take weights away: layers, heads, channels, or single weights."""

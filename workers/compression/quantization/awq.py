@@ -1,0 +1,178 @@
+"""Activation-aware quantization: channels are scaled up by how large their activations are, then rounded (AWQ)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+import torch
+
+from search_spaces.methods.quantizers import ActivationAware
+from search_spaces.sizes.tensor_table import text_config
+from workers.calibration.calibrate import statistics_of
+from workers.calibration.output_error import row_errors
+from workers.calibration.statistics import Statistics
+from workers.checkpoints.model_files import read_checkpoint
+from workers.compression.quantization.clipping import quantize_clipped
+from workers.compression.quantization.rtn import quantize as round_to_nearest
+from workers.compression.quantization.write_quantized import write_quantized
+from workers.compression.scale_folding import ONE_PLUS_WEIGHT, Folding, Seam, folded_norm, seams
+from workers.plan.compression_context import CompressionContext, Report
+from workers.stored_forms.checkpoint import dense_tensors
+from workers.stored_forms.integer_grid import QuantizedWeight
+
+# Exponents of the activations' magnitude. 0, no scaling, comes first and wins ties.
+EXPONENTS = tuple(step / 19 for step in range(20))
+# Channels that are hardly ever used are scaled as though they had this share of the largest magnitude.
+LEAST_MAGNITUDE = 1e-4
+# A weight and the mask of a sparse one.
+Masked = tuple[torch.Tensor, torch.Tensor | None]
+Quantize = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], QuantizedWeight]
+
+
+def compress(parent: Path, out: Path, step: ActivationAware, context: CompressionContext) -> Report:
+    """Write the quantized checkpoint to `out`, by the parent's calibration statistics.
+
+    Raises CandidateError for a model that is not of the Llama kind, and what `statistics_of` raises.
+    """
+    statistics = statistics_of(parent, context)
+    folding, choices = search(parent, step, statistics, context.device)
+
+    # Weights that share an input mostly follow one another, with o_proj between them.
+    @lru_cache(maxsize=2)
+    def hessian(first: str) -> torch.Tensor:
+        return scaled_hessian(statistics.hessian(first, context.device), folding.columns[first])
+
+    def one(name: str, weight: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
+        shared = hessian(statistics.shares_input(name)[0])
+        return quantize_clipped(weight, shared, step.bits, step.group_size, step.symmetric, mask)
+
+    report = write_quantized(parent, out, one, context, folding.change)
+    return replace(report, notes=tuple(_notes(choices)))
+
+
+def search(
+    parent: Path, step: ActivationAware, statistics: Statistics, device: torch.device
+) -> tuple[Folding, dict[Seam, Choice]]:
+    """The scales for every seam of the model, and how each was chosen. Memory: the weights of one layer (two where
+    shards part a layer) and one Hessian."""
+    checkpoint = read_checkpoint(parent)
+    offset = 1.0 if text_config(checkpoint.config).get("model_type") in ONE_PLUS_WEIGHT else 0.0
+    folding = Folding()
+    choices: dict[Seam, Choice] = {}
+    for seam, found in gathered(parent, seams(checkpoint, statistics), device):
+        norm = found[f"{seam.writer}.weight"][0] if seam.is_norm else None
+        to_columns = seam.to_columns if norm is None else partial(_columns_of_norm, norm, offset)
+        choice = choose(
+            [found[name] for name in seam.readers],
+            statistics.hessian(seam.readers[0], device),
+            seam.to_channels(statistics.magnitude(seam.readers[0], device)),
+            step,
+            to_columns,
+        )
+        folding.add(seam, choice.channels, norm, offset)
+        choices[seam] = choice
+    return folding, choices
+
+
+def _columns_of_norm(norm: torch.Tensor, offset: float, channels: torch.Tensor) -> torch.Tensor:
+    return folded_norm(norm, channels, offset)[1]
+
+
+def gathered(parent: Path, found: Sequence[Seam], device: torch.device) -> Iterator[tuple[Seam, dict[str, Masked]]]:
+    """Each seam with its readers (and its norm) by name, as soon as the checkpoint's files have shown them all."""
+    missing = {seam: {*seam.readers, *([f"{seam.writer}.weight"] if seam.is_norm else [])} for seam in found}
+    seam_of = {name: seam for seam, names in missing.items() for name in names}
+    held: dict[Seam, dict[str, Masked]] = {seam: {} for seam in found}
+    for name, tensor, mask in dense_tensors(parent, device):
+        if name not in seam_of:
+            continue
+        seam = seam_of[name]
+        held[seam][name] = tensor, mask
+        if held[seam].keys() == missing[seam]:
+            yield seam, held.pop(seam)
+
+
+def _notes(choices: dict[Seam, Choice]) -> Iterator[str]:
+    """For each kind of seam, the mean exponent over the layers and what it left of the output error."""
+    by_kind: dict[str, list[Choice]] = {}
+    for seam, choice in choices.items():
+        by_kind.setdefault(" ".join(name.split(".")[-2] for name in seam.readers), []).append(choice)
+    for kind, group in by_kind.items():
+        exponent = sum(choice.exponent for choice in group) / len(group)
+        before = sum(choice.unscaled_error for choice in group)
+        left = sum(choice.error for choice in group) / before if before else 1.0
+        yield f"{kind}: mean exponent {exponent:.2f}, {left:.1%} of the output error without scales"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """exponent: one of `EXPONENTS`. channels: the scales of the writer's channels, and columns: those of the readers'
+    columns, float32. error, unscaled_error: round-to-nearest's output error with these scales and with none."""
+
+    exponent: float
+    channels: torch.Tensor
+    columns: torch.Tensor
+    error: float
+    unscaled_error: float
+
+
+def choose(
+    weights: Sequence[Masked],
+    hessian: torch.Tensor,
+    magnitude: torch.Tensor,
+    step: ActivationAware,
+    to_columns: Callable[[torch.Tensor], torch.Tensor] = lambda channels: channels,
+) -> Choice:
+    """The exponent that leaves the least output error, tr((W - Ŵ) H (W - Ŵ)ᵀ) summed over the weights that share an
+    input, with Ŵ = Q(W diag(s)) diag(1/s) (https://arxiv.org/abs/2306.00978 eq. 4 and 5).
+
+    Q is round-to-nearest as in the paper; scales that lose to none once both are clipped are not taken.
+    magnitude: mean |activation|, float32 (channels,). to_columns: from the scales of channels to those of columns,
+    float32 (columns,). Raises ValueError for a weight that is not finite.
+    """
+
+    def nearest(weight: torch.Tensor, scaled: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
+        return round_to_nearest(weight, step.bits, step.group_size, step.symmetric, mask)
+
+    def clipped(weight: torch.Tensor, scaled: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
+        return quantize_clipped(weight, scaled, step.bits, step.group_size, step.symmetric, mask)
+
+    tried = [scales_of(magnitude, exponent) for exponent in EXPONENTS]
+    errors = [output_error(weights, hessian, to_columns(channels), nearest) for channels in tried]
+    best = min(range(len(tried)), key=errors.__getitem__)
+    if best:
+        scaled, unscaled = (
+            output_error(weights, hessian, to_columns(channels), clipped) for channels in (tried[best], tried[0])
+        )
+        best = best if scaled < unscaled else 0
+    return Choice(EXPONENTS[best], tried[best], to_columns(tried[best]), errors[best], errors[0])
+
+
+def scales_of(magnitude: torch.Tensor, exponent: float) -> torch.Tensor:
+    """magnitude^exponent over the root of its largest times its least value; 1 everywhere for the exponent 0."""
+    largest = magnitude.max()
+    if largest == 0:
+        return torch.ones_like(magnitude)
+    powers = (magnitude / largest).clamp(min=LEAST_MAGNITUDE).pow(exponent)
+    return powers / (powers.max() * powers.min()).sqrt()
+
+
+def output_error(weights: Sequence[Masked], hessian: torch.Tensor, columns: torch.Tensor, quantize: Quantize) -> float:
+    """Mean over tokens of the squared error of all outputs, with these column scales.
+
+    quantize: (scaled weight, Hessian of the scaled input, mask) -> quantized weight.
+    """
+    scaled = scaled_hessian(hessian, columns)
+    total = 0.0
+    for weight, mask in weights:
+        stored = quantize(weight.float() * columns, scaled, mask).dequantized() / columns
+        total += row_errors(weight.float() - stored, hessian).sum(dtype=torch.float64).item()
+    return total
+
+
+def scaled_hessian(hessian: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """The Hessian of an input that is divided by these scales."""
+    return hessian / columns / columns[:, None]

@@ -1,0 +1,74 @@
+"""Clipped grids for weights that are rounded to nearest: the search of AWQ for each group's range."""
+
+from __future__ import annotations
+
+import torch
+
+from workers.calibration.output_error import diagonal_blocks, group_errors, row_errors
+from workers.stored_forms.integer_grid import Grid, QuantizedWeight, fit_grid, to_integers
+
+# Shares of the full range that are tried, and the least of them: the fewer the bits, the more clipping pays.
+SHARES = 20
+LEAST_SHARE = {8: 0.9, 4: 0.6, 3: 0.45, 2: 0.25}
+WEIGHTS_AT_ONCE = 2**24
+
+
+def quantize_clipped(
+    weight: torch.Tensor,
+    hessian: torch.Tensor,
+    bits: int,
+    group_size: int,
+    symmetric: bool,
+    mask: torch.Tensor | None = None,
+) -> QuantizedWeight:
+    """A weight (rows, columns) rounded to nearest, each group's range the one whose outputs err least.
+
+    A group is judged by the Hessian's block on the diagonal (AWQ, https://arxiv.org/abs/2306.00978: its code, not the
+    paper, describes the search). Blocks know nothing of each other, so a row whose error by the whole Hessian is no
+    lower than with full ranges keeps those: no row is worse than round-to-nearest. mask: bool, the weights of a sparse
+    weight that stay. Raises ValueError for a weight that is not finite or groups that don't come out even.
+    """
+    weight = weight.float()
+    rows = max(WEIGHTS_AT_ONCE // weight.shape[1], 1)
+    masks = [None] * -(-weight.shape[0] // rows) if mask is None else mask.split(rows)
+    grids = [
+        _search(part, hessian, bits, group_size, symmetric, part_mask)
+        for part, part_mask in zip(weight.split(rows), masks, strict=True)
+    ]
+    zeros = [grid.zero_point for grid in grids if grid.zero_point is not None]
+    grid = Grid(torch.cat([grid.scale for grid in grids]), torch.cat(zeros) if zeros else None)
+    return QuantizedWeight(to_integers(weight, grid, bits), grid, bits, mask)
+
+
+def _search(
+    weight: torch.Tensor,
+    hessian: torch.Tensor,
+    bits: int,
+    group_size: int,
+    symmetric: bool,
+    mask: torch.Tensor | None,
+) -> Grid:
+    full = best = fit_grid(weight, bits, group_size, symmetric)
+    blocks = diagonal_blocks(hessian, full.scale.shape[1])
+    least = group_errors(_wrong(weight, full, bits, mask), blocks)
+    for step in range(1, SHARES):
+        share = 1 - (1 - LEAST_SHARE[bits]) * step / (SHARES - 1)
+        grid = fit_grid(weight, bits, group_size, symmetric, shrink=share)
+        error = group_errors(_wrong(weight, grid, bits, mask), blocks)
+        best = chosen(error < least, grid, best)
+        least = torch.minimum(error, least)
+    clipped, whole = (row_errors(_wrong(weight, grid, bits, mask), hessian) for grid in (best, full))
+    return chosen((clipped < whole)[:, None], best, full)
+
+
+def chosen(which: torch.Tensor, one: Grid, other: Grid) -> Grid:
+    """The one grid where `which`, bool (rows, groups) or (rows, 1), is True, and the other elsewhere."""
+    scale = torch.where(which, one.scale, other.scale)
+    if one.zero_point is None or other.zero_point is None:
+        return Grid(scale, None)
+    return Grid(scale, torch.where(which, one.zero_point, other.zero_point))
+
+
+def _wrong(weight: torch.Tensor, grid: Grid, bits: int, mask: torch.Tensor | None) -> torch.Tensor:
+    stored = QuantizedWeight(to_integers(weight, grid, bits), grid, bits, mask).dequantized()
+    return weight - stored

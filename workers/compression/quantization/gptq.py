@@ -1,0 +1,99 @@
+"""GPTQ: round weights column by column and let the columns that follow make up for each one's error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from search_spaces.methods.quantizers import GPTQ
+from workers.calibration.calibrate import statistics_of
+from workers.calibration.damping import Dampings, Hear, unheard
+from workers.calibration.hessian_inverse import inverse_factor
+from workers.calibration.shared_inputs import once_an_input
+from workers.compression.quantization.gptq_loop import quantize_columns
+from workers.compression.quantization.range_search import search_grid
+from workers.compression.quantization.write_quantized import write_quantized
+from workers.plan.compression_context import CompressionContext, Report
+from workers.stored_forms.integer_grid import QuantizedWeight, grouped
+
+
+def compress(parent: Path, out: Path, step: GPTQ, context: CompressionContext) -> Report:
+    """Write the quantized checkpoint to `out`, by the Hessians of the parent's calibration statistics."""
+    statistics = statistics_of(parent, context)
+    dampings = Dampings(statistics.tokens)
+
+    def factor(name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        hessian = statistics.hessian(name, context.device)
+        return factor_of(hessian, step.damping, step.activation_order, dampings.hear)
+
+    factored = once_an_input(statistics, factor)
+
+    def one(name: str, weight: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
+        factor, order = factored(name)
+        return quantize_widths(weight, factor, order, (step.bits,), step.group_size, step.symmetric, mask)[0]
+
+    return write_quantized(parent, out, one, context).with_notes(dampings.notes())
+
+
+def quantize(
+    weight: torch.Tensor,
+    hessian: torch.Tensor,
+    bits: int,
+    group_size: int,
+    symmetric: bool = True,
+    damping: float = 0.01,
+    activation_order: bool = True,
+    mask: torch.Tensor | None = None,
+    hear: Hear = unheard,
+) -> QuantizedWeight:
+    """One weight at one width; see `quantize_widths`. hear: is told of the damping."""
+    factor, order = factor_of(hessian, damping, activation_order, hear)
+    return quantize_widths(weight, factor, order, (bits,), group_size, symmetric, mask)[0]
+
+
+def quantize_widths(
+    weight: torch.Tensor,
+    factor: torch.Tensor,
+    order: torch.Tensor | None,
+    widths: Sequence[int],
+    group_size: int,
+    symmetric: bool = True,
+    mask: torch.Tensor | None = None,
+) -> list[QuantizedWeight]:
+    """A weight at several widths, for little more than the time of one.
+
+    weight: (rows, columns), any float type. factor: float32 upper triangular U with H⁻¹ = UᵀU, of the columns in
+    `order`. Scales are fixed beforehand, by a search in which a column's error counts by 1 / U_jj², as it does in the
+    loss that GPTQ minimises (https://arxiv.org/abs/2210.17323 eq. 2). Raises ValueError for a weight that is not
+    finite or a group size that does not divide its columns.
+    """
+    weight = weight.float()
+    grouped(weight, group_size)
+    importance = factor.diagonal().square().reciprocal()
+    if order is not None:
+        importance = importance[torch.argsort(order)]
+    # The integers are yet to be found; the weight's own shape stands for them.
+    unread = torch.empty(0, dtype=torch.int8, device=weight.device)
+    empty = [
+        QuantizedWeight(unread, search_grid(weight, importance, bits, group_size, symmetric), bits, mask)
+        for bits in widths
+    ]
+    found = quantize_columns(weight, factor, empty, order)
+    return [replace(one, integers=integers) for one, integers in zip(empty, found, strict=True)]
+
+
+def factor_of(
+    hessian: torch.Tensor, damping: float, activation_order: bool = True, hear: Hear = unheard
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The factor of the inverse Hessian that columns are rounded by, and their order (None: as they lie). hear: is told
+    of the damping."""
+    order = column_order(hessian) if activation_order else None
+    return inverse_factor(hessian if order is None else hessian[order][:, order], damping, hear), order
+
+
+def column_order(hessian: torch.Tensor) -> torch.Tensor:
+    """The columns by falling diagonal of the Hessian: the large inputs are rounded while most can make up for them."""
+    return torch.argsort(hessian.diagonal(), descending=True, stable=True)

@@ -1,0 +1,129 @@
+"""GPTQ's loop over columns, for any number of grids at once: round a column, let the columns after it make up for it.
+
+The weights of all grids are stacked as rows, since they share the inverse Hessian. Columns go in blocks, and blocks in
+spans: what a column's error does to its block is done at once, to its span after the block, to the rest after the span
+(the lazy batches of https://arxiv.org/abs/2210.17323 §3.3, on two levels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from workers.stored_forms.integer_grid import QuantizedWeight, bounds
+
+BLOCK = 128
+SPAN = 1024
+
+
+def quantize_columns(
+    weight: torch.Tensor,
+    factor: torch.Tensor,
+    empty: Sequence[QuantizedWeight],
+    order: torch.Tensor | None,
+) -> list[torch.Tensor]:
+    """The integers of each grid, int8 (rows, columns).
+
+    weight: float32 (rows, columns). factor: upper triangular U, H⁻¹ = UᵀU, of the columns in `order`. empty: for each
+    result its grid, width and mask; their integers are not read. order: the columns in the order they are rounded in,
+    None for as they lie; groups are those of the weight as it lies.
+    """
+    rows, columns = weight.shape
+    order = torch.arange(columns, device=weight.device) if order is None else order
+    stacked = weight[:, order].repeat(len(empty), 1)
+    factor = factor.contiguous()
+    rule = _Rule.of(empty, rows, order)
+    integers = torch.empty(stacked.shape, dtype=torch.int8, device=weight.device)
+    errors = torch.empty(stacked.shape[0], min(SPAN, columns), dtype=torch.float32, device=weight.device)
+    with _tensor_cores():
+        for span in range(0, columns, SPAN):
+            end = min(span + SPAN, columns)
+            for start in range(span, end, BLOCK):
+                stop = min(start + BLOCK, end)
+                error = errors[:, start - span : stop - span]
+                _round_block(stacked, factor, rule, integers, error, start, stop)
+                if stop < end:
+                    stacked[:, stop:end].addmm_(error, factor[start:stop, stop:end], alpha=-1)
+            if end < columns:
+                stacked[:, end:].addmm_(errors[:, : end - span], factor[span:end, end:], alpha=-1)
+    back = torch.argsort(order)
+    return [integers[number * rows : (number + 1) * rows, back] for number in range(len(empty))]
+
+
+@contextmanager
+def _tensor_cores() -> Iterator[None]:
+    """TF32 products inside: what columns make up for is rounded to the grid next, a thousand times more coarsely."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+class _Rule:
+    """How each stacked row is rounded, column by column in their order. scale, zero: float32 (stacked rows, groups).
+    group: int32 (columns,). low, high: float32 (stacked rows,). kept: bool (stacked rows, columns) or None."""
+
+    def __init__(
+        self,
+        scale: torch.Tensor,
+        zero: torch.Tensor,
+        group: torch.Tensor,
+        low: torch.Tensor,
+        high: torch.Tensor,
+        kept: torch.Tensor | None,
+    ) -> None:
+        self.scale, self.zero, self.group, self.low, self.high, self.kept = scale, zero, group, low, high, kept
+
+    @staticmethod
+    def of(empty: Sequence[QuantizedWeight], rows: int, order: torch.Tensor) -> _Rule:
+        scales = [one.grid.scale.float() for one in empty]
+        zeros = [
+            torch.zeros_like(scale) if one.grid.zero_point is None else one.grid.zero_point.float()
+            for one, scale in zip(empty, scales, strict=True)
+        ]
+        low, high = (
+            torch.tensor([float(bounds(one.bits)[side]) for one in empty], device=order.device).repeat_interleave(rows)
+            for side in (0, 1)
+        )
+        size = len(order) // scales[0].shape[1]
+        masks = [one.mask[:, order] for one in empty if one.mask is not None]
+        return _Rule(
+            torch.cat(scales).contiguous(), torch.cat(zeros).contiguous(), (order // size).to(torch.int32), low, high,
+            torch.cat(masks) if masks else None,
+        )  # fmt: skip
+
+
+def _round_block(
+    stacked: torch.Tensor,
+    factor: torch.Tensor,
+    rule: _Rule,
+    integers: torch.Tensor,
+    error: torch.Tensor,
+    start: int,
+    stop: int,
+) -> None:
+    """Round the columns [start, stop) one after another; integers and error (scaled by U's diagonal) are filled in."""
+    if stacked.is_cuda:
+        from workers.compression.quantization.gptq_kernels import round_block_on_gpu
+
+        round_block_on_gpu(
+            stacked, factor, rule.scale, rule.zero, rule.group, rule.low, rule.high, rule.kept, integers, error, start,
+            stop,
+        )  # fmt: skip
+        return
+    block = stacked[:, start:stop].clone()
+    for column in range(start, stop):
+        values = block[:, column - start]
+        group = int(rule.group[column])
+        scale, zero = rule.scale[:, group], rule.zero[:, group]
+        rounded = torch.round(values / scale + zero).clamp(min=rule.low, max=rule.high)
+        if rule.kept is not None:
+            rounded = torch.where(rule.kept[:, column], rounded, zero)
+        wrong = (values - (rounded - zero) * scale) / factor[column, column]
+        block[:, column - start :] -= wrong[:, None] * factor[column, column:stop]
+        integers[:, column] = rounded.to(torch.int8)
+        error[:, column - start] = wrong

@@ -1,0 +1,59 @@
+"""Grids that clip: for each group the range whose rounding errors, weighted by their inputs, add up to least.
+
+Clipping outliers costs them, and gives every other weight of the group a finer grid; at 2 and 3 bits that pays
+(the range search of AWQ, https://arxiv.org/abs/2306.00978 §3.2, by weighted squared error).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from workers.stored_forms.integer_grid import Grid, fit_grid, grouped, on_grid, refuse_not_finite, to_integers
+
+# The least share of the spanned range that is tried, and how many are: the fewer bits, the more clipping pays.
+LEAST_SHARE = {8: 0.95, 4: 0.6, 3: 0.45, 2: 0.25}
+STEPS = {8: 6, 4: 24, 3: 28, 2: 40}
+ROWS_AT_ONCE = 2**24
+
+
+def shares(bits: int) -> list[float]:
+    """The shares of a group's range to try; the whole range comes first, and wins ties."""
+    least = LEAST_SHARE[bits]
+    return [1.0 - (1.0 - least) * step / (STEPS[bits] - 1) for step in range(STEPS[bits])]
+
+
+def search_grid(weight: torch.Tensor, importance: torch.Tensor, bits: int, group_size: int, symmetric: bool) -> Grid:
+    """The best grid over `shares` for each group, by Σ importance · (weight - rounded)².
+
+    weight: (rows, columns). importance: (columns,), at least 0. Raises ValueError for a weight that is not finite.
+    """
+    if weight.is_cuda:
+        from workers.compression.quantization.gptq_kernels import search_grid_on_gpu
+
+        refuse_not_finite(weight)
+        return search_grid_on_gpu(weight, importance, shares(bits), bits, group_size, symmetric)
+    rows = max(ROWS_AT_ONCE // weight.shape[1], 1)
+    parts = [
+        _search(weight[start : start + rows], importance, bits, group_size, symmetric)
+        for start in range(0, weight.shape[0], rows)
+    ]
+    zeros = [part.zero_point for part in parts if part.zero_point is not None]
+    return Grid(torch.cat([part.scale for part in parts]), torch.cat(zeros) if zeros else None)
+
+
+def _search(weight: torch.Tensor, importance: torch.Tensor, bits: int, group_size: int, symmetric: bool) -> Grid:
+    best: torch.Tensor | None = None
+    scale = zero = None
+    for share in shares(bits):
+        grid = fit_grid(weight, bits, group_size, symmetric, shrink=share)
+        wrong = (on_grid(to_integers(weight, grid, bits), grid) - weight.float()).square() * importance
+        error = grouped(wrong, group_size).sum(dim=-1)
+        if best is None:
+            best, scale, zero = error, grid.scale, grid.zero_point
+            continue
+        better = error < best
+        best = torch.where(better, error, best)
+        scale = torch.where(better, grid.scale, scale)
+        zero = None if zero is None else torch.where(better, grid.zero_point, zero)
+    assert scale is not None
+    return Grid(scale, zero)

@@ -1,0 +1,1 @@
+"""Removal of the tokens that are used least, from the embeddings, the head and the tokenizer's files."""

@@ -1,0 +1,163 @@
+"""A candidate's folder: the base model's own, or its artefact, each prefix of the steps made once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from search_spaces.candidate import Candidate, digest_of
+from search_spaces.errors import CandidateError
+from search_spaces.methods.registry import Step, describe_step, step_to_json
+from search_spaces.methods.trainers import Distill
+from search_spaces.outcome import Footprint
+from search_spaces.sizes.student_shape import read_student_config
+from workers.checkpoints.adapters import has_adapter
+from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint, read_config
+from workers.evaluation.curves import kept_curve
+from workers.failures.blame import CarryingOut
+from workers.languages.codes import name_languages
+from workers.loading.plain_folder import base_folder
+from workers.plan.code_version import code_version
+from workers.plan.evaluation_plan import EvaluationPlan
+from workers.runtime.artefact_store import Artefact, ArtefactStore
+from workers.runtime.callbacks import Tell, unheard
+from workers.runtime.gpu_memory import limit_memory
+from workers.runtime.warned import Warnings, heard_by
+from workers.translation.chat_template import template_of
+from workers.translation.prompts import Prompt, choose_prompt, request_identity
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A candidate's files. artefact: None for the baseline."""
+
+    base: Path
+    prompt: Prompt
+    artefact: Artefact | None
+
+    @property
+    def folder(self) -> Path:
+        return self.artefact.path if self.artefact else self.base
+
+
+def built(candidate: Candidate, plan: EvaluationPlan, report: Tell = unheard) -> Built:
+    """The candidate's files, compressed now where the store does not have them, and its prompt. From here on this
+    process takes no more of a GPU's memory than the plan's share.
+
+    report: is told of the progress of steps that train.
+    """
+    from workers.loading.load import load_tokenizer
+
+    limit_memory(plan.memory_fraction)
+    name_languages(plan.languages)
+    name = candidate.base.name
+    base = base_folder(name, candidate.base.revision, plan.store, plan.trust_remote_code)
+    template = template_of(load_tokenizer(base, plan.trust_remote_code))
+    prompt = choose_prompt(name, read_config(base), template, plan.decoding.prompt)
+    return Built(base, prompt, compressed(candidate, base, prompt, plan, report))
+
+
+def compressed(
+    candidate: Candidate, base: Path, prompt: Prompt, plan: EvaluationPlan, report: Tell = unheard
+) -> Artefact | None:
+    """The candidate's artefact, each prefix of its steps made once and kept in the store; None for the baseline.
+
+    report: is told of the progress of steps that train. Raises CandidateError for a base with an adapter beside it.
+    """
+    from workers.evaluation.methods import compress
+    from workers.loading.load import default_device
+    from workers.loading.readme import write_readme
+    from workers.plan.compression_context import CompressionContext
+
+    if candidate.steps and has_adapter(base):
+        raise CandidateError(f"{base} keeps an adapter apart, which compression would lose; merge it with peft first")
+    store = ArtefactStore(plan.store)
+    context = CompressionContext(
+        calibration=plan.calibration.segments if plan.calibration else (),
+        prompt=prompt,
+        device=default_device(),
+        seed=plan.seed,
+        trust_remote_code=plan.trust_remote_code,
+        store=plan.store,
+        parent_key=candidate.base.identity(),
+        calibration_tokens=plan.calibration_tokens,
+        calibration_text=plan.calibration_text,
+        training=plan.training,
+        teacher=base,
+        teacher_key=candidate.base.identity(),
+        report=report,
+        processes=plan.training_processes,
+    )
+    # Trials of another search in this store may hold the GPUs that a sharded training waits for.
+    queue = "-sharded" if plan.training_processes > 1 else ""
+    parent = base
+    artefact: Artefact | None = None
+    for length, step in enumerate(candidate.steps, start=1):
+        prefix = candidate.prefix(length)
+        earlier = artefact.about if artefact else {"targeted": 0, "changed": 0, "notes": []}
+
+        def build(
+            out: Path,
+            parent: Path = parent,
+            step: Any = step,
+            steps: tuple[Step, ...] = prefix.steps,
+            earlier: dict[str, Any] = earlier,
+            context: CompressionContext = context,
+        ) -> dict[str, Any]:
+            warnings = Warnings()
+            with heard_by(warnings), CarryingOut(steps):
+                made = compress(parent, out, step, context)
+            write_readme(out, candidate.base.name, steps)
+            took = [f"trained for {made.seconds:.0f} s"] if made.seconds else []
+            curves = [kept_curve(describe_step(step), made.curve).to_json()] if made.curve else []
+            return {
+                "steps": [*earlier.get("steps", []), step_to_json(step)],
+                "targeted": earlier["targeted"] + made.targeted,
+                "changed": earlier["changed"] + made.changed,
+                "notes": [*earlier["notes"], *made.notes, *warnings.texts, *took],
+                "curves": [*earlier.get("curves", []), *curves],
+            }
+
+        artefact = store.get(artefact_key(prefix, prompt, plan), build, queue)
+        parent = artefact.path
+        context = replace(context, parent_key=artefact.path.name)
+    return artefact
+
+
+def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> str:
+    """The store's key: everything that decides the artefact's bytes."""
+    from workers.evaluation.methods import WITHOUT_CALIBRATION, modules_of
+
+    data: dict[str, Any] = {}
+    # The language pairs whose texts the model is shown.
+    read: set[str] = set()
+    if any(type(step) not in WITHOUT_CALIBRATION for step in candidate.steps):
+        read |= set(plan.calibration.pairs) if plan.calibration else set()
+        data = {
+            "calibration": plan.calibration.digest if plan.calibration else "",
+            "tokens": plan.calibration_tokens,
+            "text": digest_of(list(plan.calibration_text)),
+        }
+    if any(step.kind == "trainer" for step in candidate.steps):
+        read |= set(plan.training.langs) if plan.training else set()
+        data |= {"training": plan.training.digest if plan.training else ""}
+    if prompt.name == "few-shot" and any(getattr(step, "has_translated_targets", False) for step in candidate.steps):
+        # The teacher's examples.
+        data["shots"] = plan.calibration.digest if plan.calibration else ""
+    if data:
+        data |= request_identity(prompt, read)
+    if configs := [step.config for step in candidate.steps if isinstance(step, Distill) and step.config]:
+        data["configs"] = [digest_of(read_student_config(path)) for path in configs]
+    code = code_version(modules_of(candidate.steps))
+    return digest_of({"candidate": candidate.digest, "data": data, "seed": plan.seed, "code": code})
+
+
+def footprint(candidate: Candidate, base: Path, artefact: Artefact | None) -> Footprint:
+    """The bytes and parameters of what runs; raises RuntimeError when compression changed none of its targets."""
+    about = artefact.about if artefact else {"targeted": 0, "changed": 0}
+    fraction = about["changed"] / about["targeted"] if about["targeted"] else 1.0
+    if candidate.steps and fraction == 0.0:
+        raise RuntimeError("compression left every targeted weight unchanged")
+    parameters = sum(tensor.parameters for tensor in read_checkpoint(base).tensors.values())
+    return Footprint(bytes_on_disk(artefact.path if artefact else base), parameters, fraction)

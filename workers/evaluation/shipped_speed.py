@@ -1,0 +1,47 @@
+"""The speed of a candidate as it ships: its own files, their weights kept packed, on the study's own prompts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from search_spaces.candidate import Candidate
+from search_spaces.outcome import Speed
+from workers.checkpoints.model_files import context_length, read_config
+from workers.evaluation.candidate_folder import built
+from workers.plan.conditions import conditions
+from workers.plan.evaluation_plan import RACED_SPLIT, SPEED_TOKENS, EvaluationPlan
+from workers.runtime.callbacks import Tell, unheard
+from workers.runtime.gpu_memory import release_memory
+from workers.runtime.stages import Stages
+from workers.scoring.rungs import race_order
+
+PROMPTS = 64
+
+
+def shipped_speed(candidate: Candidate, plan: EvaluationPlan, stages: Stages, report: Tell = unheard) -> Speed:
+    """Measure one candidate's speed. Raises what the libraries raise; `stages` then says where.
+
+    report: is told of the progress of steps that train, where the store does not have what they made.
+    """
+    import torch
+
+    from workers.evaluation.speed import measure_speed
+    from workers.loading.load import default_device, load_tokenizer
+    from workers.translation.translator import lines_of, prepare
+
+    dataset = plan.data[RACED_SPLIT]
+    with stages.stage("compress"):
+        made = built(candidate, plan, report)
+    with stages.stage("speed"):
+        device = default_device() if plan.device_map == "auto" else torch.device(plan.device_map)
+        tokenizer = load_tokenizer(made.folder, plan.trust_remote_code)
+        examples = plan.calibration.segments if plan.calibration else ()
+        context = context_length(read_config(made.folder))
+        chosen = [dataset.segments[at] for at in race_order(dataset.segments, plan.seed)[:PROMPTS]]
+        limited = replace(plan.decoding, max_new_tokens=SPEED_TOKENS)
+        asked = [line for one in chosen for line in lines_of(one, made.prompt)][:PROMPTS]
+        prompts = [prepare(one, tokenizer, made.prompt, examples, limited, context).ids for one in asked]
+        speed = measure_speed(made.folder, prompts, device, trust_remote_code=plan.trust_remote_code)
+        release_memory()
+    about = conditions(dataset, plan, made.prompt, str(device))
+    return replace(speed, conditions=about | {"decoding": f"{SPEED_TOKENS} new tokens a segment, stop tokens ignored"})

@@ -1,0 +1,114 @@
+"""Which code made an artefact: a hash over the modules that carry a step out, and all that these import.
+
+Comments, docstrings, blank lines and white space at a line's end change no result and are left out. Only the text is
+read, so that a driver without torch gets the same answer as a worker, and every Python version too.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import io
+import tokenize
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# mlflow_tracking and the orchestrator are never imported by what these hold.
+PACKAGES = ("search_spaces", "workers")
+
+
+def code_version(modules: Iterable[str]) -> str:
+    """Twelve hex digits over these modules and every module of this project that they import, at whatever depth and
+    also inside functions. modules: dotted names, such as `workers.packed.load`; raises ValueError for one that does not
+    exist."""
+    return _hash_of(frozenset(modules))
+
+
+@functools.lru_cache(maxsize=256)
+def _hash_of(modules: frozenset[str]) -> str:
+    hasher = hashlib.sha256()
+    for name in sorted(imported_by(modules)):
+        hasher.update(f"{name}\0{_code_of(name)}\0".encode())
+    return hasher.hexdigest()[:12]
+
+
+def imported_by(modules: Iterable[str]) -> frozenset[str]:
+    """The modules themselves, what they import of this project, directly or not, and the packages that hold these."""
+    found: set[str] = set()
+    ahead = list(modules)
+    if missing := [name for name in ahead if _file_of(name) is None]:
+        raise ValueError(f"there is no module {missing[0]} under {ROOT}")
+    while ahead:
+        name = ahead.pop()
+        if name in found or _file_of(name) is None:
+            continue
+        found.add(name)
+        ahead += _imports_of(name)
+        if "." in name:
+            ahead.append(name.rpartition(".")[0])
+    return frozenset(found)
+
+
+def without_comments(source: str) -> str:
+    """Python source without comments, docstrings, blank lines and white space at the end of lines."""
+    lines = [line.encode() for line in source.splitlines()]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            _blank_docstring(lines, node)
+    text = b"\n".join(lines).decode() + "\n"
+    kept = text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            kept[row - 1] = kept[row - 1][:column]
+    return "\n".join(line.rstrip() for line in kept if line.strip())
+
+
+def _blank_docstring(
+    lines: list[bytes], node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+) -> None:
+    """Take a node's docstring away; where its body holds nothing else, `...` stands for it. Columns count bytes."""
+    if ast.get_docstring(node, clean=False) is None:
+        return
+    text = node.body[0]
+    assert text.end_lineno is not None and text.end_col_offset is not None
+    first, last = text.lineno - 1, text.end_lineno - 1
+    before, after = lines[first][: text.col_offset], lines[last][text.end_col_offset :]
+    lines[first : last + 1] = [before + (b"..." if len(node.body) == 1 else b"") + after] + [b""] * (last - first)
+
+
+@functools.cache
+def _code_of(name: str) -> str:
+    file = _file_of(name)
+    return without_comments(file.read_text(encoding="utf-8")) if file else ""
+
+
+@functools.cache
+def _imports_of(name: str) -> tuple[str, ...]:
+    file = _file_of(name)
+    return tuple(_imports_in(ast.parse(file.read_text(encoding="utf-8")))) if file else ()
+
+
+def _imports_in(tree: ast.AST) -> Iterator[str]:
+    """Dotted names that a module may import; of `from a import b` both a and a.b. Imports for type checkers alone are
+    left out."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None and not node.level, "this project imports by absolute names"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield from _imports_in(node)
+
+
+def _file_of(name: str) -> Path | None:
+    """The file of a module or package of this project; None for any other name."""
+    if name.partition(".")[0] not in PACKAGES:
+        return None
+    path = ROOT.joinpath(*name.split("."))
+    files = (path / "__init__.py", path.with_suffix(".py"))
+    return next((file for file in files if file.is_file()), None)

@@ -1,0 +1,52 @@
+"""What numbers were taken under: data, decoding, prompt, device and versions."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+
+from workers.plan.evaluation_plan import EvaluationPlan
+from workers.reading.segments import DataSet
+from workers.translation.decoding import Hypothesis
+from workers.translation.prompts import Prompt
+
+DISTRIBUTIONS = ("torch", "transformers", "bitsandbytes", "compressed-tensors", "sacrebleu")
+
+
+def conditions(
+    dataset: DataSet, plan: EvaluationPlan, prompt: Prompt, device: str, hypotheses: Sequence[Hypothesis] = ()
+) -> dict[str, str]:
+    """What the numbers were taken under. hypotheses: of how many a block of thinking was cut is said where of any."""
+    thought = sum(one.thought for one in hypotheses)
+    return {
+        "data": f"{dataset.name} sha256:{dataset.digest[:16]}",
+        "decoding": f"{plan.decoding.search}, at most {plan.decoding.max_new_tokens} new tokens, "
+        f"batch {plan.decoding.batch_size}",
+        "prompt": prompt.name,
+        **({"chat template": prompt.passed} if prompt.passed else {}),
+        **({"thinking": f"cut from {thought:,} of {len(hypotheses):,} hypotheses"} if thought else {}),
+        "seed": str(plan.seed),
+        "device": device_name(device),
+        "python": platform.python_version(),
+        **installed(DISTRIBUTIONS),
+    }
+
+
+def installed(names: Sequence[str]) -> dict[str, str]:
+    """The versions of those distributions that are installed here."""
+    found: dict[str, str] = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def device_name(device: str) -> str:
+    """What the numbers were taken on: the GPU's name, or the CPU's thread count."""
+    import torch
+
+    return (
+        torch.cuda.get_device_name(device) if device.startswith("cuda") else f"cpu ({torch.get_num_threads()} threads)"
+    )

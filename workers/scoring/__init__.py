@@ -1,0 +1,1 @@
+"""Scores of hypotheses: the metrics, the sanity checks, and scores broken down."""

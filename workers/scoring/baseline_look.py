@@ -1,0 +1,108 @@
+"""An absolute look at a model that others are measured against: what a few percent of its translations must not show.
+
+Sanity limits of candidates count from the baseline, and so say nothing of a baseline that is broken itself: asked in a
+way that is not its own, cut at the length limit, in a language that it can't write. Limits: of 20 systems that people
+judged at WMT24 (https://aclanthology.org/2024.wmt-1.1) the 18 without a reason of their own fail any check in at most
+1.6 % of hypotheses, so that twice as much is no chance; an empty line is never a matter of style, and nothing that is
+cut is a whole translation, so there it is 1 %. One hypothesis alone is chance in any check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from workers.reading.segments import Segment
+from workers.scoring.sanity import IN_WORDS
+from workers.translation.decoding import Decoding, Hypothesis
+
+MOST: dict[str, float] = {
+    "truncated": 0.01,
+    "empty": 0.01,
+    "copied": 0.03,
+    "too_short": 0.03,
+    "too_long": 0.03,
+    "repeated": 0.03,
+    "wrong_script": 0.03,
+    "wrong_language": 0.03,
+}
+FEWEST = 2
+# What the notes of such a model begin with.
+UNSOUND = "the uncompressed model is not sound here: "
+
+LANGUAGE = (
+    "it may not have learnt this direction, or not be asked in its own way: check --langs, and try --prompt {others}"
+)
+CAUSES: dict[str, str] = {
+    "empty": LANGUAGE,
+    "copied": LANGUAGE,
+    "too_short": LANGUAGE,
+    "too_long": "it says more than a translation, or does not end its turn; try --prompt {others}",
+    "repeated": LANGUAGE,
+    "wrong_script": LANGUAGE,
+    "wrong_language": LANGUAGE,
+}
+CUT = "raise --max-new-tokens, now {limit}"
+THINKS = (
+    "it thinks first, and is cut before or while it answers (thinking was cut from {thought:,} of {all:,}): raise "
+    "--max-new-tokens, now {limit}, or take a model or a chat template that answers at once"
+)
+NO_END = (
+    "most of them are far too long or repeat themselves, so it does not end its turn: its stop token may not be named "
+    "(eos_token_id in generation_config.json), or the request not be its own; try --prompt {others}"
+)
+
+
+def baseline_faults(
+    segments: Sequence[Segment],
+    hypotheses: Sequence[Hypothesis],
+    failed: Sequence[Sequence[str]],
+    decoding: Decoding,
+    prompt: str,
+) -> list[str]:
+    """What is wrong with the model itself, a sentence a check: how many translations, of which pairs, why, and the way
+    out; empty for a sound one. failed: the checks that each hypothesis fails. prompt: the name of the one it was asked
+    with."""
+    found: list[str] = []
+    endless = {line for line, checks in enumerate(failed) if "repeated" in checks or "too_long" in checks}
+    # What else is wrong with a translation that was cut comes of that.
+    failed = [("truncated",) if one.truncated else checks for one, checks in zip(hypotheses, failed, strict=True)]
+    for check, most in MOST.items():
+        at = [line for line, checks in enumerate(failed) if check in checks]
+        pairs = _over(check, most, segments, failed)
+        if not pairs:
+            continue
+        cause = _cut(at, hypotheses, endless) if check == "truncated" else CAUSES[check]
+        others = " or ".join(name for name in ("chat", "alma", "few-shot") if name != prompt)
+        thought = sum(one.thought for one in hypotheses)
+        said = cause.format(limit=decoding.max_new_tokens, others=others, thought=thought, all=len(hypotheses))
+        share = f"{len(at) / len(failed):.0%}".replace("%", " %")
+        where = "" if len(pairs) == len({segment.langs for segment in segments}) else f", most in {', '.join(pairs)}"
+        counted = f"{len(at):,} of {len(failed):,}"
+        found.append(f"{UNSOUND}{share} of its translations {IN_WORDS[check]} ({counted}{where}); {said}")
+    return found
+
+
+def why_all_empty(hypotheses: Sequence[Hypothesis], decoding: Decoding) -> str:
+    """Why there is nothing to score, where all hypotheses are empty."""
+    what = f"all {len(hypotheses)} hypotheses are empty"
+    if all(one.thought for one in hypotheses):
+        return (
+            f"{what}: the model was still thinking at the length limit of {decoding.max_new_tokens} new tokens; raise "
+            "--max-new-tokens, or take a model or a chat template that answers at once"
+        )
+    return what
+
+
+def _over(check: str, most: float, segments: Sequence[Segment], failed: Sequence[Sequence[str]]) -> list[str]:
+    """The language pairs in which more translations fail a check than may."""
+    lines: dict[str, list[bool]] = {}
+    for segment, checks in zip(segments, failed, strict=True):
+        lines.setdefault(segment.langs, []).append(check in checks)
+    return [pair for pair, fails in sorted(lines.items()) if sum(fails) >= FEWEST and sum(fails) > most * len(fails)]
+
+
+def _cut(at: Sequence[int], hypotheses: Sequence[Hypothesis], endless: Collection[int]) -> str:
+    """Why most of the hypotheses at these places were cut. endless: those that say far too much."""
+    if 2 * sum(hypotheses[line].thought for line in at) > len(at):
+        return THINKS
+    return NO_END if 2 * sum(line in endless for line in at) > len(at) else CUT

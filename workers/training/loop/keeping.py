@@ -1,0 +1,74 @@
+"""When a run writes its checkpoints, which of them it keeps, and where it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from workers.training.loop.checkpoints import (
+    LAST,
+    Checkpoint,
+    Standing,
+    found,
+    newest,
+    remove,
+    remove_old_drafts,
+    superseded,
+    usable,
+    write,
+)
+from workers.training.loop.schedules import Schedule
+
+# Writing checkpoints takes about this share of the time at most.
+TIME_SHARE = 0.05
+
+
+class Keeper:
+    """One run's hold on a folder of checkpoints. every_s: seconds between two; every_steps: steps instead, unless 0."""
+
+    def __init__(
+        self,
+        folder: Path,
+        schedule: Schedule,
+        budget: int,
+        clock: Callable[[], float],
+        every_s: float,
+        every_steps: int,
+    ) -> None:
+        self._folder = folder
+        self._schedule = schedule
+        self._budget = budget
+        self._clock = clock
+        self._every_s = every_s
+        self._every_steps = every_steps
+        remove_old_drafts(folder)
+        self._mine = {one.folder for one in found(folder) if usable(one.standing, schedule, budget)}
+        self._writing_s = 0.0
+        self._saved_at = clock()
+        self.saved_steps = -1
+
+    def newest(self, steps: int | None = None) -> Checkpoint | None:
+        """Where to go on from, or back to: of no more than `steps` where they are given."""
+        known = newest(self._folder, self._schedule, self._budget, steps)
+        if known is not None:
+            self.saved_steps = known.standing.steps
+        return known
+
+    def is_due(self, steps: int) -> bool:
+        """Whether a run that has come to so many steps should write one."""
+        if self._every_steps:
+            return steps - self.saved_steps >= self._every_steps
+        return self._clock() - self._saved_at >= max(self._every_s, self._writing_s / TIME_SHARE)
+
+    def save(self, standing: Standing, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Write a checkpoint and remove those it supersedes. Raises DiskFull."""
+        began = self._clock()
+        self._mine.add(write(self._folder, standing, tensors).folder)
+        last = 1 if standing.tokens >= self._budget else LAST
+        for old in superseded(found(self._folder), self._mine, last):
+            remove(old)
+        self._saved_at = self._clock()
+        self._writing_s = self._saved_at - began
+        self.saved_steps = standing.steps

@@ -1,0 +1,66 @@
+"""Training on one device: from wherever the checkpoints are to the end of the budget.
+
+Every optimizer step is a function of the step's number: its rows, its micro-batches and the seed of its dropout. So a
+training that goes on from a checkpoint does what it would have done without the interruption.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from search_spaces.methods.registry import Trainer
+from workers.runtime.training_progress import Progress, Trained
+from workers.training.data.tokenized_pairs import TokenizedPairs
+from workers.training.loop.compiling import compiled
+from workers.training.loop.run import Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is trained, on what, and how.
+
+    learner: called with a TrainingBatch, it answers with `sum`, the loss summed over the batch's target tokens, a
+    scalar on the device; `enable_checkpointing()`, where it has one, makes it compute activations again in the backward
+    pass. checkpoints: a folder that names everything but the budget. held_out: scores translations of validation
+    pairs (chrF) with the learner in eval mode. micro_tokens: padded tokens a micro-batch. recompute: activations from
+    the start. compile: whether the learner's `decoder_layers` run compiled (`compiling.compiled`). checkpoint_seconds:
+    between checkpoints; checkpoint_steps: a number of steps instead. clock: seconds, from anywhere.
+    """
+
+    learner: nn.Module
+    pairs: TokenizedPairs
+    step: Trainer
+    seed: int
+    device: torch.device
+    checkpoints: Path
+    held_out: Callable[[], float] | None
+    report: Callable[[Progress], None]
+    micro_tokens: int
+    recompute: bool = False
+    compile: bool = False
+    checkpoint_seconds: float = 60.0
+    checkpoint_steps: int = 0
+    clock: Callable[[], float] = time.monotonic
+
+
+def train(task: Task) -> Trained:
+    """Train the learner in place until the budget is read, and leave it in eval mode.
+
+    It goes on from the newest whole checkpoint that a training of this budget comes by; on a CPU the result is bitwise
+    that of an uninterrupted training. bfloat16 autocast on a GPU, float32 on a CPU. Raises TrainingDiverged,
+    DiskFull, and the device's own error when one sequence takes more memory than there is. Torch's generators are left
+    as they were.
+    """
+    layers = task.learner.decoder_layers if task.compile else ()
+    with torch.random.fork_rng([task.device] if task.device.type == "cuda" else []), compiled(layers):
+        run = Run(task)
+        try:
+            return run.through()
+        finally:
+            run.close()

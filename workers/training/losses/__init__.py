@@ -1,0 +1,1 @@
+"""What training minimises: divergences from a teacher, hidden states, and cross-entropy."""

@@ -1,0 +1,1 @@
+"""Teachers: which one is used, and its distributions, as training goes or from a cache."""

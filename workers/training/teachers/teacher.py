@@ -1,0 +1,204 @@
+"""Teachers: what the uncompressed model says of a batch's target tokens, asked as training goes or kept beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from search_spaces.errors import StudyError
+from workers.failures.table import is_out_of_memory
+from workers.training.data.batches import TrainingBatch
+from workers.training.losses.cached import Likeliest, cached_divergence, likeliest
+from workers.training.losses.divergences import divergence
+from workers.training.losses.layer_map import kept_outputs
+from workers.training.losses.readout import Readout, chunks, predicting, refuse_other_logits
+from workers.training.teachers.cache import TeacherCache
+
+
+class TeacherSays(Protocol):
+    """What a teacher says of the n target tokens of one batch."""
+
+    @property
+    def hidden(self) -> Mapping[int, torch.Tensor]:
+        """Layer -> hidden states (sequences, tokens, width), of the layers that were asked for."""
+        ...
+
+    def divergence(self, name: str, logits: torch.Tensor, ids: torch.Tensor, share: float, rows: slice) -> torch.Tensor:
+        """(1 − share) · the divergence of this name + share · cross-entropy on ids, of some of the target tokens.
+
+        logits: the student's (tokens of rows, vocabulary). ids: the reference's (tokens of rows,). Answers (tokens,).
+        """
+        ...
+
+
+class Teacher(Protocol):
+    """A model to learn from."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Columns of its logits."""
+        ...
+
+    def says(self, batch: TrainingBatch, layers: Sequence[int] = ()) -> TeacherSays:
+        """What it says of the batch's target tokens, and the hidden states that these layers put out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SaidWhole:
+    """states: hidden states before the head at the predicting positions (n, width). Logits are made from them when and
+    where they are needed, so that a large vocabulary is never held for all tokens."""
+
+    readout: Readout
+    states: torch.Tensor
+    hidden: Mapping[int, torch.Tensor] = field(default_factory=dict)
+
+    def divergence(self, name: str, logits: torch.Tensor, ids: torch.Tensor, share: float, rows: slice) -> torch.Tensor:
+        return divergence(name, logits, self.logits(rows), ids, share)
+
+    def logits(self, rows: slice) -> torch.Tensor:
+        """The teacher's logits (tokens of rows, vocabulary)."""
+        with _as_stored(self.states.device):
+            return self.readout.logits(self.states[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class SaidLikeliest:
+    """The k likeliest tokens and the mass of the rest."""
+
+    likeliest: Likeliest
+    hidden: Mapping[int, torch.Tensor] = field(default_factory=dict)
+
+    def divergence(self, name: str, logits: torch.Tensor, ids: torch.Tensor, share: float, rows: slice) -> torch.Tensor:
+        return cached_divergence(name, logits, self.likeliest.rows(rows), ids, share)
+
+
+class LiveTeacher:
+    """A model that is asked as training goes: no gradient, in eval mode, in the type it was loaded in.
+
+    model: a causal LM on the device where batches are. Raises ModelFilesError on the first batch if the model does to
+    its logits what `Readout` does not know.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.readout = Readout(model.eval().requires_grad_(False))
+        self._checked = False
+
+    @property
+    def vocabulary(self) -> int:
+        return self.readout.vocabulary
+
+    @property
+    def width(self) -> int:
+        """Of its hidden states."""
+        return self.readout.width
+
+    @property
+    def layers(self) -> int:
+        return len(self.readout.layers)
+
+    def says(self, batch: TrainingBatch, layers: Sequence[int] = ()) -> SaidWhole:
+        with _as_stored(batch.ids.device):
+            if not self._checked:
+                refuse_other_logits(self.readout, batch.ids)
+                self._checked = True
+            where = predicting(batch)
+            with kept_outputs(self.readout.layers, layers) as hidden:
+                states = self.readout.states(batch.ids)
+            return SaidWhole(self.readout, states.flatten(0, 1).index_select(0, where), hidden)
+
+    def likeliest(self, batch: TrainingBatch, k: int) -> Likeliest:
+        """The k likeliest tokens of each target token, and the mass of the rest."""
+        said = self.says(batch)
+        parts = [likeliest(said.logits(rows), k) for rows in chunks(said.states, self.vocabulary)]
+        tails = [part.tail for part in parts if part.tail is not None]
+        return Likeliest(
+            torch.cat([part.ids for part in parts]),
+            torch.cat([part.logs for part in parts]),
+            torch.cat(tails) if tails else None,
+        )
+
+
+class CachedTeacher:
+    """A teacher read from its cache; sequences that are not there yet are asked of `live`, and kept.
+
+    Raises StudyError for such a sequence when there is no live teacher.
+    """
+
+    def __init__(self, cache: TeacherCache, live: LiveTeacher | None = None) -> None:
+        self._cache = cache
+        self._live = live
+
+    @property
+    def vocabulary(self) -> int:
+        return self._cache.vocabulary
+
+    def says(self, batch: TrainingBatch, layers: Sequence[int] = ()) -> SaidLikeliest:
+        if layers:
+            raise ValueError("a cached teacher keeps no hidden states; use a live one")
+        if missing := self._cache.missing(batch.rows):
+            if self._live is None:
+                raise StudyError(
+                    f"{len(missing)} of {len(batch.rows)} sequences are not in the teacher's cache, and no teacher is "
+                    "loaded to ask; fill the cache first, or use teacher: live"
+                )
+            _keep(self._cache, self._live, batch)
+        return SaidLikeliest(self._cache.read(batch.rows, batch.ids.device))
+
+    def flush(self) -> None:
+        """Put on disk what was asked of the live teacher since the last time."""
+        self._cache.flush()
+
+
+def fill(
+    cache: TeacherCache,
+    live: LiveTeacher,
+    batches: Iterable[TrainingBatch],
+    device: torch.device,
+    report: Callable[[int], None] = lambda read: None,
+) -> TrainingBatch | None:
+    """Ask the teacher of every batch that the cache lacks a sequence of, and keep the answers on disk.
+
+    report: told the real tokens read so far. Answers None, or the first batch of several sequences that memory did not
+    suffice for, with what came before it kept; of a single sequence, raises the device's own error.
+    """
+    read = 0
+    too_large: TrainingBatch | None = None
+    for batch in batches:
+        try:
+            if cache.missing(batch.rows):
+                _keep(cache, live, batch.to(device))
+        except Exception as error:
+            if not is_out_of_memory(error) or len(batch.rows) == 1:
+                raise
+            too_large = batch
+            break
+        read += batch.tokens
+        report(read)
+    cache.flush()
+    return too_large
+
+
+def live_teacher(folder: Path, device: torch.device, trust_remote_code: bool = False) -> LiveTeacher:
+    """The model of this folder as a teacher: bfloat16 on a GPU, float32 on a CPU. Raises what `load_model` raises."""
+    from workers.loading.load import load_model
+
+    return LiveTeacher(load_model(folder, str(device), trust_remote_code))
+
+
+def _keep(cache: TeacherCache, live: LiveTeacher, batch: TrainingBatch) -> None:
+    """Ask the teacher of the batch, and put what it says into the cache; sequences that are there stay as they are."""
+    counts = batch.target[:, 1:].sum(-1).tolist()
+    cache.put(batch.rows, counts, live.likeliest(batch, cache.k))
+
+
+@contextmanager
+def _as_stored(device: torch.device) -> Iterator[None]:
+    """No gradient, and no autocast: a teacher says the same within a student's training step and outside it."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield

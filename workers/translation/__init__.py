@@ -1,0 +1,1 @@
+"""Translation by a causal LM: the prompt, the decoding, and the clean hypothesis."""
