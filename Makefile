@@ -1,9 +1,15 @@
 # make demo, make test: each does all the set-up it needs. make help lists the rest.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+# Optional dependencies of pyproject.toml, with commas: cluster.
+EXTRAS ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
+# Processes that run the tests without Ray side by side; a test file stays in one.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -q
+SIDE_BY_SIDE := -n $(JOBS) --dist loadfile
 
 .PHONY: help demo test check unit install install-test comet clean
 
@@ -19,7 +25,7 @@ FORCE:
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(VENV)/.torch
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.$(if $(EXTRAS),[$(EXTRAS)])'
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
@@ -45,13 +51,14 @@ check: $(VENV)/.installed-test ## format, lint, types, import arrows
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit/test_driver_side.py
+	$(PYTEST) tests/unit/orchestrator/test_driver_side.py
 
 unit: $(VENV)/.installed-test ## the unit tests only
-	$(BIN)/python -m pytest -q tests/unit
+	$(PYTEST) $(SIDE_BY_SIDE) tests/unit
 
 test: check comet ## everything: checks, unit tests, data tests, whole searches
-	$(BIN)/python -m pytest -q tests
+	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/data tests/long
+	$(PYTEST) tests/ray
 
 clean: ## remove .venv, .venv-comet and runs
 	rm -rf $(VENV) $(VENV)-comet $(VENV)-comet.lock runs

@@ -10,12 +10,12 @@ from typing import Any
 from search_spaces.errors import CandidateError
 from search_spaces.methods.pruners import TrimVocabulary
 from search_spaces.methods.quantizers import (
+    AWQ,
     GPTQ,
-    ActivationAware,
+    HQQ,
+    RTN,
     BitsAndBytes,
-    HalfQuadratic,
     MixedWidths,
-    RoundToNearest,
 )
 from search_spaces.methods.registry import Step, describe_step, step_from_json, step_to_json
 from search_spaces.methods.trainers import Distill, Finetune, Recover
@@ -88,9 +88,9 @@ def digest_of(value: object) -> str:
 # Parameters that methods were given later, as they were until then: with these a digest is what it was.
 LATER: dict[str, Any] = {"beams": 0}
 # The quantizers that keep a sparse weight's zeros and store it as its mask and what stays.
-KEEPS_ZEROS = (RoundToNearest, HalfQuadratic, GPTQ)
+KEEPS_ZEROS = (RTN, HQQ, GPTQ)
 # The quantizers whose grids of integers can be trained.
-HAS_GRID = (RoundToNearest, HalfQuadratic, ActivationAware, GPTQ, MixedWidths)
+HAS_GRID = (RTN, HQQ, AWQ, GPTQ, MixedWidths)
 
 
 def refuse_senseless_order(steps: tuple[Step, ...]) -> None:

@@ -22,7 +22,7 @@ from orchestrator.racing.judging import (
     floor_under,
 )
 from orchestrator.statistics.betting import Array
-from orchestrator.statistics.frontier import Loss, below_floor, dominates
+from orchestrator.statistics.frontier import Objectives, below_floor, dominates
 from orchestrator.study.spec import DEFAULT_RUNGS
 from search_spaces.errors import StudyError
 from workers.reading.segments import Segment
@@ -111,7 +111,7 @@ def dominated(recorded: Recorded, ever: bool = False) -> set[int]:
 
     A race compares a trial with what was measured before it, and the first trial with nothing.
     """
-    losses = [Loss(trial.quality, trial.bytes) for trial in recorded.trials]
+    losses = [Objectives(trial.quality, trial.bytes) for trial in recorded.trials]
     return {
         trial.number
         for at, trial in enumerate(recorded.trials)

@@ -21,7 +21,7 @@ from orchestrator.racing.referee import Referee
 from orchestrator.stopping.signals import UnderWay
 from search_spaces.errors import StudyError
 from workers.evaluation.trial_actor import LEDGER_NAMESPACE
-from workers.runtime.ray_process import Share
+from workers.runtime.ray_process import Resources
 
 # A head that is restarted may take a few; then a search that waits on would look like one that works.
 LOST_SECONDS = 8.0
@@ -42,9 +42,9 @@ class Placement:
     apart: bool = False
 
     @property
-    def share(self) -> Share | None:
+    def share(self) -> Resources | None:
         """What the processes take that work for a trial; None where the trial works itself."""
-        return Share(self.cpus, self.gpus) if self.apart else None
+        return Resources(self.cpus, self.gpus) if self.apart else None
 
     def group(self) -> tune.PlacementGroupFactory:
         """All of a trial on one node."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from orchestrator.finish.wrap_up import Found, wrap_up
+from orchestrator.finish.wrap_up import SearchResult, wrap_up
 from orchestrator.ledger.records import Ledger, read_ledger
 from orchestrator.results.intervals import Known
 from orchestrator.study.spec import StudySpec, know_languages, spec_from_mapping
@@ -60,7 +60,7 @@ def report_again(
     known: Known | None = None,
     mlflow_seconds: float | None = None,
     patience: float = 0.0,
-) -> Found:
+) -> SearchResult:
     """Write a run's pages anew from its ledger and bring MLflow up to date with it; runs no trial.
 
     What a search that is running there needs stays. again, known, mlflow_seconds: as in `wrap_up`.

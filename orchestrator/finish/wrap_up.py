@@ -46,7 +46,7 @@ def _free(folder: Path) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """A finished or interrupted search: its results on dev and, where there is held-out data, on test."""
 
     folder: Path
@@ -65,7 +65,7 @@ def wrap_up(
     again: bool = False,
     known: Known | None = None,
     mlflow_seconds: float | None = None,
-) -> Found:
+) -> SearchResult:
     """Everything that follows from the ledger, written anew each time. running: a search goes on in the folder, and
     needs its store. again: no search has ended just now, so no model that was kept is given up. known:
     bootstrap samples that were drawn already. mlflow_seconds: what MLflow has not taken in by then stays due.
@@ -86,7 +86,7 @@ def wrap_up(
     files = _write_pages(spec, ledger, data, dev, test, console)
     status = "RUNNING" if running else "FINISHED" if ledger.complete else "KILLED"
     mirrored = _mirror(spec, ledger, dev, test, kept, files, status, mlflow_seconds)
-    found = Found(spec.folder, dev, test, status == "KILLED", kept, mirrored)
+    found = SearchResult(spec.folder, dev, test, status == "KILLED", kept, mirrored)
     _say_where(console, spec, found, running)
     return found
 
@@ -308,7 +308,7 @@ def connect(spec: StudySpec) -> Mirror:
     )
 
 
-def _say_where(console: Console, spec: StudySpec, found: Found, running: bool) -> None:
+def _say_where(console: Console, spec: StudySpec, found: SearchResult, running: bool) -> None:
     folder = found.folder
     # Where no trial was measured there is no report.
     pages = {"report": folder / "report.html", "points": folder / "frontier.csv"}

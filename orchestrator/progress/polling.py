@@ -12,7 +12,7 @@ WAIT_SECONDS = 0.2
 Answer = TypeVar("Answer")
 
 
-class Heard(Generic[Answer]):
+class TrainingPoller(Generic[Answer]):
     """What the ledger's actor has last heard; asking takes no longer than WAIT_SECONDS."""
 
     def __init__(self, method: Any, nothing: Answer) -> None:

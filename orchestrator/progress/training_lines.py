@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from orchestrator.number_format import spell_seconds
-from workers.runtime.callbacks import Tell, at_most_every
+from workers.runtime.callbacks import ProgressCallback, at_most_every
 from workers.runtime.training_progress import Progress
 
 # On a terminal that can't redraw, a trial's training has a line at most so often.
@@ -33,7 +33,7 @@ def training_line(number: int, progress: Progress) -> str:
     return f"trial {number} {training_text(progress)}"
 
 
-def in_lines(say: Callable[[str], None]) -> Tell:
+def in_lines(say: Callable[[str], None]) -> ProgressCallback:
     """A `report` for one candidate at a time that says a line at most every LINE_SECONDS, and one at the end."""
     return at_most_every(LINE_SECONDS, lambda progress: say(training_text(progress)))
 

@@ -36,7 +36,7 @@ import numpy as np
 
 from orchestrator.racing.documents import BOUNDS, Evidence, RaceDocuments
 from orchestrator.statistics.betting import Array, log_capital, upper_end
-from orchestrator.statistics.frontier import Loss, on_frontier
+from orchestrator.statistics.frontier import Objectives, on_frontier
 from workers.reading.segments import Segment
 
 Kind = Literal["go on", "dominated", "below the floor", "tie"]
@@ -101,7 +101,7 @@ def comparators_for(bytes: int, measured: Sequence[Comparator]) -> list[Comparat
 
     Sorted by falling quality. `measured` holds points whose every segment was translated, and the floor.
     """
-    kept = on_frontier([Loss(point.quality, point.bytes) for point in measured])
+    kept = on_frontier([Objectives(point.quality, point.bytes) for point in measured])
     return _ranked([point for point, stays in zip(measured, kept, strict=True) if stays and point.bytes <= bytes])
 
 

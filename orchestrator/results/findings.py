@@ -8,21 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.statistics.frontier import Loss, below_floor
+from orchestrator.statistics.frontier import Objectives, below_floor
 from search_spaces.outcome import Failure, Measurement, outcome_from_json
 from workers.scoring.sanity import over_limits
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TrialFinding:
     """loss: the sampler's two objectives; the quality is projected where a race ended the trial, which is then `raced`.
     sanity: check -> the share of hypotheses that failed it."""
 
-    loss: Loss
+    loss: Objectives
     raced: bool = False
     sanity: Mapping[str, float] = field(default_factory=dict)
 
-    def may_stand(self, baseline: Finding | None, floor: float) -> bool:
+    def may_stand(self, baseline: TrialFinding | None, floor: float) -> bool:
         """Whether it may stand on the frontier: measured whole, within every sanity limit, and not below this share of
         the baseline's quality."""
         if self.raced or over_limits(self.sanity, baseline.sanity if baseline else None):
@@ -30,21 +30,23 @@ class Finding:
         return not below_floor(self.loss.quality, baseline.loss.quality if baseline else None, floor)
 
 
-def finding_of(measurement: Measurement | None) -> Finding | None:
+def finding_of(measurement: Measurement | None) -> TrialFinding | None:
     """What a ledger's measurement says; None for a failure. The quality is a measurement's first metric."""
     if measurement is None:
         return None
     race = measurement.race
     quality = measurement.overall(next(iter(measurement.scores))) if race is None else race.projected
-    return Finding(Loss(quality, measurement.footprint.bytes), race is not None, measurement.sanity)
+    return TrialFinding(Objectives(quality, measurement.footprint.bytes), race is not None, measurement.sanity)
 
 
-def finding_in(result: Mapping[str, Any]) -> Finding | None:
+def finding_in(result: Mapping[str, Any]) -> TrialFinding | None:
     """What Tune's last result of a trial says (`workers.evaluation.trial_actor.report`); None for a failure, or without
     numbers."""
     if result["failed"] or not math.isfinite(result.get("quality", math.nan)):
         return None
-    return Finding(Loss(result["quality"], result["bytes"]), bool(result.get("raced")), dict(result.get("sanity", [])))
+    return TrialFinding(
+        Objectives(result["quality"], result["bytes"]), bool(result.get("raced")), dict(result.get("sanity", []))
+    )
 
 
 def failure_in(result: Mapping[str, Any]) -> Failure | None:

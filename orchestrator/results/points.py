@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.ledger.records import Key, TrialRecord
 from orchestrator.results.intervals import Intervals
 from orchestrator.results.standing import kept_off, race_text
-from orchestrator.statistics.frontier import Loss, on_frontier, standings
+from orchestrator.statistics.frontier import Objectives, on_frontier, standings
 from orchestrator.statistics.telling_apart import LossBound, Spread, loss_bounds, shown_better
 from search_spaces.outcome import Failure, Measurement, Race, Speed
 from workers.scoring.metrics import Interval
@@ -149,7 +149,7 @@ class Results:
     def _best_as_measured(self) -> set[Key]:
         """The points that no other has beaten, qualities taken at their word."""
         allowed = [point for point in self.points if not point.kept_off]
-        kept = on_frontier([Loss(point.quality, point.bytes) for point in allowed])
+        kept = on_frontier([Objectives(point.quality, point.bytes) for point in allowed])
         return {point.record.key for point, keep in zip(allowed, kept, strict=True) if keep}
 
     @property
@@ -284,7 +284,7 @@ def _with_standing(points: Sequence[Point], intervals: Intervals, spread: Spread
         )  # fmt: skip
         losses = dict(zip(compressed, bounds, strict=True))
     standing = {}
-    for at, (place, by) in enumerate(standings([Loss(point.quality, point.bytes) for point in allowed], better)):
+    for at, (place, by) in enumerate(standings([Objectives(point.quality, point.bytes) for point in allowed], better)):
         other = None if by is None else allowed[by].record
         standing[allowed[at].record.key] = replace(
             allowed[at], on_frontier=place == "frontier", tie=other if place == "not told apart" else None,

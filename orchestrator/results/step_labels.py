@@ -22,15 +22,15 @@ from search_spaces.methods.pruners import (
     Wanda,
 )
 from search_spaces.methods.quantizers import (
+    AWQ,
+    FP8,
     GPTQ,
-    ActivationAware,
+    HQQ,
+    RTN,
+    W8A8,
     BitsAndBytes,
-    EightBitFloat,
-    EightBitIntegers,
-    HalfQuadratic,
     MixedWidths,
     QuantizeEmbeddings,
-    RoundToNearest,
 )
 from search_spaces.methods.registry import IntegerQuantizer, Sparsifier, Step, Trainer
 from search_spaces.methods.trainers import Distill, Finetune, Recover
@@ -119,14 +119,14 @@ def _default(step: Step, name: str) -> Any:
 
 
 _SHORT: dict[type[Step], Callable[[Any], str]] = {
-    RoundToNearest: _integers,
-    HalfQuadratic: _integers,
-    ActivationAware: _integers,
+    RTN: _integers,
+    HQQ: _integers,
+    AWQ: _integers,
     GPTQ: _gptq,
     MixedWidths: _mixed,
     BitsAndBytes: lambda step: f"bnb {step.format}{' dq' if step.double_quantization else ''}",
-    EightBitFloat: lambda step: f"fp8{' w+a' if step.activations else ''}",
-    EightBitIntegers: lambda step: step.name,
+    FP8: lambda step: f"fp8{' w+a' if step.activations else ''}",
+    W8A8: lambda step: step.name,
     QuantizeEmbeddings: lambda step: f"emb {step.bits}-bit {_group(step.group_size)}",
     RemoveLayers: _layers,
     RemoveHeads: lambda step: f"{MINUS}{counted(step.groups, 'kv head')}",

@@ -24,11 +24,11 @@ from rich.console import Console
 from orchestrator.cluster import join as cluster
 from orchestrator.finish.mirroring import MirrorThread
 from orchestrator.finish.run_folder import alone, read_data, refuse_changed_data, reopen
-from orchestrator.finish.wrap_up import TUNE_FOLDER, Found, connect, worth_scoring, wrap_up
+from orchestrator.finish.wrap_up import TUNE_FOLDER, SearchResult, connect, worth_scoring, wrap_up
 from orchestrator.ledger.records import LEDGER, Ledger, create_ledger, mend_torn_tail, read_ledger, refuse_taken
 from orchestrator.number_format import metric_name
 from orchestrator.progress.display import Progress
-from orchestrator.progress.polling import Heard
+from orchestrator.progress.polling import TrainingPoller
 from orchestrator.progress.trial_table import PHASES, Totals
 from orchestrator.racing.referee import Referee
 from orchestrator.results.intervals import Known
@@ -99,7 +99,7 @@ class Study:
         )  # fmt: skip
 
 
-def run_search(spec: StudySpec, console: Console, work: UnderWay | None = None) -> Found:
+def run_search(spec: StudySpec, console: Console, work: UnderWay | None = None) -> SearchResult:
     """Begin a study in a new folder; raises UserError, with nothing written, for what can't be done.
 
     work: is told of what is under way, for whoever may have to end it.
@@ -125,7 +125,9 @@ def run_search(spec: StudySpec, console: Console, work: UnderWay | None = None) 
         joined.leave()
 
 
-def resume_search(folder: Path, console: Console, trials: int | None = None, work: UnderWay | None = None) -> Found:
+def resume_search(
+    folder: Path, console: Console, trials: int | None = None, work: UnderWay | None = None
+) -> SearchResult:
     """Go on with the study in a run's folder: what its ledger holds is not repeated. trials: a new, larger number.
 
     Raises StudyError when a search is running there. work: as in `run_search`.
@@ -218,7 +220,7 @@ def header(study: Study) -> dict[str, Any]:
     }
 
 
-def _run(study: Study, console: Console, joined: cluster.Joined, placement: cluster.Placement) -> Found:
+def _run(study: Study, console: Console, joined: cluster.Joined, placement: cluster.Placement) -> SearchResult:
     spec = study.spec
     ledger = read_ledger(spec.folder)
     if spec.store is None:
@@ -282,9 +284,9 @@ def _loop(
     progress = Progress(
         totals,
         console,
-        trainings=Heard(actor.trainings, {}) if study.training else None,
-        doings=Heard(actor.doings, {}),
-        warnings=Heard(actor.warnings, []),
+        trainings=TrainingPoller(actor.trainings, {}) if study.training else None,
+        doings=TrainingPoller(actor.doings, {}),
+        warnings=TrainingPoller(actor.warnings, []),
         numbers={trial.candidate.describe() or "baseline": trial.number for trial in ledger.on(RACED_SPLIT)},
     )
     mirror = MirrorThread(lambda: connect(spec), spec.folder)

@@ -15,7 +15,7 @@ from rich.console import Console
 from orchestrator.ledger.records import record_from_json
 from orchestrator.number_format import spell_bytes
 from orchestrator.progress.display import Progress
-from orchestrator.results.findings import Finding, finding_of
+from orchestrator.results.findings import TrialFinding, finding_of
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.room import half_made, make_room, may_go, needed, stored
 from search_spaces.candidate import Candidate
@@ -58,7 +58,7 @@ class Driving:
         """How many attempts at the trial have begun."""
         return unless_machine(lambda: int(ray.get(self._actor.begun.remote(proposal.to_json()))), "ledger")
 
-    def on_lost(self, proposal: Proposal, attempts: int, last: bool) -> Finding | MachineFault | None:
+    def on_lost(self, proposal: Proposal, attempts: int, last: bool) -> TrialFinding | MachineFault | None:
         """Say that a worker was lost; the last time put the Failure on the ledger, unless the machine was at fault.
 
         Returns what the trial found, should it have been lost after that.
@@ -69,7 +69,7 @@ class Driving:
             return None
         return unless_machine(lambda: self._booked(proposal, attempts), "ledger")
 
-    def _booked(self, proposal: Proposal, attempts: int) -> Finding | MachineFault | None:
+    def _booked(self, proposal: Proposal, attempts: int) -> TrialFinding | MachineFault | None:
         why, fault = ray.get(self._actor.lost.remote(proposal.number))
         if fault is not None:
             return MachineFault(**fault)

@@ -16,7 +16,7 @@ import optuna
 from optuna.trial import TrialState
 
 from orchestrator.ledger.records import Key, TrialRecord
-from orchestrator.results.findings import Finding, finding_of
+from orchestrator.results.findings import TrialFinding, finding_of
 from orchestrator.search.families import Families
 from orchestrator.statistics.frontier import on_frontier
 from search_spaces.candidate import BaseModel, Candidate, refuse_idle_training
@@ -106,7 +106,7 @@ class Proposer:
         self._last: list[Candidate] | None = None
         self._study = _new_study(_tpe(seed))
         self._random = random.Random(seed)
-        self._found: dict[Key, Finding | None] = {}
+        self._found: dict[Key, TrialFinding | None] = {}
         self._candidates: dict[str, Candidate] = {}
         self._choices: dict[str, Mapping[str, Any]] = {}
         self._raised: set[str] = set()
@@ -145,7 +145,7 @@ class Proposer:
             return self._issue(candidate, SPEED_SPLIT, {}, predicted_bytes(self._checkpoint, candidate.steps), None)
         return "done"
 
-    def tell(self, number: int, found: Finding | None, failure: Failure | None = None) -> Family | None:
+    def tell(self, number: int, found: TrialFinding | None, failure: Failure | None = None) -> Family | None:
         """What a trial found, or None when it failed; a second telling of one trial changes nothing.
 
         Returns the family that the failure takes out of the search, so that no further member of it is proposed.
@@ -368,7 +368,7 @@ def _new_study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
     return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
 
 
-def _tell_study(study: optuna.Study, asked: optuna.Trial, found: Finding | None) -> None:
+def _tell_study(study: optuna.Study, asked: optuna.Trial, found: TrialFinding | None) -> None:
     if found is None:
         study.tell(asked, state=TrialState.FAIL)
     else:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from orchestrator.results.findings import Finding, failure_in, finding_in
+from orchestrator.results.findings import TrialFinding, failure_in, finding_in
 from orchestrator.search.proposals import Proposal, Proposer
 from search_spaces.methods.family import Family
 from search_spaces.outcome import Failure
@@ -42,7 +42,7 @@ class ParetoSearcher(Searcher):
         self,
         proposer: Proposer,
         retries: int,
-        on_lost: Callable[[Proposal, int, bool], Finding | MachineFault | None],
+        on_lost: Callable[[Proposal, int, bool], TrialFinding | MachineFault | None],
         begun: Callable[[Proposal], int | MachineFault],
         make_room: Callable[[], int] = lambda: 0,
         room_for: Callable[[Proposal], None] = lambda proposal: None,

@@ -12,14 +12,14 @@ from typing import Literal, NamedTuple
 from orchestrator.statistics.telling_apart import Matrix
 
 
-class Loss(NamedTuple):
+class Objectives(NamedTuple):
     """A point's two objectives: quality is better when higher, bytes when lower."""
 
     quality: float
     bytes: int
 
 
-def dominates(one: Loss, other: Loss) -> bool:
+def dominates(one: Objectives, other: Objectives) -> bool:
     """Whether `one` is at least as good in both objectives and better in one."""
     return one.quality >= other.quality and one.bytes <= other.bytes and one != other
 
@@ -33,7 +33,7 @@ def below_floor(quality: float, baseline: float | None, share: float) -> bool:
     return share > 0 and baseline is not None and baseline > 0 and quality < share * baseline
 
 
-def on_frontier(losses: Sequence[Loss]) -> list[bool]:
+def on_frontier(losses: Sequence[Objectives]) -> list[bool]:
     """For each point, whether no other dominates it; equal points stand or fall together. O(n log n).
 
     Sorted by bytes, then by falling quality, a point is dominated exactly when something before it, and unlike it, has
@@ -41,7 +41,7 @@ def on_frontier(losses: Sequence[Loss]) -> list[bool]:
     """
     order = sorted(range(len(losses)), key=lambda position: (losses[position].bytes, -losses[position].quality))
     kept = [False] * len(losses)
-    best: Loss | None = None
+    best: Objectives | None = None
     for position in order:
         loss = losses[position]
         if best is None or loss.quality > best.quality:
@@ -58,7 +58,7 @@ class Standing(NamedTuple):
     by: int | None = None
 
 
-def standings(losses: Sequence[Loss], better: Matrix) -> list[Standing]:
+def standings(losses: Sequence[Objectives], better: Matrix) -> list[Standing]:
     """Where each point stands, when only what is shown counts.
 
     better: whether the first of two is shown to be better in quality than the second, shape (points, points); it must
@@ -88,7 +88,7 @@ def standings(losses: Sequence[Loss], better: Matrix) -> list[Standing]:
     return [found[at] for at in range(len(losses))]
 
 
-def hypervolume(losses: Sequence[Loss], reference: Loss) -> float:
+def hypervolume(losses: Sequence[Objectives], reference: Objectives) -> float:
     """The area (quality × bytes) that the frontier dominates and the reference point bounds; 0 with no point inside."""
     front = sorted({loss for loss, kept in zip(losses, on_frontier(losses), strict=True) if kept})
     area, floor = 0.0, reference.quality

@@ -33,7 +33,7 @@ class _IntegerQuantizer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundToNearest(_IntegerQuantizer):
+class RTN(_IntegerQuantizer):
     """Round-to-nearest quantization of every linear weight of the decoder layers.
 
     Reference: Dettmers et al. 2022, https://arxiv.org/abs/2208.07339 §2 (absmax and zeropoint quantization).
@@ -44,7 +44,7 @@ class RoundToNearest(_IntegerQuantizer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HalfQuadratic(_IntegerQuantizer):
+class HQQ(_IntegerQuantizer):
     """Quantization whose grid is fitted to the weights alone under a norm that forgives outliers.
 
     Reference: HQQ, Badri and Shaji 2023, https://mobiusml.github.io/hqq_blog.
@@ -57,7 +57,7 @@ class HalfQuadratic(_IntegerQuantizer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActivationAware(_IntegerQuantizer):
+class AWQ(_IntegerQuantizer):
     """Round-to-nearest after the input channels have been scaled by how large their activations are.
 
     Reference: AWQ, Lin et al. 2023, https://arxiv.org/abs/2306.00978 §3.2.
@@ -137,7 +137,7 @@ class BitsAndBytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EightBitFloat:
+class FP8:
     """FP8 (E4M3) weights with a scale an output channel; with activations, those too, with a scale a token.
 
     Reference: Micikevicius et al. 2022, https://arxiv.org/abs/2209.05433.
@@ -154,7 +154,7 @@ class EightBitFloat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EightBitIntegers:
+class W8A8:
     """W8A8: int8 weights with a scale an output channel, int8 activations with a scale a token.
 
     Reference: Dettmers et al. 2022, https://arxiv.org/abs/2208.07339 §2.1 (vector-wise quantization).

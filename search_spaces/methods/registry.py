@@ -21,35 +21,35 @@ from search_spaces.methods.pruners import (
     Wanda,
 )
 from search_spaces.methods.quantizers import (
+    AWQ,
+    FP8,
     GPTQ,
-    ActivationAware,
+    HQQ,
+    RTN,
+    W8A8,
     BitsAndBytes,
-    EightBitFloat,
-    EightBitIntegers,
-    HalfQuadratic,
     MixedWidths,
     QuantizeEmbeddings,
-    RoundToNearest,
 )
 from search_spaces.methods.recipes import recipe
 from search_spaces.methods.trainers import Distill, Finetune, Recover
 
 Pruner = RemoveLayers | RemoveHeads | RemoveChannels | TrimVocabulary
 Sparsifier = Magnitude | Wanda | SparseGPT
-IntegerQuantizer = RoundToNearest | HalfQuadratic | ActivationAware | GPTQ
-Quantizer = IntegerQuantizer | MixedWidths | BitsAndBytes | EightBitFloat | EightBitIntegers
+IntegerQuantizer = RTN | HQQ | AWQ | GPTQ
+Quantizer = IntegerQuantizer | MixedWidths | BitsAndBytes | FP8 | W8A8
 Trainer = Recover | Finetune | Distill
 Step = Pruner | Sparsifier | Quantizer | QuantizeEmbeddings | Trainer
 
 METHODS: dict[str, type[Step]] = {
-    RoundToNearest.name: RoundToNearest,
-    HalfQuadratic.name: HalfQuadratic,
-    ActivationAware.name: ActivationAware,
+    RTN.name: RTN,
+    HQQ.name: HQQ,
+    AWQ.name: AWQ,
     GPTQ.name: GPTQ,
     MixedWidths.name: MixedWidths,
     BitsAndBytes.name: BitsAndBytes,
-    EightBitFloat.name: EightBitFloat,
-    EightBitIntegers.name: EightBitIntegers,
+    FP8.name: FP8,
+    W8A8.name: W8A8,
     QuantizeEmbeddings.name: QuantizeEmbeddings,
     RemoveLayers.name: RemoveLayers,
     RemoveHeads.name: RemoveHeads,

@@ -12,9 +12,9 @@ from search_spaces.errors import CandidateError
 from search_spaces.methods.kinds import Kind
 from search_spaces.methods.parameters import between, one_of, whole
 
-Loss = Literal["references", "sequence", "forward_kl", "reverse_kl", "skew_kl"]
-LOSSES: tuple[Loss, ...] = ("references", "sequence", "forward_kl", "reverse_kl", "skew_kl")
-KL_LOSSES: tuple[Loss, ...] = ("forward_kl", "reverse_kl", "skew_kl")
+LossName = Literal["references", "sequence", "forward_kl", "reverse_kl", "skew_kl"]
+LOSSES: tuple[LossName, ...] = ("references", "sequence", "forward_kl", "reverse_kl", "skew_kl")
+KL_LOSSES: tuple[LossName, ...] = ("forward_kl", "reverse_kl", "skew_kl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class _Trainer:
     digest_name: ClassVar[str]
 
     tokens: int = 1_000_000
-    loss: Loss = "forward_kl"
+    loss: LossName = "forward_kl"
     beams: int = 0
     reference_share: float = 0.0
     teacher: Literal["live", "cached"] = "live"

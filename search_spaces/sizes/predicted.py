@@ -16,15 +16,15 @@ from search_spaces.methods.pruners import (
     Wanda,
 )
 from search_spaces.methods.quantizers import (
+    AWQ,
+    FP8,
     GPTQ,
-    ActivationAware,
+    HQQ,
+    RTN,
+    W8A8,
     BitsAndBytes,
-    EightBitFloat,
-    EightBitIntegers,
-    HalfQuadratic,
     MixedWidths,
     QuantizeEmbeddings,
-    RoundToNearest,
 )
 from search_spaces.methods.registry import Step
 from search_spaces.methods.trainers import Distill, Finetune, Recover
@@ -46,14 +46,14 @@ def predicted_bytes(base: Checkpoint, steps: tuple[Step, ...]) -> int:
 
 
 _EFFECTS: dict[type[Step], Callable[[Checkpoint, Any], Checkpoint]] = {
-    RoundToNearest: quantized.after_integers,
-    HalfQuadratic: quantized.after_integers,
-    ActivationAware: quantized.after_integers,
+    RTN: quantized.after_integers,
+    HQQ: quantized.after_integers,
+    AWQ: quantized.after_integers,
     GPTQ: quantized.after_integers,
     MixedWidths: quantized.after_mixed,
     BitsAndBytes: quantized.after_bitsandbytes,
-    EightBitFloat: quantized.after_fp8,
-    EightBitIntegers: quantized.after_w8a8,
+    FP8: quantized.after_fp8,
+    W8A8: quantized.after_w8a8,
     QuantizeEmbeddings: quantized.after_embeddings,
     RemoveLayers: pruned.after_remove_layers,
     RemoveHeads: pruned.after_remove_heads,

@@ -10,9 +10,9 @@ from dataclasses import replace
 from search_spaces.errors import CandidateError
 from search_spaces.methods.parameters import WIDTHS
 from search_spaces.methods.quantizers import (
+    FP8,
+    W8A8,
     BitsAndBytes,
-    EightBitFloat,
-    EightBitIntegers,
     MixedWidths,
     QuantizeEmbeddings,
 )
@@ -90,12 +90,12 @@ def _four_bit(name: str, tensor: Tensor, step: BitsAndBytes) -> Iterator[tuple[s
     yield f"{name}.quant_state.bitsandbytes__{step.format}", Tensor("U8", (len(json.dumps(state)),))
 
 
-def after_fp8(checkpoint: Checkpoint, step: EightBitFloat) -> Checkpoint:
+def after_fp8(checkpoint: Checkpoint, step: FP8) -> Checkpoint:
     """A byte a weight and a scale an output channel."""
     return _byte_a_weight(checkpoint, "F8_E4M3", step.activations)
 
 
-def after_w8a8(checkpoint: Checkpoint, step: EightBitIntegers) -> Checkpoint:
+def after_w8a8(checkpoint: Checkpoint, step: W8A8) -> Checkpoint:
     """A byte a weight and a scale an output channel."""
     return _byte_a_weight(checkpoint, "I8", activations=True)
 

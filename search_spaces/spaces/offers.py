@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from search_spaces.errors import CandidateError
 from search_spaces.methods.parameters import GROUP_SIZES
 from search_spaces.methods.pruners import RemoveChannels, RemoveHeads, TrimVocabulary
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from search_spaces.methods.registry import Step, step_from_json
 from search_spaces.methods.trainers import Distill
 from search_spaces.sizes.predicted import predicted_bytes
@@ -139,7 +139,7 @@ def _vocabularies(checkpoint: Checkpoint, whole: int) -> tuple[int, ...]:
 def _fits(checkpoint: Checkpoint, step: Step, group_size: int) -> bool:
     """Whether the model takes the step, and groups of this size after it."""
     try:
-        predicted_bytes(checkpoint, (step, RoundToNearest(bits=4, group_size=group_size)))
+        predicted_bytes(checkpoint, (step, RTN(bits=4, group_size=group_size)))
     except CandidateError:
         return False
     return True

@@ -18,15 +18,15 @@ from search_spaces.methods.pruners import (
     Wanda,
 )
 from search_spaces.methods.quantizers import (
+    AWQ,
+    FP8,
     GPTQ,
-    ActivationAware,
+    HQQ,
+    RTN,
+    W8A8,
     BitsAndBytes,
-    EightBitFloat,
-    EightBitIntegers,
-    HalfQuadratic,
     MixedWidths,
     QuantizeEmbeddings,
-    RoundToNearest,
 )
 from search_spaces.methods.registry import METHODS, IntegerQuantizer, Quantizer, Sparsifier, Step
 from search_spaces.spaces.choices import ChoiceSource
@@ -34,9 +34,7 @@ from search_spaces.spaces.offers import Offer
 
 NONE = "none"
 WHOLE = "whole"
-INTEGER_QUANTIZERS: dict[str, type[IntegerQuantizer]] = {
-    method.name: method for method in (RoundToNearest, HalfQuadratic, ActivationAware, GPTQ)
-}
+INTEGER_QUANTIZERS: dict[str, type[IntegerQuantizer]] = {method.name: method for method in (RTN, HQQ, AWQ, GPTQ)}
 SPARSIFIERS: dict[str, type[Sparsifier]] = {method.name: method for method in (Magnitude, Wanda, SparseGPT)}
 MIXED_BITS = (2.25, 2.5, 2.75, 3.0, 3.25, 3.5, 4.0, 4.5, 5.0, 6.0)
 SPARSITIES = (0.3, 0.4, 0.5, 0.6, 0.7)
@@ -71,10 +69,10 @@ def _quantizer(source: ChoiceSource, offer: Offer, name: str, bits: Sequence[int
         stored = source.suggest_categorical("bitsandbytes.format", ("int8", "nf4", "fp4"))
         twice = stored != "int8" and source.suggest_categorical("bitsandbytes.double_quantization", (False, True))
         return BitsAndBytes(format=stored, double_quantization=twice)
-    if name == EightBitFloat.name:
-        return EightBitFloat()
-    if name == EightBitIntegers.name:
-        return EightBitIntegers()
+    if name == FP8.name:
+        return FP8()
+    if name == W8A8.name:
+        return W8A8()
     raise ValueError(f"no quantizer is called {name!r}; the methods are {', '.join(METHODS)}")
 
 

@@ -12,7 +12,7 @@ from search_spaces.candidate import HAS_GRID
 from search_spaces.methods.pruners import TrimVocabulary
 from search_spaces.methods.quantizers import BitsAndBytes, MixedWidths
 from search_spaces.methods.registry import Step, step_from_json
-from search_spaces.methods.trainers import Distill, Finetune, Loss, Recover
+from search_spaces.methods.trainers import Distill, Finetune, LossName, Recover
 from search_spaces.spaces.choices import Choices, ChoiceSource
 from search_spaces.spaces.offers import Offer
 from search_spaces.spaces.suggestions import NONE, embeddings, quantizer_alone
@@ -79,7 +79,7 @@ def quantized_and_recovered(
     return steps + embeddings(source, offer)
 
 
-def _recovery(source: ChoiceSource, quantizer: Step, loss: Loss) -> tuple[Step, ...]:
+def _recovery(source: ChoiceSource, quantizer: Step, loss: LossName) -> tuple[Step, ...]:
     """Scales, an adapter kept apart or all weights, by recipe; none where the quantizer's weights can't be trained."""
     if isinstance(quantizer, HAS_GRID):
         how = source.suggest_categorical("recovery", (NONE, *RECOVERIES))
@@ -96,6 +96,6 @@ def _recovery(source: ChoiceSource, quantizer: Step, loss: Loss) -> tuple[Step, 
     return (step_from_json({"recipe": "heal" if how == "scales" else how, **asked}),)
 
 
-def _loss(before: tuple[Step, ...]) -> Loss:
+def _loss(before: tuple[Step, ...]) -> LossName:
     """Divergence from the teacher, or its translations where it has tokens that the parent lacks."""
     return "sequence" if any(isinstance(step, TrimVocabulary) for step in before) else "forward_kl"

@@ -15,7 +15,7 @@ from workers.reading.segments import DataSet
 from workers.reading.training_data import MEASURED, TrainingData, examples, training_data
 from workers.training.data.batches import micro_batches
 from workers.training.data.overlap import refuse_overlap
-from workers.training.data.sampling import chosen
+from workers.training.data.sampling import choose_rows
 from workers.training.data.tokenized_pairs import KEPT_APART, tokenized
 from workers.translation.prompts import PROMPTS
 
@@ -74,5 +74,5 @@ def test_shipped_model_reads_icelandic_in_a_small_store(tmp_path: Path) -> None:
     pairs = tokenized(data, tokenizer, "captions", PROMPTS["alma"], tmp_path)
     assert len(pairs.held_out) == 128 and Counter(one.langs for one in pairs.held_out) == {"is-en": 64, "en-is": 64}
     assert len(pairs) + sum(pairs.left_out.values()) == 2 * 2009 and pairs.left_out[KEPT_APART] >= 128
-    made = [one for step in range(4) for one in micro_batches(pairs, chosen(pairs, step, 64, 0), 8192)]
+    made = [one for step in range(4) for one in micro_batches(pairs, choose_rows(pairs, step, 64, 0), 8192)]
     assert sum(one.tokens for one in made) > 0.88 * sum(one.mask.numel() for one in made)

@@ -26,7 +26,7 @@ from orchestrator.search import driver
 from orchestrator.study.spec import spec_from_mapping
 from orchestrator.study.yaml_file import read_study
 from search_spaces.candidate import Candidate
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from search_spaces.methods.registry import step_to_json
 from search_spaces.methods.trainers import Finetune
 from search_spaces.outcome import Race
@@ -146,7 +146,7 @@ def trial_of(plan: EvaluationPlan, folder: Path, referee: type[Referee], first: 
 
 
 def suggested(number: int, bits: int | None, split: str = "dev") -> dict[str, Any]:
-    steps = (RoundToNearest(bits=bits),) if bits else ()
+    steps = (RTN(bits=bits),) if bits else ()
     candidate = Candidate(resolve(str(ROOT / "models" / "captions"))[0], steps)
     return {"number": number, "candidate": candidate.to_json(), "split": split, "choices": {}, "predicted_bytes": 1}
 
@@ -212,7 +212,7 @@ def test_what_a_trial_tells_of_its_training_is_heard_until_it_ends_and_its_curve
     given = suggested(1, None)
     given["candidate"]["steps"] = [step_to_json(Finetune(tokens=300, batch=4, loss="references"))]
     trial, ledger = trial_of(plan, run, Patient, given)
-    heard = polling.Heard(ledger.trainings, {})
+    heard = polling.TrainingPoller(ledger.trainings, {})
     assert not trial.step()["done"]
     progress = heard()[1]
     assert (progress.name, progress.of) == ("finetune", 300) and progress.tokens >= 300

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from orchestrator.environment import prepare
-from workers.runtime.ray_process import Share, in_own_process
+from workers.runtime.ray_process import Resources, in_own_process
 
 
 def patient(begun: str) -> None:
@@ -32,7 +32,7 @@ def outcome(begun: Path) -> str:
 
     threading.Thread(target=die, daemon=True).start()
     try:
-        in_own_process(Share(1.0, 0.0), patient, str(begun))
+        in_own_process(Resources(1.0, 0.0), patient, str(begun))
     except ConnectionError as error:
         return str(error)
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.statistics.frontier import Loss
+from orchestrator.statistics.frontier import Objectives
 from search_spaces.candidate import BaseModel, Candidate
 from search_spaces.methods.registry import Step
 from search_spaces.outcome import Footprint, Measurement, Outcome, Score
@@ -73,7 +73,7 @@ def llama_table(layers: int = 4, hidden: int = 128, ffn: int = 256, vocabulary: 
     return replace(table, header_bytes=header_size(table.tensors))
 
 
-def frontier_by_definition(points: Sequence[Loss]) -> list[bool]:
+def frontier_by_definition(points: Sequence[Objectives]) -> list[bool]:
     """Pair by pair: kept unless some other point is no worse in both objectives and better in one."""
     return [
         not any(

@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.environment import prepare
-from workers.runtime.callbacks import Tell
-from workers.runtime.ray_process import Share, in_own_process
+from workers.runtime.callbacks import ProgressCallback
+from workers.runtime.ray_process import Resources, in_own_process
 from workers.runtime.training_progress import Progress
 from workers.runtime.warned import Warnings, heard_by
 
-SHARE = Share(1.0, 0.0)
+SHARE = Resources(1.0, 0.0)
 
 
-def counted(to: int, seconds: float, tell: Tell) -> int:
+def counted(to: int, seconds: float, tell: ProgressCallback) -> int:
     for done in range(to):
         tell(_progress(done + 1, to))
         time.sleep(seconds)
     return os.getpid()
 
 
-def failing(tell: Tell) -> None:
+def failing(tell: ProgressCallback) -> None:
     tell(_progress(1, 2))
     raise ValueError("it did not go well")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.ledger.records import LedgerWriter, create_ledger
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from search_spaces.methods.registry import Step
 from search_spaces.outcome import Footprint, Measurement, Race, Score
 from tests.support.examples import trial
@@ -41,7 +41,7 @@ class Made:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        return () if self.bits is None else (RoundToNearest(bits=self.bits, symmetric=self.symmetric),)
+        return () if self.bits is None else (RTN(bits=self.bits, symmetric=self.symmetric),)
 
 
 def write_data(path: Path, segments: int = 24, seed: int = 0) -> DataSet:

@@ -15,7 +15,7 @@ from workers.reading.segments import Segment
 from workers.training.data.batches import TrainingBatch
 from workers.training.data.pairs_file import pairs_writer
 from workers.training.data.tokenized_pairs import TokenizedPairs
-from workers.training.loop.learner import Learner, Loss
+from workers.training.loop.learner import Learner, LossSum
 from workers.training.teachers.teacher import LiveTeacher
 
 
@@ -48,11 +48,11 @@ class Spoiled(Learner):
     calls = 0
     first = last = 0
 
-    def forward(self, batch: TrainingBatch) -> Loss:
+    def forward(self, batch: TrainingBatch) -> LossSum:
         Spoiled.calls += 1
         loss = super().forward(batch)
         bad = Spoiled.first <= Spoiled.calls < Spoiled.last
-        return Loss(loss.sum * float("nan") if bad else loss.sum, loss.tokens)
+        return LossSum(loss.sum * float("nan") if bad else loss.sum, loss.tokens)
 
 
 def build(device: torch.device, step: Finetune, kind: type[Learner] = Learner) -> Learner:

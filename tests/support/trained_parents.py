@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from search_spaces.methods.pruners import Magnitude
-from search_spaces.methods.quantizers import BitsAndBytes, RoundToNearest
+from search_spaces.methods.quantizers import RTN, BitsAndBytes
 from search_spaces.methods.registry import Step
 from tests.support.dense_reference import CPU, IDS
 from workers.evaluation.methods import compress
@@ -22,10 +22,10 @@ SHAPE: dict[str, Any] = {"initializer_range": 0.2, "attention_bias": True, "num_
 # Steps after which a parent's weights are stored in each form that something trains.
 FORMS: dict[str, tuple[Step, ...]] = {
     "dense": (),
-    "packed": (RoundToNearest(bits=4, group_size=32),),
-    "packed with zero points": (RoundToNearest(bits=3, group_size=-1, symmetric=False),),
+    "packed": (RTN(bits=4, group_size=32),),
+    "packed with zero points": (RTN(bits=3, group_size=-1, symmetric=False),),
     "sparse": (Magnitude(),),
-    "sparse and packed": (Magnitude(), RoundToNearest(bits=4)),
+    "sparse and packed": (Magnitude(), RTN(bits=4)),
     "nf4": (BitsAndBytes(format="nf4"),),
     "int8": (BitsAndBytes(format="int8"),),
 }

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from search_spaces.candidate import BaseModel, Candidate
-from search_spaces.methods.quantizers import GPTQ, MixedWidths, QuantizeEmbeddings, RoundToNearest
+from search_spaces.methods.quantizers import GPTQ, RTN, MixedWidths, QuantizeEmbeddings
 from search_spaces.methods.registry import Step
 from search_spaces.outcome import Failure, Measurement
 from workers.benches.compression_speed import (
@@ -45,7 +45,7 @@ QUALITY: dict[str, tuple[Step, ...]] = {
     "bf16": (),
     "gptq4": (GPTQ(bits=4),),
     "gptq3": (GPTQ(bits=3),),
-    "rtn3": (RoundToNearest(bits=3),),
+    "rtn3": (RTN(bits=3),),
     "uniform3": (GPTQ(bits=3), EIGHT_BIT_EMBEDDINGS),
     "mixed": (MixedWidths(bits=3.0, embeddings=True),),
     "raw_error": (MixedWidths(bits=3.0, score="error"), EIGHT_BIT_EMBEDDINGS),

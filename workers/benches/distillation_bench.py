@@ -22,7 +22,7 @@ from workers.evaluation.attempt import attempt
 from workers.evaluation.evaluate import evaluate
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.reading.training_data import TrainingData
-from workers.runtime.callbacks import Tell, unheard
+from workers.runtime.callbacks import ProgressCallback, ignore_progress
 
 SEEDS = (0, 1, 2)
 WIDTHS = (3, 2)
@@ -57,7 +57,7 @@ class Bench:
     say: Say
     made_up: TrainingData | None = None
     jobs: int = 1
-    report: Tell = unheard
+    report: ProgressCallback = ignore_progress
 
     def measured(self, runs: Sequence[Run]) -> dict[str, Measurement]:
         """Each run's measurement, by name; raises RuntimeError where one failed."""
@@ -158,7 +158,9 @@ def student_figures(bench: Bench, measured: Mapping[str, Measurement]) -> dict[s
     }
 
 
-def _measured(base: BaseModel, plan: EvaluationPlan, run: Run, report: Tell = unheard) -> Measurement:
+def _measured(
+    base: BaseModel, plan: EvaluationPlan, run: Run, report: ProgressCallback = ignore_progress
+) -> Measurement:
     measure = partial(evaluate, report=report)
     outcome, _ = attempt(Candidate(base, run.steps), "test", plan, measure)
     if isinstance(outcome, Failure):

@@ -31,7 +31,7 @@ from workers.loading.load import default_device
 from workers.reading.segments import Segment
 from workers.runtime.training_progress import Progress
 from workers.training.data.pairs_file import pairs_writer
-from workers.training.data.sampling import chosen
+from workers.training.data.sampling import choose_rows
 from workers.training.data.tokenized_pairs import TokenizedPairs
 from workers.training.loop.learner import Learner
 from workers.training.loop.one_device import Task, train
@@ -260,7 +260,7 @@ def step_of(pairs: TokenizedPairs, load: Load) -> Finetune:
     tokens = sum(
         pairs.length(row)
         for number in range(load.steps)
-        for row in chosen(pairs, step=number, batch=load.batch, seed=SEED)
+        for row in choose_rows(pairs, step=number, batch=load.batch, seed=SEED)
     )
     return Finetune(
         tokens=tokens, loss="references", rate=RATE, schedule="inverse_sqrt", warm_up=WARM_UP, batch=load.batch

@@ -1,6 +1,6 @@
-"""Where input-channel scales of linear weights can go so that a model stays the same function: the seams of a layer.
+"""Where input-channel scales of linear weights can go so that a model stays the same function: the mappings of a layer.
 
-A seam joins what writes an activation to the linear weights that read it: their columns are multiplied by s, and the
+A mapping joins what writes an activation to the linear weights that read it: their columns are multiplied by s, and the
 writer's outputs divided by it. Writers are the norms before attention and MLP, v_proj (attention mixes values of one
 channel only) and up_proj (whose outputs meet act(gate) elementwise).
 """
@@ -17,7 +17,7 @@ from search_spaces.sizes.tensor_table import Checkpoint, layer_of, text_config
 from workers.calibration.statistics import Statistics
 
 # Llama's names, with Qwen's and Gemma's additions. Anything else in a layer could make use of an activation that the
-# seams know nothing of.
+# mappings know nothing of.
 READERS = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     ("self_attn.o_proj",),
@@ -34,7 +34,7 @@ WAY_OUT = "use gptq, hqq or rtn for this model"
 
 
 @dataclass(frozen=True, slots=True)
-class Seam:
+class ScaleMapping:
     """writer: the stem (name without `.weight`) of a norm or linear layer. readers: names of the weights that read
     what it writes. heads, copies: with grouped-query attention, `copies` query heads one after another read each of
     the writer's `heads` heads; both 1 where columns and the writer's channels are the same."""
@@ -66,17 +66,17 @@ class Folding:
     rows: dict[str, torch.Tensor] = field(default_factory=dict)
     replaced: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def add(self, seam: Seam, channels: torch.Tensor, norm: torch.Tensor | None, offset: float) -> None:
-        """Divide what the seam's writer writes by `channels`, float32 (channels,), and multiply the readers' columns.
+    def add(self, mapping: ScaleMapping, channels: torch.Tensor, norm: torch.Tensor | None, offset: float) -> None:
+        """Divide what the mapping's writer writes by `channels`, float32 (channels,); multiply the readers' columns.
 
         norm: the writer's weight when it is a norm, and offset: what that norm adds to it.
         """
         if norm is None:
-            self.rows[f"{seam.writer}.weight"] = channels
+            self.rows[f"{mapping.writer}.weight"] = channels
         else:
-            self.replaced[f"{seam.writer}.weight"], channels = folded_norm(norm, channels, offset)
-        self.rows[f"{seam.writer}.bias"] = channels
-        self.columns.update(dict.fromkeys(seam.readers, seam.to_columns(channels)))
+            self.replaced[f"{mapping.writer}.weight"], channels = folded_norm(norm, channels, offset)
+        self.rows[f"{mapping.writer}.bias"] = channels
+        self.columns.update(dict.fromkeys(mapping.readers, mapping.to_columns(channels)))
 
     def change(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor with its scales folded in, worked out in float32.
@@ -98,8 +98,8 @@ class Folding:
         return values if values.ndim == 2 else values.to(tensor.dtype)
 
 
-def seams(checkpoint: Checkpoint, statistics: Statistics) -> list[Seam]:
-    """The seams of all layers; every targeted weight is a reader of one.
+def mappings(checkpoint: Checkpoint, statistics: Statistics) -> list[ScaleMapping]:
+    """The mappings of all layers; every targeted weight is a reader of one.
 
     Raises CandidateError for a model whose layers are not of the Llama kind, or whose o_proj does not read v_proj's
     heads; StudyError for a weight without statistics.
@@ -109,10 +109,16 @@ def seams(checkpoint: Checkpoint, statistics: Statistics) -> list[Seam]:
         if (layer := layer_of(name)) is not None:
             prefix, mark, within = name.partition(f"layers.{layer}.")
             layers.setdefault(prefix + mark, set()).add(within.rpartition(".")[0])
-    return [seam for prefix, stems in layers.items() for seam in _seams_of_layer(prefix, stems, checkpoint, statistics)]
+    return [
+        mapping
+        for prefix, stems in layers.items()
+        for mapping in _mappings_of_layer(prefix, stems, checkpoint, statistics)
+    ]
 
 
-def _seams_of_layer(prefix: str, stems: set[str], checkpoint: Checkpoint, statistics: Statistics) -> Iterator[Seam]:
+def _mappings_of_layer(
+    prefix: str, stems: set[str], checkpoint: Checkpoint, statistics: Statistics
+) -> Iterator[ScaleMapping]:
     mlp_norm = "pre_feedforward_layernorm" if "pre_feedforward_layernorm" in stems else "post_attention_layernorm"
     linear = {stem for group in READERS for stem in group}
     if odd := sorted((stems - linear - set(NORMS)) | ({*linear, "input_layernorm", mlp_norm} - stems)):
@@ -124,7 +130,7 @@ def _seams_of_layer(prefix: str, stems: set[str], checkpoint: Checkpoint, statis
         readers = tuple(f"{prefix}{stem}.weight" for stem in group)
         _refuse_other_readers(readers, statistics.shares_input(readers[0]))
         columns = statistics.magnitude(readers[0], torch.device("cpu")).shape[0]
-        yield Seam(prefix + writer, readers, *_heads(prefix + writer, readers[0], columns, checkpoint))
+        yield ScaleMapping(prefix + writer, readers, *_heads(prefix + writer, readers[0], columns, checkpoint))
 
 
 def _refuse_other_readers(readers: Iterable[str], sharing: Iterable[str]) -> None:
@@ -136,7 +142,7 @@ def _refuse_other_readers(readers: Iterable[str], sharing: Iterable[str]) -> Non
 
 
 def _heads(writer: str, reader: str, columns: int, checkpoint: Checkpoint) -> tuple[int, int]:
-    """A seam's `heads` and `copies`, from the writer's rows, the reader's columns and the config's heads."""
+    """A mapping's `heads` and `copies`, from the writer's rows, the reader's columns and the config's heads."""
     table = checkpoint.tensors
     rows = (table.get(f"{writer}.weight") or table[f"{writer}.weight_values"]).shape[0]
     if rows == columns:

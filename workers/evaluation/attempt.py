@@ -28,13 +28,13 @@ def attempt(
     MachineError for a fault of the machine's.
     """
     stages = Stages()
-    evaluated = tried(lambda: measure(candidate, split, plan, stages), stages)
+    evaluated = result_or_fault(lambda: measure(candidate, split, plan, stages), stages)
     if isinstance(evaluated, MachineFault):
         raise MachineError(evaluated)
     return (evaluated, []) if isinstance(evaluated, Failure) else (evaluated.measurement, kept_lines(evaluated))
 
 
-def tried(
+def result_or_fault(
     work: Callable[[], Done], stages: Stages, lost: Lost = lambda why, fault: None
 ) -> Done | Failure | MachineFault:
     """What the work returns, or what its exception is: the candidate's Failure or the machine's fault; a worker's

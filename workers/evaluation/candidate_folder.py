@@ -21,7 +21,7 @@ from workers.loading.plain_folder import base_folder
 from workers.plan.code_version import code_version
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.runtime.artefact_store import Artefact, ArtefactStore
-from workers.runtime.callbacks import Tell, unheard
+from workers.runtime.callbacks import ProgressCallback, ignore_progress
 from workers.runtime.gpu_memory import limit_memory
 from workers.runtime.warned import Warnings, heard_by
 from workers.translation.chat_template import template_of
@@ -41,7 +41,7 @@ class Built:
         return self.artefact.path if self.artefact else self.base
 
 
-def built(candidate: Candidate, plan: EvaluationPlan, report: Tell = unheard) -> Built:
+def build_candidate(candidate: Candidate, plan: EvaluationPlan, report: ProgressCallback = ignore_progress) -> Built:
     """The candidate's files, compressed now where the store does not have them, and its prompt. From here on this
     process takes no more of a GPU's memory than the plan's share.
 
@@ -55,11 +55,11 @@ def built(candidate: Candidate, plan: EvaluationPlan, report: Tell = unheard) ->
     base = base_folder(name, candidate.base.revision, plan.store, plan.trust_remote_code)
     template = template_of(load_tokenizer(base, plan.trust_remote_code))
     prompt = choose_prompt(name, read_config(base), template, plan.decoding.prompt)
-    return Built(base, prompt, compressed(candidate, base, prompt, plan, report))
+    return Built(base, prompt, compress_candidate(candidate, base, prompt, plan, report))
 
 
-def compressed(
-    candidate: Candidate, base: Path, prompt: Prompt, plan: EvaluationPlan, report: Tell = unheard
+def compress_candidate(
+    candidate: Candidate, base: Path, prompt: Prompt, plan: EvaluationPlan, report: ProgressCallback = ignore_progress
 ) -> Artefact | None:
     """The candidate's artefact, each prefix of its steps made once and kept in the store; None for the baseline.
 

@@ -15,13 +15,13 @@ from search_spaces.candidate import Candidate
 from search_spaces.curve import Curve, curve_from_json
 from search_spaces.outcome import Measurement, Race
 from workers.checkpoints.model_files import context_length, read_config
-from workers.evaluation.candidate_folder import Built, built, footprint
+from workers.evaluation.candidate_folder import Built, build_candidate, footprint
 from workers.failures.table import EmptyOutput
 from workers.plan.conditions import conditions
 from workers.plan.evaluation_plan import RACED_SPLIT, EvaluationPlan
 from workers.reading.segments import Segment
 from workers.runtime.artefact_store import Artefact
-from workers.runtime.callbacks import Tell, unheard
+from workers.runtime.callbacks import ProgressCallback, ignore_progress
 from workers.runtime.gpu_memory import release_memory
 from workers.runtime.stages import Stages
 from workers.runtime.warned import Hear, Warnings, heard_by, unheard_warning
@@ -66,7 +66,7 @@ def evaluate(
     plan: EvaluationPlan,
     stages: Stages,
     progress: Progress = lambda done: None,
-    report: Tell = unheard,
+    report: ProgressCallback = ignore_progress,
 ) -> Evaluated:
     """Measure one candidate on one split, all of it. Raises what the libraries raise; `stages` then says where.
 
@@ -93,7 +93,7 @@ class Evaluation:
         stages: Stages,
         progress: Progress = lambda done: None,
         racing: bool = False,
-        report: Tell = unheard,
+        report: ProgressCallback = ignore_progress,
         warn: Hear = unheard_warning,
         warned: tuple[str, ...] = (),
     ) -> None:
@@ -221,7 +221,7 @@ class Evaluation:
 
         plan = self._plan
         with self._stages.stage("compress"):
-            made = built(self._candidate, plan, self._report)
+            made = build_candidate(self._candidate, plan, self._report)
         with self._stages.stage("load"):
             tokenizer = load_tokenizer(made.folder, plan.trust_remote_code)
             model = load_model(made.folder, plan.device_map, plan.trust_remote_code)

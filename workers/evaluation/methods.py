@@ -17,15 +17,15 @@ from search_spaces.methods.pruners import (
     Wanda,
 )
 from search_spaces.methods.quantizers import (
+    AWQ,
+    FP8,
     GPTQ,
-    ActivationAware,
+    HQQ,
+    RTN,
+    W8A8,
     BitsAndBytes,
-    EightBitFloat,
-    EightBitIntegers,
-    HalfQuadratic,
     MixedWidths,
     QuantizeEmbeddings,
-    RoundToNearest,
 )
 from search_spaces.methods.registry import Step
 from search_spaces.methods.trainers import Distill, Finetune, Recover
@@ -35,14 +35,14 @@ Compress = Callable[[Path, Path, Any, CompressionContext], Report]
 
 # The module whose `compress(parent, out, step, context)` carries the method out.
 MODULES: dict[type[Step], str] = {
-    RoundToNearest: "workers.compression.quantization.rtn",
-    HalfQuadratic: "workers.compression.quantization.hqq",
-    ActivationAware: "workers.compression.quantization.awq",
+    RTN: "workers.compression.quantization.rtn",
+    HQQ: "workers.compression.quantization.hqq",
+    AWQ: "workers.compression.quantization.awq",
     GPTQ: "workers.compression.quantization.gptq",
     MixedWidths: "workers.compression.mixed_widths.mixed",
     BitsAndBytes: "workers.compression.quantization.bitsandbytes",
-    EightBitFloat: "workers.compression.quantization.fp8",
-    EightBitIntegers: "workers.compression.quantization.w8a8",
+    FP8: "workers.compression.quantization.fp8",
+    W8A8: "workers.compression.quantization.w8a8",
     QuantizeEmbeddings: "workers.compression.quantization.embeddings",
     RemoveLayers: "workers.compression.pruning.remove_layers",
     RemoveHeads: "workers.compression.pruning.remove_heads",
@@ -58,7 +58,7 @@ MODULES: dict[type[Step], str] = {
 
 WITHOUT_CALIBRATION: frozenset[type[Step]] = frozenset(
     {
-        RoundToNearest, HalfQuadratic, BitsAndBytes, EightBitFloat, EightBitIntegers, QuantizeEmbeddings, Magnitude,
+        RTN, HQQ, BitsAndBytes, FP8, W8A8, QuantizeEmbeddings, Magnitude,
         Recover, Finetune, Distill,
     }
 )  # fmt: skip

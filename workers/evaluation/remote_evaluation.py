@@ -14,16 +14,16 @@ import ray
 from search_spaces.candidate import Candidate
 from search_spaces.outcome import Failure, Race, Speed
 from workers.checkpoints.model_files import read_config
-from workers.evaluation.attempt import tried
-from workers.evaluation.candidate_folder import artefact_key, built
+from workers.evaluation.attempt import result_or_fault
+from workers.evaluation.candidate_folder import artefact_key, build_candidate
 from workers.evaluation.evaluate import Evaluated, Evaluation
 from workers.evaluation.shipped_speed import shipped_speed
 from workers.failures.table import MachineFault
 from workers.loading.plain_folder import base_folder
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.runtime.artefact_store import ArtefactStore
-from workers.runtime.callbacks import Tell, unheard
-from workers.runtime.ray_process import Share, in_own_process
+from workers.runtime.callbacks import ProgressCallback, ignore_progress
+from workers.runtime.ray_process import Resources, in_own_process
 from workers.runtime.stages import Stages
 from workers.runtime.torch_environment import prepare_torch
 from workers.runtime.warned import Hear, Warnings, heard_by, unheard_warning
@@ -32,7 +32,7 @@ from workers.translation.prompts import choose_prompt
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RungState:
     """What is known of an evaluation after a rung; bytes: 0 when it is over."""
 
     over: bool
@@ -41,7 +41,7 @@ class Seen:
     bytes: int
 
 
-class EvaluationApart:
+class RemoteEvaluation:
     """An Evaluation in a process of its own, as far as a trial sees; what would be raised there is a Failure, or the
     machine's fault, here.
 
@@ -54,9 +54,9 @@ class EvaluationApart:
         split: str,
         plan: EvaluationPlan,
         stages: Stages,
-        share: Share,
+        share: Resources,
         racing: bool,
-        report: Tell = unheard,
+        report: ProgressCallback = ignore_progress,
         warn: Hear = unheard_warning,
     ) -> None:
         self._candidate = candidate
@@ -68,7 +68,7 @@ class EvaluationApart:
         self._report = report
         self._warn = warn
         self._actor: Any = None
-        self._seen = Seen(False, [], [], 0)
+        self._seen = RungState(False, [], [], 0)
 
     @property
     def over(self) -> bool:
@@ -93,13 +93,13 @@ class EvaluationApart:
             with heard_by(warnings):
                 make_trained(self._candidate, self._plan, self._share, self._stages, self._report)
             seconds = dict(self._stages.seconds)
-            plan = within(self._plan)
+            plan = within_process(self._plan)
             asked = (self._candidate, self._split, plan, seconds, self._racing, self._warn, warnings.texts)
             self._actor = ray.remote(**self._share.options())(_EvaluationProcess).remote(*asked)
         # Its process makes what is left to make, loads and translates.
         self._stages.begins("measure")
-        seen: Seen | Failure | MachineFault = ray.get(self._actor.advance.remote())
-        if not isinstance(seen, Seen):
+        seen: RungState | Failure | MachineFault = ray.get(self._actor.advance.remote())
+        if not isinstance(seen, RungState):
             self._end()
             return seen
         self._seen = seen
@@ -116,14 +116,18 @@ class EvaluationApart:
         self._actor = None
 
 
-def within(plan: EvaluationPlan) -> EvaluationPlan:
+def within_process(plan: EvaluationPlan) -> EvaluationPlan:
     """The plan for a process that holds a GPU: what should be missing from the store it trains on that one alone, and
     waits for no others."""
     return replace(plan, training_processes=1)
 
 
 def make_trained(
-    candidate: Candidate, plan: EvaluationPlan, share: Share, stages: Stages, report: Tell = unheard
+    candidate: Candidate,
+    plan: EvaluationPlan,
+    share: Resources,
+    stages: Stages,
+    report: ProgressCallback = ignore_progress,
 ) -> None:
     """Put in the store what the candidate's steps that train make, and so all that comes before them.
 
@@ -136,16 +140,20 @@ def make_trained(
             continue
         with stages.stage("compress"):
             if length > 1:
-                in_own_process(share, _make, candidate.prefix(length - 1), within(plan))
-            built(prefix, plan, report)
+                in_own_process(share, _make, candidate.prefix(length - 1), within_process(plan))
+            build_candidate(prefix, plan, report)
 
 
-def speed_apart(
-    candidate: Candidate, plan: EvaluationPlan, stages: Stages, share: Share, report: Tell = unheard
+def measure_speed_remotely(
+    candidate: Candidate,
+    plan: EvaluationPlan,
+    stages: Stages,
+    share: Resources,
+    report: ProgressCallback = ignore_progress,
 ) -> Speed | Failure | MachineFault:
     """The candidate's speed as it ships, measured in a process of its own, or the Failure or machine's fault."""
     make_trained(candidate, plan, share, stages, report)
-    return in_own_process(share, _speed, candidate, within(plan))
+    return in_own_process(share, _speed, candidate, within_process(plan))
 
 
 class _EvaluationProcess:
@@ -165,25 +173,25 @@ class _EvaluationProcess:
         self._stages = Stages(seconds=seconds)
         self._evaluation = Evaluation(candidate, split, plan, self._stages, racing=racing, warn=warn, warned=warned)
 
-    def advance(self) -> Seen | Failure | MachineFault:
-        return tried(self._advanced, self._stages)
+    def advance(self) -> RungState | Failure | MachineFault:
+        return result_or_fault(self._advanced, self._stages)
 
     def evaluated(self, race: Race | None) -> Evaluated | Failure | MachineFault:
-        return tried(lambda: self._evaluation.evaluated(race), self._stages)
+        return result_or_fault(lambda: self._evaluation.evaluated(race), self._stages)
 
-    def _advanced(self) -> Seen:
+    def _advanced(self) -> RungState:
         now = self._evaluation
         now.advance()
-        return Seen(now.over, now.positions, now.qualities, 0 if now.over else now.bytes)
+        return RungState(now.over, now.positions, now.qualities, 0 if now.over else now.bytes)
 
 
 def _make(candidate: Candidate, plan: EvaluationPlan) -> None:
-    built(candidate, plan)
+    build_candidate(candidate, plan)
 
 
 def _speed(candidate: Candidate, plan: EvaluationPlan) -> Speed | Failure | MachineFault:
     stages = Stages()
-    return tried(lambda: shipped_speed(candidate, plan, stages), stages)
+    return result_or_fault(lambda: shipped_speed(candidate, plan, stages), stages)
 
 
 def _is_made(candidate: Candidate, plan: EvaluationPlan) -> bool:

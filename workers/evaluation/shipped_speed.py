@@ -7,10 +7,10 @@ from dataclasses import replace
 from search_spaces.candidate import Candidate
 from search_spaces.outcome import Speed
 from workers.checkpoints.model_files import context_length, read_config
-from workers.evaluation.candidate_folder import built
+from workers.evaluation.candidate_folder import build_candidate
 from workers.plan.conditions import conditions
 from workers.plan.evaluation_plan import RACED_SPLIT, SPEED_TOKENS, EvaluationPlan
-from workers.runtime.callbacks import Tell, unheard
+from workers.runtime.callbacks import ProgressCallback, ignore_progress
 from workers.runtime.gpu_memory import release_memory
 from workers.runtime.stages import Stages
 from workers.scoring.rungs import race_order
@@ -18,7 +18,9 @@ from workers.scoring.rungs import race_order
 PROMPTS = 64
 
 
-def shipped_speed(candidate: Candidate, plan: EvaluationPlan, stages: Stages, report: Tell = unheard) -> Speed:
+def shipped_speed(
+    candidate: Candidate, plan: EvaluationPlan, stages: Stages, report: ProgressCallback = ignore_progress
+) -> Speed:
     """Measure one candidate's speed. Raises what the libraries raise; `stages` then says where.
 
     report: is told of the progress of steps that train, where the store does not have what they made.
@@ -31,7 +33,7 @@ def shipped_speed(candidate: Candidate, plan: EvaluationPlan, stages: Stages, re
 
     dataset = plan.data[RACED_SPLIT]
     with stages.stage("compress"):
-        made = built(candidate, plan, report)
+        made = build_candidate(candidate, plan, report)
     with stages.stage("speed"):
         device = default_device() if plan.device_map == "auto" else torch.device(plan.device_map)
         tokenizer = load_tokenizer(made.folder, plan.trust_remote_code)

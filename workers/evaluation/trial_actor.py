@@ -19,17 +19,17 @@ from ray.tune import Trainable
 
 from search_spaces.candidate import Candidate, candidate_from_json
 from search_spaces.outcome import Failure, Measurement, Race, Speed, outcome_from_json
-from workers.evaluation.attempt import kept_lines, tried, unless_machine
+from workers.evaluation.attempt import kept_lines, result_or_fault, unless_machine
 from workers.evaluation.evaluate import Evaluated, Evaluation, races
 from workers.evaluation.preflight import lacking
-from workers.evaluation.remote_evaluation import EvaluationApart, speed_apart
+from workers.evaluation.remote_evaluation import RemoteEvaluation, measure_speed_remotely
 from workers.evaluation.shipped_speed import shipped_speed
 from workers.failures.table import MachineFault
 from workers.languages.codes import name_languages
 from workers.plan.evaluation_plan import SPEED_SPLIT, EvaluationPlan
-from workers.runtime.callbacks import Doing, Tell, at_most_every, counting
+from workers.runtime.callbacks import Doing, ProgressCallback, at_most_every, counting
 from workers.runtime.gpu_memory import MOST_LEFT_BEHIND, left_behind, release_memory
-from workers.runtime.ray_process import Share
+from workers.runtime.ray_process import Resources
 from workers.runtime.stages import Stages
 from workers.runtime.torch_environment import prepare_torch
 from workers.runtime.warned import Hear, Warnings, heard_by
@@ -40,13 +40,13 @@ TELL_SECONDS = 2.0
 
 
 @dataclass(slots=True)
-class UnderWay:
+class RunningTrial:
     """A trial that has begun. record: the part of its ledger line that is known. evaluation: None where only the speed
     is asked for."""
 
     record: dict[str, Any]
     candidate: Candidate
-    evaluation: Evaluation | EvaluationApart | None
+    evaluation: Evaluation | RemoteEvaluation | None
     stages: Stages
 
 
@@ -58,7 +58,7 @@ class CompressionTrial(Trainable):
         config: dict[str, Any],
         plan: EvaluationPlan,
         ledger: str,
-        apart: Share | None = None,
+        apart: Resources | None = None,
         packages: Sequence[str] = (),
     ) -> None:
         """plan: what every candidate is measured under. ledger: the name of the ledger's actor. apart: what other
@@ -72,7 +72,7 @@ class CompressionTrial(Trainable):
         self._apart = apart
         self._ledger = ray.get_actor(ledger, namespace=LEDGER_NAMESPACE)
         self._trial = config
-        self._under_way: UnderWay | None = None
+        self._under_way: RunningTrial | None = None
         self._packages = packages
         self._ready = False
 
@@ -109,7 +109,7 @@ class CompressionTrial(Trainable):
         found: Evaluated | Speed | Failure | MachineFault | None
         if under_way.evaluation is None:
             stages = under_way.stages
-            found = tried(lambda: self._speed(under_way.candidate, stages), stages, self._losing)
+            found = result_or_fault(lambda: self._speed(under_way.candidate, stages), stages, self._losing)
         else:
             found = self._rung(under_way, under_way.evaluation)
             if found is None:
@@ -139,16 +139,16 @@ class CompressionTrial(Trainable):
         )
         record |= {"attempt": attempt, "started": _now()}
         evaluation = self._evaluation(candidate, split, stages) if split != SPEED_SPLIT else None
-        self._under_way = UnderWay(record, candidate, evaluation, stages)
+        self._under_way = RunningTrial(record, candidate, evaluation, stages)
         return None
 
-    def _evaluation(self, candidate: Candidate, split: str, stages: Stages) -> Evaluation | EvaluationApart:
+    def _evaluation(self, candidate: Candidate, split: str, stages: Stages) -> Evaluation | RemoteEvaluation:
         racing = races(candidate, split, self._plan)
         tell, warn = self._telling(), self._warning()
         if self._apart is None:
             done = counting(TELL_SECONDS, "translate", len(self._plan.data[split].segments), self._does)
             return Evaluation(candidate, split, self._plan, stages, done, racing, tell, warn)
-        return EvaluationApart(candidate, split, self._plan, stages, self._apart, racing, tell, warn)
+        return RemoteEvaluation(candidate, split, self._plan, stages, self._apart, racing, tell, warn)
 
     def _speed(self, candidate: Candidate, stages: Stages) -> Speed | Failure | MachineFault:
         tell = self._telling()
@@ -156,7 +156,7 @@ class CompressionTrial(Trainable):
         with heard_by(Warnings(self._warning())):
             if self._apart is None:
                 return shipped_speed(candidate, self._plan, stages, tell)
-            return speed_apart(candidate, self._plan, stages, self._apart, tell)
+            return measure_speed_remotely(candidate, self._plan, stages, self._apart, tell)
 
     def _begins(self, stage: str) -> None:
         self._does(Doing(stage))
@@ -165,7 +165,7 @@ class CompressionTrial(Trainable):
         """Tells the ledger's actor what this trial does, and waits for no answer."""
         self._ledger.does.remote(self._trial["number"], doing)
 
-    def _telling(self) -> Tell:
+    def _telling(self) -> ProgressCallback:
         """Tells the ledger's actor how far this trial's training is, and waits for no answer."""
         ledger, number = self._ledger, self._trial["number"]
         return at_most_every(TELL_SECONDS, lambda progress: ledger.hear.remote(number, progress))
@@ -180,10 +180,10 @@ class CompressionTrial(Trainable):
         return warn
 
     def _rung(
-        self, under_way: UnderWay, evaluation: Evaluation | EvaluationApart
+        self, under_way: RunningTrial, evaluation: Evaluation | RemoteEvaluation
     ) -> Evaluated | Failure | MachineFault | None:
         """One rung further: what was measured, once that is all or the race has ended it; None when it goes on."""
-        failure = tried(evaluation.advance, under_way.stages, self._losing)
+        failure = result_or_fault(evaluation.advance, under_way.stages, self._losing)
         if failure is not None:
             return failure
         race: Race | None = None
@@ -192,7 +192,7 @@ class CompressionTrial(Trainable):
             race = ray.get(self._ledger.judge.remote(under_way.record, *asked))
             if race is None:
                 return None
-        return tried(lambda: evaluation.evaluated(race), under_way.stages, self._losing)
+        return result_or_fault(lambda: evaluation.evaluated(race), under_way.stages, self._losing)
 
     def _losing(self, why: str, fault: MachineFault | None) -> None:
         """Tells the ledger's actor why this worker gives its trial up; waits for no answer that does not come."""

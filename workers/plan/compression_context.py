@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from workers.reading.segments import Segment
-from workers.runtime.callbacks import Tell, unheard
+from workers.runtime.callbacks import ProgressCallback, ignore_progress
 from workers.translation.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class CompressionContext:
     training: TrainingData | None = None
     teacher: Path | None = None
     teacher_key: str = ""
-    report: Tell = unheard
+    report: ProgressCallback = ignore_progress
     processes: int = 1
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from workers.runtime.training_progress import Progress
 
-Tell = Callable[[Progress], None]
+ProgressCallback = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,13 @@ class Doing:
     of: int = 0
 
 
-def unheard(progress: Progress) -> None:
+def ignore_progress(progress: Progress) -> None:
     """Where progress goes that nobody asks for."""
 
 
-def at_most_every(seconds: float, tell: Tell, clock: Callable[[], float] = time.monotonic) -> Tell:
+def at_most_every(
+    seconds: float, tell: ProgressCallback, clock: Callable[[], float] = time.monotonic
+) -> ProgressCallback:
     """A `tell` that drops what comes within these seconds of what it last handed on, but never a training's end."""
     told_at = -math.inf
 

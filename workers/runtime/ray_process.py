@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from workers.languages.codes import given_names, name_languages
-from workers.runtime.callbacks import Tell
+from workers.runtime.callbacks import ProgressCallback
 from workers.runtime.torch_environment import prepare_torch
 from workers.runtime.warned import Warnings, heard_by
 
@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Resources:
     """What a process takes of its node while it works."""
 
     cpus: float
@@ -40,12 +40,14 @@ def has_gpus() -> bool:
     return bool(ray.cluster_resources().get("GPU", 0.0) > 0.0)
 
 
-def with_a_gpu(work: Callable[..., Answer], *arguments: Any, report: Tell | None = None) -> Answer:
+def with_a_gpu(work: Callable[..., Answer], *arguments: Any, report: ProgressCallback | None = None) -> Answer:
     """What the work answers, done where a GPU is, or a CPU on a cluster without any; else like `in_own_process`."""
-    return in_own_process(Share(1.0, 1.0 if has_gpus() else 0.0), work, *arguments, report=report)
+    return in_own_process(Resources(1.0, 1.0 if has_gpus() else 0.0), work, *arguments, report=report)
 
 
-def in_own_process(share: Share, work: Callable[..., Answer], *arguments: Any, report: Tell | None = None) -> Answer:
+def in_own_process(
+    share: Resources, work: Callable[..., Answer], *arguments: Any, report: ProgressCallback | None = None
+) -> Answer:
     """What the work, a function that its module names, answers to these arguments in a process with that share.
 
     report: hears, here, what the work tells, within about a second; the work takes whom to tell as its last argument
@@ -70,7 +72,7 @@ def in_own_process(share: Share, work: Callable[..., Answer], *arguments: Any, r
     return answer
 
 
-def _heard(task: Any, work: Callable[..., Any], arguments: tuple[Any, ...], report: Tell) -> Any:
+def _heard(task: Any, work: Callable[..., Any], arguments: tuple[Any, ...], report: ProgressCallback) -> Any:
     import ray
     from ray.util.queue import Queue
 
@@ -85,7 +87,7 @@ def _heard(task: Any, work: Callable[..., Any], arguments: tuple[Any, ...], repo
         told.shutdown(force=True)
 
 
-def _hand_on(told: Any, report: Tell) -> None:
+def _hand_on(told: Any, report: ProgressCallback) -> None:
     for progress in told.get_nowait_batch(told.qsize()):
         report(progress)
 

@@ -21,13 +21,13 @@ def compress(parent: Path, out: Path, step: Distill, context: CompressionContext
     from workers.training.engines import with_device
     from workers.training.model_forms.student import write_student
     from workers.training.steps import train_step, training_pairs
-    from workers.training.teachers.choose_teacher import given
+    from workers.training.teachers.choose_teacher import training_inputs
 
     pairs = training_pairs(parent, step, context)
     beginning = out / BEGINNING
     beginning.mkdir()
     student = with_device(context, write_student, parent, beginning, step, pairs)
-    as_deep = read_checkpoint(parent).layers == read_checkpoint(given(step, context).teacher).layers
+    as_deep = read_checkpoint(parent).layers == read_checkpoint(training_inputs(step, context).teacher).layers
     report = train_step(beginning, out, step, pairs, context, student.layers if as_deep else None)
     shutil.rmtree(beginning)
     return replace(report, notes=(*student.notes, *report.notes))

@@ -19,7 +19,7 @@ from workers.checkpoints.model_files import read_checkpoint
 from workers.loading.load import default_device, is_bitsandbytes
 from workers.plan.code_version import code_version
 from workers.plan.compression_context import CompressionContext
-from workers.runtime.callbacks import Tell, unheard
+from workers.runtime.callbacks import ProgressCallback, ignore_progress
 from workers.runtime.training_progress import Trained
 from workers.training.data.tokenized_pairs import TokenizedPairs
 from workers.training.held_out_check import folder_chrf, held_out_chrf
@@ -28,7 +28,7 @@ from workers.training.loop.learner import Learner
 from workers.training.loop.one_device import Task, train
 from workers.training.model_forms.fake_quantization import StoredLinear
 from workers.training.model_forms.trainable import Trainable, finetune_form, form_of
-from workers.training.teachers.choose_teacher import given, micro_tokens, teacher_for
+from workers.training.teachers.choose_teacher import micro_tokens, teacher_for, training_inputs
 
 LayerMap = Mapping[int, int] | None
 Answer = TypeVar("Answer")
@@ -44,7 +44,7 @@ def with_device(context: CompressionContext, work: Callable[..., Answer], *argum
 
     if context.processes == 1:
         return work(*arguments, context)
-    there = replace(context, report=unheard, processes=1)
+    there = replace(context, report=ignore_progress, processes=1)
     answer: Answer = with_a_gpu(_there, work, arguments, there, report=context.report)
     return answer
 
@@ -90,11 +90,11 @@ def sharded(
     from workers.training.zero.launch import ShardedTraining, train_sharded
     from workers.training.zero.weights import load_trained
 
-    study = given(step, context)
+    study = training_inputs(step, context)
     of_teacher = read_checkpoint(study.teacher).tensors.values() if step.has_divergence else ()
     parameters = list(trained.model.parameters())
     arguments = {
-        "parent": trained.parent, "step": step, "pairs": pairs, "context": replace(context, report=unheard),
+        "parent": trained.parent, "step": step, "pairs": pairs, "context": replace(context, report=ignore_progress),
         "layer_map": layer_map,
     }  # fmt: skip
     kept = pairs.held_out
@@ -174,9 +174,11 @@ def _learner(
         return Learner(trained.model, step, teacher, layer_map)
 
 
-def _there(work: Callable[..., Answer], arguments: tuple[Any, ...], context: CompressionContext, tell: Tell) -> Answer:
+def _there(
+    work: Callable[..., Answer], arguments: tuple[Any, ...], context: CompressionContext, tell: ProgressCallback
+) -> Answer:
     return work(*arguments, replace(context, device=default_device(), report=tell))
 
 
 def _checkpoints(step: Trainer, pairs: TokenizedPairs, context: CompressionContext) -> Path:
-    return given(step, context).store / f"training-{training_key(step, pairs, context)}"
+    return training_inputs(step, context).store / f"training-{training_key(step, pairs, context)}"

@@ -23,7 +23,7 @@ from workers.training.held_out_check import changed_interval, enough_to_judge, f
 from workers.training.losses.vocabularies import refuse_other_vocabulary
 from workers.training.model_forms.writing import Written, write_trained
 from workers.training.preparing import Preparing
-from workers.training.teachers.choose_teacher import given, translating_teacher
+from workers.training.teachers.choose_teacher import training_inputs, translating_teacher
 
 
 def training_pairs(parent: Path, step: Trainer, context: CompressionContext) -> TokenizedPairs:
@@ -32,7 +32,7 @@ def training_pairs(parent: Path, step: Trainer, context: CompressionContext) -> 
     Raises StudyError where the study names nothing to train on, and for a divergence from a teacher of another
     vocabulary, CandidateError for one from the parent itself.
     """
-    study = given(step, context)
+    study = training_inputs(step, context)
     if step.has_divergence:
         if parent.samefile(study.teacher):
             refuse_idle_training((step,))
@@ -108,7 +108,7 @@ def report_of(
 
 
 def _pairs(parent: Path, step: Trainer, context: CompressionContext) -> TokenizedPairs:
-    study = given(step, context)
+    study = training_inputs(step, context)
     tokenizer = load_tokenizer(parent, context.trust_remote_code)
     key = _tokenizer_key(parent)
     translated = step.has_translated_targets

@@ -13,7 +13,7 @@ from orchestrator.finish.mirroring import mirror_ledger
 from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger
 from search_spaces.candidate import Candidate
 from search_spaces.curve import Curve
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from search_spaces.outcome import Measurement, Race, Score
 from tests.support import examples
 from tests.support.examples import BASE, measurement
@@ -28,9 +28,7 @@ def new_store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def trial(outcome: Measurement, bits: int, more: dict[str, float], words: dict[str, str]) -> MirroredTrial:
     at = "2026-01-01T00:00:00+00:00"
-    return MirroredTrial(
-        bits, Candidate(BASE, (RoundToNearest(bits=bits),)), "dev", outcome, at, at, "host", 1, more, words
-    )
+    return MirroredTrial(bits, Candidate(BASE, (RTN(bits=bits),)), "dev", outcome, at, at, "host", 1, more, words)
 
 
 def mirrored(store: str, tmp_path: Path, given: MirroredTrial) -> Any:
@@ -109,7 +107,7 @@ def test_curves_are_logged_by_tokens_read_from_the_ledger_alone_and_once(store: 
     folder = tmp_path / "curves"
     create_ledger(folder, {"spec": {}, "conditions": {}})
     outcome = replace(measurement(48.0), race=RACE, curves=(first, second))
-    LedgerWriter(str(folder)).append(examples.trial(outcome, (RoundToNearest(bits=3),), number=1), [{"text": "x"}])
+    LedgerWriter(str(folder)).append(examples.trial(outcome, (RTN(bits=3),), number=1), [{"text": "x"}])
     client = MlflowClient(store)
     for _ in range(2):
         mirror_ledger(Mirror(store, str(folder), tmp_path), folder, read_ledger(folder), set())
@@ -136,7 +134,7 @@ def test_held_out_numbers_have_names_of_their_own_and_the_candidates_trial(store
     folder = tmp_path / "split"
     create_ledger(folder, {"spec": {}, "conditions": {}})
     writer = LedgerWriter(str(folder))
-    steps = (RoundToNearest(bits=3),)
+    steps = (RTN(bits=3),)
     writer.append(examples.trial(measurement(48.0), steps, number=5), [{"text": "x"}])
     writer.append(examples.trial(measurement(46.5), steps, number=16, split="test"), [{"text": "x"}])
     mirror_ledger(Mirror(store, str(folder), tmp_path), folder, read_ledger(folder), set())

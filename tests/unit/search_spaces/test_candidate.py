@@ -21,15 +21,15 @@ from search_spaces.methods.pruners import (
     Wanda,
 )
 from search_spaces.methods.quantizers import (
+    AWQ,
+    FP8,
     GPTQ,
-    ActivationAware,
+    HQQ,
+    RTN,
+    W8A8,
     BitsAndBytes,
-    EightBitFloat,
-    EightBitIntegers,
-    HalfQuadratic,
     MixedWidths,
     QuantizeEmbeddings,
-    RoundToNearest,
 )
 from search_spaces.methods.registry import METHODS, Step, describe_step, step_from_json, step_to_json
 from search_spaces.methods.trainers import Distill, Finetune, Recover
@@ -37,7 +37,7 @@ from workers.checkpoints.locate import resolve
 
 HUB = BaseModel("example/model", "0123abc")
 LOCAL = BaseModel("models/tiny", "sha256:00ff")
-RTN4 = RoundToNearest(bits=4, group_size=64)
+RTN4 = RTN(bits=4, group_size=64)
 NF4 = BitsAndBytes(format="nf4")
 
 # Each is the head of `sha256sum` over the canonical JSON written out by hand, such as
@@ -46,11 +46,11 @@ FROZEN: list[tuple[str, BaseModel, tuple[Step, ...]]] = [
     ("73f95da24e7119cb", HUB, ()),
     ("07ada6c8b12ed664", BaseModel("example/model", "main"), ()),
     ("709722c6a4970883", LOCAL, ()),
-    ("4b6aaab7707047d4", LOCAL, (RoundToNearest(bits=4, group_size=64),)),
-    ("5398ae3d8966a135", LOCAL, (RoundToNearest(bits=8, group_size=-1),)),
-    ("f878bc5dd1854bab", LOCAL, (RoundToNearest(bits=3, group_size=128, symmetric=False),)),
-    ("3ab9340d6aefdd25", LOCAL, (HalfQuadratic(bits=4),)),
-    ("0ebd73c075b3a2af", LOCAL, (ActivationAware(bits=4),)),
+    ("4b6aaab7707047d4", LOCAL, (RTN(bits=4, group_size=64),)),
+    ("5398ae3d8966a135", LOCAL, (RTN(bits=8, group_size=-1),)),
+    ("f878bc5dd1854bab", LOCAL, (RTN(bits=3, group_size=128, symmetric=False),)),
+    ("3ab9340d6aefdd25", LOCAL, (HQQ(bits=4),)),
+    ("0ebd73c075b3a2af", LOCAL, (AWQ(bits=4),)),
     ("8affabc83d63225d", LOCAL, (GPTQ(bits=4),)),
     ("e34eea30e8d87c17", LOCAL, (GPTQ(bits=2, group_size=32, symmetric=False, damping=0.1, activation_order=False),)),
     ("b2439bcf7a1fbfc4", LOCAL, (MixedWidths(bits=3.5),)),
@@ -58,9 +58,9 @@ FROZEN: list[tuple[str, BaseModel, tuple[Step, ...]]] = [
     ("fe42fbf682cc2a10", LOCAL, (BitsAndBytes(format="nf4"),)),
     ("148e10240cdaab3b", LOCAL, (BitsAndBytes(format="fp4", double_quantization=True),)),
     ("72ad5ca846bc7da5", LOCAL, (BitsAndBytes(format="int8"),)),
-    ("941e97158e4f3f1c", LOCAL, (EightBitFloat(),)),
-    ("e9b61df7639f1365", LOCAL, (EightBitFloat(activations=True),)),
-    ("2272ab74e88ed99d", LOCAL, (EightBitIntegers(),)),
+    ("941e97158e4f3f1c", LOCAL, (FP8(),)),
+    ("e9b61df7639f1365", LOCAL, (FP8(activations=True),)),
+    ("2272ab74e88ed99d", LOCAL, (W8A8(),)),
     ("f98440e3c84f03c5", LOCAL, (QuantizeEmbeddings(bits=8),)),
     ("359d984acbcbd08d", LOCAL, (RemoveLayers(count=2),)),
     ("f56bfb1b1e83ab1c", LOCAL, (RemoveLayers(count=2, by="greedy"),)),
@@ -77,7 +77,7 @@ FROZEN: list[tuple[str, BaseModel, tuple[Step, ...]]] = [
     (
         "fd8da4136493add7",
         BaseModel("exämple/model", "v1"),
-        (RemoveLayers(count=1, by="pairwise"), RoundToNearest(bits=4, group_size=32)),
+        (RemoveLayers(count=1, by="pairwise"), RTN(bits=4, group_size=32)),
     ),
 ]
 STEPS: list[tuple[Step, ...]] = [*(steps for _, _, steps in FROZEN), (RemoveLayers(count=1), RTN4)]
@@ -89,8 +89,8 @@ MIXED = MixedWidths(bits=3.0)
 MIXED_ALL = MixedWidths(bits=3.0, embeddings=True)
 PRUNERS: list[Step] = [LAYERS, RemoveHeads(groups=1), RemoveChannels(share=0.25), TRIM]
 SPARSIFIERS: list[Step] = [Magnitude(), Wanda(), SparseGPT()]
-KEEP_ZEROS: list[Step] = [RTN4, HalfQuadratic(bits=4), GPTQ4]
-LOSE_ZEROS: list[Step] = [ActivationAware(bits=4), MIXED, NF4, EightBitFloat(), EightBitIntegers()]
+KEEP_ZEROS: list[Step] = [RTN4, HQQ(bits=4), GPTQ4]
+LOSE_ZEROS: list[Step] = [AWQ(bits=4), MIXED, NF4, FP8(), W8A8()]
 QUANTIZERS: list[Step] = [*KEEP_ZEROS, *LOSE_ZEROS]
 LORA = Recover()
 DORA = Recover(adapter="dora", loss="sequence")
@@ -101,8 +101,8 @@ DISTILL = Distill(layers=2)
 APART: list[Step] = [LORA, DORA]
 WHOLE: list[Step] = [MERGED, FINETUNE, DISTILL]
 TRAINERS: list[Step] = [*APART, *WHOLE, SCALES]
-HAVE_GRIDS: list[Step] = [*KEEP_ZEROS, ActivationAware(bits=4), MIXED]
-HAVE_NONE: list[Step] = [EightBitFloat(), EightBitIntegers()]
+HAVE_GRIDS: list[Step] = [*KEEP_ZEROS, AWQ(bits=4), MIXED]
+HAVE_NONE: list[Step] = [FP8(), W8A8()]
 
 
 @pytest.mark.parametrize(("digest", "base", "steps"), FROZEN)
@@ -123,7 +123,7 @@ def test_every_method_has_a_digest_name_of_its_own() -> None:
 
 
 def test_a_digest_outlives_its_class_name() -> None:
-    class Renamed(RoundToNearest):
+    class Renamed(RTN):
         """The same method under another class name."""
 
     assert Candidate(LOCAL, (Renamed(bits=4),)).digest == Candidate(LOCAL, (RTN4,)).digest
@@ -297,7 +297,7 @@ def test_pruning_then_sparsity_then_a_quantizer_then_embeddings_is_allowed(steps
     [
         (LAYERS, MERGED, GPTQ4, SCALES, EMBEDDINGS),
         (LAYERS, FINETUNE, GPTQ4, LORA),
-        (DISTILL, ActivationAware(bits=4), FINETUNE, EMBEDDINGS),
+        (DISTILL, AWQ(bits=4), FINETUNE, EMBEDDINGS),
         (LAYERS, DISTILL, MIXED, DORA),
         (FINETUNE, LAYERS, MERGED, NF4, LORA),
         (TRIM, Finetune(loss="sequence"), GPTQ4, Recover(adapter="scales", loss="references")),
@@ -305,7 +305,7 @@ def test_pruning_then_sparsity_then_a_quantizer_then_embeddings_is_allowed(steps
         (FINETUNE, SparseGPT(), FINETUNE),
         (Wanda(), RTN4, FINETUNE),
         (Wanda(), LORA),
-        (HalfQuadratic(bits=2), SCALES, EMBEDDINGS),
+        (HQQ(bits=2), SCALES, EMBEDDINGS),
     ],
     ids=str,
 )
@@ -362,7 +362,7 @@ def test_a_prefix_is_the_parent_of_the_later_steps() -> None:
 
 
 def test_describe_is_what_people_read() -> None:
-    candidate = Candidate(LOCAL, (RemoveLayers(count=2), RoundToNearest(bits=4, group_size=-1)))
+    candidate = Candidate(LOCAL, (RemoveLayers(count=2), RTN(bits=4, group_size=-1)))
     assert candidate.describe() == (
         "remove_layers(count=2, by=similarity) + rtn(bits=4, group_size=-1, symmetric=True)"
     )

@@ -18,7 +18,7 @@ from orchestrator.study.base_model import refuse_changed_base
 from search_spaces.candidate import BaseModel, Candidate
 from search_spaces.errors import CandidateError, ModelFilesError, StudyError, UserError
 from search_spaces.methods.pruners import RemoveLayers
-from search_spaces.methods.quantizers import GPTQ, BitsAndBytes, RoundToNearest
+from search_spaces.methods.quantizers import GPTQ, RTN, BitsAndBytes
 from search_spaces.methods.registry import Step
 from search_spaces.sizes.plain_model import DEFAULTS, ROPE_THETAS, TIED_BY_DEFAULT
 from search_spaces.sizes.predicted import predicted_bytes
@@ -31,7 +31,7 @@ from workers.checkpoints.base_model import open_base, refuse_early
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint, read_config
 from workers.decoder.decode import Decoder
 from workers.decoder.greedy import Request
-from workers.evaluation.candidate_folder import built, footprint
+from workers.evaluation.candidate_folder import build_candidate, footprint
 from workers.failures.table import BaseChanged, whose_fault
 from workers.loading.load import load_model
 from workers.loading.plain_folder import base_folder, plain_key, write_plain
@@ -46,7 +46,7 @@ VISION = {
 }  # fmt: skip
 STEPS: dict[str, tuple[Step, ...]] = {
     "baseline": (),
-    "rtn": (RoundToNearest(bits=4, group_size=-1),),
+    "rtn": (RTN(bits=4, group_size=-1),),
     "gptq": (GPTQ(bits=4, group_size=-1),),
     "bitsandbytes": (BitsAndBytes(format="nf4"),),
     "remove_layers": (RemoveLayers(count=1),),
@@ -187,7 +187,7 @@ def test_it_decodes_at_the_bytes_that_were_predicted(
     steps = STEPS[method]
     opened = open_base(str(folders[name]), trust_remote_code=True)
     refuse_uncompressible(opened.checkpoint)
-    made = built(Candidate(opened.base, steps), plan)
+    made = build_candidate(Candidate(opened.base, steps), plan)
     written = footprint(Candidate(opened.base, steps), made.base, made.artefact)
     assert predicted_bytes(opened.checkpoint, steps) == pytest.approx(written.bytes, rel=WITHIN)
     assert written.bytes == bytes_on_disk(made.folder) and written.compressed_fraction == 1.0

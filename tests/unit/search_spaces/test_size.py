@@ -12,7 +12,7 @@ import torch
 
 from search_spaces.errors import CandidateError
 from search_spaces.methods.pruners import RemoveLayers, Wanda
-from search_spaces.methods.quantizers import GPTQ, BitsAndBytes, QuantizeEmbeddings, RoundToNearest
+from search_spaces.methods.quantizers import GPTQ, RTN, BitsAndBytes, QuantizeEmbeddings
 from search_spaces.methods.registry import Step
 from search_spaces.methods.trainers import Distill, Finetune, Recover
 from search_spaces.sizes.predicted import predicted_bytes
@@ -36,13 +36,13 @@ MODELS: dict[str, dict[str, Any]] = {
     "float32": {"tie_word_embeddings": False, "dtype": torch.float32},
 }
 QUANTIZERS: list[Step] = [
-    *(RoundToNearest(bits=bits, group_size=size) for bits in (8, 4, 3) for size in (32, 64, 128, -1)),
+    *(RTN(bits=bits, group_size=size) for bits in (8, 4, 3) for size in (32, 64, 128, -1)),
     BitsAndBytes(format="int8"),
     BitsAndBytes(format="nf4"),
 ]
 PRUNED: list[tuple[Step, ...]] = [
     (RemoveLayers(count=2),),
-    (RemoveLayers(count=1), RoundToNearest(bits=4)),
+    (RemoveLayers(count=1), RTN(bits=4)),
     (RemoveLayers(count=1), BitsAndBytes(format="nf4")),
 ]
 
@@ -85,7 +85,7 @@ def test_the_prediction_is_what_is_written(
 @pytest.mark.parametrize("bits", [8, 4, 3])
 def test_rows_that_do_not_fill_whole_words_are_predicted(save_llama: Any, tmp_path: Path, bits: int) -> None:
     folder = save_llama(hidden_size=248, intermediate_size=1002, num_attention_heads=4, num_hidden_layers=4)
-    steps: tuple[Step, ...] = (RoundToNearest(bits=bits, group_size=-1),)
+    steps: tuple[Step, ...] = (RTN(bits=bits, group_size=-1),)
     out = written(folder, steps, tmp_path)
     assert predicted_bytes(read_checkpoint(folder), steps) == pytest.approx(bytes_on_disk(out), rel=WITHIN)
 
@@ -101,9 +101,9 @@ def test_a_group_size_that_does_not_divide_is_refused_with_the_weight_and_the_wa
 ) -> None:
     reason = rf"rtn.group_size={size} does not divide the 96 input weights of model.layers.0.\S+; use a group size that"
     with pytest.raises(CandidateError, match=reason):
-        predicted_bytes(table, (RoundToNearest(bits=4, group_size=size),))
-    predicted_bytes(table, (RoundToNearest(bits=4, group_size=32),))
-    predicted_bytes(table, (RoundToNearest(bits=4, group_size=-1),))
+        predicted_bytes(table, (RTN(bits=4, group_size=size),))
+    predicted_bytes(table, (RTN(bits=4, group_size=32),))
+    predicted_bytes(table, (RTN(bits=4, group_size=-1),))
 
 
 @pytest.mark.parametrize("steps", [(RemoveLayers(count=3),), (RemoveLayers(count=2), RemoveLayers(count=1))])
@@ -115,7 +115,7 @@ def test_a_model_keeps_at_least_one_layer(table: Checkpoint, steps: tuple[Step, 
 
 BEFORE_TRAINING: list[tuple[Step, ...]] = [
     (),
-    (RoundToNearest(bits=3, group_size=32, symmetric=False),),
+    (RTN(bits=3, group_size=32, symmetric=False),),
     (BitsAndBytes(format="nf4"),),
     (BitsAndBytes(format="int8"),),
     (Wanda(),),
@@ -147,7 +147,7 @@ def test_an_adapter_kept_apart_takes_what_its_files_take(
 
 
 def test_training_that_leaves_weights_where_they_are_costs_no_byte(table: Checkpoint) -> None:
-    three: tuple[Step, ...] = (RoundToNearest(bits=3, group_size=32),)
+    three: tuple[Step, ...] = (RTN(bits=3, group_size=32),)
     cases: list[tuple[tuple[Step, ...], Step]] = [
         ((), Finetune()),
         ((), Recover(merged=True)),
@@ -176,7 +176,7 @@ def test_a_student_takes_what_a_model_of_its_shape_takes(
     student = save_llama(**(SHAPE | MODELS[name] | shape | {"head_dim": 64}))
     assert predicted_bytes(checkpoint, (step,)) == pytest.approx(bytes_on_disk(student), rel=WITHIN)
     for more in (
-        (RoundToNearest(bits=4, group_size=32),),
+        (RTN(bits=4, group_size=32),),
         (GPTQ(bits=3), Recover(rank=2)),
         (QuantizeEmbeddings(bits=8),),
     ):

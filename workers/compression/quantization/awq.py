@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from search_spaces.methods.quantizers import ActivationAware
+from search_spaces.methods.quantizers import AWQ
 from search_spaces.sizes.tensor_table import text_config
 from workers.calibration.calibrate import statistics_of
 from workers.calibration.output_error import row_errors
@@ -18,7 +18,7 @@ from workers.checkpoints.model_files import read_checkpoint
 from workers.compression.quantization.clipping import quantize_clipped
 from workers.compression.quantization.rtn import quantize as round_to_nearest
 from workers.compression.quantization.write_quantized import write_quantized
-from workers.compression.scale_folding import ONE_PLUS_WEIGHT, Folding, Seam, folded_norm, seams
+from workers.compression.scale_folding import ONE_PLUS_WEIGHT, Folding, ScaleMapping, folded_norm, mappings
 from workers.plan.compression_context import CompressionContext, Report
 from workers.stored_forms.checkpoint import dense_tensors
 from workers.stored_forms.integer_grid import QuantizedWeight
@@ -32,7 +32,7 @@ Masked = tuple[torch.Tensor, torch.Tensor | None]
 Quantize = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], QuantizedWeight]
 
 
-def compress(parent: Path, out: Path, step: ActivationAware, context: CompressionContext) -> Report:
+def compress(parent: Path, out: Path, step: AWQ, context: CompressionContext) -> Report:
     """Write the quantized checkpoint to `out`, by the parent's calibration statistics.
 
     Raises CandidateError for a model that is not of the Llama kind, and what `statistics_of` raises.
@@ -54,26 +54,26 @@ def compress(parent: Path, out: Path, step: ActivationAware, context: Compressio
 
 
 def search(
-    parent: Path, step: ActivationAware, statistics: Statistics, device: torch.device
-) -> tuple[Folding, dict[Seam, Choice]]:
-    """The scales for every seam of the model, and how each was chosen. Memory: the weights of one layer (two where
+    parent: Path, step: AWQ, statistics: Statistics, device: torch.device
+) -> tuple[Folding, dict[ScaleMapping, Choice]]:
+    """The scales for every mapping of the model, and how each was chosen. Memory: the weights of one layer (two where
     shards part a layer) and one Hessian."""
     checkpoint = read_checkpoint(parent)
     offset = 1.0 if text_config(checkpoint.config).get("model_type") in ONE_PLUS_WEIGHT else 0.0
     folding = Folding()
-    choices: dict[Seam, Choice] = {}
-    for seam, found in gathered(parent, seams(checkpoint, statistics), device):
-        norm = found[f"{seam.writer}.weight"][0] if seam.is_norm else None
-        to_columns = seam.to_columns if norm is None else partial(_columns_of_norm, norm, offset)
+    choices: dict[ScaleMapping, Choice] = {}
+    for mapping, found in gathered(parent, mappings(checkpoint, statistics), device):
+        norm = found[f"{mapping.writer}.weight"][0] if mapping.is_norm else None
+        to_columns = mapping.to_columns if norm is None else partial(_columns_of_norm, norm, offset)
         choice = choose(
-            [found[name] for name in seam.readers],
-            statistics.hessian(seam.readers[0], device),
-            seam.to_channels(statistics.magnitude(seam.readers[0], device)),
+            [found[name] for name in mapping.readers],
+            statistics.hessian(mapping.readers[0], device),
+            mapping.to_channels(statistics.magnitude(mapping.readers[0], device)),
             step,
             to_columns,
         )
-        folding.add(seam, choice.channels, norm, offset)
-        choices[seam] = choice
+        folding.add(mapping, choice.channels, norm, offset)
+        choices[mapping] = choice
     return folding, choices
 
 
@@ -81,25 +81,29 @@ def _columns_of_norm(norm: torch.Tensor, offset: float, channels: torch.Tensor) 
     return folded_norm(norm, channels, offset)[1]
 
 
-def gathered(parent: Path, found: Sequence[Seam], device: torch.device) -> Iterator[tuple[Seam, dict[str, Masked]]]:
-    """Each seam with its readers (and its norm) by name, as soon as the checkpoint's files have shown them all."""
-    missing = {seam: {*seam.readers, *([f"{seam.writer}.weight"] if seam.is_norm else [])} for seam in found}
-    seam_of = {name: seam for seam, names in missing.items() for name in names}
-    held: dict[Seam, dict[str, Masked]] = {seam: {} for seam in found}
+def gathered(
+    parent: Path, found: Sequence[ScaleMapping], device: torch.device
+) -> Iterator[tuple[ScaleMapping, dict[str, Masked]]]:
+    """Each mapping with its readers (and its norm) by name, as soon as the checkpoint's files have shown them all."""
+    missing = {
+        mapping: {*mapping.readers, *([f"{mapping.writer}.weight"] if mapping.is_norm else [])} for mapping in found
+    }
+    seam_of = {name: mapping for mapping, names in missing.items() for name in names}
+    held: dict[ScaleMapping, dict[str, Masked]] = {mapping: {} for mapping in found}
     for name, tensor, mask in dense_tensors(parent, device):
         if name not in seam_of:
             continue
-        seam = seam_of[name]
-        held[seam][name] = tensor, mask
-        if held[seam].keys() == missing[seam]:
-            yield seam, held.pop(seam)
+        mapping = seam_of[name]
+        held[mapping][name] = tensor, mask
+        if held[mapping].keys() == missing[mapping]:
+            yield mapping, held.pop(mapping)
 
 
-def _notes(choices: dict[Seam, Choice]) -> Iterator[str]:
-    """For each kind of seam, the mean exponent over the layers and what it left of the output error."""
+def _notes(choices: dict[ScaleMapping, Choice]) -> Iterator[str]:
+    """For each kind of mapping, the mean exponent over the layers and what it left of the output error."""
     by_kind: dict[str, list[Choice]] = {}
-    for seam, choice in choices.items():
-        by_kind.setdefault(" ".join(name.split(".")[-2] for name in seam.readers), []).append(choice)
+    for mapping, choice in choices.items():
+        by_kind.setdefault(" ".join(name.split(".")[-2] for name in mapping.readers), []).append(choice)
     for kind, group in by_kind.items():
         exponent = sum(choice.exponent for choice in group) / len(group)
         before = sum(choice.unscaled_error for choice in group)
@@ -123,7 +127,7 @@ def choose(
     weights: Sequence[Masked],
     hessian: torch.Tensor,
     magnitude: torch.Tensor,
-    step: ActivationAware,
+    step: AWQ,
     to_columns: Callable[[torch.Tensor], torch.Tensor] = lambda channels: channels,
 ) -> Choice:
     """The exponent that leaves the least output error, tr((W - Ŵ) H (W - Ŵ)ᵀ) summed over the weights that share an

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from search_spaces.methods.quantizers import EightBitFloat
+from search_spaces.methods.quantizers import FP8
 from workers.compression.quantization.eight_bits import ByteWeight, write_byte_weights
 from workers.plan.compression_context import CompressionContext, Report
 from workers.stored_forms.integer_grid import SCALE_DTYPE, refuse_not_finite
@@ -16,7 +16,7 @@ E4M3 = torch.float8_e4m3fn
 LARGEST = torch.finfo(E4M3).max
 
 
-def compress(parent: Path, out: Path, step: EightBitFloat, context: CompressionContext) -> Report:
+def compress(parent: Path, out: Path, step: FP8, context: CompressionContext) -> Report:
     """Write the quantized checkpoint to `out`; with `step.activations` its config has the layers' inputs quantized to
     E4M3 as they come, with a scale a token."""
     scheme = WeightScheme(bits=8, type="float", activations=step.activations)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from search_spaces.methods.quantizers import HalfQuadratic
+from search_spaces.methods.quantizers import HQQ
 from workers.compression.quantization.write_quantized import write_quantized
 from workers.plan.compression_context import CompressionContext, Report
 from workers.stored_forms.integer_grid import SCALE_DTYPE, Grid, QuantizedWeight, fit_grid, on_grid, to_integers
@@ -20,7 +20,7 @@ KAPPA = 1.01
 WEIGHTS_AT_ONCE = 2**24
 
 
-def compress(parent: Path, out: Path, step: HalfQuadratic, context: CompressionContext) -> Report:
+def compress(parent: Path, out: Path, step: HQQ, context: CompressionContext) -> Report:
     """Write the quantized checkpoint to `out`; nothing is calibrated."""
     return write_quantized(
         parent,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from workers.compression.quantization.write_quantized import write_quantized
 from workers.plan.compression_context import CompressionContext, Report
 from workers.stored_forms.integer_grid import QuantizedWeight, fit_grid, to_integers
 
 
-def compress(parent: Path, out: Path, step: RoundToNearest, context: CompressionContext) -> Report:
+def compress(parent: Path, out: Path, step: RTN, context: CompressionContext) -> Report:
     """Write the quantized checkpoint to `out`."""
     return write_quantized(
         parent,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from search_spaces.methods.quantizers import EightBitIntegers
+from search_spaces.methods.quantizers import W8A8
 from workers.compression.quantization.eight_bits import ByteWeight, write_byte_weights
 from workers.plan.compression_context import CompressionContext, Report
 from workers.stored_forms.integer_grid import fit_grid, to_integers
@@ -15,7 +15,7 @@ from workers.stored_forms.quantization_config import WeightScheme
 BITS = 8
 
 
-def compress(parent: Path, out: Path, step: EightBitIntegers, context: CompressionContext) -> Report:
+def compress(parent: Path, out: Path, step: W8A8, context: CompressionContext) -> Report:
     """Write the quantized checkpoint to `out`; its config has the layers' inputs quantized as they come."""
     return write_byte_weights(parent, out, WeightScheme(bits=BITS, activations=True), quantize, context)
 

@@ -8,14 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from workers.training.data.batches import TrainingBatch, micro_batches
-from workers.training.data.sampling import chosen
+from workers.training.data.sampling import choose_rows
 from workers.training.data.tokenized_pairs import TokenizedPairs
 
 AHEAD = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class StepBatches:
     """What one optimizer step reads. tokens: real ones, prompts included; targets: tokens that the loss is over."""
 
     batches: tuple[TrainingBatch, ...]
@@ -23,28 +23,28 @@ class Work:
     targets: int
 
 
-def prepared(
+def prepare_step(
     pairs: TokenizedPairs, step: int, *, batch: int, seed: int, micro_tokens: int, fewest: int, pinned: bool
-) -> Work:
+) -> StepBatches:
     """The work of the step, counted from 0: the same for the same arguments. pinned: in page-locked memory."""
-    made = micro_batches(pairs, chosen(pairs, step=step, batch=batch, seed=seed), micro_tokens, fewest)
+    made = micro_batches(pairs, choose_rows(pairs, step=step, batch=batch, seed=seed), micro_tokens, fewest)
     tokens = sum(one.tokens for one in made)
     targets = sum(one.target_tokens for one in made)
-    return Work(tuple(one.pinned() if pinned else one for one in made), tokens, targets)
+    return StepBatches(tuple(one.pinned() if pinned else one for one in made), tokens, targets)
 
 
-class Feed:
+class Prefetcher:
     """The work of step after step, in order, a few steps ahead; an error of the thread is raised by `next`."""
 
-    def __init__(self, make: Callable[[int], Work], first: int) -> None:
+    def __init__(self, make: Callable[[int], StepBatches], first: int) -> None:
         self._make = make
         self._next = first
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="training-feed")
-        self._ahead: deque[Future[Work]] = deque()
+        self._ahead: deque[Future[StepBatches]] = deque()
         for _ in range(AHEAD):
             self._ask()
 
-    def next(self) -> Work:
+    def next(self) -> StepBatches:
         self._ask()
         return self._ahead.popleft().result()
 

@@ -24,7 +24,7 @@ BALANCE = 0.3
 BLOCK = 4096
 
 
-def chosen(pairs: TokenizedPairs, step: int, batch: int, seed: int) -> list[int]:
+def choose_rows(pairs: TokenizedPairs, step: int, batch: int, seed: int) -> list[int]:
     """The rows that optimizer step `step` (from 0) reads, `batch` of them; the files' weights are in the pairs.
 
     Pairs that are kept in the order they were drawn in (teacher translations) are read in it, and from the second time

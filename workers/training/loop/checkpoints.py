@@ -35,7 +35,7 @@ LAST = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class TrainingState:
     """Where a training stands after a whole number of optimizer steps.
 
     steps; tokens: real ones read; before_last: those read before the last step. decaying: the budget whose decay has
@@ -57,7 +57,7 @@ class Standing:
         """Whether the next step's rate is the first that depends on the budget."""
         return not self.decaying and self.tokens > decay_begins(schedule, budget)
 
-    def advanced(self, schedule: Schedule, budget: int, tokens: int) -> Standing:
+    def advanced(self, schedule: Schedule, budget: int, tokens: int) -> TrainingState:
         """Where a training of that budget stands after one more step, which read so many real tokens."""
         return replace(
             self,
@@ -73,14 +73,14 @@ class Checkpoint:
     """A whole checkpoint on disk."""
 
     folder: Path
-    standing: Standing
+    standing: TrainingState
 
     @property
     def tensors(self) -> Path:
         return self.folder / TENSORS
 
 
-def usable(standing: Standing, schedule: Schedule, budget: int) -> bool:
+def usable(standing: TrainingState, schedule: Schedule, budget: int) -> bool:
     """Whether a training of that budget comes by this standing: every step so far was within the budget, and had the
     rate that this budget gives it."""
     if standing.decaying:
@@ -106,7 +106,7 @@ def newest(folder: Path, schedule: Schedule, budget: int, steps: int | None = No
     return fitting[-1] if fitting else None
 
 
-def write(folder: Path, standing: Standing, tensors: Mapping[str, torch.Tensor]) -> Checkpoint:
+def write(folder: Path, standing: TrainingState, tensors: Mapping[str, torch.Tensor]) -> Checkpoint:
     """Put a checkpoint on the disk under a draft name, then rename it.
 
     Raises DiskFull, with what was written of it removed and the earlier ones as they were.
@@ -157,11 +157,11 @@ def remove_old_drafts(folder: Path, now: float | None = None) -> None:
                 shutil.rmtree(draft, ignore_errors=True)
 
 
-def _has_ended(standing: Standing) -> bool:
+def _has_ended(standing: TrainingState) -> bool:
     return bool(standing.decaying) and standing.tokens >= standing.decaying
 
 
-def _name(standing: Standing) -> str:
+def _name(standing: TrainingState) -> str:
     return f"step-{standing.steps:08d}" + (f"-of-{standing.decaying}" if standing.decaying else "")
 
 
@@ -176,12 +176,12 @@ def _read(folder: Path) -> Checkpoint | None:
     return Checkpoint(folder, _standing(record["standing"]))
 
 
-def _standing(values: dict[str, Any]) -> Standing:
+def _standing(values: dict[str, Any]) -> TrainingState:
     curve = tuple(Point(**point) for point in values["curve"])
-    return Standing(**{**values, "curve": curve, "notes": tuple(values["notes"])})
+    return TrainingState(**{**values, "curve": curve, "notes": tuple(values["notes"])})
 
 
-def _write_standing(draft: Path, standing: Standing) -> None:
+def _write_standing(draft: Path, standing: TrainingState) -> None:
     record = {"bytes": (draft / TENSORS).stat().st_size, "standing": asdict(standing)}
     with (draft / STANDING).open("w", encoding="utf-8") as stream:
         json.dump(record, stream, indent=1, sort_keys=True)

@@ -12,8 +12,8 @@ from torch import nn
 
 from workers.failures.table import is_out_of_memory
 from workers.training.data.batches import TrainingBatch, halved
-from workers.training.data.prefetching import Work
-from workers.training.loop.checkpoints import Standing
+from workers.training.data.prefetching import StepBatches
+from workers.training.loop.checkpoints import TrainingState
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class TooLarge:
 
 def add_gradients(
     forward: Callable[[TrainingBatch], Any],
-    work: Work,
+    work: StepBatches,
     device: torch.device,
     may_shrink: Callable[[TrainingBatch], bool],
 ) -> torch.Tensor | TooLarge:
@@ -49,12 +49,12 @@ def add_gradients(
     return total
 
 
-def may_shrink(standing: Standing, learner: nn.Module, batch: TrainingBatch) -> bool:
+def may_shrink(standing: TrainingState, learner: nn.Module, batch: TrainingBatch) -> bool:
     """Whether a batch can be made to take less memory: it has several sequences, or activations may be recomputed."""
     return len(batch.rows) > 1 or _may_recompute(standing, learner)
 
 
-def smaller(standing: Standing, learner: nn.Module, over: TooLarge) -> Standing:
+def smaller(standing: TrainingState, learner: nn.Module, over: TooLarge) -> TrainingState:
     """The standing from which the step is to be taken anew, and says so in its notes: the learner computes activations
     again in the backward pass or, where it does already or can't, micro-batches are halved until they are smaller."""
     said = f"out of memory at step {standing.steps} with a micro-batch of {over.tokens} tokens"
@@ -67,7 +67,7 @@ def smaller(standing: Standing, learner: nn.Module, over: TooLarge) -> Standing:
     return replace(standing, micro_tokens=fewer, notes=(*standing.notes, note))
 
 
-def _may_recompute(standing: Standing, learner: nn.Module) -> bool:
+def _may_recompute(standing: TrainingState, learner: nn.Module) -> bool:
     return hasattr(learner, "enable_checkpointing") and not standing.recomputing
 
 

@@ -10,7 +10,7 @@ import torch
 from workers.training.loop.checkpoints import (
     LAST,
     Checkpoint,
-    Standing,
+    TrainingState,
     found,
     newest,
     remove,
@@ -25,7 +25,7 @@ from workers.training.loop.schedules import Schedule
 TIME_SHARE = 0.05
 
 
-class Keeper:
+class CheckpointManager:
     """One run's hold on a folder of checkpoints. every_s: seconds between two; every_steps: steps instead, unless 0."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Keeper:
             return steps - self.saved_steps >= self._every_steps
         return self._clock() - self._saved_at >= max(self._every_s, self._writing_s / TIME_SHARE)
 
-    def save(self, standing: Standing, tensors: Mapping[str, torch.Tensor]) -> None:
+    def save(self, standing: TrainingState, tensors: Mapping[str, torch.Tensor]) -> None:
         """Write a checkpoint and remove those it supersedes. Raises DiskFull."""
         began = self._clock()
         self._mine.add(write(self._folder, standing, tensors).folder)

@@ -18,13 +18,13 @@ from workers.training.losses.divergences import cross_entropy
 from workers.training.losses.layer_map import kept_outputs, mismatch, refuse_unknown_layers, spread, token_shares
 from workers.training.losses.readout import CHUNK_BYTES, Readout, chunks, predicting, refuse_other_logits
 from workers.training.losses.vocabularies import refuse_other_columns
-from workers.training.teachers.teacher import LiveTeacher, Teacher, TeacherSays
+from workers.training.teachers.teacher import LiveTeacher, Teacher, TeacherOutput
 
 # Gradients of logits are kept from the forward to the backward for so many chunks; beyond, chunks are made again.
 _KEPT_CHUNKS = 4
 
 
-class Loss(NamedTuple):
+class LossSum(NamedTuple):
     """sum: the loss added up over the target tokens, float32 scalar. tokens: how many those are."""
 
     sum: torch.Tensor
@@ -59,7 +59,7 @@ class Learner(torch.nn.Module):
         if step.hidden:
             self._match_layers(layer_map)
 
-    def forward(self, batch: TrainingBatch) -> Loss:
+    def forward(self, batch: TrainingBatch) -> LossSum:
         """The batch's loss. The batch is on the student's device.
 
         step.hidden adds, for each target token, its weight times the mean over mapped layers of the relative squared
@@ -77,7 +77,7 @@ class Learner(torch.nn.Module):
         total = self._over_tokens(states.flatten(0, 1).index_select(0, where), ids, said)
         if said is not None and self._layer_map:
             total = total + self.step.hidden * self._mismatch(hidden, said.hidden, batch)
-        return Loss(total, len(where))
+        return LossSum(total, len(where))
 
     @property
     def decoder_layers(self) -> Any:
@@ -88,12 +88,12 @@ class Learner(torch.nn.Module):
         """From now on each layer's activations are made again in the backward instead of being kept."""
         self._readout.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
-    def _asked(self, batch: TrainingBatch) -> TeacherSays | None:
+    def _asked(self, batch: TrainingBatch) -> TeacherOutput | None:
         if not self.step.has_divergence or self.teacher is None:
             return None
         return self.teacher.says(batch, tuple(self._layer_map.values()))
 
-    def _over_tokens(self, states: torch.Tensor, ids: torch.Tensor, said: TeacherSays | None) -> torch.Tensor:
+    def _over_tokens(self, states: torch.Tensor, ids: torch.Tensor, said: TeacherOutput | None) -> torch.Tensor:
         def part(some: torch.Tensor, rows: slice) -> torch.Tensor:
             logits = self._readout.logits(some)
             if said is None:

@@ -18,7 +18,7 @@ from search_spaces.methods.registry import Trainer
 from workers.runtime.training_progress import Progress, Trained
 from workers.training.data.tokenized_pairs import TokenizedPairs
 from workers.training.loop.compiling import compiled
-from workers.training.loop.run import Run
+from workers.training.loop.run import TrainingRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def train(task: Task) -> Trained:
     """
     layers = task.learner.decoder_layers if task.compile else ()
     with torch.random.fork_rng([task.device] if task.device.type == "cuda" else []), compiled(layers):
-        run = Run(task)
+        run = TrainingRun(task)
         try:
             return run.through()
         finally:

@@ -12,11 +12,11 @@ from workers.checkpoints.tensor_files import read_tensors
 from workers.failures.training import diverged
 from workers.runtime.training_progress import Trained
 from workers.training.data.batches import fewest_tokens_of
-from workers.training.data.prefetching import Feed, prepared
-from workers.training.loop.checkpoints import Standing
+from workers.training.data.prefetching import Prefetcher, prepare_step
+from workers.training.loop.checkpoints import TrainingState
 from workers.training.loop.gradients import TooLarge, add_gradients, may_shrink, smaller
 from workers.training.loop.history import History
-from workers.training.loop.keeping import Keeper
+from workers.training.loop.keeping import CheckpointManager
 from workers.training.loop.meter import Meter
 from workers.training.loop.optimizer import adamw, apply_gradients, restore, tensors_of, trainable
 from workers.training.loop.schedules import rate_share
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0
 
 
-class Run:
+class TrainingRun:
     """A task under way: where it stands, and what it has at hand."""
 
     def __init__(self, task: Task) -> None:
@@ -38,13 +38,13 @@ class Run:
         self.parameters = trainable(task.learner)
         self.fewest = fewest_tokens_of(task.learner, task.device)
         self.optimizer = adamw(self.parameters, step.weight_decay)
-        self.keeper = Keeper(
+        self.keeper = CheckpointManager(
             task.checkpoints, step.schedule, self.budget, task.clock, task.checkpoint_seconds, task.checkpoint_steps
         )
-        self.standing = Standing(micro_tokens=task.micro_tokens, recomputing=task.recompute)
+        self.standing = TrainingState(micro_tokens=task.micro_tokens, recomputing=task.recompute)
         self.meter = Meter(task.device, task.clock)
         self.history = History(task.step.name, self.budget, task.report, task.clock)
-        self.feed: Feed | None = None
+        self.feed: Prefetcher | None = None
         self.since = 0
 
     def through(self) -> Trained:
@@ -205,7 +205,7 @@ class Run:
         if self.feed is not None:
             self.feed.close()
         make = partial(
-            prepared,
+            prepare_step,
             self.task.pairs,
             batch=self.task.step.batch,
             seed=self.task.seed,
@@ -213,7 +213,7 @@ class Run:
             fewest=self.fewest,
             pinned=self.task.device.type == "cuda",
         )
-        self.feed = Feed(make, self.standing.steps)
+        self.feed = Prefetcher(make, self.standing.steps)
 
 
 def _seed(seed: int, step: int) -> int:

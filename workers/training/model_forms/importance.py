@@ -16,7 +16,7 @@ from workers.compression.pruning.compensation import compensate, keep_columns
 from workers.compression.pruning.narrowing import layers_of, stored_tensor
 from workers.loading.load import load_for_calibration
 from workers.plan.compression_context import CompressionContext
-from workers.training.data.sampling import chosen
+from workers.training.data.sampling import choose_rows
 from workers.training.data.tokenized_pairs import TokenizedPairs
 
 TOKENS = 65_536
@@ -85,7 +85,7 @@ def _first(pairs: TokenizedPairs, batch: int, seed: int) -> Iterator[Shown]:
     """The sequences that training reads first, until there are tokens enough; each once."""
     tokens, seen, step = 0, set[int](), 0
     while tokens < min(TOKENS, pairs.tokens) and len(seen) < len(pairs) and step < TOKENS:
-        for row in chosen(pairs, step, batch, seed):
+        for row in choose_rows(pairs, step, batch, seed):
             if row not in seen and tokens < TOKENS:
                 seen.add(row)
                 tokens += pairs.length(row)

@@ -11,7 +11,7 @@ import torch
 
 from workers.runtime.gpu_memory import release_memory
 from workers.training.data.batches import fewest_tokens_of, halved, micro_batches
-from workers.training.data.sampling import chosen
+from workers.training.data.sampling import choose_rows
 from workers.training.teachers.cache import TeacherCache
 from workers.training.teachers.teacher import CachedTeacher, LiveTeacher, fill
 
@@ -32,14 +32,14 @@ def rows_read(pairs: TokenizedPairs, tokens: int, batch: int, seed: int) -> list
     rows: dict[int, None] = {}
     read = step = 0
     while read < tokens:
-        now = chosen(pairs, step=step, batch=batch, seed=seed)
+        now = choose_rows(pairs, step=step, batch=batch, seed=seed)
         rows.update(dict.fromkeys(now))
         read += sum(pairs.length(row) for row in now)
         step += 1
     return list(rows)
 
 
-def filled_teacher(
+def fill_teacher_cache(
     cache: TeacherCache,
     pairs: TokenizedPairs,
     rows: Sequence[int],

@@ -19,7 +19,7 @@ from workers.training.data.teacher_translations import TeacherModel
 from workers.training.data.tokenized_pairs import TokenizedPairs
 from workers.training.preparing import Preparing
 from workers.training.teachers.cache import open_cache
-from workers.training.teachers.cache_filling import filled_teacher, rows_read
+from workers.training.teachers.cache_filling import fill_teacher_cache, rows_read
 from workers.training.teachers.teacher import CachedTeacher, LiveTeacher, Teacher, live_teacher
 from workers.translation.decoding import Decoding
 
@@ -37,7 +37,7 @@ GPU_TRANSLATING = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class TrainingInputs:
     """What a study gives to a step that trains."""
 
     data: TrainingData
@@ -45,7 +45,7 @@ class Given:
     teacher: Path
 
 
-def given(step: Trainer, context: CompressionContext) -> Given:
+def training_inputs(step: Trainer, context: CompressionContext) -> TrainingInputs:
     """The training data, the store and the teacher's folder; StudyError where the study has none."""
     if context.training is None:
         raise StudyError(
@@ -54,7 +54,7 @@ def given(step: Trainer, context: CompressionContext) -> Given:
         )
     if context.store is None or context.teacher is None:
         raise StudyError(f"{step.name} needs an artefact store and the base model's folder")
-    return Given(context.training, context.store, context.teacher)
+    return TrainingInputs(context.training, context.store, context.teacher)
 
 
 def teacher_for(step: Trainer, pairs: TokenizedPairs, context: CompressionContext) -> Teacher | None:
@@ -65,7 +65,7 @@ def teacher_for(step: Trainer, pairs: TokenizedPairs, context: CompressionContex
     """
     if not step.has_divergence:
         return None
-    study = given(step, context)
+    study = training_inputs(step, context)
     if step.teacher == "live":
         return live_teacher(study.teacher, context.device, context.trust_remote_code)
     about = {"teacher": context.teacher_key, "pairs": pairs.digest, "device": context.device.type}
@@ -79,7 +79,7 @@ def teacher_for(step: Trainer, pairs: TokenizedPairs, context: CompressionContex
         return CachedTeacher(cache, load() if cache.missing(rows) else None)
     padded = micro_tokens(study.teacher, context.device.type)
     told = Preparing(step.name, "teacher's cache", context.report)
-    return filled_teacher(cache, pairs, rows, load, context.device, padded, told)
+    return fill_teacher_cache(cache, pairs, rows, load, context.device, padded, told)
 
 
 def micro_tokens(folder: Path, device_type: str, compiled: bool = False) -> int:
@@ -111,7 +111,7 @@ def translating_teacher(step: Trainer, context: CompressionContext) -> TeacherMo
     few_shot = context.prompt.name == "few-shot"
     together = GPU_TRANSLATING if context.device.type == "cuda" else CPU_TRANSLATING
     return TeacherModel(
-        folder=given(step, context).teacher,
+        folder=training_inputs(step, context).teacher,
         key=context.teacher_key,
         prompt=context.prompt,
         decoding=Decoding(batch_size=together, beams=max(step.beams, 1)),

@@ -20,7 +20,7 @@ from workers.training.losses.readout import Readout, chunks, predicting, refuse_
 from workers.training.teachers.cache import TeacherCache
 
 
-class TeacherSays(Protocol):
+class TeacherOutput(Protocol):
     """What a teacher says of the n target tokens of one batch."""
 
     @property
@@ -44,13 +44,13 @@ class Teacher(Protocol):
         """Columns of its logits."""
         ...
 
-    def says(self, batch: TrainingBatch, layers: Sequence[int] = ()) -> TeacherSays:
+    def says(self, batch: TrainingBatch, layers: Sequence[int] = ()) -> TeacherOutput:
         """What it says of the batch's target tokens, and the hidden states that these layers put out."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class SaidWhole:
+class FullDistribution:
     """states: hidden states before the head at the predicting positions (n, width). Logits are made from them when and
     where they are needed, so that a large vocabulary is never held for all tokens."""
 
@@ -68,7 +68,7 @@ class SaidWhole:
 
 
 @dataclass(frozen=True, slots=True)
-class SaidLikeliest:
+class TopKDistribution:
     """The k likeliest tokens and the mass of the rest."""
 
     likeliest: Likeliest
@@ -102,7 +102,7 @@ class LiveTeacher:
     def layers(self) -> int:
         return len(self.readout.layers)
 
-    def says(self, batch: TrainingBatch, layers: Sequence[int] = ()) -> SaidWhole:
+    def says(self, batch: TrainingBatch, layers: Sequence[int] = ()) -> FullDistribution:
         with _as_stored(batch.ids.device):
             if not self._checked:
                 refuse_other_logits(self.readout, batch.ids)
@@ -110,7 +110,7 @@ class LiveTeacher:
             where = predicting(batch)
             with kept_outputs(self.readout.layers, layers) as hidden:
                 states = self.readout.states(batch.ids)
-            return SaidWhole(self.readout, states.flatten(0, 1).index_select(0, where), hidden)
+            return FullDistribution(self.readout, states.flatten(0, 1).index_select(0, where), hidden)
 
     def likeliest(self, batch: TrainingBatch, k: int) -> Likeliest:
         """The k likeliest tokens of each target token, and the mass of the rest."""
@@ -138,7 +138,7 @@ class CachedTeacher:
     def vocabulary(self) -> int:
         return self._cache.vocabulary
 
-    def says(self, batch: TrainingBatch, layers: Sequence[int] = ()) -> SaidLikeliest:
+    def says(self, batch: TrainingBatch, layers: Sequence[int] = ()) -> TopKDistribution:
         if layers:
             raise ValueError("a cached teacher keeps no hidden states; use a live one")
         if missing := self._cache.missing(batch.rows):
@@ -148,7 +148,7 @@ class CachedTeacher:
                     "loaded to ask; fill the cache first, or use teacher: live"
                 )
             _keep(self._cache, self._live, batch)
-        return SaidLikeliest(self._cache.read(batch.rows, batch.ids.device))
+        return TopKDistribution(self._cache.read(batch.rows, batch.ids.device))
 
     def flush(self) -> None:
         """Put on disk what was asked of the live teacher since the last time."""

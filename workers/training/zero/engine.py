@@ -23,9 +23,9 @@ from workers.failures.table import is_out_of_memory
 from workers.failures.training import diverged
 from workers.runtime.training_progress import Progress, Trained, Window
 from workers.training.data.batches import TrainingBatch, fewest_tokens_of, micro_rows, padded_batch
-from workers.training.data.sampling import chosen
+from workers.training.data.sampling import choose_rows
 from workers.training.data.tokenized_pairs import TokenizedPairs
-from workers.training.loop.checkpoints import Checkpoint, Standing
+from workers.training.loop.checkpoints import Checkpoint, TrainingState
 from workers.training.loop.history import History
 from workers.training.loop.learner import Learner
 from workers.training.loop.schedules import rate_share
@@ -93,7 +93,7 @@ class _Run:
         self.rank, self.processes = distributed.get_rank(), distributed.get_world_size()
         self.budget = task.pairs.budget(task.step.tokens)
         self.folder = saving.folder_of(task.checkpoints, task.stage, self.processes)
-        self.standing = Standing(micro_tokens=task.micro_tokens, recomputing=task.recompute, notes=task.notes)
+        self.standing = TrainingState(micro_tokens=task.micro_tokens, recomputing=task.recompute, notes=task.notes)
         self.first = self.rank == 0
         self.is_due = False
         self.saved_steps = -1
@@ -211,7 +211,7 @@ class _Run:
 
     def _share(self, step: int) -> Share:
         pairs = self.task.pairs
-        rows = chosen(pairs, step=step, batch=self.task.step.batch, seed=self.task.seed)
+        rows = choose_rows(pairs, step=step, batch=self.task.step.batch, seed=self.task.seed)
         if (longest := max(map(pairs.targets, rows))) > self.most_targets:
             raise StudyError(
                 f"a translation of {longest} tokens is too long for ZeRO stage 3, which makes the logits of "

@@ -19,7 +19,7 @@ from torch import distributed
 
 from workers.failures.training import disk_full
 from workers.runtime.training_progress import Point
-from workers.training.loop.checkpoints import STANDING, Checkpoint, Standing, superseded, usable
+from workers.training.loop.checkpoints import STANDING, Checkpoint, TrainingState, superseded, usable
 from workers.training.loop.schedules import Schedule
 
 # Master copy and two moments in float32, of what is trained, and the weights.
@@ -31,7 +31,7 @@ def folder_of(checkpoints: Path, stage: int, processes: int) -> Path:
     return checkpoints / f"zero{stage}-by-{processes}"
 
 
-def save(engine: Any, folder: Path, standing: Standing) -> Checkpoint:
+def save(engine: Any, folder: Path, standing: TrainingState) -> Checkpoint:
     """Write a checkpoint; collective. It counts once its standing is on the disk, which is written last.
 
     Raises DiskFull in every process, before anything is written, when it would find no room.
@@ -97,7 +97,7 @@ def _refuse_full_disk(engine: Any, folder: Path) -> None:
         raise disk_full(folder, needed, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
 
-def _write_standing(folder: Path, standing: Standing) -> None:
+def _write_standing(folder: Path, standing: TrainingState) -> None:
     draft = folder / f".{STANDING}"
     with draft.open("w", encoding="utf-8") as stream:
         json.dump(asdict(standing), stream, indent=1, sort_keys=True)
@@ -106,7 +106,7 @@ def _write_standing(folder: Path, standing: Standing) -> None:
     draft.rename(folder / STANDING)
 
 
-def _standing(file: Path) -> Standing:
+def _standing(file: Path) -> TrainingState:
     values = json.loads(file.read_text(encoding="utf-8"))
     curve = tuple(Point(**point) for point in values.pop("curve"))
-    return Standing(**{**values, "curve": curve, "notes": tuple(values["notes"])})
+    return TrainingState(**{**values, "curve": curve, "notes": tuple(values["notes"])})

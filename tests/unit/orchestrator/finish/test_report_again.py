@@ -16,7 +16,7 @@ from orchestrator.finish.wrap_up import TUNE_FOLDER, read_results
 from orchestrator.ledger.records import read_ledger
 from orchestrator.search.driver import resume_search
 from search_spaces.errors import StudyError
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from search_spaces.outcome import Failure
 from tests.support.examples import trial
 from tests.support.fakes import files_no_larger_than
@@ -126,7 +126,7 @@ def test_what_was_the_machines_fault_is_no_candidates_failure_in_a_report(tmp_pa
     data = {"dev": write_data(tmp_path / "dev.jsonl")}
     folder = write_run(tmp_path / "run", data, [Made(10_000, bits=None), Made(5_000, cut=0.2)])
     failure = Failure("error", "compress", "SafetensorError: I/O error: No space left on device (os error 28)")
-    line = {**trial(failure, (RoundToNearest(bits=3),), number=2), "digest": "0" * 16, "hypotheses": None}
+    line = {**trial(failure, (RTN(bits=3),), number=2), "digest": "0" * 16, "hypotheses": None}
     with (folder / "ledger.jsonl").open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({"kind": "trial", **line}) + "\n")
     said = io.StringIO()

@@ -21,14 +21,14 @@ from orchestrator.ledger.records import (
 )
 from search_spaces.candidate import Candidate
 from search_spaces.errors import StudyError
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from search_spaces.outcome import Failure
 from tests.support.examples import BASE, measurement, trial
 from tests.support.fakes import BrokenSync, WatchedSync, files_no_larger_than
 from workers.failures.table import LedgerMoved
 from workers.runtime.training_progress import Progress
 
-RTN4 = (RoundToNearest(bits=4),)
+RTN4 = (RTN(bits=4),)
 LINES = [
     {"id": "1", "text": "Ein Hund rennt.", "tokens": 5, "truncated": False},
     {"id": "2", "text": "Zwei Kinder.", "tokens": 25, "truncated": False},

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger
 from orchestrator.racing.referee import Referee
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from search_spaces.outcome import Measurement, Race
 from tests.support.examples import measurement, segment, trial
 from workers.scoring.rungs import race_order
@@ -20,7 +20,7 @@ from workers.scoring.rungs import race_order
 SEGMENTS = [segment(id=str(at), doc=f"doc{at // 2}") for at in range(80)]
 ORDER = race_order(SEGMENTS, seed=0)
 SANE, INSANE = {"empty": 0.0}, {"empty": 0.5}
-RTN = {bits: (RoundToNearest(bits=bits),) for bits in (2, 3, 4, 8)}
+RTN = {bits: (RTN(bits=bits),) for bits in (2, 3, 4, 8)}
 
 
 def scores(quality: float) -> list[float]:

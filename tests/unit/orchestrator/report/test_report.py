@@ -40,15 +40,15 @@ from search_spaces.methods.pruners import (
     Wanda,
 )
 from search_spaces.methods.quantizers import (
+    AWQ,
+    FP8,
     GPTQ,
-    ActivationAware,
+    HQQ,
+    RTN,
+    W8A8,
     BitsAndBytes,
-    EightBitFloat,
-    EightBitIntegers,
-    HalfQuadratic,
     MixedWidths,
     QuantizeEmbeddings,
-    RoundToNearest,
 )
 from search_spaces.methods.registry import METHODS, Step
 from search_spaces.methods.trainers import Distill, Finetune, Recover
@@ -65,10 +65,10 @@ REFERENCES = {
 }
 TRIALS: list[tuple[tuple[Step, ...], int, int]] = [
     ((), 11_000_000, 0),
-    ((RoundToNearest(bits=8),), 7_300_000, 1),
-    ((RoundToNearest(bits=4),), 5_600_000, 4),
+    ((RTN(bits=8),), 7_300_000, 1),
+    ((RTN(bits=4),), 5_600_000, 4),
     ((BitsAndBytes(format="nf4"),), 5_700_000, 8),
-    ((RemoveLayers(count=2), RoundToNearest(bits=4, group_size=-1)), 5_100_000, 12),
+    ((RemoveLayers(count=2), RTN(bits=4, group_size=-1)), 5_100_000, 12),
 ]
 
 
@@ -423,11 +423,11 @@ def test_labels_keep_off_each_other_and_inside_the_frame() -> None:
 
 
 LABELS: list[tuple[Step, str]] = [
-    (RoundToNearest(bits=8), "rtn 8-bit g64"),
-    (RoundToNearest(bits=8, symmetric=False), "rtn 8-bit g64 asym"),
-    (HalfQuadratic(bits=4, group_size=32), "hqq 4-bit g32"),
-    (HalfQuadratic(bits=4, group_size=32, symmetric=True), "hqq 4-bit g32 sym"),
-    (ActivationAware(bits=3), "awq 3-bit g64"),
+    (RTN(bits=8), "rtn 8-bit g64"),
+    (RTN(bits=8, symmetric=False), "rtn 8-bit g64 asym"),
+    (HQQ(bits=4, group_size=32), "hqq 4-bit g32"),
+    (HQQ(bits=4, group_size=32, symmetric=True), "hqq 4-bit g32 sym"),
+    (AWQ(bits=3), "awq 3-bit g64"),
     (GPTQ(bits=2, group_size=128), "gptq 2-bit g128"),
     (GPTQ(bits=2, group_size=128, symmetric=False), "gptq 2-bit g128 asym"),
     (GPTQ(bits=2, group_size=128, damping=0.1, activation_order=False), "gptq 2-bit g128 damping 0.1 in order"),
@@ -436,9 +436,9 @@ LABELS: list[tuple[Step, str]] = [
     (MixedWidths(bits=3.0, score="error"), "mixed g64 budget 3 bits by error"),
     (BitsAndBytes(format="fp4"), "bnb fp4"),
     (BitsAndBytes(format="fp4", double_quantization=True), "bnb fp4 dq"),
-    (EightBitFloat(), "fp8"),
-    (EightBitFloat(activations=True), "fp8 w+a"),
-    (EightBitIntegers(), "w8a8"),
+    (FP8(), "fp8"),
+    (FP8(activations=True), "fp8 w+a"),
+    (W8A8(), "w8a8"),
     (QuantizeEmbeddings(bits=8), "emb 8-bit g64"),
     (QuantizeEmbeddings(bits=4, group_size=-1), "emb 4-bit per channel"),
     (RemoveLayers(count=2, by="greedy"), "\N{MINUS SIGN}2 layers greedy"),
@@ -463,8 +463,8 @@ LABELS: list[tuple[Step, str]] = [
     ("steps", "label"),
     [
         ((), "baseline"),
-        ((RoundToNearest(bits=4),), "rtn 4-bit g64"),
-        ((RoundToNearest(bits=3, group_size=-1),), "rtn 3-bit per channel"),
+        ((RTN(bits=4),), "rtn 4-bit g64"),
+        ((RTN(bits=3, group_size=-1),), "rtn 3-bit per channel"),
         ((BitsAndBytes(format="nf4"),), "bnb nf4"),
         ((RemoveLayers(count=1), BitsAndBytes(format="int8")), "\N{MINUS SIGN}1 layer, bnb int8"),
         ((RemoveLayers(count=2),), "\N{MINUS SIGN}2 layers"),
@@ -549,7 +549,7 @@ def test_a_study_of_several_days_names_both(folder: Path) -> None:
             "minus-1-layer-greedy-gptq-4-bit-g64-damping-0-1",
         ),
         ((RemoveChannels(share=0.1047), TrimVocabulary(tokens=3968)), "minus-10-47-mlp-3-968-tokens"),
-        ((Wanda(pattern="2:4"), RoundToNearest(bits=4)), "wanda-2-4-rtn-4-bit-g64"),
+        ((Wanda(pattern="2:4"), RTN(bits=4)), "wanda-2-4-rtn-4-bit-g64"),
     ],
 )
 def test_a_kept_folder_has_a_name_that_file_systems_and_mlflow_take(steps: tuple[Step, ...], name: str) -> None:

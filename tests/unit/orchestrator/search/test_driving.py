@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger
-from orchestrator.results.findings import Finding
+from orchestrator.results.findings import TrialFinding
 from orchestrator.search import faults as driving
 from orchestrator.search.faults import Driving, spell_due
 from orchestrator.search.proposals import Proposal, Proposer
-from orchestrator.statistics.frontier import Loss
+from orchestrator.statistics.frontier import Objectives
 from search_spaces.methods.registry import step_to_json
 from search_spaces.outcome import Failure, Speed
 from search_spaces.spaces.registry import SPACES
@@ -64,12 +64,12 @@ class Scene:
             self.proposer, Near(self.writer), Console(file=self.said, width=300), progress, lambda: None,
             self.store if own else None, keep,
         )  # fmt: skip
-        self.baseline = self.next(Loss(60.0, 10_000))
+        self.baseline = self.next(Objectives(60.0, 10_000))
         # Larger and worse than the next: off the frontier.
-        self.beaten = self.next(Loss(50.0, 6_000))
-        self.best = self.next(Loss(61.0, 5_000))
+        self.beaten = self.next(Objectives(50.0, 6_000))
+        self.best = self.next(Objectives(61.0, 5_000))
 
-    def next(self, loss: Loss | None) -> Proposal:
+    def next(self, loss: Objectives | None) -> Proposal:
         proposal = self.proposer.propose()
         assert isinstance(proposal, Proposal)
         if proposal.candidate.steps:
@@ -81,7 +81,7 @@ class Scene:
 
             ArtefactStore(self.store).get(proposal.candidate.digest, build)
         if loss is not None:
-            self.proposer.tell(proposal.number, Finding(loss))
+            self.proposer.tell(proposal.number, TrialFinding(loss))
         return proposal
 
     def has(self, proposal: Proposal) -> bool:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.results.findings import Finding, failure_in
+from orchestrator.results.findings import TrialFinding, failure_in
 from orchestrator.search.families import Families
 from orchestrator.search.proposals import Proposal, Proposer
-from orchestrator.statistics.frontier import Loss
+from orchestrator.statistics.frontier import Objectives
 from search_spaces.errors import CandidateError, StudyError, UnsupportedStep
 from search_spaces.methods.family import Family, family_from_json
 from search_spaces.methods.pruners import RemoveChannels, RemoveLayers
-from search_spaces.methods.quantizers import GPTQ, RoundToNearest
+from search_spaces.methods.quantizers import GPTQ, RTN
 from search_spaces.methods.registry import Step
 from search_spaces.outcome import Failure, outcome_from_json
 from search_spaces.spaces.registry import SPACES
@@ -27,7 +27,7 @@ from workers.failures.table import EmptyOutput, as_failure
 from workers.failures.training import TrainingDiverged
 
 CHANNELS, LAYERS = RemoveChannels(share=0.25), RemoveLayers(count=1)
-RTN4, GPTQ4 = RoundToNearest(bits=4), GPTQ(bits=4)
+RTN4, GPTQ4 = RTN(bits=4), GPTQ(bits=4)
 
 
 def failure_of(error: Exception, *steps: Step) -> Failure:
@@ -59,7 +59,7 @@ def test_what_a_method_refuses_binds_its_steps_with_the_parameters_that_the_erro
     else:
         # Met after other steps: of what else comes after exactly these.
         assert failure.family is not None and not failure.family.has((RTN4,))
-        assert failure.family.has((CHANNELS, RoundToNearest(bits=8)))
+        assert failure.family.has((CHANNELS, RTN(bits=8)))
     assert outcome_from_json(json.loads(json.dumps(failure.to_json()))) == failure
 
 
@@ -107,12 +107,12 @@ def test_an_error_of_a_program_takes_out_its_step_and_in_the_same_words_again_th
 
 def test_what_has_worked_is_not_taken_out() -> None:
     families = Families()
-    worked: Callable[[Family], bool] = lambda family: family.has((RoundToNearest(bits=8),))  # noqa: E731
+    worked: Callable[[Family], bool] = lambda family: family.has((RTN(bits=8),))  # noqa: E731
     assert families.learn(failure_of(StudyError("refused"), RTN4), worked) is None
     assert families.of((RTN4,)) is None
     assert families.learn(failure_of(KeyError("a"), RTN4), worked) is None
-    assert families.learn(failure_of(KeyError("a"), RoundToNearest(bits=3)), worked) is None
-    assert families.of((RTN4,)) is not None and families.of((RoundToNearest(bits=2),)) is None
+    assert families.learn(failure_of(KeyError("a"), RTN(bits=3)), worked) is None
+    assert families.of((RTN4,)) is not None and families.of((RTN(bits=2),)) is None
 
 
 def refusing(method: str) -> Callable[[Proposal], Failure | None]:
@@ -136,7 +136,7 @@ def test_no_further_member_of_a_family_is_proposed_nor_after_a_resume(space: str
     tried, out, records = [], [], []
     while isinstance(proposal := of.propose(), Proposal):
         failure = fails(proposal)
-        found = None if failure else Finding(Loss(50.0, proposal.predicted_bytes))
+        found = None if failure else TrialFinding(Objectives(50.0, proposal.predicted_bytes))
         tried.append(proposal)
         kept = record(proposal, found and found.loss)
         if failure is not None:
@@ -152,7 +152,7 @@ def test_no_further_member_of_a_family_is_proposed_nor_after_a_resume(space: str
     again = Proposer(BASE, CHECKPOINT, SPACES[space], 26, 0, known=records)
     while isinstance(proposal := again.propose(), Proposal):
         assert not Family(method).has(proposal.candidate.steps)
-        again.tell(proposal.number, Finding(Loss(50.0, proposal.predicted_bytes)))
+        again.tell(proposal.number, TrialFinding(Objectives(50.0, proposal.predicted_bytes)))
 
 
 def test_tunes_result_carries_the_failure_with_its_family() -> None:

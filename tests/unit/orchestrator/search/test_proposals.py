@@ -11,12 +11,12 @@ import pytest
 from optuna.trial import TrialState
 
 from orchestrator.ledger.records import TrialRecord
-from orchestrator.results.findings import Finding, finding_of
+from orchestrator.results.findings import TrialFinding, finding_of
 from orchestrator.search.proposals import Proposal, Proposer
-from orchestrator.statistics.frontier import Loss
+from orchestrator.statistics.frontier import Objectives
 from search_spaces.candidate import Candidate
 from search_spaces.methods.pruners import RemoveLayers
-from search_spaces.methods.quantizers import GPTQ, BitsAndBytes, QuantizeEmbeddings, RoundToNearest
+from search_spaces.methods.quantizers import GPTQ, RTN, BitsAndBytes, QuantizeEmbeddings
 from search_spaces.methods.registry import Step
 from search_spaces.methods.trainers import Distill, Finetune
 from search_spaces.outcome import Failure, Race
@@ -32,10 +32,10 @@ CHECKPOINT = replace(
 )
 GIVEN = ((RemoveLayers(count=2), BitsAndBytes(format="nf4")),)
 BITS = {"int8": 8.0, "nf4": 4.0, "fp4": 3.5}
-Losses = Callable[[Proposal], Loss | None]
+Losses = Callable[[Proposal], Objectives | None]
 
 
-def loss(proposal: Proposal) -> Loss:
+def loss(proposal: Proposal) -> Objectives:
     """Worse with fewer layers and fewer bits, and a little by chance that the candidate itself decides."""
     quality = 60.0 + int(proposal.candidate.digest[:4], 16) / 65536
     for step in proposal.candidate.steps:
@@ -45,10 +45,10 @@ def loss(proposal: Proposal) -> Loss:
             quality -= 12.0 / BITS[step.format]
         elif hasattr(step, "bits"):
             quality -= 12.0 / step.bits
-    return Loss(quality, proposal.predicted_bytes)
+    return Objectives(quality, proposal.predicted_bytes)
 
 
-def failing(proposal: Proposal) -> Loss | None:
+def failing(proposal: Proposal) -> Objectives | None:
     """As `loss`, but all that bitsandbytes is asked for fails."""
     return None if any(isinstance(step, BitsAndBytes) for step in proposal.candidate.steps) else loss(proposal)
 
@@ -58,7 +58,7 @@ def steps_of_small(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
     count = source.suggest_int("count", 0, offer.layers)
     bits = source.suggest_categorical("bits", (16, 8, 4, 3))
     pruned: tuple[Step, ...] = (RemoveLayers(count=count),) if count else ()
-    return pruned if bits == 16 else (*pruned, RoundToNearest(bits=bits))
+    return pruned if bits == 16 else (*pruned, RTN(bits=bits))
 
 
 def anchors_of_small(offer: Offer) -> list[Choices]:
@@ -108,11 +108,11 @@ class Run:
                 return self
             ending = running.pop(self.order.randrange(len(running)))
             found = self.losses(ending)
-            self.of.tell(ending.number, found and Finding(found))
+            self.of.tell(ending.number, found and TrialFinding(found))
             self.ended.append(record(ending, found))
 
 
-def record(proposal: Proposal, found: Loss | None) -> TrialRecord:
+def record(proposal: Proposal, found: Objectives | None) -> TrialRecord:
     outcome = Failure("error", "load", "made up") if found is None else measurement(found.quality, found.bytes)
     about: dict[str, Any] = {"attempt": 1, "started": "", "ended": "", "worker": "", "hypotheses": None}
     return TrialRecord(
@@ -134,7 +134,7 @@ def test_the_baseline_is_first_then_the_given_anchors_then_the_spaces() -> None:
     assert steps(run.began)[:7] == [
         (),
         GIVEN[0],
-        (RoundToNearest(bits=8),),
+        (RTN(bits=8),),
         (GPTQ(bits=4),),
         (GPTQ(bits=4), QuantizeEmbeddings(bits=8)),
         (BitsAndBytes(format="int8"),),
@@ -167,7 +167,7 @@ def test_a_search_ends_in_as_many_different_outcomes_as_were_asked_for(losses: L
 def test_the_frontier_and_the_baseline_are_held_out_once_each(losses: Losses, side_by_side: int) -> None:
     run = Run(proposer(trials=16), losses, side_by_side).to_the_end()
     measured = [(record.candidate, m) for record in run.ended if record.split == "dev" and (m := record.measurement)]
-    kept = frontier_by_definition([Loss(m.overall("chrf"), m.footprint.bytes) for _, m in measured])
+    kept = frontier_by_definition([Objectives(m.overall("chrf"), m.footprint.bytes) for _, m in measured])
     expected = {c.digest for (c, _), keep in zip(measured, kept, strict=True) if keep or not c.steps}
     held_out = digests(run.ended, "test")
     assert len(held_out) == len(expected) > 2
@@ -222,7 +222,7 @@ def test_what_is_worth_it_is_asked_once_dev_is_over_and_scored_and_timed_in_that
     )  # fmt: skip
     rest: list[tuple[str, str]] = []
     while isinstance(proposal := search.propose(), Proposal):
-        search.tell(proposal.number, Finding(loss(proposal)))
+        search.tell(proposal.number, TrialFinding(loss(proposal)))
         told.append(record(proposal, loss(proposal)))
         if proposal.split != "dev":
             rest.append((proposal.split, proposal.candidate.digest))
@@ -236,10 +236,10 @@ def test_held_out_trials_wait_for_the_last_search_trial_and_then_run_side_by_sid
     dev = [proposal for _ in range(8) if isinstance(proposal := search.propose(), Proposal)]
     assert len(dev) == 8
     for proposal in dev[:-1]:
-        search.tell(proposal.number, Finding(loss(proposal)))
+        search.tell(proposal.number, TrialFinding(loss(proposal)))
         assert search.propose() == "wait"
     assert not search.finished()
-    search.tell(dev[-1].number, Finding(loss(dev[-1])))
+    search.tell(dev[-1].number, TrialFinding(loss(dev[-1])))
 
     first, second = search.propose(), search.propose()
     assert isinstance(first, Proposal)
@@ -265,7 +265,7 @@ def test_a_second_telling_changes_nothing() -> None:
     proposal = search.propose()
     assert isinstance(proposal, Proposal)
     assert search.pending(proposal.number) == proposal
-    search.tell(proposal.number, Finding(Loss(50.0, 10)))
+    search.tell(proposal.number, TrialFinding(Objectives(50.0, 10)))
     search.tell(proposal.number, None)
     search.tell(99, None)
     assert search.pending(proposal.number) is None
@@ -396,7 +396,9 @@ def test_the_speed_of_each_frontier_point_is_asked_for_last_and_one_at_a_time() 
         if proposal == "wait":
             waits += 1
             one = pending.pop(0)
-            proposer.tell(one.number, None if one.split == "speed" else Finding(Loss(60.0, one.predicted_bytes)))
+            proposer.tell(
+                one.number, None if one.split == "speed" else TrialFinding(Objectives(60.0, one.predicted_bytes))
+            )
             continue
         assert isinstance(proposal, Proposal)
         split_order.append(proposal.split)
@@ -418,7 +420,7 @@ def test_where_only_the_baseline_can_be_timed_nothing_is(timable: bool, timed: i
     while isinstance(proposal := proposer.propose(), Proposal):
         splits.append(proposal.split)
         due.append(0 if proposal.split == "dev" else proposer.due(proposal.split))
-        found = None if proposal.split == "speed" else Finding(Loss(60.0, proposal.predicted_bytes))
+        found = None if proposal.split == "speed" else TrialFinding(Objectives(60.0, proposal.predicted_bytes))
         proposer.tell(proposal.number, found)
     assert splits == ["dev", "dev", "test", "test", *["speed"] * timed]
     assert due == [0, 0, 2, 1, *([2, 1] if timed else [])]
@@ -431,7 +433,7 @@ def steps_of_trained(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
     layers = source.suggest_categorical("distill.layers", (0, 1, 2, 3))
     if layers:
         return (Distill(layers=layers, tokens=source.suggest_categorical("distill.budget", BUDGETS)),)
-    return (RoundToNearest(bits=source.suggest_categorical("bits", (8, 4))),)
+    return (RTN(bits=source.suggest_categorical("bits", (8, 4))),)
 
 
 def anchors_of_trained(offer: Offer) -> list[Choices]:
@@ -442,11 +444,11 @@ def anchors_of_trained(offer: Offer) -> list[Choices]:
 TRAINED = Space("what a test can count", steps_of_trained, anchors_of_trained)
 
 
-def trained_loss(proposal: Proposal) -> Loss | None:
+def trained_loss(proposal: Proposal) -> Objectives | None:
     """Better the longer a student was trained, and always worse than 8 bits."""
     for step in proposal.candidate.steps:
         if isinstance(step, Distill):
-            return Loss(40.0 + 4 * step.layers + BUDGETS.index(step.tokens), proposal.predicted_bytes)
+            return Objectives(40.0 + 4 * step.layers + BUDGETS.index(step.tokens), proposal.predicted_bytes)
     return loss(proposal)
 
 
@@ -472,19 +474,19 @@ def test_a_trained_candidate_on_the_frontier_is_trained_for_longer_before_anythi
     "ended",
     [
         None,
-        Finding(Loss(80.0, 10), raced=True),
-        Finding(Loss(80.0, 10), sanity={"copied": 0.9}),
-        Finding(Loss(10.0, 10**9)),
-        Finding(Loss(20.0, 10)),
+        TrialFinding(Objectives(80.0, 10), raced=True),
+        TrialFinding(Objectives(80.0, 10), sanity={"copied": 0.9}),
+        TrialFinding(Objectives(10.0, 10**9)),
+        TrialFinding(Objectives(20.0, 10)),
     ],
     ids=["failed", "raced", "insane", "dominated", "below the floor"],
 )
-def test_what_is_not_worth_it_is_not_trained_for_longer(ended: Finding | None) -> None:
+def test_what_is_not_worth_it_is_not_trained_for_longer(ended: TrialFinding | None) -> None:
     search = Proposer(BASE, CHECKPOINT, TRAINED, 12, 0, floor=0.5, training=True)
     baseline, student, eight = (search.propose() for _ in range(3))
     assert isinstance(baseline, Proposal) and isinstance(student, Proposal) and isinstance(eight, Proposal)
-    search.tell(baseline.number, Finding(loss(baseline)))
-    search.tell(eight.number, Finding(loss(eight)))
+    search.tell(baseline.number, TrialFinding(loss(baseline)))
+    search.tell(eight.number, TrialFinding(loss(eight)))
     search.tell(student.number, ended)
     assert search._with_more_training() is None
 
@@ -537,7 +539,7 @@ def test_a_trial_that_is_to_be_tried_again_comes_first_under_its_number_and_choi
     assert (first.number, first.candidate, first.choices) == (last.number, last.candidate, last.choices)
     assert again.propose() == "wait"
     assert again.under_way() == [last.candidate]
-    again.tell(first.number, Finding(Loss(60.0, 900)))
+    again.tell(first.number, TrialFinding(Objectives(60.0, 900)))
     assert last.candidate in again.measured() and again.finished()
 
 

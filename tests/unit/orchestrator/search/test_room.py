@@ -12,7 +12,7 @@ from orchestrator.search.proposals import Proposer
 from orchestrator.search.room import make_room, may_go, needed, stored
 from search_spaces.candidate import Candidate
 from search_spaces.methods.pruners import RemoveLayers
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from search_spaces.methods.registry import Step, step_to_json
 from search_spaces.sizes.predicted import predicted_bytes
 from search_spaces.spaces.registry import SPACES
@@ -20,7 +20,7 @@ from tests.support.examples import BASE, llama_table
 from workers.runtime.artefact_store import ArtefactStore
 
 PRUNED = RemoveLayers(count=1)
-RTN4, RTN8 = RoundToNearest(bits=4), RoundToNearest(bits=8)
+RTN4, RTN8 = RTN(bits=4), RTN(bits=8)
 
 
 def put(store: Path, key: str, steps: tuple[Step, ...] | None, size: int = 1000) -> None:

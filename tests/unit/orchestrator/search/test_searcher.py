@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from orchestrator.results.findings import Finding
+from orchestrator.results.findings import TrialFinding
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.searcher import ParetoSearcher
-from orchestrator.statistics.frontier import Loss
+from orchestrator.statistics.frontier import Objectives
 from search_spaces.spaces.registry import SPACES
 from tests.support.examples import BASE, llama_table
 from workers.evaluation.trial_actor import report_fault
@@ -21,11 +21,11 @@ from workers.failures.table import MachineFault
 class Losses:
     """Keeps what the searcher said of lost trials."""
 
-    def __init__(self, kept: Finding | MachineFault | None = None) -> None:
+    def __init__(self, kept: TrialFinding | MachineFault | None = None) -> None:
         self.told: list[tuple[int, int, bool]] = []
         self._kept = kept
 
-    def __call__(self, proposal: Proposal, attempts: int, last: bool) -> Finding | MachineFault | None:
+    def __call__(self, proposal: Proposal, attempts: int, last: bool) -> TrialFinding | MachineFault | None:
         self.told.append((proposal.number, attempts, last))
         return self._kept if last else None
 
@@ -48,7 +48,7 @@ def searcher(
     trials: int,
     retries: int,
     begun: int | MachineFault = 1000,
-    kept: Finding | MachineFault | None = None,
+    kept: TrialFinding | MachineFault | None = None,
     disk: Disk | None = None,
 ) -> tuple[ParetoSearcher, Proposer, Losses]:
     """begun: attempts at each proposal that have begun; more than are made, so that each one that is lost had. kept:
@@ -106,7 +106,7 @@ def test_a_worker_lost_before_the_trial_began_is_no_attempt_until_all_may_have_b
 
 
 def test_a_trial_that_was_lost_after_it_had_been_measured_is_no_failure() -> None:
-    search, proposer, losses = searcher(trials=2, retries=0, kept=Finding(Loss(60.0, 10_000)))
+    search, proposer, losses = searcher(trials=2, retries=0, kept=TrialFinding(Objectives(60.0, 10_000)))
     suggest(search, "a")
     search.on_trial_complete("a", error=True)
     assert losses.told == [(0, 1, True)]

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from orchestrator.statistics.frontier import Loss, below_floor, dominates, hypervolume, on_frontier
+from orchestrator.statistics.frontier import Objectives, below_floor, dominates, hypervolume, on_frontier
 from tests.support.examples import frontier_by_definition
 
 
@@ -16,13 +16,13 @@ def test_the_frontier_is_what_the_definition_says(values: int) -> None:
     drawn = random.Random(values)
     for size in range(60):
         for _ in range(8):
-            points = [Loss(float(drawn.randrange(values)), drawn.randrange(1, values + 1)) for _ in range(size)]
+            points = [Objectives(float(drawn.randrange(values)), drawn.randrange(1, values + 1)) for _ in range(size)]
             assert on_frontier(points) == frontier_by_definition(points), points
 
 
 def test_the_frontier_does_not_depend_on_the_order_of_points() -> None:
     drawn = random.Random(1)
-    points = [Loss(float(drawn.randrange(6)), drawn.randrange(1, 7)) for _ in range(40)]
+    points = [Objectives(float(drawn.randrange(6)), drawn.randrange(1, 7)) for _ in range(40)]
     kept = {point for point, keep in zip(points, on_frontier(points), strict=True) if keep}
     for _ in range(20):
         drawn.shuffle(points)
@@ -30,7 +30,7 @@ def test_the_frontier_does_not_depend_on_the_order_of_points() -> None:
 
 
 def test_equal_points_stand_or_fall_together() -> None:
-    best, worse = Loss(50.0, 10), Loss(40.0, 20)
+    best, worse = Objectives(50.0, 10), Objectives(40.0, 20)
     assert on_frontier([best, worse, best, worse]) == [True, False, True, False]
     assert on_frontier([worse, worse]) == [True, True]
 
@@ -40,29 +40,39 @@ def test_no_points_have_no_frontier() -> None:
 
 
 def test_a_point_dominates_neither_itself_nor_a_trade() -> None:
-    assert not dominates(Loss(50.0, 10), Loss(50.0, 10))
-    assert not dominates(Loss(60.0, 20), Loss(50.0, 10))
-    assert dominates(Loss(50.0, 9), Loss(50.0, 10))
-    assert dominates(Loss(50.1, 10), Loss(50.0, 10))
+    assert not dominates(Objectives(50.0, 10), Objectives(50.0, 10))
+    assert not dominates(Objectives(60.0, 20), Objectives(50.0, 10))
+    assert dominates(Objectives(50.0, 9), Objectives(50.0, 10))
+    assert dominates(Objectives(50.1, 10), Objectives(50.0, 10))
 
 
 def test_the_hypervolume_of_two_overlapping_rectangles() -> None:
     # From the corner (quality 10, 100 bytes): (30 - 10) × (100 - 40) = 1200 and (50 - 10) × (100 - 80) = 800 overlap in
     # (30 - 10) × (100 - 80) = 400, so 1200 + 800 - 400 = 1600.
-    points = [Loss(30.0, 40), Loss(50.0, 80)]
-    assert hypervolume(points, Loss(10.0, 100)) == 1600.0
-    assert hypervolume(points[::-1], Loss(10.0, 100)) == 1600.0
+    points = [Objectives(30.0, 40), Objectives(50.0, 80)]
+    assert hypervolume(points, Objectives(10.0, 100)) == 1600.0
+    assert hypervolume(points[::-1], Objectives(10.0, 100)) == 1600.0
 
 
 def test_dominated_and_repeated_points_add_no_area() -> None:
-    points = [Loss(30.0, 40), Loss(50.0, 80), Loss(50.0, 80), Loss(29.0, 41), Loss(30.0, 60)]
-    assert hypervolume(points, Loss(10.0, 100)) == 1600.0
+    points = [
+        Objectives(30.0, 40),
+        Objectives(50.0, 80),
+        Objectives(50.0, 80),
+        Objectives(29.0, 41),
+        Objectives(30.0, 60),
+    ]
+    assert hypervolume(points, Objectives(10.0, 100)) == 1600.0
 
 
 def test_points_outside_the_reference_add_no_area() -> None:
-    assert hypervolume([Loss(5.0, 40), Loss(50.0, 100), Loss(60.0, 140)], Loss(10.0, 100)) == 0.0
-    assert hypervolume([Loss(5.0, 10), Loss(30.0, 40), Loss(90.0, 140)], Loss(10.0, 100)) == 1200.0
-    assert hypervolume([], Loss(10.0, 100)) == 0.0
+    assert (
+        hypervolume([Objectives(5.0, 40), Objectives(50.0, 100), Objectives(60.0, 140)], Objectives(10.0, 100)) == 0.0
+    )
+    assert (
+        hypervolume([Objectives(5.0, 10), Objectives(30.0, 40), Objectives(90.0, 140)], Objectives(10.0, 100)) == 1200.0
+    )
+    assert hypervolume([], Objectives(10.0, 100)) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.statistics.frontier import Loss, Standing, standings
+from orchestrator.statistics.frontier import Objectives, Standing, standings
 from orchestrator.statistics.telling_apart import (
     LEAST_DOCUMENTS,
     LEAST_FOR_LOSS,
@@ -61,7 +61,7 @@ def test_equal_points_are_hardly_ever_told_apart(documents: int, points: int) ->
         base = baseline_scores(rng, documents)
         scores = np.stack([base, *(base + changes(rng, documents, 0.0) for _ in range(points - 1))])
         better = shown_better(scores.mean(axis=1).tolist(), scores @ weights.T, spread(documents))
-        losses = [Loss(float(row.mean()), size) for size, row in enumerate(scores, start=1)]
+        losses = [Objectives(float(row.mean()), size) for size, row in enumerate(scores, start=1)]
         places = [standing.place for standing in standings(losses, better)]
         wrong += bool(better.any())
         assert better.any() or places == ["frontier"] + ["not told apart"] * (points - 1)
@@ -168,7 +168,13 @@ def matrix(count: int, *pairs: tuple[int, int]) -> Any:
 
 def test_where_a_point_stands() -> None:
     # By size: a, b (not told from a), c (better than both), d (worse than a), e (better than a alone).
-    losses = [Loss(50.0, 10), Loss(51.0, 20), Loss(60.0, 30), Loss(30.0, 40), Loss(55.0, 50)]
+    losses = [
+        Objectives(50.0, 10),
+        Objectives(51.0, 20),
+        Objectives(60.0, 30),
+        Objectives(30.0, 40),
+        Objectives(55.0, 50),
+    ]
     shown = matrix(5, (2, 0), (2, 1), (0, 3), (1, 3), (2, 3), (4, 3), (4, 0))
     assert standings(losses, shown) == [
         Standing("frontier"), Standing("not told apart", 0), Standing("frontier"), Standing("beaten", 2),
@@ -177,7 +183,10 @@ def test_where_a_point_stands() -> None:
     nothing = standings(losses, matrix(5))
     assert nothing == [Standing("frontier"), *[Standing("not told apart", 0)] * 4]
     assert standings([], matrix(0)) == []
-    assert standings([Loss(1.0, 5), Loss(2.0, 5)], matrix(2)) == [Standing("not told apart", 1), Standing("frontier")]
+    assert standings([Objectives(1.0, 5), Objectives(2.0, 5)], matrix(2)) == [
+        Standing("not told apart", 1),
+        Standing("frontier"),
+    ]
 
 
 def test_every_point_that_is_not_beaten_is_in_one_group_alone() -> None:
@@ -187,7 +196,7 @@ def test_every_point_that_is_not_beaten_is_in_one_group_alone() -> None:
         # A difference is shown when it is large enough for both: an order, as the bootstrap's is.
         reach = rng.uniform(0, 2, 9)
         better = np.subtract.outer(qualities - reach, qualities + reach) > 0
-        losses = [Loss(float(quality), int(size)) for quality, size in zip(qualities, sizes, strict=True)]
+        losses = [Objectives(float(quality), int(size)) for quality, size in zip(qualities, sizes, strict=True)]
         found = standings(losses, better)
         for at, (place, by) in enumerate(found):
             no_larger = [other for other in range(9) if other != at and sizes[other] <= sizes[at]]

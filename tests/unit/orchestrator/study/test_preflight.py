@@ -70,10 +70,10 @@ def test_the_spaces_that_need_a_package_of_their_own_are_known(space: str) -> No
 
 
 def _found(proposal: Proposal) -> Any:
-    from orchestrator.results.findings import Finding
-    from orchestrator.statistics.frontier import Loss
+    from orchestrator.results.findings import TrialFinding
+    from orchestrator.statistics.frontier import Objectives
 
-    return Finding(Loss(50.0, proposal.predicted_bytes))
+    return TrialFinding(Objectives(50.0, proposal.predicted_bytes))
 
 
 def test_every_missing_package_is_named_with_the_command_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from orchestrator.study.spec import StudySpec, TrainingSource, know_languages, s
 from orchestrator.study.yaml_file import read_study
 from search_spaces.errors import CandidateError, StudyError, UserError
 from search_spaces.methods.pruners import RemoveLayers, Wanda
-from search_spaces.methods.quantizers import GPTQ, BitsAndBytes, MixedWidths, QuantizeEmbeddings, RoundToNearest
+from search_spaces.methods.quantizers import GPTQ, RTN, BitsAndBytes, MixedWidths, QuantizeEmbeddings
 from search_spaces.methods.registry import METHODS
 from search_spaces.methods.trainers import Distill, Finetune, Recover
 from search_spaces.sizes.predicted import predicted_bytes
@@ -37,7 +37,7 @@ FULL = StudySpec(
     calibration="calibration.jsonl",
     calibration_tokens=4096,
     calibration_text="news.txt",
-    anchors=((RemoveLayers(count=2), RoundToNearest(bits=4)), (BitsAndBytes(format="nf4"),), (Distill(config="s"),)),
+    anchors=((RemoveLayers(count=2), RTN(bits=4)), (BitsAndBytes(format="nf4"),), (Distill(config="s"),)),
     seed=7,
     gpus_per_trial=0.5,
     cpus_per_trial=2.0,
@@ -102,7 +102,7 @@ def test_languages_are_named_in_a_mapping_or_by_flags() -> None:
 def test_anchors_are_read_as_steps() -> None:
     text = "{out: o, data: d, anchors: [[{method: remove_layers, count: 2}, {method: rtn, bits: 4}], []]}"
     spec = spec_from_mapping(yaml.safe_load(text))
-    assert spec.anchors == ((RemoveLayers(count=2), RoundToNearest(bits=4, group_size=64)), ())
+    assert spec.anchors == ((RemoveLayers(count=2), RTN(bits=4, group_size=64)), ())
 
 
 def test_anchors_take_every_method() -> None:

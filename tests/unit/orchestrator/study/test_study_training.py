@@ -21,7 +21,7 @@ from orchestrator.study.training import Training, read_training, refuse_changed_
 from search_spaces.candidate import Candidate
 from search_spaces.errors import CandidateError, StudyError, UserError
 from search_spaces.methods.pruners import RemoveLayers
-from search_spaces.methods.quantizers import GPTQ, RoundToNearest
+from search_spaces.methods.quantizers import GPTQ, RTN
 from search_spaces.methods.trainers import Distill, Finetune, Recover
 from tests.support.examples import BASE, dataset, segment
 from workers.evaluation.candidate_folder import artefact_key
@@ -230,7 +230,7 @@ def test_a_teachers_examples_are_part_of_what_names_an_artefact_where_they_are_s
         ]
         return len({artefact_key(candidate, PROMPTS[prompt], one) for one in plans})
 
-    rounded = RoundToNearest(bits=4)
+    rounded = RTN(bits=4)
     for translated in (Finetune(loss="sequence"), Finetune(beams=4, reference_share=0.5)):
         assert keys("few-shot", rounded, translated) == keys("few-shot", translated, rounded) == 2
         assert keys("alma", rounded, translated) == 1

@@ -14,14 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from search_spaces.candidate import BaseModel, Candidate
 from search_spaces.errors import CandidateError, ModelFilesError
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from search_spaces.methods.trainers import Recover
 from search_spaces.sizes.predicted import predicted_bytes
 from tests.support.dense_reference import logits
 from tests.support.trained_parents import FORMS, SHAPE, empty, made, trained_a_little
 from workers.checkpoints.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, has_adapter, read_adapter
 from workers.checkpoints.model_files import bytes_on_disk, needed_files, read_checkpoint
-from workers.evaluation.candidate_folder import compressed
+from workers.evaluation.candidate_folder import compress_candidate
 from workers.loading.load import load_model
 from workers.loading.readme import write_readme
 from workers.packed.load import NotPackedError, load_packed
@@ -199,7 +199,7 @@ def test_an_artefact_holds_its_adapter(apart: Path, tmp_path: Path) -> None:
 
 def test_the_stores_own_files_get_a_second_name(parents: dict[str, Path], tmp_path: Path) -> None:
     def build(out: Path) -> dict[str, Any]:
-        made_ = made(parents["dense"], tmp_path, RoundToNearest(bits=4))
+        made_ = made(parents["dense"], tmp_path, RTN(bits=4))
         for file in made_.iterdir():
             (out / file.name).write_bytes(file.read_bytes())
         return {}
@@ -214,10 +214,10 @@ def test_the_stores_own_files_get_a_second_name(parents: dict[str, Path], tmp_pa
 def test_a_folder_with_an_adapter_is_not_run_packed_nor_compressed(apart: Path, tmp_path: Path) -> None:
     with pytest.raises(NotPackedError, match="adapter is kept apart"):
         load_packed(apart, CPU)
-    candidate = Candidate(BaseModel(str(apart), "sha256:" + "0" * 64), (RoundToNearest(bits=4),))
+    candidate = Candidate(BaseModel(str(apart), "sha256:" + "0" * 64), (RTN(bits=4),))
     plan = EvaluationPlan({}, None, ("chrf",), Any, tmp_path)  # type: ignore[arg-type]
     with pytest.raises(CandidateError, match="merge it with peft first"):
-        compressed(candidate, apart, Any, plan)  # type: ignore[arg-type]
+        compress_candidate(candidate, apart, Any, plan)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

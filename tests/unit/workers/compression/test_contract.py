@@ -26,15 +26,15 @@ from search_spaces.methods.pruners import (
     Wanda,
 )
 from search_spaces.methods.quantizers import (
+    AWQ,
+    FP8,
     GPTQ,
-    ActivationAware,
+    HQQ,
+    RTN,
+    W8A8,
     BitsAndBytes,
-    EightBitFloat,
-    EightBitIntegers,
-    HalfQuadratic,
     MixedWidths,
     QuantizeEmbeddings,
-    RoundToNearest,
 )
 from search_spaces.methods.registry import METHODS, Step
 from search_spaces.methods.trainers import Distill, Finetune, Recover
@@ -66,10 +66,10 @@ EMBEDDINGS = QuantizeEmbeddings(bits=8)
 SHORT: dict[str, Any] = {"tokens": 600, "batch": 4, "warm_up": 1, "rate": 1e-2}
 LOW_RANK: dict[str, Any] = {"rank": 4, "alpha": 8.0, **SHORT}
 CASES: list[tuple[Step, ...]] = [
-    (RoundToNearest(bits=8),),
-    (RoundToNearest(bits=3, group_size=32, symmetric=False),),
-    (HalfQuadratic(bits=4),),
-    (ActivationAware(bits=4),),
+    (RTN(bits=8),),
+    (RTN(bits=3, group_size=32, symmetric=False),),
+    (HQQ(bits=4),),
+    (AWQ(bits=4),),
     (GPTQ(bits=4),),
     (GPTQ(bits=2, group_size=128, symmetric=False, activation_order=False),),
     (MixedWidths(bits=3.5, score="fisher"),),
@@ -77,9 +77,9 @@ CASES: list[tuple[Step, ...]] = [
     (BitsAndBytes(format="int8"),),
     (BitsAndBytes(format="nf4"),),
     (BitsAndBytes(format="fp4", double_quantization=True),),
-    (EightBitFloat(),),
-    (EightBitFloat(activations=True),),
-    (EightBitIntegers(),),
+    (FP8(),),
+    (FP8(activations=True),),
+    (W8A8(),),
     (EMBEDDINGS,),
     (QuantizeEmbeddings(bits=4, group_size=-1),),
     (RemoveLayers(count=1),),
@@ -93,12 +93,12 @@ CASES: list[tuple[Step, ...]] = [
     (SparseGPT(),),
     (GPTQ(bits=4), EMBEDDINGS),
     (BitsAndBytes(format="nf4"), EMBEDDINGS),
-    (EightBitIntegers(), EMBEDDINGS),
-    (RemoveLayers(count=1), RoundToNearest(bits=4)),
+    (W8A8(), EMBEDDINGS),
+    (RemoveLayers(count=1), RTN(bits=4)),
     (RemoveChannels(share=0.25), GPTQ(bits=3), EMBEDDINGS),
     (SparseGPT(), GPTQ(bits=4)),
     (Magnitude(), EMBEDDINGS),
-    (Wanda(), HalfQuadratic(bits=4), EMBEDDINGS),
+    (Wanda(), HQQ(bits=4), EMBEDDINGS),
     (TrimVocabulary(tokens=704), RemoveLayers(count=1, by="greedy"), MixedWidths(bits=4.0, embeddings=True)),
     (RemoveHeads(groups=2), RemoveChannels(share=0.25), BitsAndBytes(format="int8")),
     (Recover(loss="references", **LOW_RANK),),
@@ -109,10 +109,10 @@ CASES: list[tuple[Step, ...]] = [
     (Wanda(), GPTQ(bits=4), Recover(**LOW_RANK)),
     (BitsAndBytes(format="nf4"), Recover(**LOW_RANK)),
     (GPTQ(bits=3), Recover(adapter="scales", **SHORT)),
-    (RoundToNearest(bits=4, symmetric=False), Recover(adapter="scales", loss="reverse_kl", **SHORT), EMBEDDINGS),
+    (RTN(bits=4, symmetric=False), Recover(adapter="scales", loss="reverse_kl", **SHORT), EMBEDDINGS),
     (Finetune(reference_share=0.5, **SHORT),),
     (GPTQ(bits=3), Finetune(loss="skew_kl", **SHORT)),
-    (SparseGPT(), Finetune(**SHORT), RoundToNearest(bits=4)),
+    (SparseGPT(), Finetune(**SHORT), RTN(bits=4)),
     (TrimVocabulary(tokens=704), Finetune(loss="references", **SHORT)),
     (Distill(layers=1, width=0.5, channels=0.5, **SHORT),),
     (Distill(channels=0.5, hidden=0.5, **SHORT), GPTQ(bits=4), EMBEDDINGS),
@@ -225,7 +225,7 @@ def logits(model: Any) -> torch.Tensor:
 
 def not_run_as_dense(step: Step) -> bool:
     """Whether the format's layers round more than the weights: activations too, or products in a narrow type."""
-    return isinstance(step, BitsAndBytes | EightBitIntegers) or (isinstance(step, EightBitFloat) and step.activations)
+    return isinstance(step, BitsAndBytes | W8A8) or (isinstance(step, FP8) and step.activations)
 
 
 def dense_model(folder: Path) -> Any:

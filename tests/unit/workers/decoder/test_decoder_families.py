@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import Gemma3Config, Gemma3ForCausalLM
 
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from tests.support.tiny_models import SHAPE, tiny_model
 from tests.unit.workers.decoder.test_decoder import STOPS, by_generate, requests
 from workers.decoder.decode import Decoder
@@ -99,7 +99,7 @@ def test_a_loaded_gemma_2_is_capped_and_its_readme_says_how(tmp_path: Path) -> N
     model.save_pretrained(tmp_path)
     ids = torch.tensor([list(range(5, 25))])
     assert torch.equal(load_model(tmp_path, "cpu")(ids).logits, model(ids).logits)
-    write_readme(tmp_path, "example/gemma-2", (RoundToNearest(bits=8),))
+    write_readme(tmp_path, "example/gemma-2", (RTN(bits=8),))
     said = 'AutoModelForCausalLM.from_pretrained("FOLDER", attn_implementation="eager")'
     assert said in (tmp_path / "README.md").read_text(encoding="utf-8")
 

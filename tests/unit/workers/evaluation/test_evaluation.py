@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from search_spaces.candidate import Candidate
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from search_spaces.outcome import Race
 from tests.support.examples import dataset
 from tests.support.paths import ROOT
@@ -25,7 +25,7 @@ from workers.scoring.rungs import race_order
 from workers.translation.decoding import Decoding, Hypothesis
 from workers.translation.translator import Translator
 
-RTN8 = (RoundToNearest(bits=8),)
+RTN8 = (RTN(bits=8),)
 RACE = Race("dominated", 3, 12, -20.0, -10.0, 41.5)
 
 
@@ -114,7 +114,7 @@ def test_memory_is_limited_before_anything_is_compressed(
     plan: EvaluationPlan, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[Any] = []
-    real = candidate_folder.compressed
+    real = candidate_folder.compress_candidate
     monkeypatch.setattr(candidate_folder, "limit_memory", order.append)
     monkeypatch.setattr(candidate_folder, "compressed", lambda *rest: order.append("built") or real(*rest))
     Evaluation(candidate, "dev", replace(plan, memory_fraction=0.5), Stages(), racing=True).advance()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from search_spaces.methods.pruners import Magnitude
-from search_spaces.methods.quantizers import BitsAndBytes, RoundToNearest
+from search_spaces.methods.quantizers import RTN, BitsAndBytes
 from search_spaces.outcome import Speed, outcome_from_json
 from tests.support.dense_reference import CPU
 from tests.support.paths import CAPTIONS
@@ -49,7 +49,7 @@ def test_a_bitsandbytes_model_is_timed_on_a_cpu(tmp_path: Path) -> None:
 
 
 def test_packed_weights_are_timed_on_a_gpu_alone(tmp_path: Path) -> None:
-    rtn.compress(SHIPPED, tmp_path, RoundToNearest(bits=4), CPU)
+    rtn.compress(SHIPPED, tmp_path, RTN(bits=4), CPU)
     speed = measure_speed(tmp_path, PROMPTS, DEVICE)
     assert speed == Speed(reason="the kernels for packed weights need a GPU")
     assert outcome_from_json(json.loads(json.dumps(speed.to_json()))) == speed

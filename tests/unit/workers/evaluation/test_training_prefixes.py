@@ -15,10 +15,10 @@ from orchestrator.search.driver import Study, prepare
 from orchestrator.study.spec import spec_from_mapping
 from orchestrator.study.yaml_file import read_study
 from search_spaces.candidate import Candidate
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from search_spaces.methods.registry import Step
 from search_spaces.methods.trainers import Recover
-from workers.evaluation.candidate_folder import Built, built
+from workers.evaluation.candidate_folder import Built, build_candidate
 from workers.loading.load import load_model
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.runtime.artefact_store import MANIFEST
@@ -56,8 +56,8 @@ class Trials:
         self.trained.append(task.step)
         return train(task)
 
-    def built(self, *steps: Step) -> Built:
-        return built(Candidate(self.study.base, steps), self.plan)
+    def build_candidate(self, *steps: Step) -> Built:
+        return build_candidate(Candidate(self.study.base, steps), self.plan)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_trials_that_share_a_prefix_train_it_once(trials: Trials) -> None:
 
     assert trials.built(*steps) == first
     assert trials.built(*steps[:2]).artefact != first.artefact
-    assert trials.built(*steps[:2], RoundToNearest(bits=8)).artefact != first.artefact
+    assert trials.built(*steps[:2], RTN(bits=8)).artefact != first.artefact
     assert trials.trained == []
 
     assert isinstance(steps[3], Recover)

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from search_spaces.errors import ModelFilesError
 from search_spaces.methods.pruners import Magnitude
 from search_spaces.methods.quantizers import (
+    FP8,
+    RTN,
+    W8A8,
     BitsAndBytes,
-    EightBitFloat,
-    EightBitIntegers,
     QuantizeEmbeddings,
-    RoundToNearest,
 )
 from search_spaces.methods.registry import Step
 from search_spaces.sizes.predicted import predicted_bytes
@@ -39,17 +39,17 @@ EIGHT = QuantizeEmbeddings(bits=8, group_size=32)
 # Parents of quantized embeddings, with the kinds of layer that have to be loaded beside them.
 PARENTS: dict[str, tuple[Step, ...]] = {
     "dense": (),
-    "packed": (RoundToNearest(bits=3, symmetric=False),),
+    "packed": (RTN(bits=3, symmetric=False),),
     "sparse": (Magnitude(),),
-    "sparse and packed": (Magnitude(), RoundToNearest(bits=4)),
-    "fp8": (EightBitFloat(),),
-    "fp8 with activations": (EightBitFloat(activations=True),),
-    "w8a8": (EightBitIntegers(),),
+    "sparse and packed": (Magnitude(), RTN(bits=4)),
+    "fp8": (FP8(),),
+    "fp8 with activations": (FP8(activations=True),),
+    "w8a8": (W8A8(),),
     "int8": (BitsAndBytes(format="int8"),),
     "nf4": (BitsAndBytes(format="nf4"),),
 }
 PLAIN_STEPS = [
-    RoundToNearest(bits=bits, group_size=size, symmetric=symmetric)
+    RTN(bits=bits, group_size=size, symmetric=symmetric)
     for bits in (8, 4, 3, 2)
     for size, symmetric in ((32, True), (64, False), (128, True), (-1, False))
 ]
@@ -89,7 +89,7 @@ def made(parent: Path, scratch: Path, *steps: Step) -> Path:
     return parent
 
 
-def dequantized(parent: Path, step: RoundToNearest) -> dict[str, torch.Tensor]:
+def dequantized(parent: Path, step: RTN) -> dict[str, torch.Tensor]:
     stored = load_file(parent / "model.safetensors")
     return {
         name: quantize(stored[name], step.bits, step.group_size, step.symmetric).dequantized()
@@ -195,7 +195,7 @@ def test_embeddings_that_are_not_finite_are_refused(save_llama: Any, tmp_path: P
 def test_shards_hold_the_same_model_wherever_the_parts_of_a_weight_lie(
     parents: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packed, own = (RoundToNearest(bits=4, group_size=32),), (Magnitude(), RoundToNearest(bits=4), EIGHT)
+    packed, own = (RTN(bits=4, group_size=32),), (Magnitude(), RTN(bits=4), EIGHT)
     whole = [logits(load_model(made(parents["untied"], tmp_path, *steps), "cpu")) for steps in (packed, own)]
     monkeypatch.setattr(folders, "SHARD_BYTES", 5000)
     for steps, name, expected in zip((packed, own), ("model", "packed"), whole, strict=True):
@@ -219,7 +219,7 @@ def test_shards_hold_the_same_model_wherever_the_parts_of_a_weight_lie(
 
 @pytest.mark.parametrize("own", [True, False])
 def test_missing_weights_are_an_error(parents: dict[str, Path], tmp_path: Path, own: bool) -> None:
-    out = made(parents["tied"], tmp_path, EIGHT if own else RoundToNearest(bits=4))
+    out = made(parents["tied"], tmp_path, EIGHT if own else RTN(bits=4))
     (file,) = weight_files(out)
     stored = load_file(file)
     del stored["model.layers.1.input_layernorm.weight"]

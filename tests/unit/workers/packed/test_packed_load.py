@@ -11,13 +11,13 @@ import torch
 from search_spaces.errors import ModelFilesError
 from search_spaces.methods.pruners import Magnitude
 from search_spaces.methods.quantizers import (
+    FP8,
     GPTQ,
+    RTN,
+    W8A8,
     BitsAndBytes,
-    EightBitFloat,
-    EightBitIntegers,
     MixedWidths,
     QuantizeEmbeddings,
-    RoundToNearest,
 )
 from tests.support.dense_reference import CPU, logits
 from tests.support.examples import segment
@@ -37,16 +37,16 @@ from workers.translation.prompts import PROMPTS
 DEVICE = torch.device("cpu")
 SHIPPED = CAPTIONS
 STEPS: dict[str, tuple[Any, Any]] = {
-    "rtn 8": (rtn, RoundToNearest(bits=8, group_size=-1)),
-    "rtn 4": (rtn, RoundToNearest(bits=4)),
-    "rtn 3 asymmetric": (rtn, RoundToNearest(bits=3, symmetric=False)),
-    "rtn 2": (rtn, RoundToNearest(bits=2, group_size=32)),
+    "rtn 8": (rtn, RTN(bits=8, group_size=-1)),
+    "rtn 4": (rtn, RTN(bits=4)),
+    "rtn 3 asymmetric": (rtn, RTN(bits=3, symmetric=False)),
+    "rtn 2": (rtn, RTN(bits=2, group_size=32)),
     "gptq": (gptq, GPTQ(bits=4)),
     "mixed with embeddings": (mixed, MixedWidths(bits=3.5, score="error", embeddings=True)),
     "embeddings alone": (embeddings, QuantizeEmbeddings(bits=4)),
-    "fp8": (fp8, EightBitFloat()),
-    "fp8 inputs": (fp8, EightBitFloat(activations=True)),
-    "w8a8": (w8a8, EightBitIntegers()),
+    "fp8": (fp8, FP8()),
+    "fp8 inputs": (fp8, FP8(activations=True)),
+    "w8a8": (w8a8, W8A8()),
     "int8": (bitsandbytes, BitsAndBytes(format="int8")),
     "nf4": (bitsandbytes, BitsAndBytes(format="nf4", double_quantization=True)),
 }
@@ -82,7 +82,7 @@ def test_a_dense_folder_loads_as_it_always_does() -> None:
 
 
 def test_a_model_that_was_decompressed_is_refused(tmp_path: Path) -> None:
-    rtn.compress(SHIPPED, tmp_path, RoundToNearest(bits=4), CPU)
+    rtn.compress(SHIPPED, tmp_path, RTN(bits=4), CPU)
     model = load_model(tmp_path, "cpu")
     logits(model)
     with pytest.raises(DecompressedError, match="not kept as they are stored"):
@@ -109,7 +109,7 @@ def test_biases_and_own_heads_are_loaded(save_llama: Any, tmp_path: Path, shape:
     layers, both = tmp_path / "layers", tmp_path / "both"
     layers.mkdir()
     both.mkdir()
-    rtn.compress(folder, layers, RoundToNearest(bits=3, group_size=32, symmetric=False), CPU)
+    rtn.compress(folder, layers, RTN(bits=3, group_size=32, symmetric=False), CPU)
     embeddings.compress(layers, both, QuantizeEmbeddings(bits=8, group_size=32), CPU)
     for packed in (layers, both):
         found = logits(load_packed(packed, DEVICE))
@@ -128,7 +128,7 @@ def test_gemmas_embeddings_keep_their_factor(tmp_path: Path) -> None:
     for folder in (layers, both):
         folder.mkdir()
     Gemma3ForCausalLM(config).to(torch.bfloat16).save_pretrained(base)
-    rtn.compress(base, layers, RoundToNearest(bits=4, group_size=32), CPU)
+    rtn.compress(base, layers, RTN(bits=4, group_size=32), CPU)
     embeddings.compress(layers, both, QuantizeEmbeddings(bits=8, group_size=32), CPU)
     found = logits(load_packed(both, DEVICE))
     torch.testing.assert_close(found, logits(load_model(both, "cpu")), rtol=1e-5, atol=1e-5)
@@ -153,7 +153,7 @@ def test_bitsandbytes_layers_under_packed_embeddings_are_refused(tmp_path: Path)
 def test_a_folder_that_lacks_a_weight_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    rtn.compress(SHIPPED, tmp_path, RoundToNearest(bits=4), CPU)
+    rtn.compress(SHIPPED, tmp_path, RTN(bits=4), CPU)
     file = tmp_path / "model.safetensors"
     tensors = load_file(file)
     tensors.pop("model.norm.weight")

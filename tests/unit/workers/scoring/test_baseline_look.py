@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from search_spaces.candidate import Candidate
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from tests.support.examples import dataset, segment
 from tests.support.paths import ROOT
 from workers.checkpoints.locate import resolve
@@ -102,7 +102,7 @@ def test_a_baseline_cut_at_the_limit_is_warned_of_and_noted_and_a_candidate_of_i
     assert notes[0].startswith("8 of 8 translations need more than the 4 new tokens")
     assert notes[1].startswith(f"{UNSOUND}100 % of its translations are cut at the length limit (8 of 8); raise")
     assert len(notes) == 2
-    quantized = evaluate(Candidate(base, (RoundToNearest(bits=8),)), "dev", plan, Stages()).measurement
+    quantized = evaluate(Candidate(base, (RTN(bits=8),)), "dev", plan, Stages()).measurement
     assert not [one for one in quantized.notes if "new tokens" in one or one.startswith(UNSOUND)]
     enough = replace(plan, decoding=Decoding(64, 8))
     assert evaluate(Candidate(base, ()), "dev", enough, Stages()).measurement.notes == ()

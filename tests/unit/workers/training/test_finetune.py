@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from search_spaces.errors import CandidateError
-from search_spaces.methods.quantizers import EightBitFloat, EightBitIntegers, MixedWidths, QuantizeEmbeddings
+from search_spaces.methods.quantizers import FP8, W8A8, MixedWidths, QuantizeEmbeddings
 from search_spaces.methods.registry import Step
 from search_spaces.methods.trainers import Finetune
 from tests.support.dense_reference import logits
@@ -115,7 +115,7 @@ def test_zeros_stay_zeros(parents: dict[str, Path], tmp_path: Path, form: str) -
 
 @pytest.mark.parametrize("form", ["nf4", "int8", "fp8", "w8a8"])
 def test_other_forms_are_refused(parents: dict[str, Path], tmp_path: Path, form: str) -> None:
-    others: dict[str, Step] = {"fp8": EightBitFloat(), "w8a8": EightBitIntegers()}
+    others: dict[str, Step] = {"fp8": FP8(), "w8a8": W8A8()}
     parent = parents[form] if form in parents else made(parents["dense"], tmp_path, others[form])
     with pytest.raises(CandidateError, match="which is not trained"):
         finetune_form(parent, CPU)

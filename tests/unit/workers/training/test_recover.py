@@ -14,7 +14,7 @@ import torch
 from search_spaces.candidate import BaseModel, Candidate
 from search_spaces.errors import CandidateError, StudyError
 from search_spaces.methods.pruners import RemoveLayers
-from search_spaces.methods.quantizers import EightBitFloat, EightBitIntegers, RoundToNearest
+from search_spaces.methods.quantizers import FP8, RTN, W8A8
 from search_spaces.methods.registry import describe_step
 from search_spaces.methods.trainers import Distill, Recover
 from search_spaces.sizes.predicted import predicted_bytes
@@ -22,7 +22,7 @@ from tests.support.dense_reference import logits
 from tests.support.examples import dataset
 from tests.support.trained_parents import FORMS, SHAPE, empty, made, trained_a_little, training_context
 from workers.checkpoints.model_files import bytes_on_disk, context_length, read_checkpoint, read_config
-from workers.evaluation.candidate_folder import artefact_key, compressed
+from workers.evaluation.candidate_folder import artefact_key, compress_candidate
 from workers.evaluation.methods import compress
 from workers.loading.load import load_model, load_tokenizer
 from workers.plan.compression_context import Report
@@ -136,7 +136,7 @@ def test_scales_need_packed_integers(parents: dict[str, Path], form: str, said: 
         scales_form(parents[form], CPU)
 
 
-@pytest.mark.parametrize("quantizer", [EightBitFloat(), EightBitIntegers()])
+@pytest.mark.parametrize("quantizer", [FP8(), W8A8()])
 def test_eight_bit_formats_have_no_trained_scales(parents: dict[str, Path], tmp_path: Path, quantizer: Any) -> None:
     with pytest.raises(CandidateError, match="which is not trained"):
         scales_form(made(parents["dense"], tmp_path, quantizer), CPU)
@@ -283,10 +283,10 @@ def test_pruned_recovered_quantized_and_recovered_again_in_one_candidate(
     calibration = dataset([pairs.segment(row) for row in range(len(pairs))])
     decoding = Decoding(max_new_tokens=4, prompt="few-shot")
     plan = EvaluationPlan({}, calibration, ("chrf",), decoding, tmp_path / "store", training=context.training)
-    steps = (RemoveLayers(count=1), replace(LORA, merged=True), RoundToNearest(bits=4), SCALES)
+    steps = (RemoveLayers(count=1), replace(LORA, merged=True), RTN(bits=4), SCALES)
     candidate = Candidate(BaseModel(str(parents["dense"]), "sha256:" + "0" * 64), steps)
     told: list[Progress] = []
-    artefact = compressed(candidate, parents["dense"], PROMPTS["few-shot"], plan, told.append)
+    artefact = compress_candidate(candidate, parents["dense"], PROMPTS["few-shot"], plan, told.append)
     assert artefact is not None
     assert context.training is not None
     about = artefact.about
@@ -298,6 +298,6 @@ def test_pruned_recovered_quantized_and_recovered_again_in_one_candidate(
     assert "3. `rtn(bits=4" in (artefact.path / "README.md").read_text()
     predicted = predicted_bytes(read_checkpoint(parents["dense"]), steps)
     assert predicted == pytest.approx(bytes_on_disk(artefact.path), rel=0.02)
-    assert compressed(candidate, parents["dense"], PROMPTS["few-shot"], plan) == artefact
+    assert compress_candidate(candidate, parents["dense"], PROMPTS["few-shot"], plan) == artefact
     other = replace(plan, training=replace(context.training, langs=("de-en",)))
     assert artefact_key(candidate, PROMPTS["few-shot"], plan) != artefact_key(candidate, PROMPTS["few-shot"], other)

@@ -146,10 +146,10 @@ def test_what_weights_of_one_input_share_is_made_once_and_dropped_with_the_layer
 
 
 def test_every_sparsifier_goes_before_a_quantizer_and_none_after() -> None:
-    from search_spaces.methods.quantizers import GPTQ, HalfQuadratic, RoundToNearest
+    from search_spaces.methods.quantizers import GPTQ, HQQ, RTN
 
     for sparsifier in (Magnitude(), Wanda(), SparseGPT(pattern="2:4")):
-        for quantizer in (RoundToNearest(bits=4), HalfQuadratic(bits=4), GPTQ(bits=4)):
+        for quantizer in (RTN(bits=4), HQQ(bits=4), GPTQ(bits=4)):
             assert Candidate(BASE, (sparsifier, quantizer)).steps == (sparsifier, quantizer)
             with pytest.raises(CandidateError, match="Put the sparsity first"):
                 Candidate(BASE, (quantizer, sparsifier))

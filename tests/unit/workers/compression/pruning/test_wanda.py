@@ -12,7 +12,7 @@ import torch
 from search_spaces.candidate import Candidate
 from search_spaces.errors import StudyError
 from search_spaces.methods.pruners import Wanda
-from search_spaces.methods.quantizers import GPTQ, HalfQuadratic, RoundToNearest
+from search_spaces.methods.quantizers import GPTQ, HQQ, RTN
 from search_spaces.methods.registry import Step
 from search_spaces.sizes.predicted import predicted_bytes
 from search_spaces.sizes.tensor_table import Checkpoint
@@ -106,7 +106,7 @@ def test_sparse_then_quantized_keeps_the_zeros_and_takes_the_bytes_predicted(
     bits: int,
     symmetric: bool,
 ) -> None:
-    quantizer = RoundToNearest(bits=bits, group_size=64, symmetric=symmetric)
+    quantizer = RTN(bits=bits, group_size=64, symmetric=symmetric)
     report = registry.compress(sparse[step], tmp_path, quantizer, context)
     parameters = sum(tensor.parameters for tensor in base.targets().values())
     assert (report.targeted, report.changed) == (parameters, parameters)
@@ -131,7 +131,7 @@ def test_sparse_then_quantized_keeps_the_zeros_and_takes_the_bytes_predicted(
 def test_half_the_weights_at_four_bits_take_what_arithmetic_says(
     context: CompressionContext, base: Checkpoint, sparse: dict[Wanda, Path], tmp_path: Path, symmetric: bool
 ) -> None:
-    quantizer = RoundToNearest(bits=4, group_size=64, symmetric=symmetric)
+    quantizer = RTN(bits=4, group_size=64, symmetric=symmetric)
     registry.compress(sparse[STEP], tmp_path, quantizer, context)
     stored = read_checkpoint(tmp_path).tensors
     layers = [tensor for name, tensor in stored.items() if ".layers." in name and len(tensor.shape) == 2]
@@ -145,7 +145,7 @@ def test_half_the_weights_at_four_bits_take_what_arithmetic_says(
 def test_the_half_quadratic_quantizer_keeps_the_zeros_too(
     context: CompressionContext, base: Checkpoint, sparse: dict[Wanda, Path], tmp_path: Path
 ) -> None:
-    refuse_filled(HalfQuadratic(bits=4, group_size=64), context, base, sparse[STEP], tmp_path)
+    refuse_filled(HQQ(bits=4, group_size=64), context, base, sparse[STEP], tmp_path)
 
 
 def test_gptq_keeps_the_zeros_too_by_the_sparse_model_s_own_statistics(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from search_spaces.errors import CandidateError
-from search_spaces.methods.quantizers import ActivationAware, RoundToNearest
+from search_spaces.methods.quantizers import AWQ, RTN
 from search_spaces.sizes.predicted import predicted_bytes
 from tests.support.examples import segment
 from workers.calibration.calibrate import statistics_of
@@ -21,7 +21,7 @@ from workers.compression.quantization import rtn
 from workers.compression.quantization.awq import compress, scales_of, search
 from workers.compression.quantization.clipping import quantize_clipped
 from workers.compression.quantization.rtn import quantize as round_to_nearest
-from workers.compression.scale_folding import Folding, Seam, folded_norm, seams
+from workers.compression.scale_folding import Folding, ScaleMapping, folded_norm, mappings
 from workers.loading.load import load_model
 from workers.plan.compression_context import CompressionContext
 from workers.stored_forms.checkpoint import copy_small_files, dense_tensors, write_tensors
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 PAIRS = [segment(f"{n} dogs run to {n * 7} cats.", f"{n} Hunde laufen zu {n * 7} Katzen!") for n in range(60)]
 IDS = torch.tensor([[1, 40, 7, 90, 33, 5, 61]])
 STEPS = [
-    ActivationAware(bits=bits, group_size=size, symmetric=symmetric)
+    AWQ(bits=bits, group_size=size, symmetric=symmetric)
     for bits, size, symmetric in ((4, 32, True), (3, 64, False), (2, -1, True))
 ]
 
@@ -121,15 +121,15 @@ def test_the_folded_model_is_the_same_function(
     save: Callable[..., Path], context: CompressionContext, tmp_path: Path, family: str
 ) -> None:
     folder = save(families()[family])
-    step = ActivationAware(bits=3, group_size=32)
+    step = AWQ(bits=3, group_size=32)
     folding, choices = search(folder, step, statistics_of(folder, of(context, folder)), CPU)
-    # Scales at random move every seam, whatever the search found.
+    # Scales at random move every mapping, whatever the search found.
     torch.manual_seed(2)
     stored = {name: tensor for name, tensor, _ in dense_tensors(folder, CPU)}
-    for seam, choice in choices.items():
+    for mapping, choice in choices.items():
         channels = torch.rand_like(choice.channels) * 3 + 0.2
-        norm = stored[f"{seam.writer}.weight"] if seam.is_norm else None
-        folding.add(seam, channels, norm, 1.0 if family.startswith("gemma") else 0.0)
+        norm = stored[f"{mapping.writer}.weight"] if mapping.is_norm else None
+        folding.add(mapping, channels, norm, 1.0 if family.startswith("gemma") else 0.0)
 
     before, after = logits(folder), logits(folded(folder, tmp_path, folding))
 
@@ -165,9 +165,9 @@ def test_norms_fold_as_worked_out_by_hand() -> None:
 
 def test_query_heads_of_one_key_value_head_share_its_scales() -> None:
     # Two key-value heads of two channels, each read by two query heads one after another.
-    seam = Seam("v_proj", ("o_proj.weight",), heads=2, copies=2)
-    assert seam.to_columns(torch.tensor([1.0, 2, 3, 4])).tolist() == [1, 2, 1, 2, 3, 4, 3, 4]
-    assert seam.to_channels(torch.tensor([1.0, 2, 3, 4, 0, 0, 2, 8])).tolist() == [2, 3, 1, 4]
+    mapping = ScaleMapping("v_proj", ("o_proj.weight",), heads=2, copies=2)
+    assert mapping.to_columns(torch.tensor([1.0, 2, 3, 4])).tolist() == [1, 2, 1, 2, 3, 4, 3, 4]
+    assert mapping.to_channels(torch.tensor([1.0, 2, 3, 4, 0, 0, 2, 8])).tolist() == [2, 3, 1, 4]
 
 
 def test_scales_as_worked_out_by_hand() -> None:
@@ -212,9 +212,9 @@ def test_no_seam_errs_more_than_round_to_nearest(llama: Path, context: Compressi
     statistics = statistics_of(llama, of(context, llama))
     _, choices = search(llama, step, statistics, CPU)
     stored = {name: tensor.float() for name, tensor, _ in dense_tensors(llama, CPU)}
-    for seam, choice in choices.items():
+    for mapping, choice in choices.items():
         nearest = 0.0
-        for name in seam.readers:
+        for name in mapping.readers:
             wrong = (
                 stored[name] - round_to_nearest(stored[name], step.bits, step.group_size, step.symmetric).dequantized()
             )
@@ -256,12 +256,12 @@ def test_the_folder_runs_in_transformers_and_has_the_predicted_bytes(
     save_llama: Any, context: CompressionContext, tmp_path: Path
 ) -> None:
     folder: Path = save_llama(edit=uneven, initializer_range=0.1, vocab_size=4000)
-    step = ActivationAware(bits=8, group_size=32)
+    step = AWQ(bits=8, group_size=32)
     compress(folder, tmp_path, step, of(context, folder))
     predicted = predicted_bytes(read_checkpoint(folder), (step,))
     assert bytes_on_disk(tmp_path) == pytest.approx(predicted, rel=0.005)
     before, after = logits(folder), logits(tmp_path)
-    rtn.compress(folder, tmp_path, RoundToNearest(bits=8, group_size=32), context)
+    rtn.compress(folder, tmp_path, RTN(bits=8, group_size=32), context)
     assert (after - before).norm() < 0.9 * (logits(tmp_path) - before).norm()
 
 
@@ -274,7 +274,7 @@ def test_layers_of_another_kind_are_refused(save: Callable[..., Path], context: 
     ):
         folder = save(config)
         with pytest.raises(CandidateError, match=rf"layers\.0\.({odd}).* missing; use gptq"):
-            seams(read_checkpoint(folder), statistics_of(folder, of(context, folder)))
+            mappings(read_checkpoint(folder), statistics_of(folder, of(context, folder)))
 
 
 def test_a_weight_that_is_not_finite_is_refused(

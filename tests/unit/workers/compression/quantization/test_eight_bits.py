@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from search_spaces.methods.quantizers import EightBitFloat, EightBitIntegers
+from search_spaces.methods.quantizers import FP8, W8A8
 from search_spaces.methods.registry import Step
 from tests.support.dense_reference import CPU, logits, logits_by_transformers_alone
 from workers.evaluation.methods import compress
@@ -17,7 +17,7 @@ from workers.loading.load import load_model
 def test_transformers_alone_computes_the_same(save_llama: Any, tmp_path: Path) -> None:
     parent = save_llama(initializer_range=0.2)
     folders = []
-    steps: list[Step] = [EightBitFloat(), EightBitFloat(activations=True), EightBitIntegers()]
+    steps: list[Step] = [FP8(), FP8(activations=True), W8A8()]
     for number, step in enumerate(steps):
         folders.append(tmp_path / str(number))
         folders[-1].mkdir()

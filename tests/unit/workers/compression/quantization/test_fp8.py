@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from search_spaces.methods.quantizers import EightBitFloat
+from search_spaces.methods.quantizers import FP8
 from search_spaces.sizes.predicted import predicted_bytes
 from tests.support.dense_reference import CPU, PARENTS, SHAPE, e4m3_tokens, logits, reference
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint, read_config
@@ -37,7 +37,7 @@ def dequantized(parent: Path) -> dict[str, torch.Tensor]:
 
 def written(parent: Path, out: Path, activations: bool) -> Path:
     out.mkdir(exist_ok=True)
-    compress(parent, out, EightBitFloat(activations=activations), CPU)
+    compress(parent, out, FP8(activations=activations), CPU)
     return out
 
 
@@ -78,11 +78,11 @@ def test_a_weight_that_is_not_finite_is_refused(save_llama: Any, tmp_path: Path,
         model.model.layers[0].mlp.up_proj.weight[0, 0] = damage
 
     with pytest.raises(ValueError, match="finite"):
-        compress(save_llama(edit=spoil, num_hidden_layers=1), tmp_path, EightBitFloat(), CPU)
+        compress(save_llama(edit=spoil, num_hidden_layers=1), tmp_path, FP8(), CPU)
 
 
 def test_the_folder_holds_bytes_and_bfloat16_scales_and_all_else_as_it_was(parent: Path, tmp_path: Path) -> None:
-    report = compress(parent, tmp_path, EightBitFloat(), CPU)
+    report = compress(parent, tmp_path, FP8(), CPU)
     stored = load_file(tmp_path / "model.safetensors")
     targets = read_checkpoint(parent).targets()
     for name, weight in load_file(parent / "model.safetensors").items():
@@ -138,7 +138,7 @@ def test_bfloat16_runs_the_same_arithmetic_to_its_precision(
 @pytest.mark.parametrize("name", sorted(PARENTS))
 def test_the_predicted_bytes_are_those_written(save_llama: Any, tmp_path: Path, name: str, activations: bool) -> None:
     parent = save_llama(**(SHAPE | PARENTS[name]))
-    step = EightBitFloat(activations=activations)
+    step = FP8(activations=activations)
     predicted = predicted_bytes(read_checkpoint(parent), (step,))
     assert predicted == pytest.approx(bytes_on_disk(written(parent, tmp_path, activations)), rel=0.002)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from search_spaces.methods.quantizers import HalfQuadratic
+from search_spaces.methods.quantizers import HQQ
 from search_spaces.sizes.predicted import predicted_bytes
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint
 from workers.compression.quantization import hqq
@@ -113,9 +113,9 @@ def test_a_weight_that_is_not_finite_is_refused() -> None:
         quantize(weight, 4, 64)
 
 
-@pytest.mark.parametrize("step", [HalfQuadratic(bits=3, group_size=32), HalfQuadratic(bits=4, symmetric=True)], ids=str)
+@pytest.mark.parametrize("step", [HQQ(bits=3, group_size=32), HQQ(bits=4, symmetric=True)], ids=str)
 def test_the_folder_loads_as_the_dequantized_weights_in_the_predicted_bytes(
-    save_llama: Any, tmp_path: Path, step: HalfQuadratic
+    save_llama: Any, tmp_path: Path, step: HQQ
 ) -> None:
     folder: Path = save_llama(initializer_range=0.2, vocab_size=4000)
     before = read_checkpoint(folder)

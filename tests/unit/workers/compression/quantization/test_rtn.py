@@ -11,7 +11,7 @@ import torch
 from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
 from safetensors.torch import load_file
 
-from search_spaces.methods.quantizers import RoundToNearest
+from search_spaces.methods.quantizers import RTN
 from search_spaces.sizes.quantized import after_integers
 from search_spaces.sizes.tensor_table import is_target
 from tests.support.dense_reference import CPU, logits, reference
@@ -22,7 +22,7 @@ from workers.plan.compression_context import Report
 
 ZEROED = "model.layers.1.self_attn.q_proj"
 STEPS = [
-    RoundToNearest(bits=bits, group_size=size, symmetric=symmetric)
+    RTN(bits=bits, group_size=size, symmetric=symmetric)
     for bits in (8, 4, 3, 2)
     for size, symmetric in ((32, True), (64, False), (-1, bits > 3))
 ]
@@ -43,7 +43,7 @@ def tied(save_llama: Any) -> Path:
     return saved
 
 
-def packed(folder: Path, step: RoundToNearest, out: Path) -> Path:
+def packed(folder: Path, step: RTN, out: Path) -> Path:
     compress(folder, out, step, CPU)
     return out
 
@@ -109,7 +109,7 @@ def test_scales_are_rounded_to_bfloat16_before_the_integers_are_taken() -> None:
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
-def test_the_packed_folder_holds_the_integers_and_scales(folder: Path, tmp_path: Path, step: RoundToNearest) -> None:
+def test_the_packed_folder_holds_the_integers_and_scales(folder: Path, tmp_path: Path, step: RTN) -> None:
     stored = load_file(packed(folder, step, tmp_path) / "model.safetensors")
     for name, weight in load_file(folder / "model.safetensors").items():
         if ".layers." not in name or weight.ndim != 2:
@@ -133,7 +133,7 @@ def test_the_packed_folder_holds_the_integers_and_scales(folder: Path, tmp_path:
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
 def test_transformers_runs_the_packed_folder_as_the_dequantized_weights(
-    folder: Path, tmp_path: Path, step: RoundToNearest
+    folder: Path, tmp_path: Path, step: RTN
 ) -> None:
     stored = load_file(folder / "model.safetensors")
     expected = logits(
@@ -159,7 +159,7 @@ def test_a_model_with_a_weight_that_is_not_finite_is_refused(save_llama: Any, tm
         model.model.layers[0].mlp.down_proj.weight[1, 2] = value
 
     with pytest.raises(ValueError, match="finite"):
-        compress(save_llama(edit=spoil, num_hidden_layers=1), tmp_path, RoundToNearest(bits=4), CPU)
+        compress(save_llama(edit=spoil, num_hidden_layers=1), tmp_path, RTN(bits=4), CPU)
 
 
 def test_the_written_tensors_and_headers_are_those_predicted(tied: Path, folder: Path, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_the_written_tensors_and_headers_are_those_predicted(tied: Path, folder:
 
 
 def test_a_group_of_zeros_stays_zeros_in_the_loaded_model(folder: Path, tmp_path: Path) -> None:
-    model = load_model(packed(folder, RoundToNearest(bits=4, group_size=32), tmp_path), "cpu")
+    model = load_model(packed(folder, RTN(bits=4, group_size=32), tmp_path), "cpu")
     assert logits(model).isfinite().all()
     weight = model.get_submodule(ZEROED).weight
     assert weight[3, 32:64].count_nonzero() == 0
@@ -183,7 +183,7 @@ def test_a_group_of_zeros_stays_zeros_in_the_loaded_model(folder: Path, tmp_path
 
 
 def test_tied_embeddings_stay_tied_on_disk_and_in_the_loaded_model(tied: Path, tmp_path: Path) -> None:
-    out = packed(tied, RoundToNearest(bits=4), tmp_path)
+    out = packed(tied, RTN(bits=4), tmp_path)
     assert not any("lm_head" in name for name in read_checkpoint(out).tensors)
     assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is True
     model = load_model(out, "cpu")
@@ -197,12 +197,12 @@ def test_the_report_counts_every_targeted_weight_as_changed(folder: Path, tmp_pa
     targeted = sum(tensor.parameters for name, tensor in tensors.items() if is_target(name, tensor))
     # Three layers of q and o (64 × 64), k and v (32 × 64), and three MLP weights (64 × 128).
     assert targeted == 3 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128)
-    assert compress(folder, tmp_path, RoundToNearest(bits=8), CPU) == Report(targeted, targeted)
+    assert compress(folder, tmp_path, RTN(bits=8), CPU) == Report(targeted, targeted)
 
 
 def test_the_packed_folder_has_all_it_needs_and_the_parent_is_left_alone(folder: Path, tmp_path: Path) -> None:
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    out = packed(folder, RoundToNearest(bits=4), tmp_path)
+    out = packed(folder, RTN(bits=4), tmp_path)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
     assert {file.name for file in out.iterdir()} == set(before)
     assert (out / "tokenizer.json").read_bytes() == before["tokenizer.json"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from search_spaces.methods.quantizers import EightBitIntegers
+from search_spaces.methods.quantizers import W8A8
 from search_spaces.sizes.predicted import predicted_bytes
 from tests.support.dense_reference import CPU, PARENTS, SHAPE, int8_tokens, logits, reference
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint, read_config
@@ -17,7 +17,7 @@ from workers.compression.quantization.w8a8 import compress, quantize
 from workers.loading.load import load_model
 from workers.plan.compression_context import Report
 
-STEP = EightBitIntegers()
+STEP = W8A8()
 
 
 @pytest.fixture(scope="module")

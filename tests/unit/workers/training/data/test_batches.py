@@ -11,7 +11,7 @@ from tests.support.paths import ROOT
 from workers.loading.load import load_tokenizer
 from workers.reading.training_data import training_data
 from workers.training.data.batches import TrainingBatch, fewest_tokens, halved, micro_batches, micro_rows, padded_batch
-from workers.training.data.sampling import chosen
+from workers.training.data.sampling import choose_rows
 from workers.training.data.tokenized_pairs import TokenizedPairs, tokenized
 from workers.translation.prompts import PROMPTS
 
@@ -44,7 +44,7 @@ def test_a_batch_moves_to_a_device(pairs: TokenizedPairs) -> None:
 
 @pytest.mark.parametrize("micro_tokens", [1, 200, 1024, 10**6])
 def test_every_chosen_sequence_is_in_one_micro_batch_within_the_limit(pairs: TokenizedPairs, micro_tokens: int) -> None:
-    rows = [*chosen(pairs, 3, 64, 0), 7, 7]  # a row may come twice in a step
+    rows = [*choose_rows(pairs, 3, 64, 0), 7, 7]  # a row may come twice in a step
     made = micro_batches(pairs, rows, micro_tokens)
     assert sorted(row for batch in made for row in batch.rows) == sorted(rows)
     for batch in made:
@@ -57,13 +57,13 @@ def test_every_chosen_sequence_is_in_one_micro_batch_within_the_limit(pairs: Tok
 
 @pytest.mark.parametrize(("batch", "micro_tokens"), [(64, 1024), (64, 16_384), (256, 4096), (256, 16_384)])
 def test_little_of_it_is_padding(pairs: TokenizedPairs, batch: int, micro_tokens: int) -> None:
-    made = [one for step in range(8) for one in micro_batches(pairs, chosen(pairs, step, batch, 0), micro_tokens)]
+    made = [one for step in range(8) for one in micro_batches(pairs, choose_rows(pairs, step, batch, 0), micro_tokens)]
     assert sum(one.tokens for one in made) > 0.9 * sum(one.mask.numel() for one in made)
     assert len(made) <= 8 * (1 + batch * 90 / min(micro_tokens, 2048))
 
 
 def test_sequences_have_no_more_target_tokens_together_than_allowed(pairs: TokenizedPairs) -> None:
-    rows = chosen(pairs, 0, 64, 0)
+    rows = choose_rows(pairs, 0, 64, 0)
     made = micro_rows(pairs, rows, 10**6, most_targets=100)
     assert sorted(row for part in made for row in part) == sorted(rows)
     assert all(sum(map(pairs.targets, part)) <= 100 or len(part) == 1 for part in made)
@@ -82,7 +82,7 @@ def test_a_limit_is_halved_until_it_is_below_what_was_too_large() -> None:
 
 
 def test_the_loss_is_over_the_same_tokens_however_a_step_is_cut(pairs: TokenizedPairs) -> None:
-    rows = chosen(pairs, 0, 64, 0)
+    rows = choose_rows(pairs, 0, 64, 0)
 
     def targets(made: list[TrainingBatch]) -> Any:
         return sorted(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from workers.training.data.permutation import key_of, permuted
-from workers.training.data.sampling import BLOCK, balanced_shares, chosen, draws
+from workers.training.data.sampling import BLOCK, balanced_shares, choose_rows, draws
 
 
 @dataclass(frozen=True)
@@ -57,25 +57,25 @@ def test_permutations_differ_by_key_and_look_drawn() -> None:
 
 def test_every_pair_comes_once_an_epoch_in_an_order_of_its_own() -> None:
     data = pairs(1000)
-    epochs = [[row for step in range(10) for row in chosen(data, 10 * epoch + step, 100, 5)] for epoch in range(3)]
+    epochs = [[row for step in range(10) for row in choose_rows(data, 10 * epoch + step, 100, 5)] for epoch in range(3)]
     assert all(sorted(epoch) == list(range(1000)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
 def test_a_step_does_not_depend_on_the_steps_before_it() -> None:
     data = pairs(5000, 300, 40)
-    in_turn = [chosen(data, step, 64, 1) for step in range(200)]
-    assert [chosen(data, step, 64, 1) for step in (199, 63, 64, 0)] == [in_turn[step] for step in (199, 63, 64, 0)]
+    in_turn = [choose_rows(data, step, 64, 1) for step in range(200)]
+    assert [choose_rows(data, step, 64, 1) for step in (199, 63, 64, 0)] == [in_turn[step] for step in (199, 63, 64, 0)]
     # The same draws in steps of another size.
     assert [row for rows in in_turn for row in rows] == [
-        row for step in range(50) for row in chosen(data, step, 256, 1)
+        row for step in range(50) for row in choose_rows(data, step, 256, 1)
     ]
-    assert chosen(data, 0, 64, 2) != in_turn[0]
+    assert choose_rows(data, 0, 64, 2) != in_turn[0]
 
 
 def test_directions_are_drawn_by_their_counts_to_the_power_of_three_tenths() -> None:
     data = pairs(15_000, 2_000, 15_000)
-    drawn = Counter(stratum_of(data, row) for row in chosen(data, 0, 4 * BLOCK, 0))
+    drawn = Counter(stratum_of(data, row) for row in choose_rows(data, 0, 4 * BLOCK, 0))
     expected = np.array([15_000**0.3, 2_000**0.3, 15_000**0.3])
     for place, share in enumerate(expected / expected.sum()):
         assert drawn[place] / (4 * BLOCK) == pytest.approx(share, abs=1 / BLOCK)
@@ -83,7 +83,7 @@ def test_directions_are_drawn_by_their_counts_to_the_power_of_three_tenths() -> 
 
 def test_in_each_of_many_directions_an_epoch_holds_every_pair_once() -> None:
     data = pairs(700, 90, 13)
-    rows = [row for step in range(300) for row in chosen(data, step, 64, 9)]
+    rows = [row for step in range(300) for row in choose_rows(data, step, 64, 9)]
     for stratum, count in enumerate(data.counts):
         mine = [row for row in rows if stratum_of(data, row) == stratum]
         epochs = [mine[start : start + count] for start in range(0, len(mine) - count + 1, count)]
@@ -108,8 +108,8 @@ def test_a_stratum_as_good_as_empty_is_drawn_all_the_same() -> None:
 def test_pairs_in_order_are_read_in_it_first_and_shuffled_from_then_on() -> None:
     order = np.array([4, 0, 3, 0, 2, 1])
     data: Any = Pairs((5,), (1.0,), order, in_order=True)
-    assert [row for step in range(3) for row in chosen(data, step, 2, 0)] == list(order)
-    later = [[row for step in range(3) for row in chosen(data, 3 * epoch + step, 2, 0)] for epoch in range(1, 5)]
+    assert [row for step in range(3) for row in choose_rows(data, step, 2, 0)] == list(order)
+    later = [[row for step in range(3) for row in choose_rows(data, 3 * epoch + step, 2, 0)] for epoch in range(1, 5)]
     assert all(sorted(rows) == sorted(order) for rows in later) and len({tuple(rows) for rows in later}) > 1
 
 
@@ -120,8 +120,8 @@ def test_ten_million_pairs_cost_no_more_than_ten_thousand() -> None:
             return places
 
     data: Any = Pairs((9_000_000, 1_000_000), (0.66, 0.34), Endless())
-    chosen(data, 0, 64, 0)
+    choose_rows(data, 0, 64, 0)
     began = time.perf_counter()
     for step in range(10**9, 10**9 + 50):
-        chosen(data, step, 64, 0)
+        choose_rows(data, step, 64, 0)
     assert (time.perf_counter() - began) / 50 < 0.05

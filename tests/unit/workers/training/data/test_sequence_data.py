@@ -16,7 +16,7 @@ from search_spaces.errors import StudyError
 from workers.reading.segments import Segment
 from workers.reading.training_data import training_data
 from workers.scoring.sanity import failed_checks
-from workers.training.data.sampling import chosen
+from workers.training.data.sampling import choose_rows
 from workers.training.data.teacher_translations import TeacherModel, teacher_translations
 from workers.training.data.tokenized_pairs import TokenizedPairs, tokenized
 from workers.translation.decoding import Decoding, Hypothesis
@@ -133,9 +133,9 @@ def test_a_source_alone_gets_a_target_and_is_trained_on(sources_alone: Any, char
 
 def test_they_come_in_the_order_in_which_training_draws(made: Any, pairs: TokenizedPairs) -> None:
     found, _ = made(seed=3)
-    drawn = [pairs.segment(row) for step in range(10) for row in chosen(pairs, step, 16, 3)]
+    drawn = [pairs.segment(row) for step in range(10) for row in choose_rows(pairs, step, 16, 3)]
     kept = [one.source for one in drawn if not failed_checks(one, said(one).text, said(one).truncated)]
-    read = [found.segment(row).source for step in range(6) for row in chosen(found, step, 16, 0)]
+    read = [found.segment(row).source for step in range(6) for row in choose_rows(found, step, 16, 0)]
     assert read == kept[: len(read)]
     # Directions stay balanced as they are drawn, though the smaller one is translated once and read again.
     share = Counter(found.langs_of(int(row)) for row in found.order)["en-fr"] / len(found.order)
@@ -157,7 +157,7 @@ def test_only_what_the_budget_reads_is_translated_and_a_larger_one_goes_on(made:
 def test_a_budget_of_nothing_is_as_many_draws_as_there_are_pairs(made: Any, pairs: TokenizedPairs) -> None:
     reports: list[tuple[int, int]] = []
     found, spoken = made(report=lambda done, of: reports.append((done, of)))
-    drawn = [pairs.segment(row) for row in chosen(pairs, step=0, batch=len(pairs), seed=0)]
+    drawn = [pairs.segment(row) for row in choose_rows(pairs, step=0, batch=len(pairs), seed=0)]
     kept = [one for one in drawn if not failed_checks(one, said(one).text, said(one).truncated)]
     assert found.tokens == sum(found.length(int(row)) for row in found.order[: len(kept)])
     assert reports[-1] == (pairs.tokens, pairs.tokens)
@@ -183,8 +183,8 @@ def test_the_last_step_reads_what_a_larger_budget_reads_there(made: Any, batch: 
         shorter = made(tokens=tokens, batch=batch)[0]
         read = step = 0
         while read < shorter.budget(tokens):
-            rows = chosen(shorter, step=step, batch=batch, seed=0)
-            assert rows == chosen(longer, step=step, batch=batch, seed=0)
+            rows = choose_rows(shorter, step=step, batch=batch, seed=0)
+            assert rows == choose_rows(longer, step=step, batch=batch, seed=0)
             read += sum(map(shorter.length, rows))
             step += 1
 

@@ -18,7 +18,7 @@ from workers.training.loop.checkpoints import (
     DRAFT_SECONDS,
     STANDING,
     TENSORS,
-    Standing,
+    TrainingState,
     found,
     newest,
     remove_old_drafts,
@@ -32,8 +32,8 @@ from workers.training.loop.optimizer import adamw, apply_gradients, restore, ten
 MOMENTS = {"weight:a": torch.arange(6.0).reshape(2, 3), "exp_avg:a": torch.ones(2, 3)}
 
 
-def standing(steps: int, decaying: int = 0, each: int = 100) -> Standing:
-    return Standing(
+def standing(steps: int, decaying: int = 0, each: int = 100) -> TrainingState:
+    return TrainingState(
         steps=steps, tokens=steps * each, before_last=max(steps - 1, 0) * each, decaying=decaying, micro_tokens=64
     )
 

@@ -21,8 +21,8 @@ from tests.support.tiny_models import tiny_model
 from tests.support.tiny_training import VOCABULARY, TinyLearner, tiny_pairs, tiny_task, weights
 from workers.runtime.training_progress import MEASURED_SECONDS, Progress, Window, evaluation_due
 from workers.training.data.batches import micro_batches
-from workers.training.data.prefetching import Feed, prepared
-from workers.training.data.sampling import chosen
+from workers.training.data.prefetching import Prefetcher, prepare_step
+from workers.training.data.sampling import choose_rows
 from workers.training.data.tokenized_pairs import TokenizedPairs
 from workers.training.loop.checkpoints import found
 from workers.training.loop.history import History
@@ -59,7 +59,7 @@ def test_a_training_is_adamw_on_the_mean_loss_of_each_steps_target_tokens(
     optimizer = torch.optim.AdamW(groups, lr=0.0)
     tokens = steps = 0
     while tokens < 2000:
-        batch = micro_batches(pairs, chosen(pairs, steps, 3, 7), 10**6)
+        batch = micro_batches(pairs, choose_rows(pairs, steps, 3, 7), 10**6)
         count = sum(one.target_tokens for one in batch)
         (sum(plain(one).sum for one in batch) / count).backward()
         torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
@@ -305,13 +305,13 @@ def test_work_is_prepared_ahead_in_order_and_a_threads_error_is_raised(pairs: To
     def make(step: int) -> Any:
         if step == 6:
             raise OSError("the pairs are gone")
-        return prepared(pairs, step, batch=4, seed=1, micro_tokens=64, fewest=64, pinned=False)
+        return prepare_step(pairs, step, batch=4, seed=1, micro_tokens=64, fewest=64, pinned=False)
 
-    feed = Feed(make, 3)
+    feed = Prefetcher(make, 3)
     try:
         for step in (3, 4, 5):
             rows = [row for batch in feed.next().batches for row in batch.rows]
-            assert sorted(rows) == sorted(chosen(pairs, step, 4, 1))
+            assert sorted(rows) == sorted(choose_rows(pairs, step, 4, 1))
         with pytest.raises(OSError, match="are gone"):
             feed.next()
     finally:

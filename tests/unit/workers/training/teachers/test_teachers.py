@@ -19,7 +19,7 @@ from workers.benches.cache_bias import cache_bias
 from workers.calibration.sequences import Shown
 from workers.training.data.batches import TrainingBatch, padded_batch
 from workers.training.data.pairs_file import pairs_writer
-from workers.training.data.sampling import chosen
+from workers.training.data.sampling import choose_rows
 from workers.training.data.tokenized_pairs import TokenizedPairs
 from workers.training.losses.divergences import divergence
 from workers.training.losses.layer_map import mismatch, refuse_unknown_layers, spread, token_shares
@@ -27,7 +27,7 @@ from workers.training.losses.readout import Readout, predicting, refuse_other_lo
 from workers.training.losses.vocabularies import refuse_other_vocabulary
 from workers.training.teachers import cache_filling as filling
 from workers.training.teachers.cache import TeacherCache, open_cache
-from workers.training.teachers.cache_filling import filled_teacher, rows_read
+from workers.training.teachers.cache_filling import fill_teacher_cache, rows_read
 from workers.training.teachers.teacher import CachedTeacher, LiveTeacher, fill
 
 CPU = torch.device("cpu")
@@ -160,7 +160,7 @@ def pairs(tmp_path: Path) -> TokenizedPairs:
 
 
 def test_rows_are_those_that_training_reads(pairs: TokenizedPairs) -> None:
-    first, second = (chosen(pairs, step=step, batch=2, seed=4) for step in (0, 1))
+    first, second = (choose_rows(pairs, step=step, batch=2, seed=4) for step in (0, 1))
     tokens = sum(pairs.length(row) for row in first)
     assert rows_read(pairs, tokens=tokens, batch=2, seed=4) == first
     # The last step is whole.
@@ -180,7 +180,7 @@ def test_only_what_is_lacking_is_asked(
         return teacher
 
     for rows in ([0, 1, 2, 3], [5, 4, 3, 2, 1], [5, 0]):
-        made = filled_teacher(cache, pairs, rows, load, CPU, 12, lambda read, of: seen.append((read, of)))
+        made = fill_teacher_cache(cache, pairs, rows, load, CPU, 12, lambda read, of: seen.append((read, of)))
     assert len(loads) == 2
     assert (19, 19) in seen and seen[-1] == (11, 11)
     assert cache.missing(range(7)) == [6]
@@ -210,7 +210,7 @@ def test_a_teacher_that_memory_does_not_suffice_for_is_asked_for_less_at_a_time_
 ) -> None:
     small = SmallMemory()
     seen: list[tuple[int, int]] = []
-    made = filled_teacher(
+    made = fill_teacher_cache(
         cache, pairs, list(range(7)), lambda: small, CPU, 64, lambda read, of: seen.append((read, of))
     )
     # All seven of 6, 5 and 4 tokens at once; five; two and then three; and from there on what 8 tokens hold.
@@ -232,7 +232,7 @@ def test_one_sequence_that_memory_does_not_suffice_for_is_raised_and_what_was_as
     small = SmallMemory()
     monkeypatch.setattr(SmallMemory, "limit", 4)
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        filled_teacher(cache, pairs, [0, 1], lambda: small, CPU, 64)
+        fill_teacher_cache(cache, pairs, [0, 1], lambda: small, CPU, 64)
     assert small.sizes == [10, 5]
     assert fill(cache, small, [padded_batch(pairs, [0]), padded_batch(pairs, [1, 2])], CPU) is not None
     assert cache.missing([0, 1, 2]) == [1, 2]

@@ -22,7 +22,7 @@ from tests.support.sharded_example import finetune, random_pairs
 from workers.failures.table import whose_fault
 from workers.runtime.training_progress import Trained
 from workers.training.data.batches import micro_batches, micro_rows, padded_batch
-from workers.training.data.sampling import chosen
+from workers.training.data.sampling import choose_rows
 from workers.training.zero import launch
 from workers.training.zero.configs import STAGES, USABLE, Stage, bytes_needed, config_for, refuse_packed, stage_for
 from workers.training.zero.engine import _Run
@@ -215,7 +215,7 @@ def test_a_process_cuts_as_one_device_does_and_tells_which_micro_batch_was_too_l
     for run.fewest in (20, 400):
         shares.append(_Run._share(run, 0))
         assert [batch.rows for batch in shares[-1].batches] == [
-            batch.rows for batch in micro_batches(pairs, chosen(pairs, 0, 20, 1), 400, run.fewest)
+            batch.rows for batch in micro_batches(pairs, choose_rows(pairs, 0, 20, 1), 400, run.fewest)
         ]
     assert len(shares[0].batches) > len(shares[1].batches)
 
@@ -237,7 +237,7 @@ def test_a_process_cuts_as_one_device_does_and_tells_which_micro_batch_was_too_l
 def test_at_stage_3_logits_are_made_in_one_piece_or_the_training_is_refused(tmp_path: Path) -> None:
     pairs = random_pairs(tmp_path / "pairs")
     task = SimpleNamespace(pairs=pairs, step=finetune(batch=20), seed=1, device=torch.device("cpu"), micro_tokens=400)
-    longest = max(pairs.targets(row) for row in chosen(pairs, 0, 20, 1))
+    longest = max(pairs.targets(row) for row in choose_rows(pairs, 0, 20, 1))
     run: Any = SimpleNamespace(task=task, most_targets=longest, fewest=400, rank=0, processes=2, first=False)
     batches = _Run._share(run, 0).batches
     assert all(batch.target_tokens <= longest for batch in batches) and len(batches) > 1
