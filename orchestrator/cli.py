@@ -12,22 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import environment
+from orchestrator.commands.measure import ABOUT, HYPHENS, add_arguments, measure, spelt
 from orchestrator.stopping.signals import UnderWay, quiet_ray, stoppable
 from orchestrator.stopping.terminal import console, lasting_streams
 from orchestrator.study.flags import add_study_flags
+from orchestrator.study.shipped import SHIPPED_SEGMENTS
 from search_spaces.errors import UserError
 from workers.failures.table import MACHINE_EXIT, MachineError, MachineFault
 
 if TYPE_CHECKING:
     from orchestrator.study.spec import StudySpec
 
-SHIPPED_SEGMENTS = Path(__file__).resolve().parent.parent / "data" / "subset.jsonl"
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 2 for what the user can mend, 75 where the machine
     must be mended first, 130 for what a signal stopped."""
-    options = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser().parse_args([spelt(word) for word in words] if words[:1] == ["measure"] else words)
     options.work = UnderWay()
     with lasting_streams(), stoppable(options.work):
         return _run(options)
@@ -85,6 +86,11 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=command)
     _add_score(commands)
     _add_rescore(commands)
+    one = commands.add_parser(
+        "measure", help="one candidate, as main.py measures it", description=ABOUT, epilog=HYPHENS
+    )
+    add_arguments(one)
+    one.set_defaults(run=_measure)
     return top
 
 
@@ -216,7 +222,7 @@ def _bench_decode(options: argparse.Namespace) -> int:
     from orchestrator.benches.decode import DecodeRequest, bench_decode
     from orchestrator.benches.figures import DECODE
     from orchestrator.benches.table import as_table
-    from orchestrator.study.spec import SHIPPED_MODEL
+    from orchestrator.study.shipped import SHIPPED_MODEL
 
     request = DecodeRequest(
         output=options.json, data=options.data, parts=tuple(part.strip() for part in options.parts.split(",")),
@@ -319,6 +325,10 @@ def _rescore(options: argparse.Namespace) -> int:
     report_again(options.folder, console())
     print(f"rescored  {path}")
     return 0
+
+
+def _measure(options: argparse.Namespace) -> int:
+    return measure(options, options.work)
 
 
 def _score(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.benches.figures import COMPRESS
 from orchestrator.benches.results_file import earlier, merged, this_device, write_record
-from orchestrator.study.spec import SHIPPED_CALIBRATION, SHIPPED_MODEL
+from orchestrator.study.shipped import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from workers.checkpoints.locate import resolve
 from workers.checkpoints.model_files import read_config

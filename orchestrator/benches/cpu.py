@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.benches.figures import CPU
 from orchestrator.benches.results_file import write_record
 from orchestrator.stopping.signals import UnderWay
-from orchestrator.study.spec import SHIPPED_MODEL
+from orchestrator.study.shipped import SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from workers.checkpoints.locate import resolve
 from workers.plan.conditions import device_name, installed

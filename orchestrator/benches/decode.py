@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.benches.compress import SHAPES
 from orchestrator.benches.figures import DECODE
 from orchestrator.benches.results_file import earlier, merged, this_device, write_record
-from orchestrator.study.spec import SHIPPED_MODEL
+from orchestrator.study.shipped import SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from workers.checkpoints.locate import resolve
 from workers.plan.conditions import device_name, installed

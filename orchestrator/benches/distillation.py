@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.benches.figures import DISTILLATION
 from orchestrator.benches.results_file import earlier, merged, this_device, write_record
 from orchestrator.progress.training_lines import in_lines
-from orchestrator.study.spec import SHIPPED_CALIBRATION, SHIPPED_MODEL
+from orchestrator.study.shipped import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from workers.checkpoints.locate import resolve
 from workers.plan.conditions import installed

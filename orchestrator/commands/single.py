@@ -1,11 +1,11 @@
-"""What `main.py` does: one candidate through the same evaluation as a trial, written to a folder of its own."""
+"""What `main.py` and `mtpareto measure` do: one candidate evaluated as in a trial, written to a folder of its own."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from orchestrator.stopping.signals import UnderWay
 from orchestrator.study.base_model import told
 from orchestrator.study.decodable import refuse_unaskable
 from orchestrator.study.flags import NO_LANGUAGE_CHECK
-from orchestrator.study.spec import SHIPPED_CALIBRATION, SHIPPED_MODEL, know_languages
+from orchestrator.study.shipped import SHIPPED_CALIBRATION, SHIPPED_MODEL
+from orchestrator.study.spec import know_languages
 from orchestrator.study.splits import spell_left_out
 from search_spaces.candidate import Candidate
 from search_spaces.methods.registry import Step
@@ -38,38 +39,41 @@ from workers.scoring.sanity import failed_checks, spell_failures, unchecked
 from workers.scoring.summary import summarize
 from workers.translation.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
 
+DEFAULT_METRICS = ("chrf", "bleu")
+DEFAULT_BINS = "0-30,30-60,60-100"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the one-candidate command was asked; None takes the default."""
+    """One candidate and how it is measured; None takes the default."""
 
     data: str
     outdir: Path
-    steps: tuple[Step, ...]
-    metrics: tuple[str, ...]
-    bins: str
-    model: str | None
-    revision: str | None
-    device_map: str
-    max_new_tokens: int | None
-    batch_size: int | None
-    beams: int
-    prompt: str | None
-    references: str | None
-    langs: str | None
-    languages: Mapping[str, str]
-    calibration: str | None
-    comet_model: str | None
-    seed: int
-    skip_bad_rows: bool
-    trust_remote_code: bool
-    check_languages: bool
+    steps: tuple[Step, ...] = ()
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    bins: str = DEFAULT_BINS
+    model: str | None = None
+    revision: str | None = None
+    device_map: str = "auto"
+    max_new_tokens: int | None = None
+    batch_size: int | None = None
+    beams: int = 1
+    prompt: str | None = None
+    references: str | None = None
+    langs: str | None = None
+    languages: Mapping[str, str] = field(default_factory=dict)
+    calibration: str | None = None
+    comet_model: str | None = None
+    seed: int = 0
+    skip_bad_rows: bool = False
+    trust_remote_code: bool = False
+    check_languages: bool = True
     overwrite: bool = False
 
 
-def measure_one(request: Request, say: Callable[[str], None], work: UnderWay | None = None) -> int:
-    """Measure the candidate and write its files; returns 0, or 1 when it failed. Raises UserError, with nothing
-    written, for what can't be done. work: is told of a Ray that is started."""
+def measure_one(request: Request, say: Callable[[str], None], work: UnderWay | None = None) -> Measurement | Failure:
+    """Measure the candidate and write its files; a failure writes none. Raises UserError, with nothing written, for
+    what can't be done. work: is told of a Ray that is started."""
     prepare_torch()
     metrics = known_metrics(request.metrics, neural=True)
     bins = parse_bins(request.bins)
@@ -93,7 +97,7 @@ def measure_one(request: Request, say: Callable[[str], None], work: UnderWay | N
         outcome, hypotheses = attempt(candidate, "dev", plan, measure)
     if isinstance(outcome, Failure):
         say(f"failed, {outcome.reason} in {outcome.stage}: {outcome.message}")
-        return 1
+        return outcome
     lines = [
         Line(
             segment, line["text"], line["truncated"], line["scores"], bin_of(segment.human_score, bins),
@@ -114,7 +118,7 @@ def measure_one(request: Request, say: Callable[[str], None], work: UnderWay | N
     _say_scores(summary, outcome, request.outdir, say)
     for check, languages in unchecked(dataset.segments).items():
         say(f"note      the check {check.replace('_', ' ')!r} knows nothing of {', '.join(languages)}: it was not made")
-    return 0
+    return outcome
 
 
 @contextmanager

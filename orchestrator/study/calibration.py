@@ -9,7 +9,8 @@ from typing import Any
 
 from orchestrator.number_format import counted
 from orchestrator.study.coverage import coverage, in_directions, serving
-from orchestrator.study.spec import SHIPPED_CALIBRATION, StudySpec
+from orchestrator.study.shipped import SHIPPED_CALIBRATION
+from orchestrator.study.spec import StudySpec
 from orchestrator.study.splits import SHOWN, cut, more, spell_left_out, spelt, without
 from search_spaces.candidate import digest_of
 from search_spaces.errors import StudyError

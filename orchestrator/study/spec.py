@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mlflow_tracking.store import is_sqlite, sqlite_file
+from orchestrator.study.shipped import SHIPPED_MODEL
 from search_spaces.candidate import refuse_senseless_order
 from search_spaces.errors import StudyError
 from search_spaces.methods.registry import Step, describe_step, step_from_json, step_to_json
@@ -18,10 +19,6 @@ from workers.languages.codes import UnknownLanguage, name_languages
 from workers.plan.evaluation_plan import DEFAULT_CALIBRATION_TOKENS
 from workers.translation.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
 from workers.translation.prompts import PROMPTS
-
-ROOT = Path(__file__).resolve().parents[2]
-SHIPPED_MODEL = ROOT / "models" / "captions"
-SHIPPED_CALIBRATION = ROOT / "data" / "calibration.jsonl"
 
 Keep = Literal["frontier", "all", "none"]
 Quality = Literal["chrf", "comet"]

@@ -15,7 +15,7 @@ from orchestrator.benches.distillation import DistillationRequest
 from orchestrator.benches.figures import DISTILLATION
 from orchestrator.benches.table import as_page, explained
 from orchestrator.cli import main
-from orchestrator.study.spec import SHIPPED_CALIBRATION
+from orchestrator.study.shipped import SHIPPED_CALIBRATION
 from search_spaces.methods.trainers import Finetune
 from workers.benches import distillation_bench, sharded_speed
 from workers.benches.compression_speed import SHAPES

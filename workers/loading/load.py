@@ -39,7 +39,7 @@ def device_map_for(asked: str) -> Any:
     return {"": torch.device(asked)} if asked.startswith(("cuda", "cpu")) else asked
 
 
-def load_model(folder: Path, device_map: str = "auto", trust_remote_code: bool = False) -> Any:
+def load_model(folder: str | Path, device_map: str = "auto", trust_remote_code: bool = False) -> Any:
     """The model in eval mode, its weights as the artefact stores them: packed and sparse weights are decoded for the
     dense engine, bitsandbytes layers and layers with quantized activations stay as they are. An adapter that the folder
     keeps apart is merged into the dense weights, to which bitsandbytes layers are then decoded too.
@@ -48,7 +48,7 @@ def load_model(folder: Path, device_map: str = "auto", trust_remote_code: bool =
     folder holds others, which nothing would load.
     """
     on_gpu = torch.cuda.is_available() and device_map != "cpu"
-    return _load(folder, CUDA_DTYPE if on_gpu else CPU_DTYPE, device_map_for(device_map), trust_remote_code)
+    return _load(Path(folder), CUDA_DTYPE if on_gpu else CPU_DTYPE, device_map_for(device_map), trust_remote_code)
 
 
 def load_for_calibration(folder: Path, device: torch.device, trust_remote_code: bool = False) -> Any:
@@ -98,7 +98,7 @@ def is_bitsandbytes(folder: Path) -> bool:
     return bool(read_config(folder).get("quantization_config", {}).get("quant_method") == "bitsandbytes")
 
 
-def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
+def load_tokenizer(folder: str | Path, trust_remote_code: bool = False) -> Any:
     """The artefact's tokenizer, padding on the left as generation needs."""
     from transformers import AutoTokenizer
 

@@ -84,12 +84,10 @@ The folder holds {held}. transformers can't read these, so the weights are in `p
 none: it refuses the folder instead of running with random weights. mtpareto decodes them{beside}{needed}:
 
 ```python
-from pathlib import Path
+from mtpareto import load_model, load_tokenizer
 
-from workers.loading.load import load_model, load_tokenizer
-
-model = load_model(Path("FOLDER"){trusted})
-tokenizer = load_tokenizer(Path("FOLDER"){trusted})
+model = load_model("FOLDER"{trusted})
+tokenizer = load_tokenizer("FOLDER"{trusted})
 ```
 """
 

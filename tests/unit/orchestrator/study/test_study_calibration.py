@@ -16,7 +16,8 @@ from orchestrator.ledger.records import create_ledger
 from orchestrator.search.driver import header, prepare, resume_search
 from orchestrator.study import calibration
 from orchestrator.study.calibration import Calibration, read_calibration, read_text, refuse_changed_calibration
-from orchestrator.study.spec import SHIPPED_CALIBRATION, StudySpec
+from orchestrator.study.shipped import SHIPPED_CALIBRATION
+from orchestrator.study.spec import StudySpec
 from search_spaces.errors import CandidateError, StudyError
 from search_spaces.methods.pruners import RemoveHeads, TrimVocabulary
 from search_spaces.methods.registry import Step

@@ -268,4 +268,4 @@ def test_the_readme_says_what_loads_the_folder_and_is_no_part_of_its_bytes(
         "\n", " "
     )
     assert "`bitsandbytes`, `compressed-tensors` must be installed as well" in said["int8 and embeddings"]
-    assert "from workers.loading.load import load_model" in said["sparse"]
+    assert "from mtpareto import load_model" in said["sparse"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.study.spec import SHIPPED_CALIBRATION, SHIPPED_MODEL
+from orchestrator.study.shipped import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from search_spaces.methods.trainers import Finetune
 from tests.support.examples import segment
 from tests.support.trained_parents import empty, training_context

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from main import main
 from orchestrator.search.driver import prepare
-from orchestrator.study.spec import SHIPPED_CALIBRATION, StudySpec
+from orchestrator.study.shipped import SHIPPED_CALIBRATION
+from orchestrator.study.spec import StudySpec
 from search_spaces.errors import StudyError
 from tests.support.examples import segment
 from workers.translation.chat_template import Template, Way, after_answer, codes_for, read_template, spellings, way_of
