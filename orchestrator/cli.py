@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import environment
 from orchestrator.commands.measure import ABOUT, HYPHENS, add_arguments, measure, spelt
+from orchestrator.ledger.names import LEDGER
 from orchestrator.stopping.signals import UnderWay, quiet_ray, stoppable
 from orchestrator.stopping.terminal import console, lasting_streams
 from orchestrator.study.flags import add_study_flags
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = parser().parse_args([spelt(word) for word in words] if words[:1] == ["measure"] else words)
     options.work = UnderWay()
+    if options.run is _resume:
+        # Whenever it is stopped from here on, its pages are there, and how to go on is said.
+        options.work.ledger = (options.folder / LEDGER).resolve()
     with lasting_streams(), stoppable(options.work):
         return _run(options)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.ledger.names import LEDGER
 from orchestrator.racing.referee import Referee
 from orchestrator.whole_files import drafted
 from search_spaces.candidate import Candidate, candidate_from_json
@@ -26,7 +27,6 @@ from workers.runtime.callbacks import Doing
 from workers.runtime.file_locks import hold
 from workers.runtime.training_progress import Progress
 
-LEDGER = "ledger.jsonl"
 LOCK = "ledger.lock"
 HYPOTHESES = "hypotheses"
 TORN = "ledger.torn"

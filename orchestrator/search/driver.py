@@ -25,7 +25,8 @@ from orchestrator.cluster import join as cluster
 from orchestrator.finish.mirroring import MirrorThread
 from orchestrator.finish.run_folder import alone, read_data, refuse_changed_data, reopen
 from orchestrator.finish.wrap_up import TUNE_FOLDER, SearchResult, connect, worth_scoring, wrap_up
-from orchestrator.ledger.records import LEDGER, Ledger, create_ledger, mend_torn_tail, read_ledger, refuse_taken
+from orchestrator.ledger.names import LEDGER
+from orchestrator.ledger.records import Ledger, create_ledger, mend_torn_tail, read_ledger, refuse_taken
 from orchestrator.number_format import metric_name
 from orchestrator.progress.display import Progress
 from orchestrator.progress.polling import TrainingPoller

@@ -18,8 +18,9 @@ import psutil
 import pytest
 
 from mlflow_tracking.store import made_by_one
+from orchestrator import cli
 from orchestrator.cluster.join import _unreachable_since
-from orchestrator.ledger.records import LEDGER
+from orchestrator.ledger.names import LEDGER
 from orchestrator.stopping import processes
 from tests.support.paths import ROOT
 from tests.support.recorded_run import Made, write_data, write_run
@@ -136,6 +137,13 @@ def test_a_stopped_search_has_its_pages_and_says_how_to_go_on(run: Path) -> None
     assert not psutil.pid_exists(command.child) and "Traceback" not in said
     assert not list(run.glob(".draft-*"))
     assert seconds < 60
+
+
+def test_a_resume_knows_its_run_from_its_first_moment_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: list[Path | None] = []
+    monkeypatch.setattr(cli, "_run", lambda options: known.append(options.work.folder) or 0)
+    assert cli.main(["resume", str(run)]) == cli.main(["resume", str(run / "none")]) == 0
+    assert known == [run.resolve(), None]
 
 
 def test_a_second_signal_ends_at_once(run: Path) -> None:

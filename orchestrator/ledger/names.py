@@ -1,0 +1,3 @@
+"""The names of a run's files, apart from what reads them, which takes a moment to import."""
+
+LEDGER = "ledger.jsonl"
