@@ -140,6 +140,9 @@ class MirrorThread:
         self._connect = connect
         self._folder = folder
         self._words: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        # Imported here and not in the thread: Ray Tune imports MLflow too, and two threads that do so at once can end in
+        # each other's locks.
+        self._troubles = mlflow_troubles()
         self._thread = threading.Thread(target=self._run, name="mlflow-mirror", daemon=True)
         self._thread.start()
 
@@ -153,7 +156,6 @@ class MirrorThread:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        troubles = mlflow_troubles()
         mirror: Mirror | None = None
         done: set[str] = set()
         warned = False
@@ -165,7 +167,7 @@ class MirrorThread:
                 # The ledger is gone or damaged, which stops the search itself.
                 log.warning("MLflow is not written to any more: %s", error)
                 return
-            except troubles as error:
+            except self._troubles as error:
                 if not warned:
                     log.warning(
                         "MLflow can't be written to (%s); the search goes on, and the ledger keeps everything", error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,3 +165,11 @@ def test_a_run_that_was_named_otherwise_is_named_anew(store: str, tmp_path: Path
     client.update_run(run_id, name="16: old")
     assert mirror.trial(given) == run_id
     assert client.get_run(run_id).info.run_name == f"8: chrf 47.00, {given.candidate.describe()}"
+
+
+def test_a_search_has_imported_mlflow_before_its_mirror_works_beside_it() -> None:
+    code = (
+        "import sys, pathlib; from orchestrator.finish.mirroring import MirrorThread; "
+        "MirrorThread(lambda: None, pathlib.Path()); print('mlflow.entities' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
