@@ -140,7 +140,7 @@ class MirrorThread:
         self._connect = connect
         self._folder = folder
         self._words: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        # Imported here and not in the thread: Ray Tune imports MLflow too, and two threads that do so at once can end in
+        # Imported here, not in the thread: Ray Tune imports MLflow too, and two threads that do so at once can end in
         # each other's locks.
         self._troubles = mlflow_troubles()
         self._thread = threading.Thread(target=self._run, name="mlflow-mirror", daemon=True)
