@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from search_spaces.wording import MINUS
+
 if TYPE_CHECKING:
     from workers.scoring.metrics import Interval
 
-MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 NONE = "\N{EM DASH}"
 METRIC_NAMES = {
@@ -79,8 +80,3 @@ def interval_text(interval: Interval | None) -> str:
 def ratio_text(ratio: float) -> str:
     """How many times smaller than the baseline, `1.92` and U+00D7; a dash where there is no baseline."""
     return f"{ratio:.2f}{TIMES}" if math.isfinite(ratio) else NONE
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 point`, `2 points`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

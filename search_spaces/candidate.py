@@ -8,17 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.errors import CandidateError
-from search_spaces.methods.pruners import TrimVocabulary
-from search_spaces.methods.quantizers import (
-    AWQ,
-    GPTQ,
-    HQQ,
-    RTN,
-    BitsAndBytes,
-    MixedWidths,
-)
-from search_spaces.methods.registry import Step, describe_step, step_from_json, step_to_json
-from search_spaces.methods.trainers import Distill, Finetune, Recover
+from search_spaces.methods.method import names_of
+from search_spaces.methods.quantizers import QUANTIZERS
+from search_spaces.methods.registry import Step, step_from_json, step_to_json
+from search_spaces.methods.trainers import WITH_GRID, Finetune, Recover
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +51,7 @@ class Candidate:
 
     def describe(self) -> str:
         """`method(key=value, …) + method(…)`; empty for the baseline."""
-        return " + ".join(describe_step(step) for step in self.steps)
+        return " + ".join(step.describe() for step in self.steps)
 
     def prefix(self, length: int) -> Candidate:
         """The candidate made of the first `length` steps: the parent whose artefact later steps start from."""
@@ -87,10 +80,6 @@ def digest_of(value: object) -> str:
 
 # Parameters that methods were given later, as they were until then: with these a digest is what it was.
 LATER: dict[str, Any] = {"beams": 0}
-# The quantizers that keep a sparse weight's zeros and store it as its mask and what stays.
-KEEPS_ZEROS = (RTN, HQQ, GPTQ)
-# The quantizers whose grids of integers can be trained.
-HAS_GRID = (RTN, HQQ, AWQ, GPTQ, MixedWidths)
 
 
 def refuse_senseless_order(steps: tuple[Step, ...]) -> None:
@@ -100,11 +89,11 @@ def refuse_senseless_order(steps: tuple[Step, ...]) -> None:
             if (reason := _senseless(earlier, step)) is not None:
                 raise CandidateError(reason)
         if position and step.kind == steps[position - 1].kind == "trainer":
-            then = f"{describe_step(steps[position - 1])} and then {describe_step(step)}"
+            then = f"{steps[position - 1].describe()} and then {step.describe()}"
             raise CandidateError(f"{then}: two trainings in a row are one. Give one of them the tokens of both.")
-        if _trains_scales(step) and not any(isinstance(earlier, HAS_GRID) for earlier in steps[:position]):
+        if isinstance(step, Recover) and step.adapter == "scales" and not any(one.has_grid for one in steps[:position]):
             raise CandidateError(
-                f"{describe_step(step)}: no weight has scales yet. Put one of {_names(HAS_GRID)} before it, or use "
+                f"{step.describe()}: no weight has scales yet. Put one of {names_of(WITH_GRID)} before it, or use "
                 "adapter: lora."
             )
 
@@ -118,25 +107,20 @@ def refuse_idle_training(steps: tuple[Step, ...]) -> None:
     first = steps[0] if steps else None
     if isinstance(first, Recover | Finetune) and first.has_divergence and not first.reference_share:
         raise CandidateError(
-            f"{describe_step(first)}: the model is its own teacher as long as nothing has changed it, so there is "
+            f"{first.describe()}: the model is its own teacher as long as nothing has changed it, so there is "
             "nothing to learn. Use loss: references or sequence, or a reference_share above 0, or compress first."
         )
 
 
 def _senseless(earlier: Step, later: Step) -> str | None:
     """Why `later` can't come after `earlier`; None when it can."""
-    first, second = describe_step(earlier), describe_step(later)
-    then, after = f"{first} and then {second}", f"{second} after {first}"
+    then, after = f"{earlier.describe()} and then {later.describe()}", f"{later.describe()} after {earlier.describe()}"
     if earlier.kind == later.kind and earlier.kind in ("quantizer", "embedding quantizer"):
         return f"{then}: a weight can be quantized once. Drop one."
     if earlier.kind == "sparsifier" and later.kind == "sparsifier":
         return f"{then}: a weight can be made sparse once. Drop one."
-    if isinstance(earlier, TrimVocabulary) and isinstance(later, TrimVocabulary):
-        return f"{then}: the second alone does the same. Drop one."
-    if later.kind == "embedding quantizer" and isinstance(earlier, MixedWidths) and earlier.embeddings:
-        return f"{then}: the first gives the embeddings their width already. Drop one."
-    if isinstance(earlier, Recover) and earlier.is_apart:
-        return f"{after}: an adapter kept apart comes last. Merge it first (merged: true); packed, train the scales."
+    if (reason := earlier.why_not_before(later)) is not None:
+        return reason
     if earlier.kind == "embedding quantizer":
         return f"{after}: the embeddings are quantized last, so that one candidate has one spelling. Put them last."
     if earlier.kind == "quantizer" and later.kind == "pruner":
@@ -145,57 +129,10 @@ def _senseless(earlier: Step, later: Step) -> str | None:
         return f"{after}: a quantized weight can't be made sparse. Put the sparsity first."
     if earlier.kind == "sparsifier" and later.kind == "pruner":
         return f"{after}: the zeros were chosen for the model before the pruning. Put the pruning first."
-    if later.kind == "trainer":
-        return _untrainable(earlier, later, after)
-    if earlier.kind == "sparsifier" and later.kind == "quantizer" and not isinstance(later, KEEPS_ZEROS):
-        return f"{after}: it would not keep the zeros. Use one of {_names(KEEPS_ZEROS)}."
-    return None
-
-
-def _untrainable(earlier: Step, trainer: Step, after: str) -> str | None:
-    """Why the trainer can't come after `earlier`; None when it can."""
-    is_apart = isinstance(trainer, Recover) and trainer.is_apart
-    if isinstance(earlier, MixedWidths) and earlier.embeddings:
-        return (
-            f"{after}: the embeddings are quantized last, so that what is trained reads them whole. "
-            "Use embeddings: false there, and the method embeddings after the training."
-        )
-    if isinstance(earlier, TrimVocabulary) and _asks_by_token(trainer):
-        return (
-            f"{after}: the teacher has tokens that the trimmed vocabulary lacks. "
-            "Use loss: sequence or references, or trim after the training."
-        )
-    if earlier.kind == "sparsifier" and not (is_apart or isinstance(trainer, Finetune)):
-        return (
-            f"{after}: it would not keep the zeros. Use finetune, or recover with adapter: lora or dora kept apart, "
-            "or put the training first."
-        )
-    if earlier.kind != "quantizer":
-        return None
-    if isinstance(trainer, Distill):
-        return f"{after}: a student can't be cut out of packed weights. Put the distillation first."
-    if isinstance(trainer, Recover) and trainer.merged:
-        return f"{after}: a packed weight can't take an adapter in. Keep it apart (merged: false), or train the scales."
-    if isinstance(earlier, HAS_GRID) or (isinstance(earlier, BitsAndBytes) and is_apart):
-        return None
-    if isinstance(earlier, BitsAndBytes):
-        return (
-            f"{after}: its blocks have no grid to train. Keep a lora or dora adapter apart, or put the training first."
-        )
-    return f"{after}: its weights can't be trained. Put the training first, or use one of {_names(HAS_GRID)}."
-
-
-def _trains_scales(step: Step) -> bool:
-    return isinstance(step, Recover) and step.adapter == "scales"
-
-
-def _asks_by_token(step: Step) -> bool:
-    """Whether the trainer compares itself with the teacher token by token."""
-    return isinstance(step, Recover | Finetune | Distill) and step.has_divergence
-
-
-def _names(methods: tuple[type[Step], ...]) -> str:
-    return ", ".join(method.name for method in methods)
+    if earlier.kind == "sparsifier" and later.kind == "quantizer" and not later.keeps_zeros:
+        keep_zeros = tuple(method for method in QUANTIZERS if method.keeps_zeros)
+        return f"{after}: it would not keep the zeros. Use one of {names_of(keep_zeros)}."
+    return later.why_not_after(earlier)
 
 
 def _named(step: Step) -> dict[str, Any]:

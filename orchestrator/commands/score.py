@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.score_files import Role, ScoreError, TextFile, read_lines, refuse_unequal
-from orchestrator.number_format import counted
+from search_spaces.wording import counted
 from workers.languages.codes import UnknownLanguage, normalise_language
 from workers.scoring.metrics import METRICS, known_metrics
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from orchestrator.number_format import counted
 from search_spaces.errors import UserError
+from search_spaces.wording import counted
 from workers.reading.binary_tables import table_kind
 from workers.reading.errors import DataError, shorten
 from workers.reading.files import read_content, split_lines

@@ -24,7 +24,7 @@ from orchestrator.study.splits import spell_left_out
 from search_spaces.candidate import Candidate
 from search_spaces.methods.registry import Step
 from search_spaces.outcome import Failure, Measurement
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from workers.checkpoints.base_model import open_base
 from workers.evaluation.attempt import attempt
 from workers.plan.evaluation_plan import EvaluationPlan

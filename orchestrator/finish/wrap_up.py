@@ -17,7 +17,6 @@ from mlflow_tracking.mirror import EXPERIMENT, Mirror
 from orchestrator.finish.mirroring import mirror_results, mlflow_troubles
 from orchestrator.ledger.records import Ledger, TrialRecord, read_ledger
 from orchestrator.ledger.rescored import read_rescored, with_rescored
-from orchestrator.number_format import MINUS
 from orchestrator.results.csv_table import frontier_csv
 from orchestrator.results.intervals import Intervals, Known
 from orchestrator.results.points import Results, collect, judged, quality_of
@@ -28,6 +27,7 @@ from orchestrator.study.spec import StudySpec
 from orchestrator.whole_files import drafted
 from search_spaces.candidate import Candidate
 from search_spaces.outcome import Failure, Measurement, Outcome, Speed
+from search_spaces.wording import MINUS
 from workers.evaluation.attempt import or_else
 from workers.plan.evaluation_plan import SPEED_SPLIT
 from workers.reading.segments import DataSet

@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.ledger.records import TrialRecord
-from orchestrator.number_format import NONE, Unit, counted, metric_name
+from orchestrator.number_format import NONE, Unit, metric_name
 from orchestrator.report.html_parts import facts, text
 from orchestrator.results.points import DEFAULT_QUALITY, Results
 from orchestrator.statistics.telling_apart import ALPHA
+from search_spaces.wording import counted
 from workers.reading.segments import DataSet
 from workers.scoring.metrics import BOOTSTRAP_SAMPLES, lines_by_pair
 

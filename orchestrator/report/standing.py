@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.number_format import Unit, counted, metric_name, ratio_text
+from orchestrator.number_format import Unit, metric_name, ratio_text
 from orchestrator.report.html_parts import cell, head, number, table, text
 from orchestrator.results.points import Dropped, Point, Results
 from orchestrator.results.step_labels import short_label
 from search_spaces.outcome import Measurement
+from search_spaces.wording import counted
 from workers.reading.segments import DataSet
 from workers.scoring.human_agreement import noticeable
 from workers.scoring.sanity import over_limits, unchecked

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.ledger.records import TrialRecord
-from orchestrator.number_format import counted, metric_name, ratio_text, signed
+from orchestrator.number_format import metric_name, ratio_text, signed
 from orchestrator.results.points import Point, Results
 from orchestrator.results.step_labels import short_label
 from orchestrator.statistics.telling_apart import ALPHA, LEAST_FOR_LOSS, LossBound, Spread
+from search_spaces.wording import counted
 from workers.scoring.human_agreement import LEAST, margin
 
 HELD_OUT, DEV = "the held-out test", "dev"

@@ -8,13 +8,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.number_format import counted, metric_name, spell_bytes
+from orchestrator.number_format import metric_name, spell_bytes
 from orchestrator.results.baseline import baseline_faults
 from orchestrator.results.labels import score_of
 from orchestrator.results.points import QUALITIES, Dropped, Point, Results
 from orchestrator.results.statement import groups_said
 from orchestrator.results.step_labels import short_label
 from orchestrator.statistics.telling_apart import LEAST_DOCUMENTS
+from search_spaces.wording import counted
 from workers.training.enough import TROUBLES
 
 # Columns left to the candidate below which the worst pair gives its place up.

@@ -14,7 +14,7 @@ from orchestrator.finish.mirroring import MirrorThread
 from orchestrator.progress.display import Progress
 from orchestrator.progress.trial_table import BASELINE
 from orchestrator.results.resampling import Resampling
-from search_spaces.methods.registry import describe_step, step_from_json
+from search_spaces.methods.registry import step_from_json
 from search_spaces.outcome import Race
 from workers.plan.evaluation_plan import RACED_SPLIT, SPEED_SPLIT
 
@@ -36,7 +36,7 @@ class TrialWatcher(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         config = trial.config
-        steps = " + ".join(describe_step(step_from_json(step)) for step in config["candidate"]["steps"])
+        steps = " + ".join(step_from_json(step).describe() for step in config["candidate"]["steps"])
         split = config["split"]
         due = 0 if split == RACED_SPLIT else self._due(split)
         self._progress.started(config["number"], steps or BASELINE, split, due)

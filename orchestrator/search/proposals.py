@@ -24,7 +24,7 @@ from search_spaces.errors import CandidateError
 from search_spaces.methods.family import Family
 from search_spaces.methods.registry import Step
 from search_spaces.outcome import Failure
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.choices import Space, every_choice
 from search_spaces.spaces.offers import offer_for

@@ -11,7 +11,7 @@ from orchestrator.number_format import spell_bytes
 from search_spaces.candidate import BaseModel
 from search_spaces.errors import StudyError
 from search_spaces.methods.registry import Step
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.refusals import refuse_uncompressible
 from search_spaces.sizes.tensor_table import Checkpoint
 from workers.checkpoints.base_model import PLAIN, OpenedBase

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.number_format import counted
 from orchestrator.study.coverage import coverage, in_directions, serving
 from orchestrator.study.shipped import SHIPPED_CALIBRATION
 from orchestrator.study.spec import StudySpec
@@ -16,6 +15,7 @@ from search_spaces.candidate import digest_of
 from search_spaces.errors import StudyError
 from search_spaces.methods.pruners import TrimVocabulary
 from search_spaces.spaces.registry import SPACES
+from search_spaces.wording import counted
 from workers.languages.codes import split_pair
 from workers.languages.detection import languages_without_text
 from workers.reading.binary_tables import table_kind

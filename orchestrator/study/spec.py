@@ -12,7 +12,7 @@ from mlflow_tracking.store import is_sqlite, sqlite_file
 from orchestrator.study.shipped import SHIPPED_MODEL
 from search_spaces.candidate import refuse_senseless_order
 from search_spaces.errors import StudyError
-from search_spaces.methods.registry import Step, describe_step, step_from_json, step_to_json
+from search_spaces.methods.registry import Step, step_from_json, step_to_json
 from search_spaces.methods.trainers import Distill
 from search_spaces.spaces.registry import SPACES
 from workers.languages.codes import UnknownLanguage, name_languages
@@ -145,7 +145,7 @@ class StudySpec:
     def _refuse_training_without_data(self) -> None:
         if self.training:
             return
-        trained = [describe_step(step) for steps in self.anchors for step in steps if step.kind == "trainer"]
+        trained = [step.describe() for steps in self.anchors for step in steps if step.kind == "trainer"]
         what = f"the space {self.space}" if SPACES[self.space].needs_training else next(iter(trained), None)
         if what is not None:
             raise StudyError(

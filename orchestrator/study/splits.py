@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from orchestrator.number_format import counted
 from search_spaces.errors import StudyError
+from search_spaces.wording import counted
 from workers.reading.segments import DataSet, Segment, segments_digest
 
 # How many of the shared texts are shown, and how much of each.

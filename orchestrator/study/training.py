@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.number_format import counted
 from orchestrator.study.spec import StudySpec
 from search_spaces.candidate import digest_of
 from search_spaces.errors import StudyError
-from search_spaces.methods.registry import Trainer, describe_step
-from search_spaces.methods.trainers import Distill
+from search_spaces.methods.trainers import Distill, Trainer
 from search_spaces.sizes.student_shape import read_student_config
+from search_spaces.wording import counted
 from workers.reading.segments import DataSet
 from workers.reading.training_data import TrainingData, examples, training_data
 from workers.training.data.overlap import refuse_overlap
@@ -102,7 +101,7 @@ def short_trainings(spec: StudySpec, training: Training, model: Path) -> list[st
         (step, too_short(step, step.tokens / (step.batch * mean), step.batch * mean, about="at most "))
         for step in steps
     ]
-    return [f"{describe_step(step)}: {said}" for step, said in lines if said is not None]
+    return [f"{step.describe()}: {said}" for step, said in lines if said is not None]
 
 
 def refuse_changed_training(header: Mapping[str, Any], now: Training | None, folder: Path) -> None:

@@ -16,7 +16,10 @@ from workers.runtime.not_data import why_no_file
 
 # Keys whose value is true or false: elsewhere `no` is Norwegian, and `on` and `off` are words.
 _TRUE_OR_FALSE = frozenset(
-    field.name for one in (StudySpec, *METHODS.values()) for field in fields(one) if field.type in (bool, "bool")
+    field.name
+    for declared in (fields(StudySpec), *map(fields, METHODS.values()))
+    for field in declared
+    if field.type in (bool, "bool")
 )
 _WORDS = {"yes": True, "on": True, "no": False, "off": False}
 # https://yaml.org/type/int.html: in YAML 1.1 numbers with a leading 0 are octal, and colons mean base 60.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from search_spaces.methods.registry import Step, describe_step, step_from_json, step_to_json
+from search_spaces.methods.registry import Step, step_from_json, step_to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Family:
     def describe(self) -> str:
         """`rtn(group_size=96) after remove_heads(…)`."""
         said = ", ".join(f"{name}={value}" for name, value in self.parameters.items())
-        after = " + ".join(describe_step(step_from_json(dict(step))) for step in self.after or ())
+        after = " + ".join(step_from_json(dict(step)).describe() for step in self.after or ())
         return f"{self.method}{f'({said})' if said else ''}{f' after {after}' if after else ''}"
 
     def to_json(self) -> dict[str, Any]:

@@ -6,14 +6,23 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from search_spaces.errors import CandidateError
-from search_spaces.methods.kinds import Kind
-from search_spaces.methods.parameters import between, one_of, whole
+from search_spaces.methods.method import Kind, Method, default_of
+from search_spaces.parameters import between, one_of, whole
+from search_spaces.sizes.pruned import (
+    after_remove_channels,
+    after_remove_heads,
+    after_remove_layers,
+    after_sparsifier,
+    after_trim_vocabulary,
+)
+from search_spaces.sizes.tensor_table import Checkpoint
+from search_spaces.wording import MINUS, counted, percent
 
 Pattern = Literal["unstructured", "2:4"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveLayers:
+class RemoveLayers(Method):
     """Removal of whole decoder layers, chosen on the calibration set.
 
     count: how many layers go. by: "similarity" takes those that change the hidden state least (ShortGPT's Block
@@ -24,6 +33,7 @@ class RemoveLayers:
 
     name: ClassVar[str] = "remove_layers"
     digest_name: ClassVar[str] = "RemoveLayers"
+    module: ClassVar[str] = "workers.compression.pruning.remove_layers"
     kind: ClassVar[Kind] = "pruner"
 
     count: int
@@ -33,9 +43,16 @@ class RemoveLayers:
         whole("remove_layers.count", self.count, 1, "Leave the step out to keep every layer.")
         one_of("remove_layers.by", self.by, ("similarity", "greedy", "pairwise"))
 
+    def after(self, checkpoint: Checkpoint) -> Checkpoint:
+        return after_remove_layers(checkpoint, self)
+
+    def short_label(self) -> str:
+        by = "" if self.by == default_of(self, "by") else f" {self.by}"
+        return f"{MINUS}{counted(self.count, 'layer')}{by}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveHeads:
+class RemoveHeads(Method):
     """Removal of the least important key-value groups (a key-value head and its query heads), as many in every layer.
 
     groups: how many go. What stays is compensated by least squares on the calibration Hessian.
@@ -44,6 +61,7 @@ class RemoveHeads:
 
     name: ClassVar[str] = "remove_heads"
     digest_name: ClassVar[str] = "RemoveHeads"
+    module: ClassVar[str] = "workers.compression.pruning.remove_heads"
     kind: ClassVar[Kind] = "pruner"
 
     groups: int
@@ -51,9 +69,15 @@ class RemoveHeads:
     def __post_init__(self) -> None:
         whole("remove_heads.groups", self.groups, 1, "Leave the step out to keep every head.")
 
+    def after(self, checkpoint: Checkpoint) -> Checkpoint:
+        return after_remove_heads(checkpoint, self)
+
+    def short_label(self) -> str:
+        return f"{MINUS}{counted(self.groups, 'kv head')}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveChannels:
+class RemoveChannels(Method):
     """Removal of the least important channels of every MLP, to one width in all layers.
 
     share: the share that goes; the width that stays is rounded to a multiple of 32. What stays is compensated by least
@@ -62,12 +86,19 @@ class RemoveChannels:
 
     name: ClassVar[str] = "remove_channels"
     digest_name: ClassVar[str] = "RemoveChannels"
+    module: ClassVar[str] = "workers.compression.pruning.remove_channels"
     kind: ClassVar[Kind] = "pruner"
 
     share: float
 
     def __post_init__(self) -> None:
         between("remove_channels.share", self.share, 0.01, 0.95)
+
+    def after(self, checkpoint: Checkpoint) -> Checkpoint:
+        return after_remove_channels(checkpoint, self)
+
+    def short_label(self) -> str:
+        return f"{MINUS}{percent(self.share)} mlp"
 
     def kept(self, width: int) -> int:
         """How many of `width` channels stay; raises CandidateError when that is none or all of them."""
@@ -81,7 +112,7 @@ class RemoveChannels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrimVocabulary:
+class TrimVocabulary(Method):
     """Removal of the tokens that the calibration pairs use least; embeddings, head and tokenizer shrink together.
 
     tokens: how many stay, bytes and special tokens among them. Reference: Abdaoui et al. 2020,
@@ -90,6 +121,7 @@ class TrimVocabulary:
 
     name: ClassVar[str] = "trim_vocabulary"
     digest_name: ClassVar[str] = "TrimVocabulary"
+    module: ClassVar[str] = "workers.compression.vocabulary.trim_vocabulary"
     kind: ClassVar[Kind] = "pruner"
 
     tokens: int
@@ -97,15 +129,24 @@ class TrimVocabulary:
     def __post_init__(self) -> None:
         whole("trim_vocabulary.tokens", self.tokens, 1, "Leave the step out to keep every token.")
 
+    def after(self, checkpoint: Checkpoint) -> Checkpoint:
+        return after_trim_vocabulary(checkpoint, self)
+
+    def short_label(self) -> str:
+        return f"{self.tokens:,} tokens"
+
+    def why_not_before(self, later: Method) -> str | None:
+        if isinstance(later, TrimVocabulary):
+            return f"{self.describe()} and then {later.describe()}: the second alone does the same. Drop one."
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sparsifier:
+class Sparsifier(Method):
     """sparsity: the share of each output row's weights that becomes zero. pattern: anywhere in the row, or 2 of every
     4 consecutive weights (then sparsity is 0.5)."""
 
     kind: ClassVar[Kind] = "sparsifier"
-    name: ClassVar[str]
-    digest_name: ClassVar[str]
 
     sparsity: float = 0.5
     pattern: Pattern = "unstructured"
@@ -116,21 +157,29 @@ class _Sparsifier:
         if self.pattern == "2:4" and self.sparsity != 0.5:
             raise CandidateError(f"{self.name}.sparsity is {self.sparsity}; the pattern 2:4 means 0.5")
 
+    def after(self, checkpoint: Checkpoint) -> Checkpoint:
+        return after_sparsifier(checkpoint, self)
+
+    def short_label(self) -> str:
+        return f"{self.name} {'2:4' if self.pattern == '2:4' else percent(self.sparsity)}"
+
     def kept(self, columns: int) -> int:
         """How many of a row's weights stay."""
         return columns - int(columns * self.sparsity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Magnitude(_Sparsifier):
+class Magnitude(Sparsifier):
     """The smallest weights of each output row become zero (Han et al. 2015, https://arxiv.org/abs/1506.02626)."""
 
     name: ClassVar[str] = "magnitude"
     digest_name: ClassVar[str] = "Magnitude"
+    module: ClassVar[str] = "workers.compression.pruning.magnitude"
+    needs_calibration: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanda(_Sparsifier):
+class Wanda(Sparsifier):
     """The weights of smallest |weight| × ‖activation‖ of each output row become zero.
 
     Reference: Sun et al. 2023, https://arxiv.org/abs/2306.11695 §3.
@@ -138,10 +187,11 @@ class Wanda(_Sparsifier):
 
     name: ClassVar[str] = "wanda"
     digest_name: ClassVar[str] = "Wanda"
+    module: ClassVar[str] = "workers.compression.pruning.wanda"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SparseGPT(_Sparsifier):
+class SparseGPT(Sparsifier):
     """Weights become zero column by column, each one's error made up for by the columns that follow.
 
     Reference: Frantar and Alistarh 2023, https://arxiv.org/abs/2301.00774 §3.
@@ -149,3 +199,9 @@ class SparseGPT(_Sparsifier):
 
     name: ClassVar[str] = "sparsegpt"
     digest_name: ClassVar[str] = "SparseGPT"
+    module: ClassVar[str] = "workers.compression.pruning.sparsegpt"
+
+
+PRUNERS: tuple[type[Method], ...] = (
+    RemoveLayers, RemoveHeads, RemoveChannels, TrimVocabulary, Magnitude, Wanda, SparseGPT,
+)  # fmt: skip

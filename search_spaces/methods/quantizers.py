@@ -10,17 +10,25 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from search_spaces.errors import CandidateError
-from search_spaces.methods.kinds import Kind
-from search_spaces.methods.parameters import GROUP_SIZES, WIDTHS, between, one_of
+from search_spaces.methods.method import Kind, Method, default_of, group_label
+from search_spaces.parameters import GROUP_SIZES, WIDTHS, between, one_of
+from search_spaces.sizes.quantized import (
+    after_bitsandbytes,
+    after_embeddings,
+    after_fp8,
+    after_integers,
+    after_mixed,
+    after_w8a8,
+)
+from search_spaces.sizes.tensor_table import Checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _IntegerQuantizer:
+class IntegerQuantizer(Method):
     """The grid that every integer quantizer has."""
 
     kind: ClassVar[Kind] = "quantizer"
-    name: ClassVar[str]
-    digest_name: ClassVar[str]
+    has_grid: ClassVar[bool] = True
 
     bits: int
     group_size: int = 64
@@ -31,9 +39,18 @@ class _IntegerQuantizer:
         one_of(f"{self.name}.group_size", self.group_size, GROUP_SIZES)
         one_of(f"{self.name}.symmetric", self.symmetric, (True, False))
 
+    def after(self, checkpoint: Checkpoint) -> Checkpoint:
+        return after_integers(checkpoint, self)
+
+    def short_label(self) -> str:
+        words = [f"{self.name} {self.bits}-bit {group_label(self.group_size)}"]
+        if self.symmetric != default_of(self, "symmetric"):
+            words.append("sym" if self.symmetric else "asym")
+        return " ".join(words)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RTN(_IntegerQuantizer):
+class RTN(IntegerQuantizer):
     """Round-to-nearest quantization of every linear weight of the decoder layers.
 
     Reference: Dettmers et al. 2022, https://arxiv.org/abs/2208.07339 §2 (absmax and zeropoint quantization).
@@ -41,10 +58,13 @@ class RTN(_IntegerQuantizer):
 
     name: ClassVar[str] = "rtn"
     digest_name: ClassVar[str] = "RoundToNearest"
+    module: ClassVar[str] = "workers.compression.quantization.rtn"
+    needs_calibration: ClassVar[bool] = False
+    keeps_zeros: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HQQ(_IntegerQuantizer):
+class HQQ(IntegerQuantizer):
     """Quantization whose grid is fitted to the weights alone under a norm that forgives outliers.
 
     Reference: HQQ, Badri and Shaji 2023, https://mobiusml.github.io/hqq_blog.
@@ -52,12 +72,15 @@ class HQQ(_IntegerQuantizer):
 
     name: ClassVar[str] = "hqq"
     digest_name: ClassVar[str] = "HalfQuadratic"
+    module: ClassVar[str] = "workers.compression.quantization.hqq"
+    needs_calibration: ClassVar[bool] = False
+    keeps_zeros: ClassVar[bool] = True
 
     symmetric: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AWQ(_IntegerQuantizer):
+class AWQ(IntegerQuantizer):
     """Round-to-nearest after the input channels have been scaled by how large their activations are.
 
     Reference: AWQ, Lin et al. 2023, https://arxiv.org/abs/2306.00978 §3.2.
@@ -65,10 +88,11 @@ class AWQ(_IntegerQuantizer):
 
     name: ClassVar[str] = "awq"
     digest_name: ClassVar[str] = "ActivationAware"
+    module: ClassVar[str] = "workers.compression.quantization.awq"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GPTQ(_IntegerQuantizer):
+class GPTQ(IntegerQuantizer):
     """Quantization column by column, each column's error made up for by the columns that follow.
 
     damping: share of the Hessian's mean diagonal added to it. activation_order: columns of large activations first,
@@ -77,18 +101,25 @@ class GPTQ(_IntegerQuantizer):
 
     name: ClassVar[str] = "gptq"
     digest_name: ClassVar[str] = "GPTQ"
+    module: ClassVar[str] = "workers.compression.quantization.gptq"
+    keeps_zeros: ClassVar[bool] = True
 
     damping: float = 0.01
     activation_order: bool = True
 
     def __post_init__(self) -> None:
-        _IntegerQuantizer.__post_init__(self)
+        IntegerQuantizer.__post_init__(self)
         between("gptq.damping", self.damping, 1e-6, 1.0)
         one_of("gptq.activation_order", self.activation_order, (True, False))
 
+    def short_label(self) -> str:
+        damping = [] if self.damping == default_of(self, "damping") else [f"damping {self.damping:g}"]
+        order = [] if self.activation_order else ["in order"]
+        return " ".join([IntegerQuantizer.short_label(self), *damping, *order])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MixedWidths:
+class MixedWidths(Method):
     """GPTQ with a width for each group of linear weights (q/k/v; o; gate/up; down), chosen to fit a budget of bytes.
 
     bits: the budget, as the width at which a uniform quantization would take the same bytes; 3.5 is half-way between
@@ -100,6 +131,8 @@ class MixedWidths:
 
     name: ClassVar[str] = "mixed"
     digest_name: ClassVar[str] = "MixedWidths"
+    module: ClassVar[str] = "workers.compression.mixed_widths.mixed"
+    has_grid: ClassVar[bool] = True
     kind: ClassVar[Kind] = "quantizer"
 
     bits: float
@@ -113,9 +146,33 @@ class MixedWidths:
         one_of("mixed.score", self.score, ("kl", "fisher", "error"))
         one_of("mixed.embeddings", self.embeddings, (True, False))
 
+    def after(self, checkpoint: Checkpoint) -> Checkpoint:
+        return after_mixed(checkpoint, self)
+
+    def short_label(self) -> str:
+        score = [] if self.score == default_of(self, "score") else [f"by {self.score}"]
+        embeddings = ["+ emb"] if self.embeddings else []
+        # No group need have the width that the budget of bytes is spelt as.
+        return " ".join([f"mixed {group_label(self.group_size)} budget {self.bits:g} bits", *score, *embeddings])
+
+    def why_not_before(self, later: Method) -> str | None:
+        if not self.embeddings:
+            return None
+        if later.kind == "embedding quantizer":
+            return (
+                f"{self.describe()} and then {later.describe()}: the first gives the embeddings their width already. "
+                "Drop one."
+            )
+        if later.kind == "trainer":
+            return (
+                f"{later.describe()} after {self.describe()}: the embeddings are quantized last, so that what is "
+                "trained reads them whole. Use embeddings: false there, and the method embeddings after the training."
+            )
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BitsAndBytes:
+class BitsAndBytes(Method):
     """Quantization by the bitsandbytes library: LLM.int8(), or 4 bits in blocks of 64.
 
     format: "int8" (https://arxiv.org/abs/2208.07339), "nf4" or "fp4" (QLoRA, https://arxiv.org/abs/2305.14314 §3).
@@ -124,6 +181,9 @@ class BitsAndBytes:
 
     name: ClassVar[str] = "bitsandbytes"
     digest_name: ClassVar[str] = "BitsAndBytes"
+    module: ClassVar[str] = "workers.compression.quantization.bitsandbytes"
+    needs_calibration: ClassVar[bool] = False
+    takes_adapters: ClassVar[bool] = True
     kind: ClassVar[Kind] = "quantizer"
 
     format: Literal["int8", "nf4", "fp4"]
@@ -135,9 +195,15 @@ class BitsAndBytes:
         if self.format == "int8" and self.double_quantization:
             raise CandidateError("bitsandbytes.double_quantization is for nf4 and fp4; int8 has one scale a row")
 
+    def after(self, checkpoint: Checkpoint) -> Checkpoint:
+        return after_bitsandbytes(checkpoint, self)
+
+    def short_label(self) -> str:
+        return f"bnb {self.format}{' dq' if self.double_quantization else ''}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FP8:
+class FP8(Method):
     """FP8 (E4M3) weights with a scale an output channel; with activations, those too, with a scale a token.
 
     Reference: Micikevicius et al. 2022, https://arxiv.org/abs/2209.05433.
@@ -145,6 +211,8 @@ class FP8:
 
     name: ClassVar[str] = "fp8"
     digest_name: ClassVar[str] = "EightBitFloat"
+    module: ClassVar[str] = "workers.compression.quantization.fp8"
+    needs_calibration: ClassVar[bool] = False
     kind: ClassVar[Kind] = "quantizer"
 
     activations: bool = False
@@ -152,9 +220,15 @@ class FP8:
     def __post_init__(self) -> None:
         one_of("fp8.activations", self.activations, (True, False))
 
+    def after(self, checkpoint: Checkpoint) -> Checkpoint:
+        return after_fp8(checkpoint, self)
+
+    def short_label(self) -> str:
+        return f"fp8{' w+a' if self.activations else ''}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class W8A8:
+class W8A8(Method):
     """W8A8: int8 weights with a scale an output channel, int8 activations with a scale a token.
 
     Reference: Dettmers et al. 2022, https://arxiv.org/abs/2208.07339 §2.1 (vector-wise quantization).
@@ -162,11 +236,19 @@ class W8A8:
 
     name: ClassVar[str] = "w8a8"
     digest_name: ClassVar[str] = "EightBitIntegers"
+    module: ClassVar[str] = "workers.compression.quantization.w8a8"
+    needs_calibration: ClassVar[bool] = False
     kind: ClassVar[Kind] = "quantizer"
+
+    def after(self, checkpoint: Checkpoint) -> Checkpoint:
+        return after_w8a8(checkpoint)
+
+    def short_label(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizeEmbeddings:
+class QuantizeEmbeddings(Method):
     """Symmetric round-to-nearest quantization of the token embeddings, and of the output head where it has its own.
 
     bits: 8 or 4. A tied head stays tied.
@@ -174,6 +256,8 @@ class QuantizeEmbeddings:
 
     name: ClassVar[str] = "embeddings"
     digest_name: ClassVar[str] = "QuantizeEmbeddings"
+    module: ClassVar[str] = "workers.compression.quantization.embeddings"
+    needs_calibration: ClassVar[bool] = False
     kind: ClassVar[Kind] = "embedding quantizer"
 
     bits: int
@@ -182,3 +266,12 @@ class QuantizeEmbeddings:
     def __post_init__(self) -> None:
         one_of("embeddings.bits", self.bits, (8, 4))
         one_of("embeddings.group_size", self.group_size, GROUP_SIZES)
+
+    def after(self, checkpoint: Checkpoint) -> Checkpoint:
+        return after_embeddings(checkpoint, self)
+
+    def short_label(self) -> str:
+        return f"emb {self.bits}-bit {group_label(self.group_size)}"
+
+
+QUANTIZERS: tuple[type[Method], ...] = (RTN, HQQ, AWQ, GPTQ, MixedWidths, BitsAndBytes, FP8, W8A8, QuantizeEmbeddings)

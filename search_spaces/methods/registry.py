@@ -1,8 +1,6 @@
 """The compression methods a candidate can name, by name, and steps to and from JSON.
 
-A method is a frozen dataclass of `quantizers`, `pruners` or `trainers`; it is carried out by a module of
-`workers/compression/`. Its `digest_name` is what digests know it by, and never changes, whatever the class is called:
-ledgers and stores of old find their results by it.
+A method is a frozen dataclass of `quantizers`, `pruners` or `trainers`, on which all stands that is known of it.
 """
 
 from __future__ import annotations
@@ -11,57 +9,15 @@ from dataclasses import fields
 from typing import Any
 
 from search_spaces.errors import CandidateError
-from search_spaces.methods.pruners import (
-    Magnitude,
-    RemoveChannels,
-    RemoveHeads,
-    RemoveLayers,
-    SparseGPT,
-    TrimVocabulary,
-    Wanda,
-)
-from search_spaces.methods.quantizers import (
-    AWQ,
-    FP8,
-    GPTQ,
-    HQQ,
-    RTN,
-    W8A8,
-    BitsAndBytes,
-    MixedWidths,
-    QuantizeEmbeddings,
-)
+from search_spaces.methods.method import Method
+from search_spaces.methods.pruners import PRUNERS
+from search_spaces.methods.quantizers import QUANTIZERS
 from search_spaces.methods.recipes import recipe
-from search_spaces.methods.trainers import Distill, Finetune, Recover
+from search_spaces.methods.trainers import TRAINERS
 
-Pruner = RemoveLayers | RemoveHeads | RemoveChannels | TrimVocabulary
-Sparsifier = Magnitude | Wanda | SparseGPT
-IntegerQuantizer = RTN | HQQ | AWQ | GPTQ
-Quantizer = IntegerQuantizer | MixedWidths | BitsAndBytes | FP8 | W8A8
-Trainer = Recover | Finetune | Distill
-Step = Pruner | Sparsifier | Quantizer | QuantizeEmbeddings | Trainer
+Step = Method
 
-METHODS: dict[str, type[Step]] = {
-    RTN.name: RTN,
-    HQQ.name: HQQ,
-    AWQ.name: AWQ,
-    GPTQ.name: GPTQ,
-    MixedWidths.name: MixedWidths,
-    BitsAndBytes.name: BitsAndBytes,
-    FP8.name: FP8,
-    W8A8.name: W8A8,
-    QuantizeEmbeddings.name: QuantizeEmbeddings,
-    RemoveLayers.name: RemoveLayers,
-    RemoveHeads.name: RemoveHeads,
-    RemoveChannels.name: RemoveChannels,
-    TrimVocabulary.name: TrimVocabulary,
-    Magnitude.name: Magnitude,
-    Wanda.name: Wanda,
-    SparseGPT.name: SparseGPT,
-    Recover.name: Recover,
-    Finetune.name: Finetune,
-    Distill.name: Distill,
-}
+METHODS: dict[str, type[Step]] = {method.name: method for method in (*QUANTIZERS, *PRUNERS, *TRAINERS)}
 
 
 def step_to_json(step: Step) -> dict[str, Any]:
@@ -90,15 +46,3 @@ def step_from_json(record: object) -> Step:
         return method(**parameters)
     except TypeError as error:
         raise CandidateError(f"{name} with {parameters}: {error}") from error
-
-
-def describe_step(step: Step) -> str:
-    """A step as people read it: `rtn(bits=4, group_size=64)`; of a trainer's many parameters the budget, the loss and
-    those that are not at their defaults."""
-    told = [
-        field.name
-        for field in fields(step)
-        if step.kind != "trainer" or field.name in ("tokens", "loss") or getattr(step, field.name) != field.default
-    ]
-    parameters = ", ".join(f"{name}={getattr(step, name)}" for name in told)
-    return f"{step.name}({parameters})"

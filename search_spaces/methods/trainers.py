@@ -5,20 +5,28 @@ The teacher is always the uncompressed base model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from search_spaces.errors import CandidateError
-from search_spaces.methods.kinds import Kind
-from search_spaces.methods.parameters import between, one_of, whole
+from search_spaces.methods.method import Kind, Method, names_of
+from search_spaces.methods.pruners import TrimVocabulary
+from search_spaces.methods.quantizers import QUANTIZERS
+from search_spaces.parameters import between, one_of, whole
+from search_spaces.sizes.tensor_table import Checkpoint
+from search_spaces.sizes.trained import after_distill, after_finetune, after_recover
+from search_spaces.wording import counted, percent
 
 LossName = Literal["references", "sequence", "forward_kl", "reverse_kl", "skew_kl"]
 LOSSES: tuple[LossName, ...] = ("references", "sequence", "forward_kl", "reverse_kl", "skew_kl")
 KL_LOSSES: tuple[LossName, ...] = ("forward_kl", "reverse_kl", "skew_kl")
+# The quantizers whose scales can be trained.
+WITH_GRID = tuple(method for method in QUANTIZERS if method.has_grid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Trainer:
+class Trainer(Method):
     """How a step trains.
 
     tokens: the budget, in real tokens read, prompts included; 0 is once through the data. loss: "references" is
@@ -33,8 +41,7 @@ class _Trainer:
     """
 
     kind: ClassVar[Kind] = "trainer"
-    name: ClassVar[str]
-    digest_name: ClassVar[str]
+    needs_calibration: ClassVar[bool] = False
 
     tokens: int = 1_000_000
     loss: LossName = "forward_kl"
@@ -66,6 +73,53 @@ class _Trainer:
         between(f"{self.name}.weight_decay", self.weight_decay, 0.0, 1.0)
         whole(f"{self.name}.batch", self.batch, 1, "It counts the sequences of an optimizer step.")
         self._refuse_idle_teacher()
+
+    def describe(self) -> str:
+        """Of many parameters the budget, the loss and those that are not at their defaults."""
+        told = [
+            f"{field.name}={getattr(self, field.name)}"
+            for field in fields(self)
+            if field.name in ("tokens", "loss") or getattr(self, field.name) != field.default
+        ]
+        return f"{self.name}({', '.join(told)})"
+
+    def label_of(self, words: list[str], told: set[str]) -> str:
+        """The words, the budget, and by name every parameter that is not told by them and not at its default."""
+        others = [
+            f"{field.name.replace('_', ' ')} {getattr(self, field.name)}"
+            for field in fields(self)
+            if field.name not in told | {"tokens"} and getattr(self, field.name) != field.default
+        ]
+        return " ".join([*words, budget_label(self.tokens), *others])
+
+    def keeps_what_is_zero(self) -> bool:
+        """Whether a sparse weight's zeros stay zero."""
+        return False
+
+    def why_not_after(self, earlier: Method) -> str | None:
+        after = f"{self.describe()} after {earlier.describe()}"
+        if isinstance(earlier, TrimVocabulary) and self.has_divergence:
+            return (
+                f"{after}: the teacher has tokens that the trimmed vocabulary lacks. "
+                "Use loss: sequence or references, or trim after the training."
+            )
+        if earlier.kind == "sparsifier" and not self.keeps_what_is_zero():
+            return (
+                f"{after}: it would not keep the zeros. Use finetune, or recover with adapter: lora or dora kept "
+                "apart, or put the training first."
+            )
+        return self.why_not_packed(earlier, after) if earlier.kind == "quantizer" else None
+
+    def why_not_packed(self, quantizer: Method, after: str) -> str | None:
+        """Why weights that this quantizer has packed can't be trained so; None when they can."""
+        if quantizer.has_grid:
+            return None
+        if quantizer.takes_adapters:
+            return (
+                f"{after}: its blocks have no grid to train. Keep a lora or dora adapter apart, or put the training "
+                "first."
+            )
+        return f"{after}: its weights can't be trained. Put the training first, or use one of {names_of(WITH_GRID)}."
 
     @property
     def has_divergence(self) -> bool:
@@ -102,7 +156,7 @@ class _Trainer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recover(_Trainer):
+class Recover(Trainer):
     """Training of a few weights beside those that stay as they are.
 
     adapter: "lora" (https://arxiv.org/abs/2106.09685), "dora" (https://arxiv.org/abs/2402.09353), of this rank, alpha
@@ -113,6 +167,7 @@ class Recover(_Trainer):
 
     name: ClassVar[str] = "recover"
     digest_name: ClassVar[str] = "Recover"
+    module: ClassVar[str] = "workers.training.recover"
 
     adapter: Literal["lora", "dora", "scales"] = "lora"
     rank: int = 16
@@ -122,7 +177,7 @@ class Recover(_Trainer):
     rate: float = 2e-4
 
     def __post_init__(self) -> None:
-        _Trainer.__post_init__(self)
+        Trainer.__post_init__(self)
         one_of("recover.adapter", self.adapter, ("lora", "dora", "scales"))
         whole("recover.rank", self.rank, 1, "Leave the step out to train no adapter.")
         between("recover.alpha", self.alpha, 1e-3, 1e5)
@@ -138,21 +193,61 @@ class Recover(_Trainer):
         """Whether an adapter stays beside the weights."""
         return self.adapter != "scales" and not self.merged
 
+    def after(self, checkpoint: Checkpoint) -> Checkpoint:
+        return after_recover(checkpoint, self)
+
+    def short_label(self) -> str:
+        words: list[str] = [self.adapter]
+        if self.adapter != "scales":
+            words += [f"r{self.rank}", *(["merged"] if self.merged else [])]
+        return self.label_of(words, {"adapter", "rank", "merged"})
+
+    def keeps_what_is_zero(self) -> bool:
+        return self.is_apart
+
+    def why_not_before(self, later: Method) -> str | None:
+        if self.is_apart:
+            return (
+                f"{later.describe()} after {self.describe()}: an adapter kept apart comes last. Merge it first "
+                "(merged: true); packed, train the scales."
+            )
+        return None
+
+    def why_not_packed(self, quantizer: Method, after: str) -> str | None:
+        if self.merged:
+            return (
+                f"{after}: a packed weight can't take an adapter in. Keep it apart (merged: false), or train the "
+                "scales."
+            )
+        if quantizer.takes_adapters and self.is_apart:
+            return None
+        return Trainer.why_not_packed(self, quantizer, after)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finetune(_Trainer):
+class Finetune(Trainer):
     """Training of all weights. Those that a quantizer has packed are trained through their rounding, and packed again
     on the same grid (straight-through estimator, https://arxiv.org/abs/1308.3432; LLM-QAT,
     https://arxiv.org/abs/2305.17888)."""
 
     name: ClassVar[str] = "finetune"
     digest_name: ClassVar[str] = "Finetune"
+    module: ClassVar[str] = "workers.training.finetune"
 
     rate: float = 2e-5
 
+    def after(self, checkpoint: Checkpoint) -> Checkpoint:
+        return after_finetune(checkpoint)
+
+    def short_label(self) -> str:
+        return self.label_of(["finetune"], set())
+
+    def keeps_what_is_zero(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Distill(_Trainer):
+class Distill(Trainer):
     """Training of a smaller student that begins with the parent's own weights.
 
     layers: how many stay, spread over the depth (https://arxiv.org/abs/1910.01108 §3); 0 is all. width, channels:
@@ -163,6 +258,7 @@ class Distill(_Trainer):
 
     name: ClassVar[str] = "distill"
     digest_name: ClassVar[str] = "Distill"
+    module: ClassVar[str] = "workers.training.distill"
 
     layers: int = 0
     width: float = 1.0
@@ -171,7 +267,7 @@ class Distill(_Trainer):
     rate: float = 5e-4
 
     def __post_init__(self) -> None:
-        _Trainer.__post_init__(self)
+        Trainer.__post_init__(self)
         whole("distill.layers", self.layers, 0, "0 keeps every layer.")
         between("distill.width", self.width, 0.01, 1.0)
         between("distill.channels", self.channels, 0.01, 1.0)
@@ -182,3 +278,30 @@ class Distill(_Trainer):
                 f"distill.config is {self.config!r}, which says the student's whole shape; leave layers, width and "
                 "channels out, or config"
             )
+
+    def after(self, checkpoint: Checkpoint) -> Checkpoint:
+        return after_distill(checkpoint, self)
+
+    def short_label(self) -> str:
+        words = ["student"]
+        words += [counted(self.layers, "layer")] if self.layers else []
+        words += [f"{percent(self.width)} width"] if self.width != 1.0 else []
+        words += [f"{percent(self.channels)} mlp"] if self.channels != 1.0 else []
+        words += [Path(self.config).name] if self.config else []
+        return self.label_of(words, {"layers", "width", "channels", "config"})
+
+    def why_not_packed(self, quantizer: Method, after: str) -> str | None:
+        return f"{after}: a student can't be cut out of packed weights. Put the distillation first."
+
+
+def budget_label(tokens: int) -> str:
+    """`250k`, `1M`; 0 is once through the data."""
+    if not tokens:
+        return "once"
+    for size, unit in ((1_000_000, "M"), (1000, "k")):
+        if tokens % (size // 100) == 0 and tokens >= size:
+            return f"{tokens / size:g}{unit}"
+    return f"{tokens:,}"
+
+
+TRAINERS: tuple[type[Method], ...] = (Recover, Finetune, Distill)

@@ -6,12 +6,14 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from search_spaces.errors import CandidateError
-from search_spaces.methods.pruners import RemoveChannels, RemoveHeads, RemoveLayers, TrimVocabulary
-from search_spaces.methods.registry import Sparsifier
 from search_spaces.sizes.quantized import with_tensors
 from search_spaces.sizes.tensor_table import Checkpoint, Tensor, is_target, layer_of, text_config
+
+if TYPE_CHECKING:
+    from search_spaces.methods.pruners import RemoveChannels, RemoveHeads, RemoveLayers, Sparsifier, TrimVocabulary
 
 # Frequent tokens are short, so a tokenizer.json shrinks a little faster than its vocabulary. Measured on the shipped
 # model's: 0.728, 0.467 and 0.215 of its bytes are left with 0.75, 0.5 and 0.25 of its tokens.

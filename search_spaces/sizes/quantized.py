@@ -6,18 +6,14 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from search_spaces.errors import CandidateError
-from search_spaces.methods.parameters import WIDTHS
-from search_spaces.methods.quantizers import (
-    FP8,
-    W8A8,
-    BitsAndBytes,
-    MixedWidths,
-    QuantizeEmbeddings,
-)
-from search_spaces.methods.registry import IntegerQuantizer
+from search_spaces.parameters import WIDTHS
 from search_spaces.sizes.tensor_table import Checkpoint, Tensor, header_size, is_embedding, is_target
+
+if TYPE_CHECKING:
+    from search_spaces.methods.quantizers import FP8, BitsAndBytes, IntegerQuantizer, MixedWidths, QuantizeEmbeddings
 
 # Bytes that each quantizer adds to config.json, measured on written artefacts.
 PACKED_CONFIG_BYTES = 1000
@@ -36,7 +32,7 @@ DOUBLE_LEVELS = 256
 
 def after_integers(checkpoint: Checkpoint, step: IntegerQuantizer) -> Checkpoint:
     """Packed integers, scales, zero points where the grid is asymmetric, and the shape, for every targeted weight."""
-    return _packed(checkpoint, step.name, step.bits, step.group_size, step.symmetric)
+    return _packed(checkpoint, step.name, step.bits, step.group_size, step.symmetric, PACKED_CONFIG_BYTES)
 
 
 def after_mixed(checkpoint: Checkpoint, step: MixedWidths) -> Checkpoint:
@@ -46,13 +42,14 @@ def after_mixed(checkpoint: Checkpoint, step: MixedWidths) -> Checkpoint:
     """
     below = max(width for width in WIDTHS if width <= step.bits)
     above = min(width for width in WIDTHS if width >= step.bits)
-    low, high = (_packed(checkpoint, step.name, width, step.group_size, True) for width in (below, above))
+    config = PACKED_CONFIG_BYTES + MIXED_CONFIG_BYTES + MIXED_CONFIG_BYTES_A_WEIGHT * len(checkpoint.targets())
+    low, high = (_packed(checkpoint, step.name, width, step.group_size, True, config) for width in (below, above))
     along = (step.bits - below) / (above - below) if above > below else 0.0
     more = round((high.bytes - low.bytes) * along)
     budget = replace(low, other_bytes=low.other_bytes + more)
     if not step.embeddings:
         return budget
-    return after_embeddings(budget, QuantizeEmbeddings(bits=BUDGETED_EMBEDDINGS, group_size=step.group_size))
+    return _packed_embeddings(budget, step.name, BUDGETED_EMBEDDINGS, step.group_size)
 
 
 def after_bitsandbytes(checkpoint: Checkpoint, step: BitsAndBytes) -> Checkpoint:
@@ -95,24 +92,14 @@ def after_fp8(checkpoint: Checkpoint, step: FP8) -> Checkpoint:
     return _byte_a_weight(checkpoint, "F8_E4M3", step.activations)
 
 
-def after_w8a8(checkpoint: Checkpoint, step: W8A8) -> Checkpoint:
+def after_w8a8(checkpoint: Checkpoint) -> Checkpoint:
     """A byte a weight and a scale an output channel."""
     return _byte_a_weight(checkpoint, "I8", activations=True)
 
 
 def after_embeddings(checkpoint: Checkpoint, step: QuantizeEmbeddings) -> Checkpoint:
     """Packed integers for embeddings and head; scales a group or a row."""
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in checkpoint.tensors.items():
-        if is_embedding(name):
-            rows, columns = tensor.shape
-            refuse_uneven_groups(step.name, name, columns, step.group_size)
-            tensors.update(
-                packed_tensors(name.removesuffix(".weight"), rows, columns, step.bits, step.group_size, True)
-            )
-        else:
-            tensors[name] = tensor
-    return with_tensors(checkpoint, tensors, EMBEDDINGS_CONFIG_BYTES)
+    return _packed_embeddings(checkpoint, step.name, step.bits, step.group_size)
 
 
 def packed_tensors(
@@ -147,7 +134,21 @@ def with_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor], more_config
     )
 
 
-def _packed(checkpoint: Checkpoint, method: str, bits: int, group_size: int, symmetric: bool) -> Checkpoint:
+def _packed_embeddings(checkpoint: Checkpoint, method: str, bits: int, group_size: int) -> Checkpoint:
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in checkpoint.tensors.items():
+        if is_embedding(name):
+            rows, columns = tensor.shape
+            refuse_uneven_groups(method, name, columns, group_size)
+            tensors.update(packed_tensors(name.removesuffix(".weight"), rows, columns, bits, group_size, True))
+        else:
+            tensors[name] = tensor
+    return with_tensors(checkpoint, tensors, EMBEDDINGS_CONFIG_BYTES)
+
+
+def _packed(
+    checkpoint: Checkpoint, method: str, bits: int, group_size: int, symmetric: bool, more_config: int
+) -> Checkpoint:
     tensors: dict[str, Tensor] = {}
     for name, tensor in checkpoint.tensors.items():
         stem = name.removesuffix(".weight").removesuffix(".weight_values")
@@ -162,9 +163,7 @@ def _packed(checkpoint: Checkpoint, method: str, bits: int, group_size: int, sym
             tensors.update(packed_tensors(stem, rows, columns, bits, group_size, symmetric, kept))
         else:
             tensors[name] = tensor
-    mixed = MIXED_CONFIG_BYTES + MIXED_CONFIG_BYTES_A_WEIGHT * len(checkpoint.targets())
-    more = mixed if method == MixedWidths.name else 0
-    return with_tensors(checkpoint, tensors, PACKED_CONFIG_BYTES + more)
+    return with_tensors(checkpoint, tensors, more_config)
 
 
 def _byte_a_weight(checkpoint: Checkpoint, dtype: str, activations: bool) -> Checkpoint:

@@ -10,11 +10,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import CandidateError
-from search_spaces.methods.trainers import Distill
 from search_spaces.sizes.tensor_table import Checkpoint, text_config
+
+if TYPE_CHECKING:
+    from search_spaces.methods.trainers import Distill
 
 # Widths stay in steps of this many, as the MLP's do when a pruner cuts them.
 MULTIPLE = 32

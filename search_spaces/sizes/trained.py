@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from search_spaces.errors import CandidateError
-from search_spaces.methods.trainers import Distill, Finetune, Recover
 from search_spaces.sizes.pruned import ATTENTION_OUT, KEY_VALUE, MLP_IN, MLP_OUT, QUERY, with_text
 from search_spaces.sizes.quantized import with_tensors
 from search_spaces.sizes.student_shape import StudentShape, student_shape
 from search_spaces.sizes.tensor_table import Checkpoint, Tensor, header_size, layer_of, renumbered
+
+if TYPE_CHECKING:
+    from search_spaces.methods.trainers import Distill, Recover
 
 # Of adapter_config.json, measured on a written one.
 ADAPTER_CONFIG_BYTES = 340
@@ -41,7 +44,7 @@ def adapter_tensors(checkpoint: Checkpoint, step: Recover) -> dict[str, Tensor]:
     return tensors
 
 
-def after_finetune(checkpoint: Checkpoint, step: Finetune) -> Checkpoint:
+def after_finetune(checkpoint: Checkpoint) -> Checkpoint:
     """The same table: weights keep the type, or the grid, that they are stored in."""
     return checkpoint
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from search_spaces.errors import CandidateError
-from search_spaces.methods.parameters import GROUP_SIZES
 from search_spaces.methods.pruners import RemoveChannels, RemoveHeads, TrimVocabulary
 from search_spaces.methods.quantizers import RTN
 from search_spaces.methods.registry import Step, step_from_json
 from search_spaces.methods.trainers import Distill
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.parameters import GROUP_SIZES
+from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.pruned import head_shape
 from search_spaces.sizes.student_shape import MULTIPLE
 from search_spaces.sizes.tensor_table import Checkpoint, is_embedding, text_config

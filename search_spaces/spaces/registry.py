@@ -6,8 +6,8 @@ smaller vocabulary where the calibration data lack a language of the study.
 
 from __future__ import annotations
 
-from search_spaces.methods.parameters import WIDTHS
 from search_spaces.methods.registry import Step
+from search_spaces.parameters import WIDTHS
 from search_spaces.spaces import anchors
 from search_spaces.spaces.choices import ChoiceSource, Space
 from search_spaces.spaces.offers import Offer

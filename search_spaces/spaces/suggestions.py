@@ -9,33 +9,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from search_spaces.methods.pruners import (
-    Magnitude,
     RemoveChannels,
     RemoveHeads,
     RemoveLayers,
-    SparseGPT,
+    Sparsifier,
     TrimVocabulary,
-    Wanda,
 )
 from search_spaces.methods.quantizers import (
-    AWQ,
     FP8,
-    GPTQ,
-    HQQ,
-    RTN,
     W8A8,
     BitsAndBytes,
+    IntegerQuantizer,
     MixedWidths,
     QuantizeEmbeddings,
 )
-from search_spaces.methods.registry import METHODS, IntegerQuantizer, Quantizer, Sparsifier, Step
+from search_spaces.methods.registry import METHODS, Step
 from search_spaces.spaces.choices import ChoiceSource
 from search_spaces.spaces.offers import Offer
 
 NONE = "none"
 WHOLE = "whole"
-INTEGER_QUANTIZERS: dict[str, type[IntegerQuantizer]] = {method.name: method for method in (RTN, HQQ, AWQ, GPTQ)}
-SPARSIFIERS: dict[str, type[Sparsifier]] = {method.name: method for method in (Magnitude, Wanda, SparseGPT)}
+INTEGER_QUANTIZERS: dict[str, type[IntegerQuantizer]] = {
+    name: method for name, method in METHODS.items() if issubclass(method, IntegerQuantizer)
+}
+SPARSIFIERS: dict[str, type[Sparsifier]] = {
+    name: method for name, method in METHODS.items() if issubclass(method, Sparsifier)
+}
 MIXED_BITS = (2.25, 2.5, 2.75, 3.0, 3.25, 3.5, 4.0, 4.5, 5.0, 6.0)
 SPARSITIES = (0.3, 0.4, 0.5, 0.6, 0.7)
 TWO_OF_FOUR = "2:4"
@@ -56,7 +55,7 @@ def quantizer_alone(source: ChoiceSource, offer: Offer, names: Sequence[str], bi
     return () if name == NONE else (_quantizer(source, offer, name, bits),)
 
 
-def _quantizer(source: ChoiceSource, offer: Offer, name: str, bits: Sequence[int]) -> Quantizer:
+def _quantizer(source: ChoiceSource, offer: Offer, name: str, bits: Sequence[int]) -> Step:
     if name in INTEGER_QUANTIZERS:
         return INTEGER_QUANTIZERS[name](
             bits=source.suggest_categorical("quantizer.bits", bits),

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from search_spaces.candidate import HAS_GRID
 from search_spaces.methods.pruners import TrimVocabulary
-from search_spaces.methods.quantizers import BitsAndBytes, MixedWidths
+from search_spaces.methods.quantizers import MixedWidths
 from search_spaces.methods.registry import Step, step_from_json
 from search_spaces.methods.trainers import Distill, Finetune, LossName, Recover
 from search_spaces.spaces.choices import Choices, ChoiceSource
@@ -81,9 +80,9 @@ def quantized_and_recovered(
 
 def _recovery(source: ChoiceSource, quantizer: Step, loss: LossName) -> tuple[Step, ...]:
     """Scales, an adapter kept apart or all weights, by recipe; none where the quantizer's weights can't be trained."""
-    if isinstance(quantizer, HAS_GRID):
+    if quantizer.has_grid:
         how = source.suggest_categorical("recovery", (NONE, *RECOVERIES))
-    elif isinstance(quantizer, BitsAndBytes):
+    elif quantizer.takes_adapters:
         how = source.suggest_categorical("bitsandbytes.recovery", (NONE, "lora"))
     else:
         return ()

@@ -29,7 +29,7 @@ LOOSE = {
     "workers.decoder": {
         "decode", "greedy", "beam", "generate", "streams", "blueprint", "families", "projections", "settings",
     },
-    "search_spaces": {"candidate", "outcome", "curve", "errors"},
+    "search_spaces": {"candidate", "outcome", "predicted_size", "curve", "errors", "parameters", "wording"},
 }  # fmt: skip
 
 

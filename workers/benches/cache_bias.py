@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from search_spaces.methods.registry import Trainer
+from search_spaces.methods.trainers import Trainer
 from workers.training.data.batches import TrainingBatch
 from workers.training.loop.learner import Learner
 from workers.training.teachers.teacher import CachedTeacher, LiveTeacher

@@ -8,7 +8,7 @@ from typing import Any
 
 from search_spaces.candidate import Candidate, digest_of
 from search_spaces.errors import CandidateError
-from search_spaces.methods.registry import Step, describe_step, step_to_json
+from search_spaces.methods.registry import Step, step_to_json
 from search_spaces.methods.trainers import Distill
 from search_spaces.outcome import Footprint
 from search_spaces.sizes.student_shape import read_student_config
@@ -110,7 +110,7 @@ def compress_candidate(
                 made = compress(parent, out, step, context)
             write_readme(out, candidate.base.name, steps)
             took = [f"trained for {made.seconds:.0f} s"] if made.seconds else []
-            curves = [kept_curve(describe_step(step), made.curve).to_json()] if made.curve else []
+            curves = [kept_curve(step.describe(), made.curve).to_json()] if made.curve else []
             return {
                 "steps": [*earlier.get("steps", []), step_to_json(step)],
                 "targeted": earlier["targeted"] + made.targeted,
@@ -127,12 +127,12 @@ def compress_candidate(
 
 def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> str:
     """The store's key: everything that decides the artefact's bytes."""
-    from workers.evaluation.methods import WITHOUT_CALIBRATION, modules_of
+    from workers.evaluation.methods import modules_of
 
     data: dict[str, Any] = {}
     # The language pairs whose texts the model is shown.
     read: set[str] = set()
-    if any(type(step) not in WITHOUT_CALIBRATION for step in candidate.steps):
+    if any(step.needs_calibration for step in candidate.steps):
         read |= set(plan.calibration.pairs) if plan.calibration else set()
         data = {
             "calibration": plan.calibration.digest if plan.calibration else "",

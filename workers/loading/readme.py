@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from search_spaces.methods.registry import Step, describe_step
+from search_spaces.methods.registry import Step
 from search_spaces.sizes.tensor_table import is_embedding
 from workers.checkpoints.adapters import ADAPTER, has_adapter
 from workers.checkpoints.model_files import read_checkpoint, read_config
@@ -25,7 +25,7 @@ def write_readme(folder: Path, base_name: str, steps: Sequence[Step]) -> None:
     loading = _with_this_project(folder) if is_own(folder) else _with_transformers(folder)
     if has_adapter(folder) and not is_own(folder):
         loading += _with_peft(folder)
-    made = "\n".join(f"{number}. `{describe_step(step)}`" for number, step in enumerate(steps, start=1))
+    made = "\n".join(f"{number}. `{step.describe()}`" for number, step in enumerate(steps, start=1))
     text = f"# {base_name}, compressed\n\nMade from {base_name} by mtpareto, in this order:\n\n{made}\n\n{loading}"
     (folder / README).write_text(text, encoding="utf-8")
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from search_spaces.candidate import digest_of
-from search_spaces.methods.registry import Trainer, step_to_json
-from search_spaces.methods.trainers import Distill
+from search_spaces.methods.registry import step_to_json
+from search_spaces.methods.trainers import Distill, Trainer
 from search_spaces.sizes.student_shape import read_student_config
 from workers.checkpoints.model_files import read_checkpoint
 from workers.loading.load import default_device, is_bitsandbytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from search_spaces.methods.registry import Trainer
+from search_spaces.methods.trainers import Trainer
 from workers.runtime.training_progress import MADE_WORSE
 
 # Below so many updates nothing much is learnt, at any rate that a model survives.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from search_spaces.candidate import refuse_idle_training
-from search_spaces.methods.registry import Trainer
+from search_spaces.methods.trainers import Trainer
 from workers.checkpoints.model_files import TOKENIZER_FILES
 from workers.loading.load import load_tokenizer
 from workers.plan.compression_context import CompressionContext, Report

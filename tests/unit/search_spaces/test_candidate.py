@@ -31,7 +31,7 @@ from search_spaces.methods.quantizers import (
     MixedWidths,
     QuantizeEmbeddings,
 )
-from search_spaces.methods.registry import METHODS, Step, describe_step, step_from_json, step_to_json
+from search_spaces.methods.registry import METHODS, Step, step_from_json, step_to_json
 from search_spaces.methods.trainers import Distill, Finetune, Recover
 from workers.checkpoints.locate import resolve
 
@@ -260,7 +260,7 @@ def test_an_order_that_makes_no_sense_is_refused_with_the_way_out(
             for steps in ((first, second), (LAYERS, first, second)):
                 with pytest.raises(CandidateError) as caught:
                     Candidate(LOCAL, steps)
-                assert str(caught.value) == reason.format(describe_step(first), describe_step(second))
+                assert str(caught.value) == reason.format(first.describe(), second.describe())
 
 
 def test_every_order_is_either_refused_above_or_allowed() -> None:
@@ -327,7 +327,7 @@ def test_a_first_training_towards_the_model_itself_is_refused_with_the_way_out_a
         with pytest.raises(CandidateError) as caught:
             refuse_idle_training(steps)
         assert str(caught.value) == (
-            f"{describe_step(first)}: the model is its own teacher as long as nothing has changed it, so there is "
+            f"{first.describe()}: the model is its own teacher as long as nothing has changed it, so there is "
             "nothing to learn. Use loss: references or sequence, or a reference_share above 0, or compress first."
         )
     stored = {"model": LOCAL.name, "revision": LOCAL.revision, "steps": [step_to_json(first)]}

@@ -20,8 +20,8 @@ from search_spaces.errors import CandidateError, ModelFilesError, StudyError, Us
 from search_spaces.methods.pruners import RemoveLayers
 from search_spaces.methods.quantizers import GPTQ, RTN, BitsAndBytes
 from search_spaces.methods.registry import Step
+from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.plain_model import DEFAULTS, ROPE_THETAS, TIED_BY_DEFAULT
-from search_spaces.sizes.predicted import predicted_bytes
 from search_spaces.sizes.refusals import refuse_uncompressible
 from tests.support.examples import dataset, segment
 from tests.support.paths import ROOT

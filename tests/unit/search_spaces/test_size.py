@@ -15,7 +15,7 @@ from search_spaces.methods.pruners import RemoveLayers, Wanda
 from search_spaces.methods.quantizers import GPTQ, RTN, BitsAndBytes, QuantizeEmbeddings
 from search_spaces.methods.registry import Step
 from search_spaces.methods.trainers import Distill, Finetune, Recover
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.student_shape import student_shape
 from search_spaces.sizes.tensor_table import Checkpoint, Tensor
 from search_spaces.sizes.trained import after_distill

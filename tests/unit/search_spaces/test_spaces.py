@@ -15,7 +15,7 @@ from search_spaces.methods.pruners import RemoveChannels, RemoveLayers, TrimVoca
 from search_spaces.methods.quantizers import GPTQ, RTN, BitsAndBytes, MixedWidths, QuantizeEmbeddings
 from search_spaces.methods.registry import METHODS, Step, step_from_json
 from search_spaces.methods.trainers import Distill, Finetune, Recover
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.choices import every_choice
 from search_spaces.spaces.offers import Offer, offer_for

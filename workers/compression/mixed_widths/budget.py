@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from search_spaces.errors import CandidateError
-from search_spaces.methods.parameters import WIDTHS
 from search_spaces.methods.quantizers import MixedWidths
+from search_spaces.parameters import WIDTHS
 from search_spaces.sizes.quantized import BUDGETED_EMBEDDINGS, after_mixed
 from search_spaces.sizes.tensor_table import Checkpoint
 from workers.compression.mixed_widths.allocation import Allocation, Options, Window, isotonic, possible_totals

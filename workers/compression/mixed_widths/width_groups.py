@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from search_spaces.methods.parameters import WIDTHS
 from search_spaces.methods.quantizers import MixedWidths
+from search_spaces.parameters import WIDTHS
 from search_spaces.sizes.quantized import EMBEDDINGS_CONFIG_BYTES, packed_tensors, refuse_uneven_groups
 from search_spaces.sizes.tensor_table import Checkpoint, header_size, is_embedding, layer_of
 from workers.calibration.statistics import Statistics

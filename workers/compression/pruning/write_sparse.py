@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from search_spaces.errors import UnsupportedStep
-from search_spaces.methods.registry import Sparsifier
+from search_spaces.methods.pruners import Sparsifier
 from search_spaces.sizes.tensor_table import Tensor, is_target
 from workers.plan.compression_context import CompressionContext, Report
 from workers.stored_forms.checkpoint import OWN, copy_small_files, dense_tensors, write_tensors

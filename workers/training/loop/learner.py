@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from search_spaces.methods.registry import Trainer
+from search_spaces.methods.trainers import Trainer
 from workers.training.data.batches import TrainingBatch
 from workers.training.losses.divergences import cross_entropy
 from workers.training.losses.layer_map import kept_outputs, mismatch, refuse_unknown_layers, spread, token_shares

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from search_spaces.methods.registry import Trainer
+from search_spaces.methods.trainers import Trainer
 from workers.runtime.training_progress import Progress, Trained
 from workers.training.data.tokenized_pairs import TokenizedPairs
 from workers.training.loop.compiling import compiled

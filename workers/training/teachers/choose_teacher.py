@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from search_spaces.errors import StudyError
-from search_spaces.methods.registry import Trainer
+from search_spaces.methods.trainers import Trainer
 from search_spaces.sizes.tensor_table import text_config
 from workers.checkpoints.model_files import read_checkpoint, read_config
 from workers.plan.compression_context import CompressionContext

@@ -18,7 +18,7 @@ import torch
 from torch import distributed
 
 from search_spaces.errors import StudyError
-from search_spaces.methods.registry import Trainer
+from search_spaces.methods.trainers import Trainer
 from workers.failures.table import is_out_of_memory
 from workers.failures.training import diverged
 from workers.runtime.training_progress import Progress, Trained, Window

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from search_spaces.methods.registry import Trainer
+from search_spaces.methods.trainers import Trainer
 from workers.failures.table import is_out_of_memory, is_transient, whose_fault
 from workers.runtime.ray_process import has_gpus
 from workers.runtime.torch_environment import prepare_torch, waiting

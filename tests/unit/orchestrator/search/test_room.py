@@ -14,7 +14,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.methods.pruners import RemoveLayers
 from search_spaces.methods.quantizers import RTN
 from search_spaces.methods.registry import Step, step_to_json
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from search_spaces.spaces.registry import SPACES
 from tests.support.examples import BASE, llama_table
 from workers.runtime.artefact_store import ArtefactStore

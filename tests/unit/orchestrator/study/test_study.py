@@ -19,7 +19,7 @@ from search_spaces.methods.pruners import RemoveLayers, Wanda
 from search_spaces.methods.quantizers import GPTQ, RTN, BitsAndBytes, MixedWidths, QuantizeEmbeddings
 from search_spaces.methods.registry import METHODS
 from search_spaces.methods.trainers import Distill, Finetune, Recover
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from tests.support.paths import ROOT
 from workers.checkpoints.model_files import read_checkpoint
 

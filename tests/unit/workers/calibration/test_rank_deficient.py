@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from search_spaces.methods.registry import GPTQ, MixedWidths, RemoveChannels, RemoveHeads, SparseGPT, Step
+from search_spaces.methods.pruners import RemoveChannels, RemoveHeads, SparseGPT
+from search_spaces.methods.quantizers import GPTQ, MixedWidths
+from search_spaces.methods.registry import Step
 from tests.support.examples import segment
 from workers.calibration.damping import Damped, Dampings
 from workers.calibration.hessian_inverse import inverse_factor

@@ -16,7 +16,7 @@ from search_spaces.candidate import BaseModel, Candidate
 from search_spaces.errors import CandidateError, ModelFilesError
 from search_spaces.methods.quantizers import RTN
 from search_spaces.methods.trainers import Recover
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from tests.support.dense_reference import logits
 from tests.support.trained_parents import FORMS, SHAPE, empty, made, trained_a_little
 from workers.checkpoints.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, has_adapter, read_adapter

@@ -38,7 +38,7 @@ from search_spaces.methods.quantizers import (
 )
 from search_spaces.methods.registry import METHODS, Step
 from search_spaces.methods.trainers import Distill, Finetune, Recover
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from tests.support.paths import ROOT
 from workers.checkpoints.adapters import ADAPTER, has_adapter
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint, weight_files

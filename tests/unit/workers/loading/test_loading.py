@@ -23,7 +23,7 @@ from search_spaces.methods.quantizers import (
     QuantizeEmbeddings,
 )
 from search_spaces.methods.registry import Step
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.quantized import after_embeddings
 from tests.support.dense_reference import CPU, IDS, logits, reference
 from tests.support.paths import CAPTIONS

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.methods.registry import METHODS, step_from_json
-from workers.evaluation.methods import MODULES, modules_of
+from workers.evaluation.methods import modules_of
 from workers.plan import code_version as version
 from workers.plan.code_version import ROOT, code_version, imported_by, without_comments
 
@@ -66,9 +66,9 @@ def test_what_steps_load_is_in_the_code_they_are_known_by(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_known_by_what_decides_its_bytes(name: str) -> None:
-    known = imported_by([MODULES[METHODS[name]]])
+    known = imported_by([METHODS[name].module])
     assert {
-        MODULES[METHODS[name]],
+        METHODS[name].module,
         "search_spaces.sizes.tensor_table",
         "workers.checkpoints.model_files",
     } <= known

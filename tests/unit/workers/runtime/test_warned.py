@@ -17,7 +17,7 @@ def test_each_warning_of_ours_is_heard_once_in_its_order_from_any_thread() -> No
     warnings = Warnings(told.append, ("known before",))
     with heard_by(warnings):
         ours.warning("going on with %d sequences", 8)
-        logging.getLogger("search_spaces.sizes.predicted").error("an error too")
+        logging.getLogger("search_spaces.predicted_size").error("an error too")
         logging.getLogger("transformers").warning("a library's")
         ours.info("no warning")
         thread = threading.Thread(target=ours.warning, args=("from a stream",))

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from search_spaces.errors import CandidateError
 from search_spaces.methods.pruners import RemoveLayers
 from search_spaces.methods.trainers import Distill
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from tests.support.dense_reference import logits
 from tests.support.trained_parents import FORMS, empty, made, training_context
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint

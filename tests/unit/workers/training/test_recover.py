@@ -15,9 +15,8 @@ from search_spaces.candidate import BaseModel, Candidate
 from search_spaces.errors import CandidateError, StudyError
 from search_spaces.methods.pruners import RemoveLayers
 from search_spaces.methods.quantizers import FP8, RTN, W8A8
-from search_spaces.methods.registry import describe_step
 from search_spaces.methods.trainers import Distill, Recover
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from tests.support.dense_reference import logits
 from tests.support.examples import dataset
 from tests.support.trained_parents import FORMS, SHAPE, empty, made, trained_a_little, training_context
@@ -291,7 +290,7 @@ def test_pruned_recovered_quantized_and_recovered_again_in_one_candidate(
     assert context.training is not None
     about = artefact.about
     assert [step["method"] for step in about["steps"]] == ["remove_layers", "recover", "rtn", "recover"]
-    assert [curve["step"] for curve in about["curves"]] == [describe_step(step) for step in steps[1::2]]
+    assert [curve["step"] for curve in about["curves"]] == [step.describe() for step in steps[1::2]]
     assert [curve["points"][-1][0] >= 600 for curve in about["curves"]] == [True, True]
     assert sum(note.startswith("trained for ") for note in about["notes"]) == 2
     assert {progress.name for progress in told} == {"recover"}

@@ -12,7 +12,7 @@ import torch
 
 from search_spaces.errors import CandidateError, StudyError
 from search_spaces.methods.quantizers import GPTQ, MixedWidths
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import layer_of
 from tests.support.examples import segment
 from workers.calibration.divergence import Divergence, measuring_batches

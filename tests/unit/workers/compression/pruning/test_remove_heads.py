@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from search_spaces.errors import CandidateError, StudyError
-from search_spaces.methods.registry import RemoveHeads
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.methods.pruners import RemoveHeads
+from search_spaces.predicted_size import predicted_bytes
 from tests.support.examples import segment
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint
 from workers.compression.pruning.remove_heads import compress, members

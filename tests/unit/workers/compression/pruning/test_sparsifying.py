@@ -11,9 +11,8 @@ import torch
 
 from search_spaces.candidate import Candidate
 from search_spaces.errors import CandidateError
-from search_spaces.methods.pruners import Magnitude, SparseGPT, Wanda
-from search_spaces.methods.registry import Sparsifier
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.methods.pruners import Magnitude, SparseGPT, Sparsifier, Wanda
+from search_spaces.predicted_size import predicted_bytes
 from tests.support.examples import BASE
 from tests.support.paths import CAPTIONS
 from workers.calibration.shared_inputs import once_an_input
@@ -21,7 +20,6 @@ from workers.calibration.statistics import Statistics
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint, weight_files
 from workers.compression.pruning.magnitude import compress
 from workers.compression.pruning.write_sparse import highest, kept_mask, two_of_four, write_sparse
-from workers.evaluation.methods import MODULES
 from workers.plan.compression_context import CompressionContext, Report
 from workers.stored_forms.checkpoint import dense_tensors
 from workers.translation.prompts import PROMPTS
@@ -159,7 +157,7 @@ def test_the_modules_of_the_sparsifiers_exist() -> None:
     import importlib
 
     for method in (Magnitude, Wanda, SparseGPT):
-        assert callable(importlib.import_module(MODULES[method]).compress)
+        assert callable(importlib.import_module(method.module).compress)
 
 
 def test_half_the_weights_at_sixteen_bits_are_nine_bits_a_weight(tmp_path: Path) -> None:

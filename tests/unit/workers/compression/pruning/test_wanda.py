@@ -14,7 +14,7 @@ from search_spaces.errors import StudyError
 from search_spaces.methods.pruners import Wanda
 from search_spaces.methods.quantizers import GPTQ, HQQ, RTN
 from search_spaces.methods.registry import Step
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import Checkpoint
 from tests.support.examples import BASE
 from tests.support.paths import ROOT

@@ -12,7 +12,7 @@ import torch
 
 from search_spaces.errors import CandidateError
 from search_spaces.methods.quantizers import AWQ, RTN
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from tests.support.examples import segment
 from workers.calibration.calibrate import statistics_of
 from workers.calibration.output_error import diagonal_blocks, group_errors, row_errors

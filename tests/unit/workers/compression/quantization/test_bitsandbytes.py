@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from search_spaces.errors import CandidateError
 from search_spaces.methods.quantizers import BitsAndBytes
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from tests.support.dense_reference import CPU, PARENTS, SHAPE, logits, reference
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint, read_config
 from workers.compression.quantization.bitsandbytes import compress

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from search_spaces.methods.quantizers import HQQ
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint
 from workers.compression.quantization import hqq
 from workers.compression.quantization.hqq import compress, p_norm, quantize, soft_threshold

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from search_spaces.methods.quantizers import W8A8
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from tests.support.dense_reference import CPU, PARENTS, SHAPE, int8_tokens, logits, reference
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint, read_config
 from workers.compression.quantization.w8a8 import compress, quantize

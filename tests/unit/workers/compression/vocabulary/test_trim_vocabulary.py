@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from search_spaces.errors import CandidateError, ModelFilesError, StudyError
 from search_spaces.methods.pruners import TrimVocabulary
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import Tensor
 from tests.support.examples import llama_table, segment
 from tests.support.trained_tokenizers import PAIRS, ROOT, TOKENIZERS, byte_level, texts

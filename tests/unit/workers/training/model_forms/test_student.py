@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from search_spaces.errors import CandidateError
 from search_spaces.methods.trainers import Distill
-from search_spaces.sizes.predicted import predicted_bytes
+from search_spaces.predicted_size import predicted_bytes
 from tests.support.dense_reference import logits
 from tests.support.tiny_models import tiny_model
 from tests.support.trained_parents import empty, training_context
