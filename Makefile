@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
 # Processes that run the tests without Ray side by side; a test file stays in one.
 JOBS ?= 2
-PYTEST := $(BIN)/python -m pytest -q
+PYTEST := $(BIN)/python -m pytest -q --durations=20 --durations-min=5
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile
 
 .PHONY: help demo test check unit install install-test comet clean

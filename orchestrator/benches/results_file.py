@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.benches.table import Figures, as_page
-from orchestrator.whole_files import write_whole
 from search_spaces.errors import StudyError
 from workers.plan.conditions import device_name
+from workers.runtime.atomic_files import write_whole
 
 # Between what an earlier run's record says and a later one's.
 THEN = "; then "

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.whole_files import drafted, write_whole
 from search_spaces.errors import UserError
 from workers.reading.segments import Segment
+from workers.runtime.atomic_files import drafted, write_whole
 
 
 @dataclass(frozen=True, slots=True)

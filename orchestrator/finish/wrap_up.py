@@ -24,14 +24,14 @@ from orchestrator.results.statement import statement, with_folder
 from orchestrator.results.step_labels import short_label
 from orchestrator.results.terminal_table import print_frontier
 from orchestrator.study.spec import StudySpec
-from orchestrator.whole_files import drafted
 from search_spaces.candidate import Candidate
 from search_spaces.outcome import Failure, Measurement, Outcome, Speed
 from search_spaces.wording import MINUS
 from workers.evaluation.attempt import or_else
 from workers.plan.evaluation_plan import SPEED_SPLIT
 from workers.reading.segments import DataSet
-from workers.runtime.artefact_store import DRAFT, MANIFEST, ArtefactStore
+from workers.runtime.artefact_store import MANIFEST, ArtefactStore
+from workers.runtime.atomic_files import DRAFT, drafted
 
 log = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from typing import Any
 
 from orchestrator.ledger.names import LEDGER
 from orchestrator.racing.referee import Referee
-from orchestrator.whole_files import drafted
 from search_spaces.candidate import Candidate, candidate_from_json
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Failure, Measurement, Outcome, Race, outcome_from_json
 from workers.failures.table import LedgerMoved, fault_in_words
 from workers.plan.evaluation_plan import RACED_SPLIT
+from workers.runtime.atomic_files import drafted
 from workers.runtime.callbacks import Doing
 from workers.runtime.file_locks import hold
 from workers.runtime.training_progress import Progress
@@ -174,7 +174,7 @@ def create_ledger(folder: Path, header: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StudyError(f"{folder} can't be made: {error.strerror}; choose another --out") from error
-    with drafted(folder / LEDGER) as draft:
+    with drafted(folder / LEDGER, durable=True) as draft:
         draft.unlink(missing_ok=True)
         _append_line(draft, {"kind": "study", "schema": SCHEMA, **header})
 
@@ -416,24 +416,5 @@ def _append_line(path: Path, line: Mapping[str, Any]) -> None:
 
 def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    try:
-        with draft.open("w", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError:
-        # Half of it takes room on a disk that may have none.
-        draft.unlink(missing_ok=True)
-        raise
-    draft.rename(path)
-    _fsync_folder(path.parent)
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Make a rename in the folder outlast a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with drafted(path, durable=True) as draft, draft.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

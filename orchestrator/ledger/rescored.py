@@ -6,7 +6,6 @@ metric -> `DIGEST.SPLIT` -> pair -> score. The ledger stays as it is; where it h
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from orchestrator.ledger.records import TrialRecord
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Score
+from workers.runtime.atomic_files import write_whole
 
 RESCORED = "rescored.json"
 
@@ -46,24 +46,13 @@ def read_rescored(folder: Path) -> Rescored:
 def write_rescored(folder: Path, rescored: Rescored) -> Path:
     """Put the file in place, whole or not at all, and on disk before this returns."""
     path = folder / RESCORED
-    draft = path.with_suffix(".draft")
     record = {
         metric: {
             key: {pair: asdict(score) for pair, score in by_pair.items()} for key, by_pair in sorted(by_trial.items())
         }
         for metric, by_trial in rescored.items()
     }
-    with draft.open("w", encoding="utf-8") as stream:
-        json.dump(record, stream, ensure_ascii=False, allow_nan=False, indent=1)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.rename(path)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_whole(path, json.dumps(record, ensure_ascii=False, allow_nan=False, indent=1) + "\n", durable=True)
     return path
 
 

@@ -13,7 +13,7 @@ from orchestrator.report.view import OTHERS, interval_bounds, quality_range, sta
 from orchestrator.results.labels import kinds_of, unit_for
 from orchestrator.results.points import Point, Results
 from orchestrator.results.step_labels import short_label
-from orchestrator.whole_files import drafted
+from workers.runtime.atomic_files import drafted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,8 +12,8 @@ from orchestrator.report.samples import read_systems
 from orchestrator.report.tables import shown_points
 from orchestrator.results.labels import unit_for
 from orchestrator.results.points import Results
-from orchestrator.whole_files import drafted
 from workers.reading.segments import DataSet
+from workers.runtime.atomic_files import drafted
 
 REPORT = "report.html"
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.candidate import Candidate
-from workers.runtime.artefact_store import DRAFT, MANIFEST
+from workers.runtime.artefact_store import MANIFEST
+from workers.runtime.atomic_files import DRAFT
 
 # Statistics and profiles are asked for by many candidates, so they go last.
 SHARED = ("statistics-", "profile-")

@@ -210,6 +210,9 @@ def _end(work: UnderWay, stopped_by: str | None, lost: str | None) -> None:
     if work.ray_folder is not None and lost is None:
         shutil.rmtree(work.ray_folder, ignore_errors=True)
     time.sleep(max(0.0, began + ONE_SIGNAL_SECONDS - time.monotonic()))
+    if folder is None and (folder := work.folder) is not None:
+        # The main thread has made the ledger meanwhile.
+        say(work.terminal, _spell(work, folder, stopped_by, lost))
     if folder is None:
         os._exit(INTERRUPTED if stopped_by else 1)
     _finish(work, folder, bool(stopped_by))

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from orchestrator.finish import run_folder
 from orchestrator.ledger.records import LOCK, WRITER_ENDS
 from tests.ray.conftest import ROOT, Running, environment, free_port, ledger_lines, mtpareto, trials
-from workers.runtime.artefact_store import DRAFT
+from workers.runtime.atomic_files import DRAFT
 from workers.runtime.file_locks import hold
 
 TRIALS = "6"

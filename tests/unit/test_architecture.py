@@ -20,7 +20,7 @@ TOP = ("orchestrator", "mlflow_tracking", "workers", "search_spaces")
 MOST_MODULES = 14
 # What stands beside the rooms of a package, and why no room is its place.
 LOOSE = {
-    "orchestrator": {"cli", "environment", "number_format", "whole_files"},
+    "orchestrator": {"cli", "environment", "number_format"},
     "workers": set(),
     "workers.training": {
         "steps", "engines", "held_out_check", "enough", "preparing", "recover", "finetune", "distill",

@@ -7,7 +7,6 @@ for what another is building waits for it.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable
@@ -15,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workers.runtime.atomic_files import DRAFT, sync
 from workers.runtime.file_locks import hold
 
 MANIFEST = "artefact.json"
-DRAFT = ".draft-"
 LOCK = ".lock-"
 
 
@@ -112,15 +111,7 @@ def _write_manifest(folder: Path, about: dict[str, Any]) -> None:
     found = sorted(file for file in folder.rglob("*") if file.is_file())
     files = {file.relative_to(folder).as_posix(): file.stat().st_size for file in found}
     for name in files:
-        _fsync(folder / name)
+        sync(folder / name)
     with (folder / MANIFEST).open("w", encoding="utf-8") as stream:
         json.dump({"files": files, "about": about}, stream, indent=1, sort_keys=True)
-    _fsync(folder / MANIFEST)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder / MANIFEST)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 import time
 import uuid
@@ -22,12 +21,12 @@ import torch
 
 from workers.checkpoints.tensor_files import bytes_of, write_tensors
 from workers.failures.training import disk_full, is_full_disk
+from workers.runtime.atomic_files import DRAFT, sync
 from workers.runtime.training_progress import Point
 from workers.training.loop.schedules import Schedule, decay_begins
 
 STANDING = "standing.json"
 TENSORS = "state.safetensors"
-DRAFT = ".draft-"
 # A draft that nobody has touched for so long is a killed worker's.
 DRAFT_SECONDS = 3600
 # So many stay of a run under way: one more than is needed, should that be damaged.
@@ -183,10 +182,8 @@ def _standing(values: dict[str, Any]) -> TrainingState:
 
 def _write_standing(draft: Path, standing: TrainingState) -> None:
     record = {"bytes": (draft / TENSORS).stat().st_size, "standing": asdict(standing)}
-    with (draft / STANDING).open("w", encoding="utf-8") as stream:
-        json.dump(record, stream, indent=1, sort_keys=True)
-        stream.flush()
-        os.fsync(stream.fileno())
+    (draft / STANDING).write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
+    sync(draft / STANDING)
 
 
 def _put(draft: Path, target: Path) -> None:
@@ -194,13 +191,13 @@ def _put(draft: Path, target: Path) -> None:
 
     Another worker may be at the same training, and put one there between the two looks.
     """
-    _fsync(draft)
+    sync(draft)
     while not _renamed(draft, target):
         aside = target.with_name(f"{DRAFT}{uuid.uuid4().hex[:12]}")
         with suppress(FileNotFoundError):
             target.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
-    _fsync(target.parent)
+    sync(target.parent)
 
 
 def _renamed(draft: Path, target: Path) -> bool:
@@ -212,11 +209,3 @@ def _renamed(draft: Path, target: Path) -> bool:
             raise
         return False
     return True
-
-
-def _fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

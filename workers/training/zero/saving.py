@@ -18,6 +18,7 @@ import torch
 from torch import distributed
 
 from workers.failures.training import disk_full
+from workers.runtime.atomic_files import write_whole
 from workers.runtime.training_progress import Point
 from workers.training.loop.checkpoints import STANDING, Checkpoint, TrainingState, superseded, usable
 from workers.training.loop.schedules import Schedule
@@ -98,12 +99,7 @@ def _refuse_full_disk(engine: Any, folder: Path) -> None:
 
 
 def _write_standing(folder: Path, standing: TrainingState) -> None:
-    draft = folder / f".{STANDING}"
-    with draft.open("w", encoding="utf-8") as stream:
-        json.dump(asdict(standing), stream, indent=1, sort_keys=True)
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.rename(folder / STANDING)
+    write_whole(folder / STANDING, json.dumps(asdict(standing), indent=1, sort_keys=True), durable=True)
 
 
 def _standing(file: Path) -> TrainingState:

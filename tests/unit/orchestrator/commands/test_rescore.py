@@ -89,7 +89,7 @@ def test_the_file_is_on_disk_before_it_takes_its_name(folder: Path, monkeypatch:
     monkeypatch.setattr(os, "fsync", synced)
     path = write_rescored(folder, {"ter": {"digest.dev": {"en-de": Score(30.0, "s")}}})
     (draft, held), (where, _) = synced.contents
-    assert (draft.name, where) == ("rescored.draft", folder)
+    assert (draft.name, where) == (".draft-rescored.json", folder)
     assert held == path.read_bytes()
     assert read_rescored(folder)["ter"]["digest.dev"]["en-de"] == Score(30.0, "s")
 

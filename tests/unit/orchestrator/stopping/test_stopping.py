@@ -139,6 +139,17 @@ def test_a_stopped_search_has_its_pages_and_says_how_to_go_on(run: Path) -> None
     assert seconds < 60
 
 
+def test_a_search_whose_ledger_is_made_while_it_is_stopped_says_how_to_go_on(run: Path) -> None:
+    kept = (run / LEDGER).rename(run / "kept")
+    prepare = f"work.ledger = Path({str(run / LEDGER)!r})"
+    # The child is killed after the first look for a ledger.
+    code, said, _ = Command(f"child.wait(); Path({str(kept)!r}).rename(work.ledger); time.sleep(600)", prepare).stop(
+        "SIGINT"
+    )
+    assert code == 130 and said.startswith("stopped by SIGINT\n")
+    assert f"Go on with: mtpareto resume {run}" in said and (run / "report.html").is_file()
+
+
 def test_a_resume_knows_its_run_from_its_first_moment_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known: list[Path | None] = []
     monkeypatch.setattr(cli, "_run", lambda options: known.append(options.work.folder) or 0)
