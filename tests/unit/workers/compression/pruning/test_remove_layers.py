@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from search_spaces.errors import CandidateError, StudyError
-from search_spaces.methods.registry import RemoveLayers
+from search_spaces.methods.pruners import RemoveLayers
 from tests.support.examples import segment
 from workers.calibration.divergence import Divergence, measuring_batches
 from workers.compression.pruning.layer_search import bypassed, greedy, least_set, pairwise
