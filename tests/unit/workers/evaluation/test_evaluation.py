@@ -116,7 +116,7 @@ def test_memory_is_limited_before_anything_is_compressed(
     order: list[Any] = []
     real = candidate_folder.compress_candidate
     monkeypatch.setattr(candidate_folder, "limit_memory", order.append)
-    monkeypatch.setattr(candidate_folder, "compressed", lambda *rest: order.append("built") or real(*rest))
+    monkeypatch.setattr(candidate_folder, "compress_candidate", lambda *rest: order.append("built") or real(*rest))
     Evaluation(candidate, "dev", replace(plan, memory_fraction=0.5), Stages(), racing=True).advance()
     assert order == [0.5, "built"]
 
