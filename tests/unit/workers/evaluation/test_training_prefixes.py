@@ -56,7 +56,7 @@ class Trials:
         self.trained.append(task.step)
         return train(task)
 
-    def build_candidate(self, *steps: Step) -> Built:
+    def built(self, *steps: Step) -> Built:
         return build_candidate(Candidate(self.study.base, steps), self.plan)
 
 
