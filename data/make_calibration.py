@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from data.templates import sentences  # noqa: E402
-from workers.decoding import Decoding  # noqa: E402
-from workers.models import load_model, load_tokenizer  # noqa: E402
-from workers.prompts import PROMPTS  # noqa: E402
+from workers.loading.load import load_model, load_tokenizer  # noqa: E402
 from workers.reading.segments import Segment  # noqa: E402
-from workers.translate import translate  # noqa: E402
+from workers.translation.decoding import Decoding  # noqa: E402
+from workers.translation.prompts import PROMPTS  # noqa: E402
+from workers.translation.translator import translate  # noqa: E402
 
 MODEL = ROOT / "models" / "captions"
 SENTENCES = 450
