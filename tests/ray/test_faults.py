@@ -27,11 +27,11 @@ LITTERING = """
 from orchestrator.environment import prepare
 
 prepare(None)
-from orchestrator import search
+from orchestrator.search import driver
 from orchestrator.cli import main
 from tests.support.littering import Littering
 
-search.CompressionTrial = Littering
+driver.CompressionTrial = Littering
 raise SystemExit(main())
 """
 Start = Callable[..., Running]

@@ -14,11 +14,11 @@ LIMITED = """
 from orchestrator.environment import prepare
 
 prepare(None)
-from orchestrator import search
+from orchestrator.search import driver
 from orchestrator.cli import main
 from tests.support.limited import Limited
 
-search.CompressionTrial = Limited
+driver.CompressionTrial = Limited
 raise SystemExit(main())
 """
 
