@@ -114,7 +114,8 @@ def refuse_idle_training(steps: tuple[Step, ...]) -> None:
 
 def _senseless(earlier: Step, later: Step) -> str | None:
     """Why `later` can't come after `earlier`; None when it can."""
-    then, after = f"{earlier.describe()} and then {later.describe()}", f"{later.describe()} after {earlier.describe()}"
+    first, second = earlier.describe(), later.describe()
+    then, after = f"{first} and then {second}", f"{second} after {first}"
     if earlier.kind == later.kind and earlier.kind in ("quantizer", "embedding quantizer"):
         return f"{then}: a weight can be quantized once. Drop one."
     if earlier.kind == "sparsifier" and later.kind == "sparsifier":

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from tests.support.paths import ROOT
+from workers.plan.code_version import imports_in
 
 TOP = ("orchestrator", "mlflow_tracking", "workers", "search_spaces")
 MOST_MODULES = 14
@@ -46,20 +47,12 @@ def files() -> dict[str, Path]:
 FILES = files()
 
 
-def imported(tree: ast.AST) -> Iterator[str]:
+def imported(path: Path) -> set[str]:
     """The modules of this project that a module imports, at whatever depth."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        if isinstance(node, ast.ImportFrom) and node.module is not None:
-            for alias in node.names:
-                yield from (name for name in (f"{node.module}.{alias.name}", node.module) if name in FILES)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in FILES)
-        yield from imported(node)
+    return {name for name in imports_in(ast.parse(path.read_text(encoding="utf-8"))) if name in FILES}
 
 
-GRAPH = {name: set(imported(ast.parse(path.read_text(encoding="utf-8")))) - {name} for name, path in FILES.items()}
+GRAPH = {name: imported(path) - {name} for name, path in FILES.items()}
 PACKAGES = sorted({name.rpartition(".")[0] for name in FILES})
 
 

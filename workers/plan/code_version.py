@@ -88,10 +88,10 @@ def _code_of(name: str) -> str:
 @functools.cache
 def _imports_of(name: str) -> tuple[str, ...]:
     file = _file_of(name)
-    return tuple(_imports_in(ast.parse(file.read_text(encoding="utf-8")))) if file else ()
+    return tuple(imports_in(ast.parse(file.read_text(encoding="utf-8")))) if file else ()
 
 
-def _imports_in(tree: ast.AST) -> Iterator[str]:
+def imports_in(tree: ast.AST) -> Iterator[str]:
     """Dotted names that a module may import; of `from a import b` both a and a.b. Imports for type checkers alone are
     left out."""
     for node in ast.iter_child_nodes(tree):
@@ -102,7 +102,7 @@ def _imports_in(tree: ast.AST) -> Iterator[str]:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
-            yield from _imports_in(node)
+            yield from imports_in(node)
 
 
 def _file_of(name: str) -> Path | None:
