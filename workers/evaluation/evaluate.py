@@ -25,7 +25,7 @@ from workers.runtime.callbacks import ProgressCallback, ignore_progress
 from workers.runtime.gpu_memory import release_memory
 from workers.runtime.stages import Stages
 from workers.runtime.warned import Hear, Warnings, heard_by, unheard_warning
-from workers.scoring.baseline_look import baseline_faults, why_all_empty
+from workers.scoring.baseline_look import baseline_fault, why_all_empty
 from workers.scoring.measure import corpus_scores, segment_rows
 from workers.scoring.rungs import race_order, rung_ends
 from workers.scoring.sanity import failed_checks, shares
@@ -202,7 +202,8 @@ class Evaluation:
     ) -> None:
         """Warn of what is wrong with the model itself: candidates are only compared with it."""
         with heard_by(self._warnings):
-            for fault in baseline_faults(segments, hypotheses, failed, self._plan.decoding, prompt.name):
+            fault = baseline_fault(segments, hypotheses, failed, self._plan.decoding, prompt.name)
+            if fault is not None:
                 log.warning("%s", fault)
 
     @property

@@ -26,7 +26,7 @@ MOST: dict[str, float] = {
     "wrong_language": 0.03,
 }
 FEWEST = 2
-# What the notes of such a model begin with.
+# What the note of such a model begins with.
 UNSOUND = "the uncompressed model is not sound here: "
 
 LANGUAGE = (
@@ -52,34 +52,38 @@ NO_END = (
 )
 
 
-def baseline_faults(
+def baseline_fault(
     segments: Sequence[Segment],
     hypotheses: Sequence[Hypothesis],
     failed: Sequence[Sequence[str]],
     decoding: Decoding,
     prompt: str,
-) -> list[str]:
-    """What is wrong with the model itself, a sentence a check: how many translations, of which pairs, why, and the way
-    out; empty for a sound one. failed: the checks that each hypothesis fails. prompt: the name of the one it was asked
-    with."""
-    found: list[str] = []
+) -> str | None:
+    """What is wrong with the model itself: how many translations fail which check, of which pairs, most first, then the
+    causes and ways out, each once; None for a sound one. failed: the checks that each hypothesis fails. prompt: the
+    name of the one it was asked with."""
     endless = {line for line, checks in enumerate(failed) if "repeated" in checks or "too_long" in checks}
     # What else is wrong with a translation that was cut comes of that.
     failed = [("truncated",) if one.truncated else checks for one, checks in zip(hypotheses, failed, strict=True)]
+    others = " or ".join(name for name in ("chat", "alma", "few-shot") if name != prompt)
+    thought = sum(one.thought for one in hypotheses)
+    found: list[tuple[int, str, str]] = []
     for check, most in MOST.items():
         at = [line for line, checks in enumerate(failed) if check in checks]
         pairs = _over(check, most, segments, failed)
         if not pairs:
             continue
         cause = _cut(at, hypotheses, endless) if check == "truncated" else CAUSES[check]
-        others = " or ".join(name for name in ("chat", "alma", "few-shot") if name != prompt)
-        thought = sum(one.thought for one in hypotheses)
         said = cause.format(limit=decoding.max_new_tokens, others=others, thought=thought, all=len(hypotheses))
-        share = f"{len(at) / len(failed):.0%}".replace("%", " %")
         where = "" if len(pairs) == len({segment.langs for segment in segments}) else f", most in {', '.join(pairs)}"
-        counted = f"{len(at):,} of {len(failed):,}"
-        found.append(f"{UNSOUND}{share} of its translations {IN_WORDS[check]} ({counted}{where}); {said}")
-    return found
+        found.append((len(at), f"{IN_WORDS[check]} ({len(at):,} of {len(failed):,}{where})", said))
+    if not found:
+        return None
+    found.sort(key=lambda one: -one[0])
+    shares = [f"{count / len(failed):.0%}".replace("%", " %") for count, _, _ in found]
+    listed = [f"{share} {what}" for share, (_, what, _) in zip(shares[1:], found[1:], strict=True)]
+    first = f"{shares[0]} of its translations {found[0][1]}"
+    return f"{UNSOUND}{', '.join([first, *listed])}; {'; '.join(dict.fromkeys(cause for _, _, cause in found))}"
 
 
 def why_all_empty(hypotheses: Sequence[Hypothesis], decoding: Decoding) -> str:

@@ -14,6 +14,7 @@ from rich.console import Console
 from orchestrator.finish.run_folder import reopen
 from orchestrator.ledger.records import read_hypotheses, read_ledger
 from orchestrator.report.write_report import write_report
+from orchestrator.results.baseline import baseline_faults
 from orchestrator.results.csv_table import FIRST_COLUMNS, frontier_csv
 from orchestrator.results.intervals import Intervals, resampled_means
 from orchestrator.results.points import Results, collect, judged, quality_of
@@ -57,6 +58,16 @@ def test_a_baseline_that_is_not_sound_is_told_before_all_else(tmp_path: Path, da
     assert " ".join(console.export_text().split()).startswith(f"warning: {fault}")
     page = write_report(folder, "cut", results, data, None, None, read_ledger(folder).header).read_text("utf-8")
     assert f'<h1>cut</h1><p class="about warn"><strong>{fault}</strong></p>' in page
+
+
+def test_a_second_split_does_not_say_the_same_of_the_baseline_again(tmp_path: Path, data: DataSet) -> None:
+    sound = found(write_run(tmp_path / "sound", {"dev": data}, [Made(100, 0.0, None)]), data)
+    one, other = (
+        found(write_run(tmp_path / name, {"dev": data}, [Made(100, 0.0, None, notes=(UNSOUND + name, "x"))]), data)
+        for name in ("dev", "test")
+    )
+    assert baseline_faults((None, sound)) == []
+    assert baseline_faults((one, other)) == [f"{UNSOUND}dev"] and baseline_faults((sound, other)) == [f"{UNSOUND}test"]
 
 
 def test_an_interval_is_the_paired_bootstrap_of_the_two_systems_texts(tmp_path: Path, data: DataSet) -> None:
