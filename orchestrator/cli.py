@@ -16,7 +16,6 @@ from orchestrator.commands.measure import ABOUT, HYPHENS, add_arguments, measure
 from orchestrator.ledger.names import LEDGER
 from orchestrator.stopping.signals import UnderWay, quiet_ray, stoppable
 from orchestrator.stopping.terminal import console, lasting_streams
-from orchestrator.study.flags import add_study_flags
 from orchestrator.study.shipped import SHIPPED_SEGMENTS
 from search_spaces.errors import UserError
 from workers.failures.table import MACHINE_EXIT, MachineError, MachineFault
@@ -29,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 2 for what the user can mend, 75 where the machine
     must be mended first, 130 for what a signal stopped."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser().parse_args([spelt(word) for word in words] if words[:1] == ["measure"] else words)
+    options = parser(words).parse_args([spelt(word) for word in words] if words[:1] == ["measure"] else words)
     options.work = UnderWay()
     if options.run is _resume:
         # Whenever it is stopped from here on, its pages are there, and how to go on is said.
@@ -57,20 +56,21 @@ def _run(options: argparse.Namespace) -> int:
         return MACHINE_EXIT
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The command line. words: what stands on it; a study's flags are made where one of them asks for a search or a
+    measurement, since they take some 0.2 s."""
     top = argparse.ArgumentParser(
         prog="mtpareto", description="Smaller translation models, and proof of what each byte costs."
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     search = commands.add_parser("search", help="search for the quality-versus-size frontier of a model")
-    add_study_flags(search)
+    _add_study_flags(search, words)
     search.set_defaults(run=_search)
     bench = commands.add_parser("bench", help="time the project's own work").add_subparsers(
         required=True, metavar="BENCH"
     )
     timed = bench.add_parser("search", help="a whole search: seconds a trial, and how busy the GPU was")
-    add_study_flags(timed)
+    _add_study_flags(timed, words)
     timed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
     timed.set_defaults(run=_bench_search)
     _add_bench_compress(bench)
@@ -93,9 +93,20 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser(
         "measure", help="one candidate, as main.py measures it", description=ABOUT, epilog=HYPHENS
     )
-    add_arguments(one)
+    if "measure" in words:
+        add_arguments(one)
     one.set_defaults(run=_measure)
+    schema = commands.add_parser("schema", help="the keys of a study file: a JSON Schema for editors, or a table")
+    schema.add_argument("--table", action="store_true", help="a table in Markdown instead")
+    schema.set_defaults(run=_schema)
     return top
+
+
+def _add_study_flags(command: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    if "search" in words:
+        from orchestrator.study.flags import add_study_flags
+
+        add_study_flags(command)
 
 
 def _add_bench_compress(bench: Any) -> None:
@@ -285,6 +296,15 @@ def _spec(options: argparse.Namespace) -> StudySpec:
         if getattr(told, key) != getattr(spec, key):
             print(f"{key} is {getattr(told, key)}, as {variable} says", flush=True)
     return told
+
+
+def _schema(options: argparse.Namespace) -> int:
+    import json
+
+    from orchestrator.study.schema import keys_table, study_schema
+
+    print(keys_table() if options.table else json.dumps(study_schema(), indent=2, ensure_ascii=False))
+    return 0
 
 
 def _resume(options: argparse.Namespace) -> int:

@@ -20,58 +20,49 @@ QUANT: dict[str, tuple[Step, ...]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags, with underscores."""
-    parser.add_argument("--data", required=True, help="the segments, in any format the README lists, plain or .gz")
+    """The command's flags, with underscores. Those that a study has too are told as there."""
+    from orchestrator.study.flags import key_help
+
+    parser.add_argument(
+        "--data", required=True, help="JSON lines, a table, or text beside its translation, plain or .gz"
+    )
     parser.add_argument(
         "--outdir",
         required=True,
         type=Path,
         help="where predictions.jsonl, hypotheses.txt (a line a segment), rows.csv and summary.json go",
     )
-    parser.add_argument("--model_id", help="hub id or local folder (default: the shipped caption model)")
-    parser.add_argument("--revision", help="revision of a hub model")
+    parser.add_argument("--model_id", help=key_help("model"))
+    parser.add_argument("--revision", help=key_help("revision"))
     parser.add_argument(
         "--quant", choices=tuple(QUANT), default="none", help="bitsandbytes 8 or 4 bits (default: none)"
     )
-    parser.add_argument("--device_map", default="auto", help="auto, cpu or cuda:N (default: auto)")
-    parser.add_argument("--max_new_tokens", type=int, help="length limit of a translation (default: 256)")
-    parser.add_argument("--batch_size", type=int, help="segments translated at a time (default: 64)")
-    parser.add_argument("--beams", type=int, default=1, help="of beam search; 1 is greedy (default: 1)")
-    parser.add_argument("--prompt", help="alma, chat, few-shot or translategemma (default: by the model's own files)")
+    parser.add_argument("--device_map", default="auto", help=key_help("device_map"))
+    parser.add_argument("--max_new_tokens", type=int, help=key_help("max_new_tokens"))
+    parser.add_argument("--batch_size", type=int, help=key_help("batch_size"))
+    parser.add_argument("--beams", type=int, default=1, help=key_help("beams"))
+    parser.add_argument("--prompt", help=key_help("prompt"))
     parser.add_argument(
         "--eval_metrics",
         default="chrf,bleu",
         help="of chrf, chrf++, bleu, ter, comet and cometkiwi, with commas (default: chrf,bleu)",
     )
-    parser.add_argument("--comet_model", help="COMET's hub id or checkpoint file (default: Unbabel/wmt22-comet-da)")
+    parser.add_argument("--comet_model", help=key_help("comet_model"))
     parser.add_argument(
         "--bins", default="0-30,30-60,60-100", help="of the human or difficulty score: LOW-HIGH, with commas"
     )
-    parser.add_argument(
-        "--references", help="the target lines of parallel text (default: those beside --data, x.de for x.en)"
-    )
-    parser.add_argument(
-        "--langs", help="take one pair's rows, such as en-de; where a file names no pair, what its pair is"
-    )
-    parser.add_argument(
-        "--language",
-        action="append",
-        default=[],
-        metavar="CODE=NAME",
-        help="what a language code stands for, where it is not known; may be given again",
-    )
+    parser.add_argument("--references", help=key_help("references"))
+    parser.add_argument("--langs", help=key_help("langs"))
+    parser.add_argument("--language", action="append", default=[], metavar="CODE=NAME", help=key_help("languages"))
     parser.add_argument(
         "--calibration", help="pairs that show a base model how to translate (default: the shipped ones)"
     )
     parser.add_argument("--seed", type=int, default=0, help="for methods that draw (default: 0)")
     parser.add_argument("--skip_bad_rows", action="store_true", help="leave bad rows out, and say how many")
     parser.add_argument(
-        "--no_language_check",
-        dest="check_languages",
-        action="store_false",
-        help="take data that seems to be in other languages than it says",
+        "--no_language_check", dest="check_languages", action="store_false", help=key_help("check_languages")
     )
-    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
+    parser.add_argument("--trust_remote_code", action="store_true", help=key_help("trust_remote_code"))
     parser.add_argument(
         "--overwrite", action="store_true", help="write over the files of an earlier candidate in --outdir"
     )
@@ -86,7 +77,7 @@ def spelt(word: str) -> str:
 def measure(options: argparse.Namespace, work: UnderWay) -> int:
     """Measure the candidate; returns the exit code: 1 when it failed. Raises UserError, with nothing written."""
     from orchestrator.commands.single import Request, measure_one
-    from orchestrator.study.spec import language_names
+    from orchestrator.study.values import language_names
 
     metrics = tuple(name.strip() for name in options.eval_metrics.split(",") if name.strip())
     request = Request(

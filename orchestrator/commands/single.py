@@ -15,11 +15,9 @@ from orchestrator.environment import prepare
 from orchestrator.number_format import spell_bytes, spell_seconds
 from orchestrator.progress.single import followed
 from orchestrator.stopping.signals import UnderWay
-from orchestrator.study.base_model import told
-from orchestrator.study.decodable import refuse_unaskable
-from orchestrator.study.flags import NO_LANGUAGE_CHECK
+from orchestrator.study.base_model import refuse_unaskable, told
 from orchestrator.study.shipped import SHIPPED_CALIBRATION, SHIPPED_MODEL
-from orchestrator.study.spec import know_languages
+from orchestrator.study.spec import NO_LANGUAGE_CHECK, know_languages
 from orchestrator.study.splits import spell_left_out
 from search_spaces.candidate import Candidate
 from search_spaces.methods.registry import Step

@@ -39,13 +39,11 @@ from orchestrator.search.faults import Driving, spell_due
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.searcher import ParetoSearcher
 from orchestrator.stopping.signals import UnderWay
-from orchestrator.study.base_model import refuse_candidates, refuse_changed_base, told
+from orchestrator.study.base_model import refuse_candidates, refuse_changed_base, refuse_unaskable, told
 from orchestrator.study.calibration import UNSEEN, Calibration, read_calibration, refuse_changed_calibration
-from orchestrator.study.decodable import refuse_unaskable
-from orchestrator.study.flags import NO_LANGUAGE_CHECK
 from orchestrator.study.metrics import metrics_of
 from orchestrator.study.preflight import refuse_missing_packages, refuse_small_disk, worker_packages
-from orchestrator.study.spec import StudySpec
+from orchestrator.study.spec import NO_LANGUAGE_CHECK, StudySpec
 from orchestrator.study.splits import spell_left_out
 from orchestrator.study.training import Training, read_training, refuse_changed_training, short_trainings
 from search_spaces.candidate import BaseModel, refuse_idle_training

@@ -16,10 +16,27 @@ from search_spaces.sizes.refusals import refuse_uncompressible
 from search_spaces.sizes.tensor_table import Checkpoint
 from workers.checkpoints.base_model import PLAIN, OpenedBase
 from workers.loading.plain_folder import plain_key
+from workers.reading.segments import DataSet
 from workers.runtime.artefact_store import ArtefactStore
+from workers.translation.chat_template import read_template
+from workers.translation.prompts import choose_prompt, refuse_unanswerable
 
 # What a model's bytes may differ by and still be counted alike.
 SAME_WITHIN = 0.005
+
+
+def refuse_unaskable(
+    opened: OpenedBase, prompt: str | None, datasets: Iterable[DataSet], trust_remote_code: bool
+) -> None:
+    """Raise StudyError where the model's prompt, or the family that `prompt` names, can't ask for these translations.
+
+    A tokenizer of its own code may have a chat template that no file holds; its prompts are not looked at.
+    """
+    template = read_template(opened.tokenizer_folder)
+    if template is None and trust_remote_code:
+        return
+    chosen = choose_prompt(opened.base.name, opened.checkpoint.config, template, prompt)
+    refuse_unanswerable(chosen, template, [segment for dataset in datasets for segment in dataset.segments])
 
 
 def refuse_candidates(checkpoint: Checkpoint, steps: Iterable[tuple[Step, ...]]) -> None:

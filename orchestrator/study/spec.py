@@ -1,18 +1,36 @@
-"""A study, as asked for: from a YAML file, from flags, or both, checked before anything is started."""
+"""A study: each key with its description, its rule, its default and its flag, checked before anything is started.
+
+The flags and their help (`flags`), the JSON Schema and the table of docs/study-file.md (`schema`) are made from here.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from mlflow_tracking.store import is_sqlite, sqlite_file
+from orchestrator.study.keys import Flag, OneOf, Rule, refuses
 from orchestrator.study.shipped import SHIPPED_MODEL
-from search_spaces.candidate import refuse_senseless_order
+from orchestrator.study.values import (
+    Above0,
+    Amount,
+    Anchors,
+    Count,
+    Languages,
+    Positive,
+    Rungs,
+    Switch,
+    Text,
+    Training,
+    rungs_of_text,
+)
 from search_spaces.errors import StudyError
-from search_spaces.methods.registry import Step, step_from_json, step_to_json
+from search_spaces.methods.registry import Step, step_to_json
 from search_spaces.methods.trainers import Distill
 from search_spaces.spaces.registry import SPACES
 from workers.languages.codes import UnknownLanguage, name_languages
@@ -24,123 +42,144 @@ Keep = Literal["frontier", "all", "none"]
 Quality = Literal["chrf", "comet"]
 DEFAULT_RUNGS = (64, 256, 1024)
 DEFAULT_FLOOR = 0.5
-RUNGS_RULE = "a list of ascending whole numbers of at least 1, or [] for no racing"
 # What numpy's generators, which the sampler draws from, take.
 MOST_SEED = 2**32 - 1
-TEXTS = ("out", "data", "space", "model", "device_map", "keep", "quality")
 MLFLOW_VARIABLES = {"tracking_uri": "MLFLOW_TRACKING_URI", "experiment": "MLFLOW_EXPERIMENT_NAME"}
-OPTIONAL_TEXTS = (
-    "revision", "test", "references", "langs", "calibration", "calibration_text", "prompt", "address", "tracking_uri",
-    "experiment", "store", "comet_model",
-)  # fmt: skip
+
+MODEL = "what is compressed"
+DATA = "data"
+LEARNING = "calibration and training"
+TRANSLATION = "translation"
+QUALITY = "quality"
+RESOURCES = "resources"
+RESULTS = "results"
+GROUPS = {
+    MODEL: "The model, and what may be tried on it.",
+    DATA: "What it is measured on.",
+    LEARNING: "What methods look at and train on.",
+    TRANSLATION: "How every candidate translates.",
+    QUALITY: "What counts as good, and when a trial ends early.",
+    RESOURCES: "Where trials run, and how many at a time.",
+    RESULTS: "Where everything is written, and what stays.",
+}
+
+NO_LANGUAGE_CHECK = "--no-language-check"
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingSource:
-    """A file of pairs to train on; weight: how much of the training its pairs are, beside the other files'."""
-
-    file: str
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check(isinstance(self.file, str) and bool(self.file), "training.file", self.file, "a file's name")
-        above = _number(self.weight) and 0 < self.weight < math.inf
-        _check(above, f"training: the weight of {self.file}", self.weight, "a number above 0")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@refuses
+@dataclass(
+    frozen=True,
+    slots=True,
+    kw_only=True,
+    config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True),
+)
 class StudySpec:
     """What a search was asked to do. Relative paths are taken from the current folder when the spec is made absolute.
 
-    data, test: what the search selects on, and what the frontier is scored on once. references: for a
-    parallel text file in `data`. langs: the one pair that is taken from both, or what their pair is where they name
-    none. calibration: pairs for methods that look at activations, None is the shipped ones;
-    calibration_tokens: how many tokens statistics are taken over; calibration_text: a file of running text to take
-    them over instead of the pairs. trials: candidates to measure, the baseline included. anchors: steps to try
-    before the space's own. gpus_per_trial, cpus_per_trial, max_concurrent: None fits them to the cluster. address:
-    a Ray cluster's; None is RAY_ADDRESS's, or a local one. tracking_uri: None is `mlflow.db` beside the run's
-    folder; experiment: MLflow's grouping there, None is `mtpareto`. store: the artefacts', None is inside the run's
-    folder. keep: which artefacts stay there when the search ends. retries: attempts more for a trial whose worker was
-    lost. quality: the metric that the frontier is of. rungs:
-    after how many segments a race looks whether a candidate is beaten; () measures all of every candidate. floor: the
-    share of the baseline's quality that a candidate must keep, 0 asks for nothing. margin: the points of quality that a
-    recommended candidate must be shown to lose less than; None is the least difference that people notice. comet_model:
-    a hub id, a checkpoint or its folder; None is COMET's usual one. beams: 1 decodes greedily. speed: whether the
-    frontier's points are timed when the search is over. training: files of pairs for steps that train; none, and the
-    search offers no such steps. training_gpus: how many GPUs train one candidate together. languages: code -> the name
-    it goes by, for codes that the tables lack or name otherwise. check_languages: whether data that is not in the
-    languages that it says is refused.
+    Raises StudyError for a value that can't be meant, and CandidateError for an anchor that makes no sense.
     """
 
-    out: str
-    data: str
-    space: str = "joint"
-    trials: int = 12
-    model: str = str(SHIPPED_MODEL)
-    revision: str | None = None
-    test: str | None = None
-    references: str | None = None
-    langs: str | None = None
-    calibration: str | None = None
-    calibration_tokens: int = DEFAULT_CALIBRATION_TOKENS
-    calibration_text: str | None = None
-    anchors: tuple[tuple[Step, ...], ...] = ()
-    seed: int = 0
-    gpus_per_trial: float | None = None
-    cpus_per_trial: float | None = None
-    max_concurrent: int | None = None
-    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
-    batch_size: int = DEFAULT_BATCH_SIZE
-    prompt: str | None = None
-    device_map: str = "auto"
-    address: str | None = None
-    tracking_uri: str | None = None
-    experiment: str | None = None
-    store: str | None = None
-    keep: Keep = "frontier"
-    retries: int = 3
-    skip_bad_rows: bool = False
-    trust_remote_code: bool = False
-    quality: Quality = "chrf"
-    rungs: tuple[int, ...] = DEFAULT_RUNGS
-    floor: float = DEFAULT_FLOOR
-    margin: float | None = None
-    comet_model: str | None = None
-    beams: int = 1
-    speed: bool = True
-    training: tuple[TrainingSource, ...] = ()
-    training_gpus: int = 1
-    languages: Mapping[str, str] = field(default_factory=dict)
-    check_languages: bool = True
+    model: Annotated[Text, Flag(MODEL, default="the shipped caption model")] = str(SHIPPED_MODEL)
+    """Hub id or local folder."""
+    revision: Annotated[Text | None, Flag(MODEL)] = None
+    """Revision of a hub model."""
+    space: Annotated[str, OneOf(tuple(SPACES)), Flag(MODEL)] = "joint"
+    """What may be tried."""
+    trials: Annotated[Positive, Flag(MODEL)] = 12
+    """Candidates to measure, the baseline included."""
+    anchors: Annotated[Anchors, Flag(MODEL, only_file=True)] = ()
+    """Candidates to try before the space's own: each a list of steps, by method or by recipe."""
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED), Rule(f"a whole number from 0 to {MOST_SEED}"), Flag(MODEL)] = 0
+    """Of the sampler and the bootstrap."""
+    trust_remote_code: Annotated[Switch, Flag(MODEL)] = False
+    """Run code that comes with the model."""
+
+    data: Annotated[Text, Field(min_length=1), Flag(DATA)]
+    """The segments that the search selects on: JSON lines, a table, or text beside its translation."""
+    test: Annotated[Text | None, Flag(DATA)] = None
+    """Held-out segments on which the frontier is scored once."""
+    references: Annotated[Text | None, Flag(DATA, default="those beside --data, x.de for x.en")] = None
+    """The target lines of parallel text."""
+    langs: Annotated[Text | None, Flag(DATA)] = None
+    """Take one pair's rows, such as en-de; where a file names no pair, what its pair is."""
+    languages: Annotated[Languages, Flag(DATA, name="--language", metavar="CODE=NAME", repeated=True)] = Field(
+        default_factory=dict
+    )
+    """What a language code stands for, where it is not known."""
+    skip_bad_rows: Annotated[Switch, Flag(DATA)] = False
+    """Leave bad rows out, and sources of the test data out of --data, and say how many."""
+    check_languages: Annotated[
+        Switch, Flag(DATA, name=NO_LANGUAGE_CHECK, off="take data that seems to be in other languages than it says")
+    ] = True
+    """Refuse data that seems to be in other languages than it says."""
+
+    calibration: Annotated[Text | None, Flag(LEARNING, default="the shipped ones")] = None
+    """Pairs for methods that look at activations."""
+    calibration_tokens: Annotated[Positive, Flag(LEARNING)] = DEFAULT_CALIBRATION_TOKENS
+    """Tokens that calibration statistics are taken over."""
+    calibration_text: Annotated[Text | None, Flag(LEARNING)] = None
+    """A file of running text to take them over instead of the pairs."""
+    training: Annotated[Training, Flag(LEARNING, metavar="FILE", repeated=True, default="none")] = ()
+    """Pairs for steps that train; without them the search offers no such steps."""
+    training_gpus: Annotated[Positive, Flag(LEARNING)] = 1
+    """GPUs that train one candidate together."""
+
+    prompt: Annotated[
+        Annotated[str, OneOf(tuple(PROMPTS))] | None, Flag(TRANSLATION, default="by the model's own files")
+    ] = None
+    """How the model is asked."""
+    max_new_tokens: Annotated[Positive, Flag(TRANSLATION)] = DEFAULT_MAX_NEW_TOKENS
+    """Length limit of a translation."""
+    batch_size: Annotated[Positive, Flag(TRANSLATION)] = DEFAULT_BATCH_SIZE
+    """Segments translated at a time."""
+    beams: Annotated[Positive, Flag(TRANSLATION)] = 1
+    """Of beam search; 1 is greedy."""
+    device_map: Annotated[Text, Flag(TRANSLATION)] = "auto"
+    """Where a model goes: auto, cpu or cuda:N."""
+
+    quality: Annotated[Quality, OneOf(get_args(Quality)), Flag(QUALITY)] = "chrf"
+    """The metric of the frontier."""
+    floor: Annotated[float, Field(ge=0, lt=1), Rule("a number of at least 0 and below 1"), Flag(QUALITY)] = (
+        DEFAULT_FLOOR
+    )
+    """Share of the baseline's quality that a candidate must keep, or 0."""
+    rungs: Annotated[Rungs, Flag(QUALITY, read=rungs_of_text)] = DEFAULT_RUNGS
+    """Segments after which a race looks whether a candidate is beaten, or none."""
+    margin: Annotated[Above0 | None, Flag(QUALITY, default="the least people notice")] = None
+    """Points that a recommended candidate is shown to lose less than."""
+    comet_model: Annotated[Text | None, Flag(QUALITY, default="Unbabel/wmt22-comet-da")] = None
+    """COMET's hub id, checkpoint or folder."""
+
+    address: Annotated[Text | None, Flag(RESOURCES, default="RAY_ADDRESS, else a local Ray")] = None
+    """A Ray cluster's address."""
+    gpus_per_trial: Annotated[Amount | None, Flag(RESOURCES, default="1 where there are any")] = None
+    """GPUs a trial takes, such as 0.5."""
+    cpus_per_trial: Annotated[Amount | None, Flag(RESOURCES, default="a node's, shared among its GPUs")] = None
+    """CPUs a trial takes."""
+    max_concurrent: Annotated[Positive | None, Flag(RESOURCES, default="as many as fit")] = None
+    """Trials side by side."""
+    retries: Annotated[Count, Flag(RESOURCES)] = 3
+    """Further attempts after a lost worker."""
+
+    out: Annotated[Text, Field(min_length=1), Flag(RESULTS)]
+    """The run's folder, such as runs/NAME."""
+    store: Annotated[Text | None, Flag(RESULTS, default="inside the run's folder")] = None
+    """The artefact store, on storage every node reaches."""
+    keep: Annotated[Keep, OneOf(get_args(Keep)), Flag(RESULTS)] = "frontier"
+    """Artefacts that stay when the search is over."""
+    tracking_uri: Annotated[
+        Text | None, Flag(RESULTS, default="MLFLOW_TRACKING_URI, else mlflow.db beside the folder")
+    ] = None
+    """An MLflow server or sqlite:///FILE."""
+    experiment: Annotated[Text | None, Flag(RESULTS, default="MLFLOW_EXPERIMENT_NAME, else mtpareto")] = None
+    """MLflow's grouping there."""
+    speed: Annotated[
+        Switch, Flag(RESULTS, name="--no-speed", off="do not time the frontier's points when the search is over")
+    ] = True
+    """Time the frontier's points when the search is over."""
 
     def __post_init__(self) -> None:
-        _check(self.space in SPACES, "space", self.space, f"one of {', '.join(SPACES)}")
-        _check(self.keep in get_args(Keep), "keep", self.keep, f"one of {', '.join(get_args(Keep))}")
-        _check(self.quality in get_args(Quality), "quality", self.quality, f"one of {', '.join(get_args(Quality))}")
-        _check(_ascending(self.rungs), "rungs", list(self.rungs), RUNGS_RULE)
-        _check(_number(self.floor) and 0 <= self.floor < 1, "floor", self.floor, "a number of at least 0 and below 1")
-        limit = self.margin
-        _check(limit is None or (_number(limit) and 0 < limit < math.inf), "margin", limit, "a number above 0")
-        _check(_whole(self.trials) and self.trials >= 1, "trials", self.trials, "a whole number of at least 1")
-        tokens = self.calibration_tokens
-        _check(_whole(tokens) and tokens >= 1, "calibration_tokens", tokens, "a whole number of at least 1")
-        seeds = _whole(self.seed) and 0 <= self.seed <= MOST_SEED
-        _check(seeds, "seed", self.seed, f"a whole number from 0 to {MOST_SEED}")
-        _check(_whole(self.retries) and self.retries >= 0, "retries", self.retries, "a whole number of at least 0")
-        _check(self.prompt is None or self.prompt in PROMPTS, "prompt", self.prompt, f"one of {', '.join(PROMPTS)}")
-        for name in ("gpus_per_trial", "cpus_per_trial"):
-            value = getattr(self, name)
-            _check(value is None or (_number(value) and value >= 0), name, value, "a number of at least 0")
-        for name in ("skip_bad_rows", "trust_remote_code", "speed", "check_languages"):
-            _check(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
-        gpus = self.training_gpus
-        _check(_whole(gpus) and gpus >= 1, "training_gpus", gpus, "a whole number of at least 1")
-        for steps in self.anchors:
-            refuse_senseless_order(steps)
         self._refuse_training_without_data()
-        limit = self.max_concurrent
-        _check(limit is None or (_whole(limit) and limit >= 1), "max_concurrent", limit, "a whole number of at least 1")
-        Decoding(self.max_new_tokens, self.batch_size, self.prompt, self.beams)
 
     def _refuse_training_without_data(self) -> None:
         if self.training:
@@ -208,41 +247,7 @@ class StudySpec:
 
 def spec_from_mapping(record: Mapping[str, Any]) -> StudySpec:
     """The study that a mapping spells, such as a parsed YAML file; raises StudyError for what it can't mean."""
-    known = {one.name for one in fields(StudySpec)}
-    if unknown := sorted(str(key) for key in set(record) - known):
-        raise StudyError(f"a study has no key {unknown[0]!r}; it has {', '.join(sorted(known))}")
-    for name in ("out", "data"):
-        if not record.get(name):
-            raise StudyError(f"a study needs `{name}`; give it in the file or as --{name}")
-    anchors = record.get("anchors") or []
-    if not isinstance(anchors, (list, tuple)) or not all(isinstance(steps, (list, tuple)) for steps in anchors):
-        raise StudyError(f"anchors is {anchors!r}; it must be a list of candidates, each a list of steps")
-    values = {**record, "anchors": tuple(tuple(step_from_json(step) for step in steps) for steps in anchors)}
-    for name in (*TEXTS, *OPTIONAL_TEXTS):
-        left_out = name not in values or (values[name] is None and name in OPTIONAL_TEXTS)
-        _check(left_out or isinstance(values[name], str), name, values.get(name), "text")
-    if "rungs" in values:
-        rungs = values["rungs"]
-        _check(isinstance(rungs, (list, tuple)), "rungs", rungs, RUNGS_RULE)
-        values["rungs"] = tuple(rungs)
-    values["training"] = _training_sources(record.get("training") or [])
-    values["languages"] = language_names(record.get("languages") or {})
-    return StudySpec(**values)
-
-
-def language_names(found: object) -> dict[str, str]:
-    """code -> name, from a mapping, or from `CODE=NAME` as the flag has it; raises StudyError for anything else."""
-    rule = "codes with their names, such as {xx: Name} or --language xx=Name"
-    if isinstance(found, (list, tuple)):
-        parts = [str(item).partition("=") for item in found]
-        _check(all(equals for _, equals, _ in parts), "languages", found, rule)
-        found = {code.strip(): name.strip() for code, _, name in parts}
-    _check(isinstance(found, Mapping), "languages", found, rule)
-    named = dict(found) if isinstance(found, Mapping) else {}
-    # YAML takes no, Norwegian's code, for false.
-    named = {"no" if code is False else code: name for code, name in named.items()}
-    _check(all(isinstance(text, str) for item in named.items() for text in item), "languages", found, rule)
-    return named
+    return StudySpec(**{str(key): value for key, value in record.items()})
 
 
 def know_languages(names: Mapping[str, str]) -> None:
@@ -253,40 +258,8 @@ def know_languages(names: Mapping[str, str]) -> None:
         raise StudyError(f"languages: {error}") from error
 
 
-def _training_sources(found: object) -> tuple[TrainingSource, ...]:
-    """Files by their names, or each with its weight."""
-    rule = "a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
-    _check(isinstance(found, (list, tuple)), "training", found, rule)
-    sources: list[TrainingSource] = []
-    for item in found if isinstance(found, (list, tuple)) else ():
-        named = {"file": item} if isinstance(item, str) else item
-        _check(
-            isinstance(named, Mapping) and "file" in named and set(named) <= {"file", "weight"}, "training", item, rule
-        )
-        sources.append(TrainingSource(**named))
-    return tuple(sources)
-
-
 def _absolute(step: Step) -> Step:
     """The step with the absolute path of a student's config, where it names one."""
     if isinstance(step, Distill) and step.config:
         return replace(step, config=str(Path(step.config).expanduser().resolve()))
     return step
-
-
-def _check(holds: bool, name: str, value: object, rule: str) -> None:
-    if not holds:
-        raise StudyError(f"{name} is {value!r}; it must be {rule}")
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _ascending(rungs: tuple[object, ...]) -> bool:
-    sizes = [rung for rung in rungs if isinstance(rung, int) and not isinstance(rung, bool) and rung >= 1]
-    return len(sizes) == len(rungs) and sizes == sorted(set(sizes))
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

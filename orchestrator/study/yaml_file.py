@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.study.keys import keys_of
 from orchestrator.study.spec import StudySpec
 from search_spaces.errors import StudyError
 from search_spaces.methods.registry import METHODS
@@ -16,10 +17,8 @@ from workers.runtime.not_data import why_no_file
 
 # Keys whose value is true or false: elsewhere `no` is Norwegian, and `on` and `off` are words.
 _TRUE_OR_FALSE = frozenset(
-    field.name
-    for declared in (fields(StudySpec), *map(fields, METHODS.values()))
-    for field in declared
-    if field.type in (bool, "bool")
+    [key for key, info in keys_of(StudySpec).items() if info.annotation is bool]
+    + [field.name for declared in METHODS.values() for field in fields(declared) if field.type == "bool"]
 )
 _WORDS = {"yes": True, "on": True, "no": False, "off": False}
 # https://yaml.org/type/int.html: in YAML 1.1 numbers with a leading 0 are octal, and colons mean base 60.

@@ -182,13 +182,15 @@ def test_a_folder_without_a_ledger_is_no_run(
     ("text", "rungs"), [("64,256", [64, 256]), (" 8 , 16,", [8, 16]), ("none", []), ("", []), (",", [])]
 )
 def test_rungs_are_numbers_or_none(text: str, rungs: list[int]) -> None:
-    options = cli.parser().parse_args(["search", "--data", "dev.jsonl", "--rungs", text])
+    words = ["search", "--data", "dev.jsonl", "--rungs", text]
+    options = cli.parser(words).parse_args(words)
     assert options.rungs == rungs
 
 
 def test_rungs_that_are_no_numbers_are_refused_with_the_way_out(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        cli.parser().parse_args(["search", "--rungs", "few"])
+        words = ["search", "--rungs", "few"]
+        cli.parser(words).parse_args(words)
     assert "rungs is 'few'; it must be numbers of segments with commas, such as 64,256,1024, or none" in (
         capsys.readouterr().err
     )

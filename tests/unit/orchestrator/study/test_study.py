@@ -11,57 +11,19 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.study.flags import add_study_flags
-from orchestrator.study.spec import StudySpec, TrainingSource, know_languages, spec_from_mapping
+from orchestrator.study.flags import add_study_flags, key_help
+from orchestrator.study.spec import StudySpec, know_languages, spec_from_mapping
+from orchestrator.study.values import TrainingSource
 from orchestrator.study.yaml_file import read_study
 from search_spaces.errors import CandidateError, StudyError, UserError
 from search_spaces.methods.pruners import RemoveLayers, Wanda
-from search_spaces.methods.quantizers import GPTQ, RTN, BitsAndBytes, MixedWidths, QuantizeEmbeddings
+from search_spaces.methods.quantizers import GPTQ, RTN, MixedWidths, QuantizeEmbeddings
 from search_spaces.methods.registry import METHODS
 from search_spaces.methods.trainers import Distill, Finetune, Recover
 from search_spaces.predicted_size import predicted_bytes
 from tests.support.paths import ROOT
+from tests.support.studies import FULL, LEAST, WRONG
 from workers.checkpoints.model_files import read_checkpoint
-
-LEAST = {"out": "runs/x", "data": "dev.jsonl"}
-FULL = StudySpec(
-    out="runs/x",
-    data="dev.txt",
-    space="depth",
-    trials=30,
-    model="haoranxu/ALMA-7B",
-    revision="0123abc",
-    test="test.jsonl",
-    references="dev.ref",
-    langs="en-de",
-    calibration="calibration.jsonl",
-    calibration_tokens=4096,
-    calibration_text="news.txt",
-    anchors=((RemoveLayers(count=2), RTN(bits=4)), (BitsAndBytes(format="nf4"),), (Distill(config="s"),)),
-    seed=7,
-    gpus_per_trial=0.5,
-    cpus_per_trial=2.0,
-    max_concurrent=3,
-    max_new_tokens=64,
-    batch_size=8,
-    prompt="alma",
-    device_map="cuda:0",
-    address="ray://head:10001",
-    tracking_uri="http://tracking:5000",
-    experiment="news",
-    store="shared/store",
-    keep="all",
-    retries=0,
-    skip_bad_rows=True,
-    trust_remote_code=True,
-    quality="comet",
-    rungs=(32, 128),
-    floor=0.25,
-    comet_model="models/comet",
-    training=(TrainingSource("pairs.jsonl"), TrainingSource("more.jsonl.gz", 0.5)),
-    training_gpus=2,
-    languages={"qaa": "Klingon", "zh_TW": "Taiwanese Mandarin"},
-)
 
 
 def test_a_study_needs_no_more_than_data_and_out() -> None:
@@ -202,6 +164,15 @@ def test_the_flags_stand_in_groups_and_every_one_is_a_key_of_a_study() -> None:
     assert keys == {field.name for field in fields(StudySpec)} - {"anchors"}
 
 
+def test_the_help_of_a_flag_is_what_its_key_is_with_its_names_and_its_default() -> None:
+    assert key_help("trials") == "candidates to measure, the baseline included (default: 12)"
+    assert key_help("quality") == "the metric of the frontier: chrf, comet (default: chrf)"
+    assert key_help("languages") == "what a language code stands for, where it is not known; may be given again"
+    assert key_help("training_gpus") == "GPUs that train one candidate together (default: 1)"
+    assert key_help("rungs").endswith("(default: 64,256,1024)")
+    assert key_help("speed") == "do not time the frontier's points when the search is over"
+
+
 @pytest.mark.parametrize("missing", ["out", "data"])
 def test_what_a_study_cannot_do_without_is_asked_for(missing: str) -> None:
     record = {key: value for key, value in LEAST.items() if key != missing}
@@ -214,73 +185,6 @@ def test_what_a_study_cannot_do_without_is_asked_for(missing: str) -> None:
 def test_an_unknown_key_is_refused_with_those_there_are(key: object) -> None:
     with pytest.raises(StudyError, match=f"a study has no key '{key}'; it has address, anchors, .*trials"):
         spec_from_mapping({**LEAST, key: 1})  # type: ignore[dict-item]
-
-
-TRAINING_RULE = "a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
-WRONG: list[tuple[str, Any, str]] = [
-    ("trials", 0, "a whole number of at least 1"),
-    ("trials", "12", "a whole number of at least 1"),
-    ("trials", 1.5, "a whole number of at least 1"),
-    ("trials", True, "a whole number of at least 1"),
-    ("trials", None, "a whole number of at least 1"),
-    ("calibration_tokens", 0, "a whole number of at least 1"),
-    ("calibration_tokens", 65536.0, "a whole number of at least 1"),
-    ("calibration_tokens", True, "a whole number of at least 1"),
-    ("calibration_text", ["news.txt"], "text"),
-    ("seed", -1, "a whole number from 0 to 4294967295"),
-    ("seed", 2**32, "a whole number from 0 to 4294967295"),
-    ("seed", 0.5, "a whole number from 0 to 4294967295"),
-    ("retries", -1, "a whole number of at least 0"),
-    ("max_concurrent", 0, "a whole number of at least 1"),
-    ("gpus_per_trial", -0.5, "a number of at least 0"),
-    ("gpus_per_trial", float("nan"), "a number of at least 0"),
-    ("gpus_per_trial", "1", "a number of at least 0"),
-    ("cpus_per_trial", True, "a number of at least 0"),
-    ("space", "breadth", "one of bit-width, mixed, sparsity, depth, width, vocabulary, student, joint"),
-    ("space", ["joint"], "text"),
-    ("keep", "best", "one of frontier, all, none"),
-    ("quality", "bleu", "one of chrf, comet"),
-    ("quality", None, "text"),
-    ("comet_model", 7, "text"),
-    ("rungs", "64,256", "a list of ascending whole numbers of at least 1, or [] for no racing"),
-    ("rungs", None, "a list of ascending whole numbers of at least 1, or [] for no racing"),
-    ("rungs", [0], "a list of ascending whole numbers of at least 1, or [] for no racing"),
-    ("rungs", [64, 64], "a list of ascending whole numbers of at least 1, or [] for no racing"),
-    ("rungs", [256, 64], "a list of ascending whole numbers of at least 1, or [] for no racing"),
-    ("rungs", [64, True], "a list of ascending whole numbers of at least 1, or [] for no racing"),
-    ("rungs", [64.0], "a list of ascending whole numbers of at least 1, or [] for no racing"),
-    ("floor", 1, "a number of at least 0 and below 1"),
-    ("floor", 50, "a number of at least 0 and below 1"),
-    ("floor", -0.1, "a number of at least 0 and below 1"),
-    ("floor", float("nan"), "a number of at least 0 and below 1"),
-    ("floor", "0.5", "a number of at least 0 and below 1"),
-    ("margin", 0, "a number above 0"),
-    ("margin", -0.5, "a number above 0"),
-    ("margin", float("inf"), "a number above 0"),
-    ("margin", "0.5", "a number above 0"),
-    ("floor", True, "a number of at least 0 and below 1"),
-    ("floor", None, "a number of at least 0 and below 1"),
-    ("prompt", "gemma", "one of alma, chat, few-shot, translategemma"),
-    ("prompt", ["alma"], "text"),
-    ("max_new_tokens", 0, "a whole number of at least 1"),
-    ("batch_size", "8", "a whole number of at least 1"),
-    ("data", 7, "text"),
-    ("test", ["a.jsonl"], "text"),
-    ("model", None, "text"),
-    ("revision", 1234567, "text"),
-    ("langs", False, "text"),
-    ("device_map", {"": 0}, "text"),
-    ("address", 10001, "text"),
-    ("tracking_uri", 5000, "text"),
-    ("skip_bad_rows", "no", "true or false"),
-    ("trust_remote_code", "no", "true or false"),
-    ("trust_remote_code", 1, "true or false"),
-    ("training", "pairs.jsonl", TRAINING_RULE),
-    ("training_gpus", 0, "a whole number of at least 1"),
-    ("training_gpus", 1.0, "a whole number of at least 1"),
-    ("anchors", "rtn", "a list of candidates, each a list of steps"),
-    ("anchors", [{"method": "rtn", "bits": 4}], "a list of candidates, each a list of steps"),
-]
 
 
 @pytest.mark.parametrize(("name", "value", "rule"), WRONG)

@@ -16,8 +16,9 @@ from orchestrator import cli
 from orchestrator.finish.run_folder import reopen
 from orchestrator.ledger.records import create_ledger
 from orchestrator.search.driver import header, prepare, resume_search, run_search
-from orchestrator.study.spec import StudySpec, TrainingSource
+from orchestrator.study.spec import StudySpec
 from orchestrator.study.training import Training, read_training, refuse_changed_training
+from orchestrator.study.values import TrainingSource
 from search_spaces.candidate import Candidate
 from search_spaces.errors import CandidateError, StudyError, UserError
 from search_spaces.methods.pruners import RemoveLayers

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.study.spec import StudySpec, TrainingSource
+from orchestrator.study.spec import StudySpec
 from orchestrator.study.training import Training, short_trainings
+from orchestrator.study.values import TrainingSource
 from search_spaces.methods.trainers import Finetune, Recover
 from workers.reading.training_data import training_data
 from workers.runtime.training_progress import Trained

@@ -1,0 +1,127 @@
+"""The types of a study's keys, each with its rule, and how the ones that a file spells freely are read."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator
+
+from orchestrator.study.keys import Rule, refuse
+from search_spaces.candidate import refuse_senseless_order
+from search_spaces.methods.registry import Step, step_from_json
+
+RUNGS_RULE = "a list of ascending whole numbers of at least 1, or [] for no racing"
+LANGUAGES_RULE = "codes with their names, such as {xx: Name} or --language xx=Name"
+TRAINING_RULE = "a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
+ANCHORS_RULE = "a list of candidates, each a list of steps"
+
+Text = Annotated[str, Rule("text")]
+Switch = Annotated[bool, Rule("true or false")]
+Positive = Annotated[int, Field(ge=1), Rule("a whole number of at least 1")]
+Count = Annotated[int, Field(ge=0), Rule("a whole number of at least 0")]
+Amount = Annotated[float, Field(ge=0), Rule("a number of at least 0")]
+Above0 = Annotated[float, Field(gt=0), Rule("a number above 0")]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSource:
+    """A file of pairs to train on."""
+
+    file: str
+    """In any format that data has."""
+    weight: float = 1.0
+    """How much of the training its pairs are, beside the other files'."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.file, str) or not self.file:
+            raise refuse("training.file", self.file, "a file's name")
+        number = isinstance(self.weight, (int, float)) and not isinstance(self.weight, bool)
+        if not number or not 0 < self.weight < math.inf:
+            raise refuse(f"training: the weight of {self.file}", self.weight, "a number above 0")
+
+
+def _rungs(found: object) -> tuple[int, ...]:
+    whole = isinstance(found, (list, tuple)) and all(type(size) is int and size >= 1 for size in found)
+    if not isinstance(found, (list, tuple)) or not whole or list(found) != sorted(set(found)):
+        raise refuse("rungs", found, RUNGS_RULE)
+    return tuple(found)
+
+
+def _anchors(found: object) -> tuple[tuple[Step, ...], ...]:
+    listed = found or []
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(steps, (list, tuple)) for steps in listed):
+        raise refuse("anchors", found, ANCHORS_RULE)
+    read = tuple(tuple(step if isinstance(step, Step) else step_from_json(step) for step in steps) for steps in listed)
+    for steps in read:
+        refuse_senseless_order(steps)
+    return read
+
+
+def _training_sources(found: object) -> tuple[TrainingSource, ...]:
+    """Files by their names, or each with its weight."""
+    listed = found or []
+    if not isinstance(listed, (list, tuple)):
+        raise refuse("training", found, TRAINING_RULE)
+    sources: list[TrainingSource] = []
+    for item in listed:
+        if isinstance(item, TrainingSource):
+            sources.append(item)
+            continue
+        named = {"file": item} if isinstance(item, str) else item
+        if not isinstance(named, Mapping) or "file" not in named or not set(named) <= {"file", "weight"}:
+            raise refuse("training", item, TRAINING_RULE)
+        sources.append(TrainingSource(**named))
+    return tuple(sources)
+
+
+def language_names(found: object) -> dict[str, str]:
+    """code -> name, from a mapping, or from `CODE=NAME` as the flag has it; raises StudyError for anything else."""
+    named = found or {}
+    if isinstance(named, (list, tuple)):
+        parts = [str(item).partition("=") for item in named]
+        if not all(equals for _, equals, _ in parts):
+            raise refuse("languages", found, LANGUAGES_RULE)
+        named = {code.strip(): name.strip() for code, _, name in parts}
+    if not isinstance(named, Mapping):
+        raise refuse("languages", found, LANGUAGES_RULE)
+    # YAML takes no, Norwegian's code, for false.
+    names = {"no" if code is False else code: name for code, name in named.items()}
+    if not all(isinstance(text, str) for item in names.items() for text in item):
+        raise refuse("languages", found, LANGUAGES_RULE)
+    return names
+
+
+def rungs_of_text(text: str) -> list[int]:
+    """`64,256,1024`; nothing or `none` is no racing."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return [] if names == ["none"] else [int(part) for part in names]
+    except ValueError as error:
+        rule = "it must be numbers of segments with commas, such as 64,256,1024, or none"
+        raise argparse.ArgumentTypeError(f"rungs is {text!r}; {rule}") from error
+
+
+Rungs = Annotated[
+    tuple[int, ...],
+    PlainValidator(_rungs, json_schema_input_type=list[Annotated[int, Field(ge=1)]]),
+    Rule(RUNGS_RULE),
+]
+Anchors = Annotated[
+    tuple[tuple[Step, ...], ...],
+    PlainValidator(_anchors, json_schema_input_type=list[list[dict[str, Any]]]),
+    Rule(ANCHORS_RULE),
+]
+Training = Annotated[
+    tuple[TrainingSource, ...],
+    PlainValidator(_training_sources, json_schema_input_type=list[str | TrainingSource]),
+    Rule(TRAINING_RULE),
+]
+Languages = Annotated[
+    Mapping[str, str],
+    PlainValidator(language_names, json_schema_input_type=dict[str, str]),
+    Rule(LANGUAGES_RULE),
+]
