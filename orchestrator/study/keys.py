@@ -111,8 +111,10 @@ def refuse(name: str, value: object, rule: str) -> StudyError:
     return StudyError(f"{name} is {value!r}; it must be {rule}")
 
 
-def _told(error: ValidationError, keys: Mapping[str, FieldInfo]) -> UserError:
+def _told(error: ValidationError, keys: Mapping[str, FieldInfo]) -> UserError | TypeError:
     wrong = error.errors(include_url=False)
+    if any(one["type"] == "unexpected_positional_argument" for one in wrong):
+        return TypeError('a study\'s keys are given by name, such as data="dev.jsonl"')
     unknown = sorted(str(one["loc"][0]) for one in wrong if one["type"] == "unexpected_keyword_argument")
     if unknown:
         return StudyError(f"a study has no key {unknown[0]!r}; it has {', '.join(sorted(keys))}")

@@ -6,7 +6,7 @@ The flags and their help (`flags`), the JSON Schema and the table of docs/study-
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -102,7 +102,7 @@ class StudySpec:
     """The target lines of parallel text."""
     langs: Annotated[Text | None, Flag(DATA)] = None
     """Take one pair's rows, such as en-de; where a file names no pair, what its pair is."""
-    languages: Annotated[Languages, Flag(DATA, name="--language", metavar="CODE=NAME", repeated=True)] = Field(
+    languages: Annotated[Languages, Flag(DATA, name="--language", metavar="CODE=NAME", repeated=True)] = field(
         default_factory=dict
     )
     """What a language code stands for, where it is not known."""

@@ -47,6 +47,13 @@ def test_a_study_survives_yaml(tmp_path: Path, spec: StudySpec) -> None:
     assert spec_from_mapping(read_study(file)) == spec
 
 
+def test_the_keys_of_a_study_are_given_by_name() -> None:
+    with pytest.raises(TypeError, match="by name"):
+        StudySpec("dev.jsonl")  # type: ignore[misc]
+    with pytest.raises(StudyError, match="a study needs `data`"):
+        StudySpec(out="runs/x")  # type: ignore[call-arg]
+
+
 def test_languages_are_named_in_a_mapping_or_by_flags() -> None:
     named = {"qaa": "Klingon", "no": "Norsk"}
     assert spec_from_mapping(LEAST | {"languages": named}).languages == named
