@@ -1,7 +1,8 @@
 """Which code made an artefact: a hash over the modules that carry a step out, and all that these import.
 
-Comments, docstrings, blank lines and white space at a line's end change no result and are left out. Only the text is
-read, so that a driver without torch gets the same answer as a worker, and every Python version too.
+Comments, docstrings, strings under fields, blank lines and white space at a line's end change no result and are left
+out. Only the text is read, so that a driver without torch gets the same answer as a worker, and every Python version
+too.
 """
 
 from __future__ import annotations
@@ -52,11 +53,11 @@ def imported_by(modules: Iterable[str]) -> frozenset[str]:
 
 
 def without_comments(source: str) -> str:
-    """Python source without comments, docstrings, blank lines and white space at the end of lines."""
+    """Python source without what the module's docstring names."""
     lines = [line.encode() for line in source.splitlines()]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            _blank_docstring(lines, node)
+            _blank_strings(lines, node.body)
     text = b"\n".join(lines).decode() + "\n"
     kept = text.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -66,17 +67,18 @@ def without_comments(source: str) -> str:
     return "\n".join(line.rstrip() for line in kept if line.strip())
 
 
-def _blank_docstring(
-    lines: list[bytes], node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-) -> None:
-    """Take a node's docstring away; where its body holds nothing else, `...` stands for it. Columns count bytes."""
-    if ast.get_docstring(node, clean=False) is None:
-        return
-    text = node.body[0]
-    assert text.end_lineno is not None and text.end_col_offset is not None
-    first, last = text.lineno - 1, text.end_lineno - 1
-    before, after = lines[first][: text.col_offset], lines[last][text.end_col_offset :]
-    lines[first : last + 1] = [before + (b"..." if len(node.body) == 1 else b"") + after] + [b""] * (last - first)
+def _blank_strings(lines: list[bytes], body: list[ast.stmt]) -> None:
+    """Take away docstrings and the strings under fields; where a body holds nothing else, `...` stands for it. Columns
+    count bytes."""
+    for text in filter(_is_string, body):
+        assert text.end_lineno is not None and text.end_col_offset is not None
+        first, last = text.lineno - 1, text.end_lineno - 1
+        before, after = lines[first][: text.col_offset], lines[last][text.end_col_offset :]
+        lines[first : last + 1] = [before + (b"..." if len(body) == 1 else b"") + after] + [b""] * (last - first)
+
+
+def _is_string(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 @functools.cache

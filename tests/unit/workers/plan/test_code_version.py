@@ -122,6 +122,14 @@ def work(x: int) -> str:
 
 class Fault(ValueError):
     """About the class, which holds nothing else: é."""
+
+
+class Pair:
+    first: int = 0
+    """About the field: é."""
+    second: str = "x"
+    """About the other,
+    on two lines."""
 '''
 
 
@@ -132,6 +140,9 @@ def test_comments_docstrings_and_blank_lines_are_left_out() -> None:
         '    return f"# {x} stays"',
         "class Fault(ValueError):",
         "    ...",
+        "class Pair:",
+        "    first: int = 0",
+        '    second: str = "x"',
     ]
 
 
