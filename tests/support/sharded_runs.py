@@ -18,8 +18,9 @@ from tests.support.sharded_example import Spoiled, build, finetune
 from workers.failures.training import DiskFull, TrainingDiverged
 from workers.runtime.training_progress import Trained
 from workers.training.data.tokenized_pairs import TokenizedPairs
-from workers.training.zero import engine, saving
-from workers.training.zero.engine import RankTask, train_rank
+from workers.training.loop.checkpoints import TrainingState
+from workers.training.zero import saving
+from workers.training.zero.engine import RankTask, ShardedEngine, train_rank
 
 PROCESSES = 2
 STEPS = {"references": finetune(), "forward_kl": finetune(loss="forward_kl")}
@@ -75,21 +76,21 @@ def run(folder: Path, name: str, step: Finetune, stage: Any, **changes: Any) -> 
 def interrupted(folder: Path, name: str, stage: Any) -> None:
     """A training that ends after five steps, one that goes on from its third, and one with a larger budget."""
     step = STEPS["references"]
-    whole = engine._Run.step
+    whole = ShardedEngine.step
     taken: list[int] = []
 
-    def taking(running: Any) -> bool:
+    def taking(engine: ShardedEngine, state: TrainingState, rate: float) -> int:
         if len(taken) == 5:
             taken.append(-1)
             raise Interrupted
-        taken.append(running.standing.steps)
-        return whole(running)
+        taken.append(state.steps)
+        return whole(engine, state, rate)
 
-    engine._Run.step = taking  # type: ignore[method-assign]
+    ShardedEngine.step = taking  # type: ignore[method-assign]
     raised(folder, f"{name}-first", Interrupted, lambda: run(folder, name, step, stage))
     run(folder, name, step, stage)
     run(folder, f"{name}-more", replace(step, tokens=1300), stage, of=name)
-    engine._Run.step = whole  # type: ignore[method-assign]
+    ShardedEngine.step = whole  # type: ignore[method-assign]
     (folder / f"{name}-taken.json").write_text(json.dumps(taken))
 
 

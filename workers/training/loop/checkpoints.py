@@ -97,9 +97,17 @@ def found(folder: Path) -> list[Checkpoint]:
 
 def newest(folder: Path, schedule: Schedule, budget: int, steps: int | None = None) -> Checkpoint | None:
     """The checkpoint of most steps that a training of the budget may go on from; of no more than `steps`, if given."""
+    return newest_of(found(folder), schedule, budget, steps)
+
+
+def newest_of(
+    checkpoints: Sequence[Checkpoint], schedule: Schedule, budget: int, steps: int | None
+) -> Checkpoint | None:
+    """Of checkpoints in the order of `found`, the last that a training of the budget may continue from; of no more than
+    `steps`, if given."""
     fitting = [
         checkpoint
-        for checkpoint in found(folder)
+        for checkpoint in checkpoints
         if usable(checkpoint.standing, schedule, budget) and (steps is None or checkpoint.standing.steps <= steps)
     ]
     return fitting[-1] if fitting else None
@@ -113,7 +121,7 @@ def write(folder: Path, standing: TrainingState, tensors: Mapping[str, torch.Ten
     needed = bytes_of(tensors)
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f"{DRAFT}{uuid.uuid4().hex[:12]}"
-    target = folder / _name(standing)
+    target = folder / file_name(standing)
     try:
         draft.mkdir()
         write_tensors(draft / TENSORS, tensors)
@@ -160,7 +168,8 @@ def _has_ended(standing: TrainingState) -> bool:
     return bool(standing.decaying) and standing.tokens >= standing.decaying
 
 
-def _name(standing: TrainingState) -> str:
+def file_name(standing: TrainingState) -> str:
+    """What a checkpoint's folder is called."""
     return f"step-{standing.steps:08d}" + (f"-of-{standing.decaying}" if standing.decaying else "")
 
 
@@ -172,10 +181,11 @@ def _read(folder: Path) -> Checkpoint | None:
         return None
     if size != record["bytes"]:
         return None
-    return Checkpoint(folder, _standing(record["standing"]))
+    return Checkpoint(folder, state_of(record["standing"]))
 
 
-def _standing(values: dict[str, Any]) -> TrainingState:
+def state_of(values: Mapping[str, Any]) -> TrainingState:
+    """The state that a checkpoint's JSON spells."""
     curve = tuple(Point(**point) for point in values["curve"])
     return TrainingState(**{**values, "curve": curve, "notes": tuple(values["notes"])})
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,7 +18,9 @@ from torch import nn
 from search_spaces.methods.trainers import Trainer
 from workers.runtime.training_progress import Progress, Trained
 from workers.training.data.tokenized_pairs import TokenizedPairs
+from workers.training.loop.checkpoints import TrainingState
 from workers.training.loop.compiling import compiled
+from workers.training.loop.device_engine import DeviceEngine
 from workers.training.loop.run import TrainingRun
 
 
@@ -59,8 +62,17 @@ def train(task: Task) -> Trained:
     """
     layers = task.learner.decoder_layers if task.compile else ()
     with torch.random.fork_rng([task.device] if task.device.type == "cuda" else []), compiled(layers):
-        run = TrainingRun(task)
+        engine = DeviceEngine(task)
+        run = TrainingRun(
+            engine,
+            step=task.step,
+            budget=task.pairs.budget(task.step.tokens),
+            state=TrainingState(micro_tokens=task.micro_tokens, recomputing=task.recompute),
+            held_out=partial(engine.score, task.held_out) if task.held_out is not None else None,
+            report=task.report,
+            clock=task.clock,
+        )
         try:
             return run.through()
         finally:
-            run.close()
+            engine.close()

@@ -1,4 +1,4 @@
-"""One process's part of a sharded training: the loop around DeepSpeed's engine. It knows nothing of Ray.
+"""The engine of one process's part of a sharded training, around DeepSpeed's. It knows nothing of Ray.
 
 The step's rows, rates and seeds are those of the training on one device, and every process works out all of them, so
 what processes must agree on they know without asking. The loss and the few things that only one can tell (the clock)
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed
@@ -20,15 +21,15 @@ from torch import distributed
 from search_spaces.errors import StudyError
 from search_spaces.methods.trainers import Trainer
 from workers.failures.table import is_out_of_memory
-from workers.failures.training import diverged
+from workers.runtime.callbacks import ignore_progress
 from workers.runtime.training_progress import Progress, Trained, Window
 from workers.training.data.batches import TrainingBatch, fewest_tokens_of, micro_rows, padded_batch
 from workers.training.data.sampling import choose_rows
 from workers.training.data.tokenized_pairs import TokenizedPairs
-from workers.training.loop.checkpoints import Checkpoint, TrainingState
-from workers.training.loop.history import History
+from workers.training.loop.checkpoints import TrainingState
+from workers.training.loop.engine import step_seed
 from workers.training.loop.learner import Learner
-from workers.training.loop.schedules import rate_share
+from workers.training.loop.run import TrainingRun
 from workers.training.losses.readout import Readout, chunks
 from workers.training.zero import saving
 from workers.training.zero.configs import Stage
@@ -72,105 +73,104 @@ def train_rank(task: RankTask) -> Trained:
     """Train with the other processes of the default group until the budget is read; the first one then writes the
     trained tensors (`weights.load_trained`).
 
-    Goes on from the newest checkpoint of this stage and number of processes. bfloat16 on a GPU, float32 on a CPU.
+    It continues from the newest checkpoint of this stage and number of processes. bfloat16 on a GPU, float32 on a CPU.
     Raises TrainingDiverged and DiskFull in all processes, and MicroBatchTooLarge or a device's own error in the one
     where it happens, which leaves the others waiting: whoever started them ends them.
     """
-    run = _Run(task)
-    while not run.is_done():
-        if run.decay_is_next() or run.is_due:
-            run.save()
-        if not run.step():
-            run.go_back()
-    return run.finish()
+    engine = ShardedEngine(task)
+    run = TrainingRun(
+        engine,
+        step=task.step,
+        budget=task.pairs.budget(task.step.tokens),
+        state=TrainingState(micro_tokens=task.micro_tokens, recomputing=task.recompute, notes=task.notes),
+        held_out=None,
+        report=task.report if engine.first else ignore_progress,
+        clock=task.clock,
+    )
+    trained = run.through()
+    engine.write()
+    return trained
 
 
-class _Run:
-    """One call of `train_rank`: what changes from step to step."""
+class ShardedEngine:
+    """One process's part of the weights, the optimizer and the rows (`loop.engine.Engine`)."""
+
+    # Every process builds the learner, so the beginning can be had again without a checkpoint of it.
+    keeps_beginning = False
 
     def __init__(self, task: RankTask) -> None:
         self.task = task
         self.rank, self.processes = distributed.get_rank(), distributed.get_world_size()
+        self.first = self.rank == 0
         self.budget = task.pairs.budget(task.step.tokens)
         self.folder = saving.folder_of(task.checkpoints, task.stage, self.processes)
-        self.standing = TrainingState(micro_tokens=task.micro_tokens, recomputing=task.recompute, notes=task.notes)
-        self.first = self.rank == 0
-        self.is_due = False
         self.saved_steps = -1
         self.saved_at = task.clock()
-        self.history = History(task.step.name, self.budget, self._told, task.clock)
+        self.engine: Any = None
+        self.is_due = False
+        self.seen: tuple[Window, bool] | None = None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="training-share")
-        self.next_share: Future[Share]
-        self._begin()
-        self.since = self.tokens
+        self.next_share: Future[Share] | None = None
 
-    @property
-    def tokens(self) -> int:
-        return self.standing.tokens
+    def load(self, steps: int | None) -> TrainingState | None:
+        """The engine is made anew each time: at stage 3 it can't load what it has just saved."""
+        self._destroy()
+        self._build()
+        checkpoint = saving.newest(self.folder, self.task.step.schedule, self.budget, steps)
+        if checkpoint is None:
+            self.saved_steps = -1
+            return None
+        saving.load(self.engine, checkpoint)
+        known = checkpoint.standing
+        self.saved_steps = known.steps
+        notes = known.notes + tuple(note for note in self.task.notes if note not in known.notes)
+        return replace(known, micro_tokens=self.task.micro_tokens, recomputing=self.task.recompute, notes=notes)
 
-    def is_done(self) -> bool:
-        return self.tokens >= self.budget
+    def start(self, state: TrainingState) -> None:
+        self.next_share = self.thread.submit(self._share, state.steps)
 
-    def decay_is_next(self) -> bool:
-        """Whether the next step's rate is the first that depends on the budget, and nothing was saved here."""
-        now = self.standing
-        return now.decay_is_next(self.task.step.schedule, self.budget) and self.saved_steps != now.steps
-
-    def step(self) -> bool:
-        """One optimizer step; False when its loss or gradient was not finite, which spoils the weights."""
+    def step(self, state: TrainingState, rate: float) -> int:
+        """A loss or gradient that is not finite spoils the weights, which are then loaded again."""
+        assert self.next_share is not None
         started = self.task.clock()
-        standing, trainer = self.standing, self.task.step
         share = self.next_share.result()
-        self.next_share = self.thread.submit(self._share, standing.steps + 1)
-        rate = trainer.rate * standing.rate_factor
-        rate *= rate_share(trainer.schedule, trainer.warm_up, standing.steps, standing.tokens, self.budget)
+        self.next_share = self.thread.submit(self._share, state.steps + 1)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed((self.task.seed * 1_000_003 + standing.steps) * self.processes + self.rank)
-        loss, due = self._backward(share, standing.steps)
-        if not math.isfinite(loss) or not math.isfinite(float(self.engine.get_global_grad_norm())):
-            return False
-        self.standing = standing.advanced(trainer.schedule, self.budget, share.tokens)
-        self.is_due = due
-        self.history.add(Window(share.tokens, share.target_tokens, loss, self.task.clock() - started), self.tokens)
-        if self.history.point_is_due(self.tokens) or self.is_done():
-            self.history.mark(self.tokens, None)
+        torch.manual_seed(step_seed(self.task.seed, state.steps, self.rank, self.processes))
+        loss, self.is_due = self._backward(share, state.steps)
+        finite = math.isfinite(loss) and math.isfinite(float(self.engine.get_global_grad_norm()))
+        self.seen = Window(share.tokens, share.target_tokens, loss, self.task.clock() - started), finite
+        return share.tokens
+
+    def look_is_due(self, steps: int) -> bool:
+        """Every step's loss is added up over the processes anyway."""
         return True
 
-    def save(self) -> None:
-        self.standing = replace(self.standing, curve=self.history.curve)
-        saving.save(self.engine, self.folder, self.standing)
+    def read(self) -> tuple[Window, bool] | None:
+        seen, self.seen = self.seen, None
+        return seen
+
+    def checkpoint_is_due(self, steps: int) -> bool:
+        """What the first process said, by its clock, in the last step."""
+        return self.is_due
+
+    def save(self, state: TrainingState) -> None:
+        saving.save(self.engine, self.folder, state)
         if self.first:
             saving.remove_superseded(self.folder, self.task.step.schedule, self.budget)
-        self.saved_steps, self.saved_at, self.is_due = self.standing.steps, self.task.clock(), False
+        self.saved_steps, self.saved_at = state.steps, self.task.clock()
 
-    def go_back(self) -> None:
-        """To the last checkpoint, at half the rate. Raises TrainingDiverged the second time.
-
-        The engine is made anew: at stage 3 it can't load what it has just saved.
-        """
-        standing = self.standing
-        if standing.rate_factor < 1.0:
-            raise diverged(standing.steps, standing.tokens, self.task.step.rate * standing.rate_factor)
-        self._destroy()
-        self._begin()
-        note = f"the loss was not finite at step {standing.steps}: went on from step {self.standing.steps} at half rate"
-        self.standing = replace(self.standing, rate_factor=0.5, notes=(*self.standing.notes, note))
-
-    def finish(self) -> Trained:
-        if self.saved_steps != self.standing.steps:
-            self.save()
+    def write(self) -> None:
+        """The first process puts the trained tensors where the task says, and all give up their part."""
         tensors = gathered(self.engine, self.shapes, keep=self.first)
         if self.first:
             write_trained(self.task.out, tensors)
         distributed.barrier()
         self._destroy()
         self.thread.shutdown()
-        curve, notes = self.history.curve, self.standing.notes
-        return Trained(self.tokens, self.standing.steps, curve, notes, None, None, self.since)
 
-    def _begin(self) -> None:
-        """A new engine, where the newest checkpoint stands or at the beginning."""
+    def _build(self) -> None:
         learner = self.task.build(self.task.device)
         learner.train()
         if self.task.recompute:
@@ -183,22 +183,6 @@ class _Run:
         self.fewest = fewest_tokens_of(learner, self.task.device)
         self.engine = sharded(learner, self.task.stage, self.task.device, self.task.step.weight_decay)
         distributed.barrier()
-        checkpoint: Checkpoint | None = saving.newest(self.folder, self.task.step.schedule, self.budget)
-        if checkpoint is not None:
-            saving.load(self.engine, checkpoint)
-            known = checkpoint.standing
-            notes = known.notes + tuple(note for note in self.task.notes if note not in known.notes)
-            self.standing = replace(
-                known, micro_tokens=self.task.micro_tokens, recomputing=self.task.recompute, notes=notes
-            )
-            self.saved_steps = known.steps
-        else:
-            self.standing = replace(
-                self.standing, steps=0, tokens=0, before_last=0, decaying=0, rate_factor=1.0, curve=()
-            )
-            self.saved_steps = -1
-        self.history.begin(self.standing.curve)
-        self.next_share = self.thread.submit(self._share, self.standing.steps)
 
     def _most_targets(self, learner: Learner) -> float:
         """Target tokens of a micro-batch. At stage 3 so few that their logits are made in one piece: the head's weights
@@ -260,14 +244,13 @@ class _Run:
             return steps % self.task.checkpoint_steps == 0
         return self.task.clock() - self.saved_at >= self.task.checkpoint_seconds
 
-    def _told(self, progress: Progress) -> None:
-        if self.first:
-            self.task.report(progress)
-
     def _destroy(self) -> None:
-        """Give up the engine and its memory."""
-        self.next_share.cancel()
+        """Give up the engine, where there is one, and its memory."""
+        if self.next_share is not None:
+            self.next_share.cancel()
+        if self.engine is None:
+            return
         self.engine.destroy()
-        del self.engine
+        self.engine = None
         if self.task.device.type == "cuda":
             torch.cuda.empty_cache()

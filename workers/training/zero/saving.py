@@ -19,8 +19,16 @@ from torch import distributed
 
 from workers.failures.training import disk_full
 from workers.runtime.atomic_files import write_whole
-from workers.runtime.training_progress import Point
-from workers.training.loop.checkpoints import STANDING, Checkpoint, TrainingState, superseded, usable
+from workers.training.loop.checkpoints import (
+    STANDING,
+    Checkpoint,
+    TrainingState,
+    file_name,
+    newest_of,
+    state_of,
+    superseded,
+    usable,
+)
 from workers.training.loop.schedules import Schedule
 
 # Master copy and two moments in float32, of what is trained, and the weights.
@@ -37,7 +45,7 @@ def save(engine: Any, folder: Path, standing: TrainingState) -> Checkpoint:
 
     Raises DiskFull in every process, before anything is written, when it would find no room.
     """
-    tag = f"step-{standing.steps:08d}" + (f"-of-{standing.decaying}" if standing.decaying else "")
+    tag = file_name(standing)
     target = folder / tag
     first = distributed.get_rank() == 0
     if first:
@@ -62,10 +70,10 @@ def load(engine: Any, checkpoint: Checkpoint) -> None:
         raise RuntimeError(f"DeepSpeed found no checkpoint in {checkpoint.folder}; remove the folder to begin anew")
 
 
-def newest(folder: Path, schedule: Schedule, budget: int) -> Checkpoint | None:
-    """The whole checkpoint of most steps that a training of this budget may go on from."""
-    fitting = [checkpoint for checkpoint in found(folder) if usable(checkpoint.standing, schedule, budget)]
-    return fitting[-1] if fitting else None
+def newest(folder: Path, schedule: Schedule, budget: int, steps: int | None = None) -> Checkpoint | None:
+    """The whole checkpoint of most steps that a training of this budget may continue from; of no more than `steps`, if
+    given."""
+    return newest_of(found(folder), schedule, budget, steps)
 
 
 def found(folder: Path) -> list[Checkpoint]:
@@ -103,6 +111,4 @@ def _write_standing(folder: Path, standing: TrainingState) -> None:
 
 
 def _standing(file: Path) -> TrainingState:
-    values = json.loads(file.read_text(encoding="utf-8"))
-    curve = tuple(Point(**point) for point in values.pop("curve"))
-    return TrainingState(**{**values, "curve": curve, "notes": tuple(values["notes"])})
+    return state_of(json.loads(file.read_text(encoding="utf-8")))

@@ -25,7 +25,7 @@ from workers.training.data.batches import micro_batches, micro_rows, padded_batc
 from workers.training.data.sampling import choose_rows
 from workers.training.zero import launch
 from workers.training.zero.configs import STAGES, USABLE, Stage, bytes_needed, config_for, refuse_packed, stage_for
-from workers.training.zero.engine import _Run
+from workers.training.zero.engine import ShardedEngine
 from workers.training.zero.launch import ShardedTraining, cause_of, train_sharded
 from workers.training.zero.sharing import MicroBatchTooLarge, dealt, share_of
 
@@ -213,7 +213,7 @@ def test_a_process_cuts_as_one_device_does_and_tells_which_micro_batch_was_too_l
     run: Any = SimpleNamespace(task=task, most_targets=math.inf, rank=0, processes=1, first=False)
     shares = []
     for run.fewest in (20, 400):
-        shares.append(_Run._share(run, 0))
+        shares.append(ShardedEngine._share(run, 0))
         assert [batch.rows for batch in shares[-1].batches] == [
             batch.rows for batch in micro_batches(pairs, choose_rows(pairs, 0, 20, 1), 400, run.fewest)
         ]
@@ -229,7 +229,7 @@ def test_a_process_cuts_as_one_device_does_and_tells_which_micro_batch_was_too_l
 
     run.engine = NoMemory()
     with pytest.raises(MicroBatchTooLarge) as caught:
-        _Run._backward(run, shares[1], 0)
+        ShardedEngine._backward(run, shares[1], 0)
     first = shares[1].batches[0]
     assert (caught.value.tokens, caught.value.sequences) == (first.ids.numel(), len(first.rows))
 
@@ -239,11 +239,11 @@ def test_at_stage_3_logits_are_made_in_one_piece_or_the_training_is_refused(tmp_
     task = SimpleNamespace(pairs=pairs, step=finetune(batch=20), seed=1, device=torch.device("cpu"), micro_tokens=400)
     longest = max(pairs.targets(row) for row in choose_rows(pairs, 0, 20, 1))
     run: Any = SimpleNamespace(task=task, most_targets=longest, fewest=400, rank=0, processes=2, first=False)
-    batches = _Run._share(run, 0).batches
+    batches = ShardedEngine._share(run, 0).batches
     assert all(batch.target_tokens <= longest for batch in batches) and len(batches) > 1
     run.most_targets = longest - 1
     with pytest.raises(StudyError, match=f"a translation of {longest} tokens"):
-        _Run._share(run, 0)
+        ShardedEngine._share(run, 0)
 
 
 def test_stage_3_of_packed_weights_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -267,9 +267,9 @@ def test_a_trial_that_trains_on_several_gpus_holds_none(monkeypatch: pytest.Monk
 def test_more_gpus_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(join.ray, "nodes", lambda: nodes({"CPU": 16, "GPU": 4}))
     assert join.place(None, None, None, training=4).apart
-    with pytest.raises(StudyError, match=r"training_gpus is 5, and the cluster has 4 GPUs; ask for at most 4"):
+    with pytest.raises(StudyError, match=r"training_gpus is 5, and the cluster has 4 GPUs; give at most 4"):
         join.place(None, None, None, training=5)
-    with pytest.raises(StudyError, match="COMET takes a part of one; ask for at most 3"):
+    with pytest.raises(StudyError, match="COMET takes a part of one; give at most 3"):
         join.place(None, 0.5, None, training=4, taken=0.5)
     monkeypatch.setattr(join.ray, "nodes", lambda: nodes({"CPU": 2}))
     assert join.place(None, None, None, training=2, taken=0.5).apart
