@@ -6,7 +6,7 @@ EXTRAS ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
-# Processes that run the tests without Ray side by side; a test file stays in one.
+# Processes that run tests side by side; a test file stays in one. Tests that hold a search to seconds run alone.
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -q --durations=20 --durations-min=5
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile
@@ -58,7 +58,8 @@ unit: $(VENV)/.installed-test ## the unit tests only
 
 test: check comet ## everything: checks, unit tests, data tests, whole searches
 	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/data tests/long
-	$(PYTEST) tests/ray
+	$(PYTEST) $(SIDE_BY_SIDE) -m 'not alone' tests/ray
+	$(PYTEST) -m alone tests/ray
 
 clean: ## remove .venv, .venv-comet and runs
 	rm -rf $(VENV) $(VENV)-comet $(VENV)-comet.lock runs

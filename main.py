@@ -6,36 +6,23 @@ It shares every line of its work with a trial of `mtpareto search`.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
+from orchestrator.cli import exit_code_of
 from orchestrator.commands.measure import HYPHENS, add_arguments, measure, spelt
 from orchestrator.stopping.signals import UnderWay, stoppable
 from orchestrator.stopping.terminal import lasting_streams
-from search_spaces.errors import UserError
-from workers.failures.table import MACHINE_EXIT, MachineError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 when measured, 1 when the candidate failed, 2 for what the user can mend, 75 where the
-    machine must be mended first, 130 for what a signal stopped."""
+    """The exit code: 0 when measured, 1 when the candidate failed, 2 for what the user can mend, 75 where the machine
+    must be mended first, 130 for what a signal stopped."""
     options = parser().parse_args([spelt(word) for word in (sys.argv[1:] if arguments is None else arguments)])
-    os.environ.setdefault("TQDM_DISABLE", "1")
     work = UnderWay()
     with lasting_streams(), stoppable(work):
-        return _run(options, work)
-
-
-def _run(options: argparse.Namespace, work: UnderWay) -> int:
-    try:
-        return measure(options, work)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except MachineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return MACHINE_EXIT
+        return exit_code_of(partial(measure, options, work))
 
 
 def parser() -> argparse.ArgumentParser:

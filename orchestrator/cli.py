@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,18 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.run is _resume:
         # Whenever it is stopped from here on, its pages are there, and how to go on is said.
         options.work.ledger = (options.folder / LEDGER).resolve()
-    with lasting_streams(), stoppable(options.work):
-        return _run(options)
-
-
-def _run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    with lasting_streams(), stoppable(options.work):
+        return exit_code_of(partial(options.run, options))
+
+
+def exit_code_of(command: Callable[[], int]) -> int:
+    """Run a command, and say on the standard error what the user or the machine must mend."""
     os.environ.setdefault("TQDM_DISABLE", "1")
-    command: Callable[[argparse.Namespace], int] = options.run
     from workers.evaluation.attempt import unless_machine
 
     try:
-        done = unless_machine(lambda: command(options), "command")
+        done = unless_machine(command, "command")
         if isinstance(done, MachineFault):
             raise MachineError(done)
         return done
@@ -79,14 +80,14 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_bench_racing(bench)
     _add_bench_distillation(bench)
     for name, command, about in (
-        ("resume", _resume, "go on with an interrupted search; nothing is repeated"),
+        ("resume", _resume, "resume an interrupted search; nothing is repeated"),
         ("report", _report, "write a run's report, picture and table anew from its ledger"),
         ("mirror", _mirror, "write a run into MLflow again from its ledger"),
     ):
         sub = commands.add_parser(name, help=about)
         sub.add_argument("folder", type=Path, help="the run's folder")
         if name == "resume":
-            sub.add_argument("--trials", type=int, help="go on to this many trials in all instead")
+            sub.add_argument("--trials", type=int, help="continue to this many trials in all instead")
         sub.set_defaults(run=command)
     _add_score(commands)
     _add_rescore(commands)
@@ -113,18 +114,16 @@ def _add_bench_compress(bench: Any) -> None:
     timed = bench.add_parser("compress", help="calibration and quantization: seconds, memory, errors and chrF")
     timed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
     timed.add_argument("--data", required=True, help="segments whose chrF is measured, such as Multi30k's test_2016")
-    timed.add_argument("--model", help="of the errors and the chrF (default: the shipped caption model)")
-    timed.add_argument("--calibration", help="pairs (default: the shipped ones)")
+    timed.add_argument("--model", help="for errors and chrF (default: the shipped caption model)")
+    timed.add_argument("--calibration", help="calibration pairs (default: the shipped ones)")
+    timed.add_argument("--shape", default="mistral-7b", help="shape of the random weights to time: mistral-7b or small")
     timed.add_argument(
-        "--shape", default="mistral-7b", help="of the random weights that are timed: mistral-7b or small"
+        "--tokens", default="65536,1048576", help="in the short and the long calibration (default: 65536,1048576)"
     )
     timed.add_argument(
-        "--tokens", default="65536,1048576", help="of the short and the long calibration (default: 65536,1048576)"
+        "--parts", default="speed,errors,quality", help="any of speed, llm-compressor, errors, quality, with commas"
     )
-    timed.add_argument(
-        "--parts", default="speed,errors,quality", help="of speed, llm-compressor, errors and quality, with commas"
-    )
-    timed.add_argument("--seed", type=int, default=0, help="of the split of the calibration pairs and the bootstrap")
+    timed.add_argument("--seed", type=int, default=0, help="for the split of the calibration pairs and the bootstrap")
     timed.set_defaults(run=_bench_compress)
 
 
@@ -134,12 +133,10 @@ def _add_bench_decode(bench: Any) -> None:
     timed.add_argument(
         "--data", default=str(SHIPPED_SEGMENTS), help="segments for the model (default: the shipped ones)"
     )
-    timed.add_argument("--model", help="of the parts identical and cpu (default: the shipped caption model)")
+    timed.add_argument("--model", help="for the parts identical and cpu (default: the shipped caption model)")
+    timed.add_argument("--shape", default="mistral-7b", help="shape of the random weights to time: mistral-7b or small")
     timed.add_argument(
-        "--shape", default="mistral-7b", help="of the random weights that are timed: mistral-7b or small"
-    )
-    timed.add_argument(
-        "--parts", default="speed,identical,packed,cpu", help="of speed, identical, packed and cpu, with commas"
+        "--parts", default="speed,identical,packed,cpu", help="any of speed, identical, packed, cpu, with commas"
     )
     timed.set_defaults(run=_bench_decode)
 
@@ -161,16 +158,17 @@ def _add_bench_distillation(bench: Any) -> None:
     timed = bench.add_parser("distillation", help="training: what it wins back, and how fast it is")
     timed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
     timed.add_argument("--data", help="segments whose chrF is measured, such as Multi30k's test_2016")
-    timed.add_argument("--training", action="append", default=[], help="pairs to train on; may be said again")
+    timed.add_argument("--training", action="append", default=[], help="pairs to train on; may be given again")
     timed.add_argument("--model", help="teacher and parent (default: the shipped caption model)")
-    timed.add_argument("--shape", default="llama-1b", help="of random weights, parts cached and sharded")
-    timed.add_argument("--large-shape", default="mistral-7b", help="of random weights, part rate")
-    timed.add_argument("--store", help="the artefact store (default: one that goes with the bench)")
+    timed.add_argument("--shape", default="llama-1b", help="shape of random weights, parts cached and sharded")
+    timed.add_argument("--large-shape", default="mistral-7b", help="shape of random weights, part rate")
+    timed.add_argument("--store", help="the artefact store (default: a temporary one)")
     timed.add_argument("--jobs", type=int, default=1, help="candidates at a time, a process each (default: 1)")
     timed.add_argument(
-        "--parts", default="recovery,students,cached,rate",
-        help="of recovery, students, cached, rate and sharded (two GPUs of one host), with commas",
-    )  # fmt: skip
+        "--parts",
+        default="recovery,students,cached,rate",
+        help="any of recovery, students, cached, rate, sharded (two GPUs of one host), with commas",
+    )
     timed.set_defaults(run=_bench_distillation)
 
 
@@ -184,7 +182,7 @@ def _add_score(commands: Any) -> None:
         help="a line a segment, or predictions.jsonl and the like; twice for a paired test",
     )
     score.add_argument(
-        "--references", type=Path, action="append", required=True, help="a line a segment; more than once for several"
+        "--references", type=Path, action="append", required=True, help="one line a segment; give it again for more"
     )
     score.add_argument("--target", required=True, help="the target language's code, such as de")
     score.add_argument("--sources", type=Path, help="a line a segment; reports copied sources")
@@ -240,9 +238,12 @@ def _bench_decode(options: argparse.Namespace) -> int:
     from orchestrator.study.shipped import SHIPPED_MODEL
 
     request = DecodeRequest(
-        output=options.json, data=options.data, parts=tuple(part.strip() for part in options.parts.split(",")),
-        shape=options.shape, model=options.model or str(SHIPPED_MODEL),
-    )  # fmt: skip
+        output=options.json,
+        data=options.data,
+        parts=tuple(part.strip() for part in options.parts.split(",")),
+        shape=options.shape,
+        model=options.model or str(SHIPPED_MODEL),
+    )
     record = bench_decode(request, shlex.join(["mtpareto", *sys.argv[1:]]), _progress)
     console().print(as_table(record["figures"], DECODE))
     return 0

@@ -30,8 +30,8 @@ def reachable(named: str, by: str) -> str:
         )
     if "://" in named:
         raise StudyError(
-            f"{by} is {named}; a search does not run through Ray Client, for its ledger lies on the driver's node. Run "
-            f"it on a node of the cluster with --address auto, or submit it with `ray job submit`; else {WAYS_OUT}"
+            f"{by} is {named}; a search does not run through Ray Client: its ledger lies on the driver's node. Run it "
+            f"on a node of the cluster with --address auto, or submit it with `ray job submit`; else {WAYS_OUT}"
         )
     target = _found_here(by) if named == "auto" else named
     host, port = _host_and_port(target, by)
@@ -50,7 +50,7 @@ def probe(host: str, port: int, seconds: float = PROBE_SECONDS) -> str | None:
             answer = connection.recv(9)
     except OSError as error:
         return error.strerror or str(error)
-    return None if len(answer) > 3 and answer[3] == SETTINGS else "what listens there is no Ray head"
+    return None if len(answer) > 3 and answer[3] == SETTINGS else "what listens there is not a Ray head"
 
 
 def _host_and_port(target: str, by: str) -> tuple[str, int]:

@@ -89,7 +89,7 @@ def join(address: str | None, work: UnderWay | None = None) -> Joined:
     try:
         ray.init(address=target, **settings)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise StudyError(f"the Ray cluster at {target} can't be joined: {error}. Mend that, or {WAYS_OUT}") from error
+        raise StudyError(f"the Ray cluster at {target} can't be joined: {error}. Fix that, or {WAYS_OUT}") from error
     work.lost = _unreachable_since(_ports(target))
     return Joined(work)
 
@@ -142,16 +142,13 @@ def place(cpus: float | None, gpus: float | None, most: int | None, training: in
     if cpus is None:
         cpus = _usual_cpus(nodes, gpus)
     if not cpus and not gpus:
-        raise StudyError(
-            "a trial asks for 0 CPUs and 0 GPUs, and must take one or the other; ask for more with --cpus-per-trial, "
-            "or leave it out"
-        )
+        raise StudyError("a trial can't run on 0 CPUs and 0 GPUs; give more with --cpus-per-trial, or leave it out")
     # Tune takes a limit of 0 for none, and waits for ever.
     fit = sum(_fit(node, cpus, gpus) for node in nodes)
     if not fit:
         raise StudyError(
-            f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, and {_spell_largest(nodes, gpus)}; "
-            "ask for less with --cpus-per-trial and --gpus-per-trial, or add a node"
+            f"a trial requires {cpus:g} CPUs and {gpus:g} GPUs, and {_spell_largest(nodes, gpus)}; "
+            "give less with --cpus-per-trial and --gpus-per-trial, or add a node"
         )
     if training > 1:
         _refuse_few(nodes, training, taken)
@@ -207,7 +204,7 @@ def _refuse_few(nodes: list[dict[str, float]], training: int, taken: float) -> N
     if training > whole:
         said = f"{there} {kind}s" + (", of which COMET takes a part of one" if whole < there else "")
         raise StudyError(
-            f"training_gpus is {training}, and the cluster has {said}; ask for at most {whole} with --training-gpus, "
+            f"training_gpus is {training}, and the cluster has {said}; give at most {whole} with --training-gpus, "
             "or add a node"
         )
 

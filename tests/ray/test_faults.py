@@ -21,7 +21,7 @@ from tests.ray.conftest import ROOT, Running, environment, free_port, ledger_lin
 from workers.runtime.atomic_files import DRAFT
 from workers.runtime.file_locks import hold
 
-TRIALS = "6"
+TRIALS = "5"
 # `mtpareto` with other workers.
 LITTERING = """
 from orchestrator.environment import prepare

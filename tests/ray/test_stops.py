@@ -20,6 +20,8 @@ WILDCARDS = ("0.0.0.0", "::", "::ffff:0.0.0.0")
 # From the death of one of Ray's servers to the end of the search, its pages written.
 LOST_SECONDS = 15.0
 
+pytestmark = pytest.mark.alone
+
 
 def server(command: Running, name: str) -> psutil.Process:
     (found,) = (child for child in psutil.Process(command.process.pid).children() if child.name() == name)
@@ -58,6 +60,8 @@ def test_a_local_search_listens_on_the_loopback_alone_and_in_sessions_of_its_own
         *(one.pid for one in psutil.Process(command.process.pid).children(recursive=True)),
     ]
 
+    started = [" ".join(child.cmdline()) for child in psutil.Process(command.process.pid).children()]
+    assert not [words for words in started if "monitor.py" in words], "an autoscaler or a log monitor that nobody reads"
     ray_folder = Path(server(command, "raylet").environ()[MARK])
     assert ray_folder.parent != long and ray_folder.stat().st_mode & 0o777 == 0o700
     # The driver alone is killed, as by the kernel: what it started ends with it.
@@ -85,6 +89,6 @@ def test_a_search_whose_ray_is_killed_has_its_pages_and_resumes(
     assert code == 1, output
     assert not [child.pid for child in started if alive(child)]
     assert f"Ray's {name} has ended under the search" in output
-    assert f"go on with: mtpareto resume {folder}" in output
+    assert f"resume with: mtpareto resume {folder}" in output
     assert "Traceback" not in output and len(output) < 8000
     assert (folder / "report.html").is_file() and "MLflow    sqlite" in output

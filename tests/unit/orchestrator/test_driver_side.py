@@ -1,8 +1,8 @@
 """The driver runs where there is no GPU: it loads no torch, and its help answers at once."""
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -27,10 +27,11 @@ def test_driver_modules_load_no_torch() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["-m", "orchestrator.cli", "--help"], ["main.py", "--help"]])
-def test_help_answers_within_a_second(arguments: list[str]) -> None:
+def test_help_takes_less_than_a_second_of_a_cpu(arguments: list[str]) -> None:
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(seconds) < 1.0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 
 from workers.calibration.output_error import diagonal_blocks, group_errors, row_errors
+from workers.compression.quantization import range_search
 from workers.stored_forms.integer_grid import Grid, QuantizedWeight, fit_grid, to_integers
 
-# Shares of the full range that are tried, and the least of them: the fewer the bits, the more clipping pays.
+# How many shares of the full range are tried, and the least of them.
 SHARES = 20
-LEAST_SHARE = {8: 0.9, 4: 0.6, 3: 0.45, 2: 0.25}
+LEAST_SHARE = range_search.LEAST_SHARE | {8: 0.9}
 WEIGHTS_AT_ONCE = 2**24
 
 
@@ -32,7 +33,7 @@ def quantize_clipped(
     rows = max(WEIGHTS_AT_ONCE // weight.shape[1], 1)
     masks = [None] * -(-weight.shape[0] // rows) if mask is None else mask.split(rows)
     grids = [
-        _search(part, hessian, bits, group_size, symmetric, part_mask)
+        _search(part, hessian, bits=bits, group_size=group_size, symmetric=symmetric, mask=part_mask)
         for part, part_mask in zip(weight.split(rows), masks, strict=True)
     ]
     zeros = [grid.zero_point for grid in grids if grid.zero_point is not None]
