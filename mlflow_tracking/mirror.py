@@ -37,22 +37,28 @@ CURVES = ("training_loss", SPEED_CURVE, "held_out_chrf")
 
 @dataclass(frozen=True, slots=True)
 class MirroredTrial:
-    """A trial as the mirror needs it.
-
-    more: numbers worked out over the whole study, such as `on_frontier`. words: the same in words, such as why a trial
-    was dropped early; they become tags.
-    """
+    """A trial as the mirror needs it."""
 
     number: int
+    """The trial's number, 0 for the baseline."""
     candidate: Candidate
+    """What was tried."""
     split: str
+    """The data that it was measured on."""
     outcome: Outcome
+    """How the trial ended."""
     started: str
+    """When it began: ISO 8601, UTC."""
     ended: str
+    """When it ended: ISO 8601, UTC."""
     worker: str
+    """The worker that ran it."""
     attempt: int
+    """Which attempt it was, from 1."""
     more: Mapping[str, float]
+    """Numbers that depend on the whole study, such as `on_frontier`."""
     words: Mapping[str, str] = field(default_factory=dict)
+    """Texts that depend on the whole study, such as why a trial was dropped early; they become tags."""
 
     @property
     def uid(self) -> str:

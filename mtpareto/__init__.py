@@ -102,17 +102,31 @@ _MODULES = {
     "search_spaces.candidate": ("BaseModel", "Candidate"),
     "search_spaces.errors": ("CandidateError", "ModelFilesError", "StudyError", "UserError"),
     "search_spaces.methods.pruners": (
-        "Magnitude", "RemoveChannels", "RemoveHeads", "RemoveLayers", "SparseGPT", "TrimVocabulary", "Wanda",
+        "Magnitude",
+        "RemoveChannels",
+        "RemoveHeads",
+        "RemoveLayers",
+        "SparseGPT",
+        "TrimVocabulary",
+        "Wanda",
     ),
     "search_spaces.methods.quantizers": (
-        "AWQ", "FP8", "GPTQ", "HQQ", "RTN", "W8A8", "BitsAndBytes", "MixedWidths", "QuantizeEmbeddings",
+        "AWQ",
+        "FP8",
+        "GPTQ",
+        "HQQ",
+        "RTN",
+        "W8A8",
+        "BitsAndBytes",
+        "MixedWidths",
+        "QuantizeEmbeddings",
     ),
     "search_spaces.methods.trainers": ("Distill", "Finetune", "Recover"),
     "search_spaces.outcome": ("Failure", "Measurement", "Speed"),
     "workers.failures.table": ("MachineError",),
     "workers.loading.load": ("load_model", "load_tokenizer"),
     "workers.reading.errors": ("DataError",),
-}  # fmt: skip
+}
 _WHERE = {name: (module, name) for module, names in _MODULES.items() for name in names}
 _WHERE["Study"] = ("orchestrator.study.spec", "StudySpec")
 

@@ -23,7 +23,9 @@ class Run:
     """What a study has found so far."""
 
     folder: Path
+    """The run's folder."""
     study: StudySpec
+    """The study as it is in that folder now."""
     complete: bool
     """Whether the search ended by itself; else `resume` continues it."""
     dev: Results
@@ -78,4 +80,11 @@ def load_run(folder: str | Path) -> Run:
     """
     ledger, study = reopen(Path(folder))
     dev, test = read_results(ledger, study, read_data(study))
-    return Run(study.folder, study, ledger.complete, dev, test, kept_folders(study.folder, dev))
+    return Run(
+        folder=study.folder,
+        study=study,
+        complete=ledger.complete,
+        dev=dev,
+        test=test,
+        artefacts=kept_folders(study.folder, dev),
+    )

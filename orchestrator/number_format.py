@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 TIMES = "\N{MULTIPLICATION SIGN}"
 NONE = "\N{EM DASH}"
 METRIC_NAMES = {
-    "chrf": "chrF", "chrf++": "chrF++", "bleu": "BLEU", "ter": "TER", "comet": "COMET", "cometkiwi": "CometKiwi",
-}  # fmt: skip
+    "chrf": "chrF",
+    "chrf++": "chrF++",
+    "bleu": "BLEU",
+    "ter": "TER",
+    "comet": "COMET",
+    "cometkiwi": "CometKiwi",
+}
 
 
 def spell_seconds(seconds: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from search_spaces.errors import CandidateError
 from search_spaces.methods.method import names_of
@@ -27,6 +27,17 @@ class BaseModel:
     def identity(self) -> str:
         """What the digest sees: a content hash alone names a local folder, wherever it lies."""
         return self.revision if self.revision.startswith("sha256:") else f"{self.name}@{self.revision}"
+
+
+class CandidateJson(TypedDict):
+    """A candidate as a JSON object."""
+
+    model: str
+    """The base model's hub id or folder."""
+    revision: str
+    """What fixes the base model's bytes."""
+    steps: list[dict[str, Any]]
+    """Each step's `method` beside its parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,7 @@ class Candidate:
         """The candidate made of the first `length` steps: the parent whose artefact later steps start from."""
         return Candidate(self.base, self.steps[:length])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> CandidateJson:
         """The candidate as a JSON object that `candidate_from_json` reads back."""
         return {
             "model": self.base.name,
@@ -66,7 +77,7 @@ class Candidate:
         }
 
 
-def candidate_from_json(record: dict[str, Any]) -> Candidate:
+def candidate_from_json(record: CandidateJson) -> Candidate:
     """The candidate that `Candidate.to_json` wrote."""
     base = BaseModel(record["model"], record["revision"])
     return Candidate(base, tuple(step_from_json(step) for step in record["steps"]))

@@ -9,6 +9,8 @@ UserError
 └── ScoreError        files that can't be scored (orchestrator/commands/score.py)
 """
 
+from __future__ import annotations
+
 
 class UserError(ValueError):
     """Something the person asked for can't be done; commands print it and exit with 2."""

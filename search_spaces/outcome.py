@@ -47,22 +47,23 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """Why a trial was stopped before its last rung.
-
-    verdict: "dominated" (worse, for sure, than a point of no more bytes), "below the floor" (below a share of the
-    baseline's quality, for sure) or "tie" (within the margin of a point of no more bytes). by: that point's trial
-    number, the baseline's for the floor. segments: how many were translated. low, high: the anytime-valid interval of
-    candidate minus that point, or the floor, in mean segment quality. projected: that point's quality, or the floor,
-    plus the difference seen. floor: the share of the baseline's quality, where the verdict is of it; else 0.
-    """
+    """Why a trial was stopped before its last rung."""
 
     verdict: Literal["dominated", "below the floor", "tie"]
+    """One of "dominated" (worse, for sure, than a point of no more bytes), "below the floor" (below a share of the
+    baseline's quality, for sure) and "tie" (within the margin of a point of no more bytes)."""
     by: int
+    """Trial number of that point; for the floor, the baseline's."""
     segments: int
+    """How many segments were translated."""
     low: float
+    """Lower end of the anytime-valid interval of candidate minus that point, or the floor, in mean segment quality."""
     high: float
+    """Upper end of the same interval."""
     projected: float
+    """Quality of that point, or the floor, plus the difference seen."""
     floor: float = 0.0
+    """The share of the baseline's quality where the verdict is "below the floor"; else 0."""
 
     def __post_init__(self) -> None:
         for name in ("low", "high", "projected", "floor"):
@@ -71,27 +72,32 @@ class Race:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What a trial measured.
-
-    scores: metric -> language pair -> Score. seconds: stage -> seconds spent in it. segments, tokens: how many were
-    translated and generated. truncated: hypotheses that reached the length limit, or sources cut to the context.
-    artefact: the key of what was scored in the artefact store; empty for the baseline. sanity: check -> the share of
-    hypotheses that failed it. race: None when every segment was translated; else `scores` are of those that were.
-    curves: one for each step that trained, in their order.
-    """
+    """What a trial measured."""
 
     scores: Mapping[str, Mapping[str, Score]]
+    """Metric -> language pair -> Score."""
     footprint: Footprint
+    """Bytes on disk and parameters."""
     seconds: Mapping[str, float]
+    """Stage -> seconds spent in it."""
     segments: int
+    """How many segments were translated."""
     tokens: int
+    """How many tokens were generated."""
     truncated: int = 0
+    """How many hypotheses reached the length limit or had a source that was cut to the context."""
     artefact: str = ""
+    """The key, in the artefact store, of the model that was scored; empty for the baseline."""
     notes: tuple[str, ...] = ()
+    """Facts for the trial's record, a line each."""
     conditions: Mapping[str, str] = field(default_factory=dict)
+    """What the trial ran under, by name."""
     sanity: Mapping[str, float] = field(default_factory=dict)
+    """Check -> share of the hypotheses that failed it."""
     race: Race | None = None
+    """None when every segment was translated; else `scores` are of the segments that were."""
     curves: tuple[Curve, ...] = ()
+    """One for each step that trained, in the order of the steps."""
 
     def __post_init__(self) -> None:
         if not self.scores or any(not by_pair for by_pair in self.scores.values()):
@@ -136,21 +142,24 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast a model runs as it ships, and what it takes; or the reason why that was not measured.
-
-    tokens_s: batch -> generated tokens a second, reading the prompts included. latency: seconds that one segment takes
-    alone. load_seconds: from files to a model on the device. peak_bytes: torch's, of load and decoding; None on a CPU.
-    weights_bytes: held on the device. kernels: what computed the linear layers.
-    """
+    """How fast a model runs as it ships, and what it takes; or the reason why that was not measured."""
 
     tokens_s: Mapping[int, float] = field(default_factory=dict)
+    """Batch size -> generated tokens a second, with the time to read the prompts included."""
     latency: float | None = None
+    """Seconds that one segment takes alone."""
     load_seconds: float | None = None
+    """Seconds from files to a model on the device."""
     peak_bytes: int | None = None
+    """Torch's peak of allocated memory over load and decoding; None on a CPU."""
     weights_bytes: int | None = None
+    """Bytes of the weights on the device."""
     kernels: tuple[str, ...] = ()
+    """What computed the linear layers."""
     reason: str | None = None
+    """Why the speed was not measured; None where it was."""
     conditions: Mapping[str, str] = field(default_factory=dict)
+    """What it was measured under, by name."""
 
     def __post_init__(self) -> None:
         if bool(self.tokens_s) == (self.reason is not None):
@@ -162,9 +171,11 @@ class Speed:
         """Its numbers by flat names; empty where it was not measured."""
         named = {f"tokens_s_b{batch}": value for batch, value in self.tokens_s.items()}
         others = {
-            "latency_s": self.latency, "load_s": self.load_seconds, "peak_bytes": self.peak_bytes,
+            "latency_s": self.latency,
+            "load_s": self.load_seconds,
+            "peak_bytes": self.peak_bytes,
             "weights_bytes": self.weights_bytes,
-        }  # fmt: skip
+        }
         return named | {name: float(value) for name, value in others.items() if value is not None}
 
     def to_json(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from search_spaces.errors import CandidateError
 
 GROUP_SIZES = (32, 64, 128, -1)
 WIDTHS = (8, 4, 3, 2)
+# Tokens that calibration statistics are taken over, where a study says nothing else.
+DEFAULT_CALIBRATION_TOKENS = 65_536
 
 
 def one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:

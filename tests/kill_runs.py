@@ -293,7 +293,7 @@ def record(stops: Sequence[Stop], options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 1 where anything did not hold."""
+    """The exit code: 1 where anything did not hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.kill_runs", description=__doc__)
     parser.add_argument("--moments", type=int, default=20, help="stops for each signal and mode (default: 20)")
     parser.add_argument("--signals", default=",".join(SIGNALS), help=f"of {', '.join(SIGNALS)}, with commas")

@@ -15,10 +15,11 @@ from orchestrator.benches.figures import COMPRESS
 from orchestrator.benches.results_file import earlier, merged, this_device, write_record
 from orchestrator.study.shipped import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from search_spaces.errors import StudyError
+from search_spaces.parameters import DEFAULT_CALIBRATION_TOKENS
 from workers.checkpoints.locate import resolve
 from workers.checkpoints.model_files import read_config
 from workers.plan.conditions import installed
-from workers.plan.evaluation_plan import DEFAULT_CALIBRATION_TOKENS, EvaluationPlan
+from workers.plan.evaluation_plan import EvaluationPlan
 from workers.reading.dataset import read_dataset
 from workers.translation.decoding import Decoding
 from workers.translation.prompts import choose_prompt
@@ -33,17 +34,24 @@ BATCH_SIZE = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRequest:
-    """What the bench was asked. data: segments whose chrF is measured. shape: of the random weights that are timed.
-    tokens: of its short and long calibration. parts: of PARTS."""
+    """What the bench runs on."""
 
     data: str
+    """Segments whose chrF is measured."""
     output: Path
+    """The results file."""
     shape: str
+    """Shape of the random weights that are timed."""
     tokens: tuple[int, int]
+    """Tokens of the short and of the long calibration."""
     parts: tuple[str, ...]
+    """What to run, of PARTS."""
     model: str = str(SHIPPED_MODEL)
+    """Hub id or local folder of the model."""
     calibration: str = str(SHIPPED_CALIBRATION)
+    """File of calibration pairs."""
     seed: int = 0
+    """Seed of everything that is drawn at random."""
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
@@ -51,7 +59,7 @@ class BenchRequest:
         if unknown := sorted(set(self.parts) - set(PARTS)):
             raise StudyError(f"parts has {unknown[0]!r}; there are {', '.join(PARTS)}")
         if "llm-compressor" in self.parts and "speed" not in self.parts:
-            raise StudyError("the part llm-compressor is compared with ours; ask for the part speed too")
+            raise StudyError("the part llm-compressor is compared with ours; add the part speed")
         if not 0 < self.tokens[0] <= self.tokens[1]:
             raise StudyError(
                 f"tokens is {self.tokens}; it must be a short and a long calibration, such as 65536,1048576"
@@ -67,10 +75,15 @@ def request_of(options: argparse.Namespace) -> BenchRequest:
             f"tokens is {options.tokens!r}; it must be two whole numbers, such as 65536,1048576"
         ) from error
     return BenchRequest(
-        data=options.data, output=options.json, shape=options.shape, tokens=(short, long),
-        parts=tuple(part.strip() for part in options.parts.split(",")), model=options.model or str(SHIPPED_MODEL),
-        calibration=options.calibration or str(SHIPPED_CALIBRATION), seed=options.seed,
-    )  # fmt: skip
+        data=options.data,
+        output=options.json,
+        shape=options.shape,
+        tokens=(short, long),
+        parts=tuple(part.strip() for part in options.parts.split(",")),
+        model=options.model or str(SHIPPED_MODEL),
+        calibration=options.calibration or str(SHIPPED_CALIBRATION),
+        seed=options.seed,
+    )
 
 
 def bench_compress(request: BenchRequest, command: str, say: Callable[[str], None]) -> dict[str, Any]:
@@ -91,9 +104,13 @@ def bench_compress(request: BenchRequest, command: str, say: Callable[[str], Non
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as store:
         plan = EvaluationPlan(
-            data={"dev": data}, calibration=calibration, metrics=("chrf",),
-            decoding=Decoding(MAX_NEW_TOKENS, BATCH_SIZE), store=Path(store), seed=request.seed,
-        )  # fmt: skip
+            data={"dev": data},
+            calibration=calibration,
+            metrics=("chrf",),
+            decoding=Decoding(MAX_NEW_TOKENS, BATCH_SIZE),
+            store=Path(store),
+            seed=request.seed,
+        )
         context = bench.context_of(plan, base, prompt)
         if "speed" in request.parts:
             figures |= bench.speed_figures(run, say)

@@ -25,14 +25,18 @@ DISTRIBUTIONS = ("torch", "transformers", "triton")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeRequest:
-    """What the bench was asked. parts: of PARTS; all but cpu need a GPU. shape: of the random weights that are
-    timed. model, data: of the parts identical and cpu."""
+    """What the bench runs on."""
 
     output: Path
+    """The results file."""
     data: str
+    """Segments for the parts identical and cpu."""
     parts: tuple[str, ...]
+    """What to run, of PARTS; all but cpu need a GPU."""
     shape: str
+    """Shape of the random weights that are timed."""
     model: str = str(SHIPPED_MODEL)
+    """Hub id or local folder of the model for the parts identical and cpu."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.parts) - set(PARTS)):
@@ -54,7 +58,7 @@ def bench_decode(request: DecodeRequest, command: str, say: Callable[[str], None
     base, folder = resolve(request.model)
     on_gpu = set(ON_GPU) & set(request.parts)
     if on_gpu and this_device().startswith("cpu"):
-        raise StudyError(f"the parts {', '.join(sorted(on_gpu))} need a GPU, and there is none; ask for --parts cpu")
+        raise StudyError(f"the parts {', '.join(sorted(on_gpu))} need a GPU, and there is none; use --parts cpu")
     figures: dict[str, float] = {}
     if "identical" in request.parts:
         figures |= bench.shipped_figures(folder, data.segments, "auto")

@@ -38,18 +38,26 @@ MADE_UP_WEIGHT = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistillationRequest:
-    """What the bench was asked. data: segments whose chrF is measured; training: pairs; both for the parts recovery
-    and students. shape: of the random weights of the parts cached and sharded; large_shape: of those of rate."""
+    """What the bench runs on."""
 
     output: Path
+    """The results file."""
     parts: tuple[str, ...]
+    """What to run, of PARTS."""
     data: str | None
+    """Segments whose chrF is measured, for the parts recovery and students."""
     training: tuple[str, ...]
+    """Files of training pairs, for the parts recovery and students."""
     model: str = str(SHIPPED_MODEL)
+    """Hub id or local folder of the model."""
     shape: str = "llama-1b"
+    """Shape of the random weights of the parts cached and sharded."""
     large_shape: str = "mistral-7b"
+    """Shape of the random weights of the part rate."""
     store: str | None = None
+    """The artefact store's folder; None is a temporary one."""
     jobs: int = 1
+    """Candidates measured at a time."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.parts) - set(PARTS)):
@@ -61,10 +69,16 @@ class DistillationRequest:
 def request_of(options: argparse.Namespace) -> DistillationRequest:
     """The request that parsed flags spell."""
     return DistillationRequest(
-        output=options.json, parts=tuple(part.strip() for part in options.parts.split(",")), data=options.data,
-        training=tuple(options.training), model=options.model or str(SHIPPED_MODEL), shape=options.shape,
-        large_shape=options.large_shape, store=options.store, jobs=options.jobs,
-    )  # fmt: skip
+        output=options.json,
+        parts=tuple(part.strip() for part in options.parts.split(",")),
+        data=options.data,
+        training=tuple(options.training),
+        model=options.model or str(SHIPPED_MODEL),
+        shape=options.shape,
+        large_shape=options.large_shape,
+        store=options.store,
+        jobs=options.jobs,
+    )
 
 
 def bench_distillation(request: DistillationRequest, command: str, say: Callable[[str], None]) -> dict[str, Any]:
@@ -158,10 +172,14 @@ def _on_data(request: DistillationRequest, say: Callable[[str], None]) -> tuple[
             made_up = without_test_sources([*pairs, (str(file), MADE_UP_WEIGHT)])
             told["made up"] = f"{MADE_UP} sources, drawn {MADE_UP_WEIGHT:g} times as often as a file's pairs"
         plan = EvaluationPlan(
-            data={"test": dataset}, calibration=calibration, metrics=("chrf",), training=training,
-            decoding=Decoding(MAX_NEW_TOKENS, BATCH_SIZE), store=Path(request.store or scratch),
-        )  # fmt: skip
-        bench = Bench(base, plan, say, made_up, request.jobs, in_lines(say))
+            data={"test": dataset},
+            calibration=calibration,
+            metrics=("chrf",),
+            training=training,
+            decoding=Decoding(MAX_NEW_TOKENS, BATCH_SIZE),
+            store=Path(request.store or scratch),
+        )
+        bench = Bench(base=base, plan=plan, say=say, made_up=made_up, jobs=request.jobs, report=in_lines(say))
         runs = {"recovery": recovery_runs(), "students": student_runs()}
         measured = bench.measured([run for part in request.parts for run in runs.get(part, [])])
         if "recovery" in request.parts:

@@ -47,8 +47,8 @@ def earlier(output: Path) -> dict[str, Any] | None:
         if {"figures", "conditions", "command"} <= record.keys():
             return record
     except ValueError as error:
-        raise StudyError(f"{output} is no results file ({error}); name another with --json") from error
-    raise StudyError(f"{output} is no results file; name another with --json")
+        raise StudyError(f"{output} is not a results file ({error}); name another with --json") from error
+    raise StudyError(f"{output} is not a results file; name another with --json")
 
 
 def write_record(output: Path, known: Figures, record: Mapping[str, Any]) -> None:

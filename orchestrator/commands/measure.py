@@ -45,11 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--eval_metrics",
         default="chrf,bleu",
-        help="of chrf, chrf++, bleu, ter, comet and cometkiwi, with commas (default: chrf,bleu)",
+        help="any of chrf, chrf++, bleu, ter, comet, cometkiwi, with commas (default: chrf,bleu)",
     )
     parser.add_argument("--comet_model", help=key_help("comet_model"))
     parser.add_argument(
-        "--bins", default="0-30,30-60,60-100", help="of the human or difficulty score: LOW-HIGH, with commas"
+        "--bins", default="0-30,30-60,60-100", help="by human or difficulty score: LOW-HIGH, with commas"
     )
     parser.add_argument("--references", help=key_help("references"))
     parser.add_argument("--langs", help=key_help("langs"))
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", help="pairs that show a base model how to translate (default: the shipped ones)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="for methods that draw (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="for methods that draw at random (default: 0)")
     parser.add_argument("--skip_bad_rows", action="store_true", help="leave bad rows out, and say how many")
     parser.add_argument(
         "--no_language_check", dest="check_languages", action="store_false", help=key_help("check_languages")
@@ -81,15 +81,27 @@ def measure(options: argparse.Namespace, work: UnderWay) -> int:
 
     metrics = tuple(name.strip() for name in options.eval_metrics.split(",") if name.strip())
     request = Request(
-        data=options.data, outdir=options.outdir, steps=QUANT[options.quant], metrics=metrics, bins=options.bins,
-        model=options.model_id, revision=options.revision, device_map=options.device_map,
-        max_new_tokens=options.max_new_tokens, batch_size=options.batch_size, beams=options.beams,
+        data=options.data,
+        outdir=options.outdir,
+        steps=QUANT[options.quant],
+        metrics=metrics,
+        bins=options.bins,
+        model=options.model_id,
+        revision=options.revision,
+        device_map=options.device_map,
+        max_new_tokens=options.max_new_tokens,
+        batch_size=options.batch_size,
+        beams=options.beams,
         prompt=options.prompt,
-        references=options.references, langs=options.langs,
-        languages=language_names(options.language), calibration=options.calibration,
-        comet_model=options.comet_model, seed=options.seed,
-        skip_bad_rows=options.skip_bad_rows, trust_remote_code=options.trust_remote_code,
+        references=options.references,
+        langs=options.langs,
+        languages=language_names(options.language),
+        calibration=options.calibration,
+        comet_model=options.comet_model,
+        seed=options.seed,
+        skip_bad_rows=options.skip_bad_rows,
+        trust_remote_code=options.trust_remote_code,
         check_languages=options.check_languages,
         overwrite=options.overwrite,
-    )  # fmt: skip
+    )
     return int(isinstance(measure_one(request, print, work), Failure))

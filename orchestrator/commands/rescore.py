@@ -35,7 +35,13 @@ def rescore(
     data = read_data(spec)
     refuse_changed_data(ledger, data, spec.folder)
     plan = EvaluationPlan(
-        data, None, names, spec.decoding, spec.store_folder, spec.seed, comet_model=comet_model or spec.comet_model
+        data=data,
+        calibration=None,
+        metrics=names,
+        decoding=spec.decoding,
+        store=spec.store_folder,
+        seed=spec.seed,
+        comet_model=comet_model or spec.comet_model,
     )
     joined = _reach_comet(plan, spec, work) if set(names) & set(NEURAL_METRICS) else None
     try:

@@ -99,7 +99,7 @@ def _objects(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
             yield number, json.loads(line)
         except (ValueError, RecursionError) as error:
             raise ScoreError(
-                f"{path}, line {number}: the file begins as JSON lines, and this is none ({str(error)[:60]})"
+                f"{path}, line {number}: the file begins as JSON lines, but this line is not JSON ({str(error)[:60]})"
             ) from None
 
 
@@ -107,7 +107,7 @@ def _elements(path: Path, text: str) -> Iterator[tuple[int, Any]]:
     try:
         yield from enumerate(json.loads(text), start=1)
     except (ValueError, RecursionError) as error:
-        raise ScoreError(f"{path} begins as a JSON array, and is none ({str(error)[:60]})") from None
+        raise ScoreError(f"{path} begins like a JSON array but is not one ({str(error)[:60]})") from None
 
 
 def _texts(path: Path, rows: Iterable[tuple[int, Any]], role: Role) -> Iterator[str]:

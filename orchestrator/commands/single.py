@@ -84,9 +84,12 @@ def measure_one(request: Request, say: Callable[[str], None], work: UnderWay | N
     refuse_unwritable(request.outdir, request.overwrite)
     plan = _plan(request, dataset, metrics)
     opened = open_base(
-        request.model or str(SHIPPED_MODEL), request.revision, request.trust_remote_code,
-        partial(predicted_bytes, steps=request.steps), compressed=bool(request.steps),
-    )  # fmt: skip
+        request.model or str(SHIPPED_MODEL),
+        request.revision,
+        request.trust_remote_code,
+        partial(predicted_bytes, steps=request.steps),
+        compressed=bool(request.steps),
+    )
     refuse_unaskable(opened, request.prompt, [dataset], request.trust_remote_code)
     candidate = Candidate(opened.base, request.steps)
     for line in (*spell_left_out(dataset), *told(opened, plan.store)):
@@ -98,11 +101,15 @@ def measure_one(request: Request, say: Callable[[str], None], work: UnderWay | N
         return outcome
     lines = [
         Line(
-            segment, line["text"], line["truncated"], line["scores"], bin_of(segment.human_score, bins),
-            failed_checks(segment, line["text"], line["truncated"]),
+            segment=segment,
+            text=line["text"],
+            truncated=line["truncated"],
+            scores=line["scores"],
+            bin=bin_of(segment.human_score, bins),
+            failed=failed_checks(segment, line["text"], line["truncated"]),
         )
         for segment, line in zip(dataset.segments, hypotheses, strict=True)
-    ]  # fmt: skip
+    ]
     summary = {
         "config": _config(request, candidate, plan),
         "counts": _counts(dataset, outcome, lines),

@@ -36,7 +36,7 @@ def refuse_unwritable(outdir: Path, overwrite: bool = False) -> None:
     files; with nothing made."""
     there = next(path for path in (outdir, *outdir.parents) if os.path.lexists(path))
     if not there.is_dir():
-        raise UserError(f"{there} is there and no folder; name another with --outdir")
+        raise UserError(f"{there} exists and is not a folder; name another with --outdir")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{there} can't be written to; name another folder with --outdir")
     earlier = [name for name in FILES if os.path.lexists(outdir / name)]

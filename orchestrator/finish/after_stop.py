@@ -38,11 +38,11 @@ MLFLOW_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 130 for a search that a signal stopped, 1 for one that lost its Ray, 0 where the last
-    trial was over before."""
+    """The exit code: 130 for a search that a signal stopped, 1 for one that lost its Ray, 0 where the last trial was
+    over before."""
     parser = argparse.ArgumentParser(prog="orchestrator.finish.after_stop", description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", help="of the search; else stand by, and hear of it")
-    parser.add_argument("--stopped", action="store_true", help="by a signal; else Ray was lost")
+    parser.add_argument("folder", type=Path, nargs="?", help="the search's folder; without it, wait until it is told")
+    parser.add_argument("--stopped", action="store_true", help="a signal stopped the search; else Ray was lost")
     options = parser.parse_args(arguments)
     os.environ.update(MLFLOW_IMPATIENT)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")

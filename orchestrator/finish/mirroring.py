@@ -99,9 +99,17 @@ def mirrored(
     measurement = record.measurement
     race = {"race": race_text(measurement.race)} if measurement and measurement.race else {}
     return MirroredTrial(
-        record.number, record.candidate, record.split, record.outcome,
-        record.started, record.ended, record.worker, record.attempt, more or {}, {**race, **(words or {})},
-    )  # fmt: skip
+        number=record.number,
+        candidate=record.candidate,
+        split=record.split,
+        outcome=record.outcome,
+        started=record.started,
+        ended=record.ended,
+        worker=record.worker,
+        attempt=record.attempt,
+        more=more or {},
+        words={**race, **(words or {})},
+    )
 
 
 def _standing(point: Point) -> dict[str, float]:
@@ -125,8 +133,10 @@ def _words(point: Point) -> dict[str, str]:
     An empty word takes the place of one that an earlier mirroring wrote.
     """
     return {
-        "kept_off": "; ".join(point.kept_off), "tie": _trial_text(point.tie), "beaten_by": _trial_text(point.beaten_by),
-    }  # fmt: skip
+        "kept_off": "; ".join(point.kept_off),
+        "tie": _trial_text(point.tie),
+        "beaten_by": _trial_text(point.beaten_by),
+    }
 
 
 def _trial_text(record: TrialRecord | None) -> str:
@@ -170,7 +180,7 @@ class MirrorThread:
             except self._troubles as error:
                 if not warned:
                     log.warning(
-                        "MLflow can't be written to (%s); the search goes on, and the ledger keeps everything", error
+                        "MLflow can't be written to (%s); the search continues, and the ledger keeps everything", error
                     )
                     warned = True
 

@@ -83,10 +83,12 @@ def wrap_up(
     recommended = statement(dev, test, spec.margin)
     for line in with_folder(recommended, dev, kept) if recommended else ():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    files = _write_pages(spec, ledger, data, dev, test, console)
+    files = _write_pages(spec, ledger, data=data, dev=dev, test=test, console=console)
     status = "RUNNING" if running else "FINISHED" if ledger.complete else "KILLED"
-    mirrored = _mirror(spec, ledger, dev, test, kept, files, status, mlflow_seconds)
-    found = SearchResult(spec.folder, dev, test, status == "KILLED", kept, mirrored)
+    mirrored = _mirror(spec, ledger, dev=dev, test=test, kept=kept, files=files, status=status, seconds=mlflow_seconds)
+    found = SearchResult(
+        folder=spec.folder, dev=dev, test=test, interrupted=status == "KILLED", kept=kept, mirrored=mirrored
+    )
     _say_where(console, spec, found, running)
     return found
 
@@ -225,7 +227,15 @@ def _write_pages(
     def report() -> Path:
         from orchestrator.report.write_report import write_report
 
-        return write_report(spec.folder, title, dev, data["dev"], test, data.get("test"), ledger.header)
+        return write_report(
+            spec.folder,
+            title,
+            dev=dev,
+            dev_data=data["dev"],
+            test=test,
+            test_data=data.get("test"),
+            header=ledger.header,
+        )
 
     def picture() -> Path:
         from orchestrator.report.write_report import write_picture
@@ -286,7 +296,16 @@ def _mirror(
     def write() -> None:
         nonlocal written
         try:
-            mirror_results(connect(spec), spec.folder, ledger, dev, kept, status, files, test)
+            mirror_results(
+                connect(spec),
+                spec.folder,
+                ledger=ledger,
+                results=dev,
+                kept=kept,
+                status=status,
+                files=files,
+                held_out=test,
+            )
             written = True
         except mlflow_troubles() as error:
             log.warning("MLflow at %s can't be written to: %s", spec.mlflow_uri, error)
@@ -322,6 +341,6 @@ def _say_where(console: Console, spec: StudySpec, found: SearchResult, running: 
     if running:
         lines.append("the search is still running")
     if found.interrupted:
-        lines.append(f"stopped before the end; go on with: mtpareto resume {folder}")
+        lines.append(f"stopped before the end; resume with: mtpareto resume {folder}")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -13,13 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from orchestrator.ledger.lines import Line, StudyHeader, StudyLine
 from orchestrator.ledger.names import LEDGER
 from orchestrator.racing.referee import Referee
 from search_spaces.candidate import Candidate, candidate_from_json
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Failure, Measurement, Outcome, Race, outcome_from_json
+from workers.evaluation.trial_lines import AskedTrial, BegunTrial, EndedTrial, HypothesisLine, TrialLine
 from workers.failures.table import LedgerMoved, fault_in_words
 from workers.plan.evaluation_plan import RACED_SPLIT
 from workers.runtime.atomic_files import drafted
@@ -40,23 +42,30 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """One line of the ledger: a trial of one candidate on one split, and how it ended.
-
-    number: the trial's, the baseline's being 0. choices: what the sampler chose (empty for the baseline). hypotheses:
-    the file of its translations, relative to the run's folder. started, ended: ISO 8601, UTC.
-    """
+    """One line of the ledger: a trial of one candidate on one split, and how it ended."""
 
     number: int
+    """The trial's number; the baseline's is 0."""
     candidate: Candidate
+    """What was tried."""
     split: str
+    """The data that it was measured on."""
     outcome: Outcome
+    """How it ended."""
     attempt: int
+    """Which attempt it was, from 1."""
     choices: Mapping[str, Any]
+    """What the sampler chose; empty for the baseline."""
     predicted_bytes: int
+    """The size that was predicted before the trial."""
     started: str
+    """When it began: ISO 8601, UTC."""
     ended: str
+    """When it ended: ISO 8601, UTC."""
     worker: str
+    """The worker that ran it."""
     hypotheses: str | None
+    """The file of its translations, relative to the run's folder."""
 
     @property
     def key(self) -> Key:
@@ -68,9 +77,9 @@ class TrialRecord:
         return self.outcome if isinstance(self.outcome, Measurement) else None
 
 
-def record_from_json(line: Mapping[str, Any]) -> TrialRecord:
+def record_from_json(line: TrialLine) -> TrialRecord:
     """The record that a ledger line of kind `trial` holds."""
-    fields = {key: value for key, value in line.items() if key not in ("kind", "digest")}
+    fields: dict[str, Any] = {key: value for key, value in line.items() if key not in ("kind", "digest")}
     fields["candidate"] = candidate_from_json(line["candidate"])
     fields["outcome"] = outcome_from_json(line["outcome"])
     return TrialRecord(**fields)
@@ -78,19 +87,20 @@ def record_from_json(line: Mapping[str, Any]) -> TrialRecord:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """A ledger as read: the study's header, its trials in the order they ended, and whether the search is over.
+    """A ledger as read."""
 
-    asked: how many trials the newest driver was asked for; None where none has begun yet, and in older ledgers.
-    set_aside: failures that no candidate is to blame for and that no later line has replaced; they are not in `trials`.
-    numbers: one more than the largest trial number of any line.
-    """
-
-    header: Mapping[str, Any]
+    header: StudyLine
+    """The study's header."""
     trials: tuple[TrialRecord, ...]
+    """The trials, in the order in which they ended."""
     complete: bool = False
+    """Whether the search is over."""
     asked: int | None = None
+    """How many trials the newest driver was to run. None where no driver has begun yet, and in older ledgers."""
     set_aside: tuple[TrialRecord, ...] = ()
+    """Failures that no candidate is to blame for and that no later line has replaced; they are not in `trials`."""
     numbers: int = 0
+    """One more than the largest trial number of any line."""
 
     def on(self, split: str) -> list[TrialRecord]:
         """The trials of one split, by trial number: on all splits the one that the candidate has on dev, whose trial it
@@ -108,13 +118,14 @@ def read_ledger(folder: Path) -> Ledger:
     """The ledger of a run's folder. A last line cut short by a crash is left out; any other bad line is an error."""
     path = folder / LEDGER
     if not path.is_file():
-        raise StudyError(f"{folder} holds no {LEDGER}, so it is no run of this project; check the path")
+        raise StudyError(f"{folder} holds no {LEDGER}, so it is not a run of this project; check the path")
     whole, _ = _split_torn(path.read_bytes())
     lines = [_parsed(path, number, text) for number, text in enumerate(whole.splitlines(), start=1)]
-    if not lines or lines[0].get("kind") != "study":
+    header = lines[0] if lines else None
+    if header is None or header["kind"] != "study":
         raise StudyError(f"{path} does not begin with its study's header; it is damaged, and can't be resumed")
-    if lines[0].get("schema") != SCHEMA:
-        raise StudyError(f"{path} is of schema {lines[0].get('schema')}; this version reads {SCHEMA} only")
+    if header.get("schema") != SCHEMA:
+        raise StudyError(f"{path} has schema {header.get('schema')}; this version reads {SCHEMA} only")
     if strange := next((line["kind"] for line in lines if line["kind"] not in KINDS), None):
         raise StudyError(f"{path} has a line of kind {strange!r}; a newer version of this project wrote it")
     records = [record_from_json(line) for line in lines if line["kind"] == "trial"]
@@ -123,9 +134,9 @@ def read_ledger(folder: Path) -> Ledger:
     begins = [line for line in lines if line["kind"] == "begin"]
     drivers = [line for line in lines if line["kind"] in ("begin", "end")]
     return Ledger(
-        lines[0],
+        header,
         trials,
-        complete=bool(drivers) and drivers[-1].get("complete", False),
+        complete=bool(drivers) and drivers[-1]["kind"] == "end" and drivers[-1].get("complete", False),
         asked=begins[-1]["trials"] if begins else None,
         set_aside=tuple({record.key: record for record in records if record.key not in decided}.values()),
         numbers=max((record.number + 1 for record in records), default=0),
@@ -150,7 +161,7 @@ def read_hypotheses(folder: Path, record: TrialRecord) -> list[str]:
     return [line["text"] for line in read_lines(folder, record)]
 
 
-def read_lines(folder: Path, record: TrialRecord) -> list[dict[str, Any]]:
+def read_lines(folder: Path, record: TrialRecord) -> list[HypothesisLine]:
     """The lines of the trial's hypotheses file, in the data set's order: the segment's `id`, `text`, `tokens`,
     `truncated`, and `scores` by metric (not in older ledgers); raises StudyError when it has none."""
     if record.hypotheses is None:
@@ -158,7 +169,7 @@ def read_lines(folder: Path, record: TrialRecord) -> list[dict[str, Any]]:
     path = folder / record.hypotheses
     if not path.is_file():
         raise StudyError(f"{path}, the hypotheses of trial {record.number}, is gone; put it back to report on this run")
-    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    lines: list[HypothesisLine] = [json.loads(line) for line in path.read_bytes().splitlines()]
     if record.measurement is not None and len(lines) != record.measurement.segments:
         raise StudyError(
             f"{path} has {len(lines)} hypotheses; trial {record.number} made {record.measurement.segments}"
@@ -166,7 +177,7 @@ def read_lines(folder: Path, record: TrialRecord) -> list[dict[str, Any]]:
     return lines
 
 
-def create_ledger(folder: Path, header: Mapping[str, Any]) -> None:
+def create_ledger(folder: Path, header: StudyHeader) -> None:
     """Begin a study's ledger with its header, whole or not at all; raises StudyError when the folder already has one or
     can't be made."""
     refuse_taken(folder)
@@ -182,10 +193,10 @@ def create_ledger(folder: Path, header: Mapping[str, Any]) -> None:
 def refuse_taken(folder: Path) -> None:
     """Raise StudyError where a new study can't have the folder: it has a ledger, or is none and can't be made one."""
     if (folder / LEDGER).exists():
-        raise StudyError(f"{folder / LEDGER} exists: go on with `mtpareto resume {folder}`, or choose another --out")
+        raise StudyError(f"{folder / LEDGER} exists: `mtpareto resume {folder}` continues it; or choose another --out")
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not there.is_dir():
-        raise StudyError(f"{folder} can't be made: {there} is no folder; choose another --out")
+        raise StudyError(f"{folder} can't be made: {there} is not a folder; choose another --out")
     if not os.access(there, os.W_OK | os.X_OK):
         raise StudyError(f"{folder} can't be made: {there} can't be written to; choose another --out")
 
@@ -214,8 +225,8 @@ class LedgerWriter:
         self._referee = referee() if referee else None
         self._held = _writing(self._folder)
         _mend(self._folder)
-        self._known: dict[Key, dict[str, Any]] = {}
-        self._due: dict[Key, tuple[dict[str, Any], Sequence[dict[str, Any]]]] = {}
+        self._known: dict[Key, TrialLine] = {}
+        self._due: dict[Key, tuple[EndedTrial, Sequence[HypothesisLine]]] = {}
         self._attempts: dict[Key, int] = {}
         self._trainings: dict[int, Progress] = {}
         self._doings: dict[int, Doing] = {}
@@ -223,12 +234,12 @@ class LedgerWriter:
         self._losses: dict[int, tuple[str, dict[str, Any] | None]] = {}
         self._stamp = _stamp(self._folder / LEDGER)
         for text in (self._folder / LEDGER).read_bytes().splitlines():
-            line = json.loads(text)
+            line: Line = json.loads(text)
             if line["kind"] == "trial" and not is_set_aside(outcome_from_json(line["outcome"])):
                 self._known[(line["digest"], line["split"])] = line
                 self._teach(line)
 
-    def begin(self, trial: dict[str, Any]) -> tuple[dict[str, Any] | None, int]:
+    def begin(self, trial: AskedTrial) -> tuple[TrialLine | None, int]:
         """The line already kept for this trial, if any, and which attempt this is (from 1).
 
         Raises OSError where what is due still can't be written, and LedgerMoved like `append`.
@@ -241,11 +252,11 @@ class LedgerWriter:
             self._referee.begin(trial["number"])
         return self._known.get(key), self._attempts[key]
 
-    def begun(self, trial: dict[str, Any]) -> int:
+    def begun(self, trial: AskedTrial) -> int:
         """How many attempts at this trial have begun."""
         return self._attempts.get(_key(trial), 0)
 
-    def append(self, trial: dict[str, Any], hypotheses: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def append(self, trial: EndedTrial, hypotheses: Sequence[HypothesisLine]) -> TrialLine:
         """Keep an outcome and its hypotheses; returns the line once both are on disk.
 
         Raises OSError where they can't be written: they are kept in memory then, and written before anything that
@@ -259,7 +270,7 @@ class LedgerWriter:
         self._write_due()
         return self._known[key]
 
-    def due(self) -> list[dict[str, Any]]:
+    def due(self) -> list[EndedTrial]:
         """The trials whose outcomes are not on disk yet."""
         return [trial for trial, _ in self._due.values()]
 
@@ -304,13 +315,13 @@ class LedgerWriter:
         """What trials were warned of since this writer began, each once, in the order in which it came."""
         return list(self._warnings)
 
-    def judge(self, trial: dict[str, Any], positions: list[int], scores: list[float], size: int) -> Race | None:
+    def judge(self, trial: BegunTrial, positions: list[int], scores: list[float], size: int) -> Race | None:
         """Why a trial under way is to be stopped, or None when it goes on; see `Referee.judge`."""
         if self._referee is None:
             return None
         return self._referee.judge(trial["number"], positions, scores, size)
 
-    def _teach(self, line: Mapping[str, Any]) -> None:
+    def _teach(self, line: TrialLine) -> None:
         if self._referee is None or line["split"] != self._referee.split:
             return
         record = record_from_json(line)
@@ -334,13 +345,13 @@ class LedgerWriter:
             name = f"{HYPOTHESES}/{digest}.{split}.jsonl" if hypotheses else None
             if name is not None:
                 _write_lines(self._folder / name, hypotheses)
-            line = {"kind": "trial", "digest": digest, **trial, "hypotheses": name}
+            line: TrialLine = {"kind": "trial", "digest": digest, **trial, "hypotheses": name}
             self._append(line)
             del self._due[key]
             self._known[key] = line
             self._teach(line)
 
-    def _append(self, line: Mapping[str, Any]) -> None:
+    def _append(self, line: Line) -> None:
         path = self._folder / LEDGER
         now = _stamp(path)
         if now != self._stamp:
@@ -350,7 +361,7 @@ class LedgerWriter:
         self._stamp = _stamp(path)
 
 
-def _key(trial: Mapping[str, Any]) -> Key:
+def _key(trial: AskedTrial) -> Key:
     return candidate_from_json(trial["candidate"]).digest, trial["split"]
 
 
@@ -381,14 +392,14 @@ def _split_torn(content: bytes) -> tuple[bytes, bytes]:
     return content[:end], content[end:]
 
 
-def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
+def _parsed(path: Path, number: int, text: bytes) -> Line:
     try:
         line = json.loads(text)
     except ValueError as error:
-        raise StudyError(f"{path}, line {number} is no JSON ({error}); the ledger is damaged there") from error
+        raise StudyError(f"{path}, line {number} is not JSON ({error}); the ledger is damaged there") from error
     if not isinstance(line, dict) or "kind" not in line:
-        raise StudyError(f"{path}, line {number} is no ledger line; the ledger is damaged there")
-    return line
+        raise StudyError(f"{path}, line {number} is not a ledger line; the ledger is damaged there")
+    return cast(Line, line)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -400,7 +411,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return now.st_dev, now.st_ino, now.st_size
 
 
-def _append_line(path: Path, line: Mapping[str, Any]) -> None:
+def _append_line(path: Path, line: Line) -> None:
     text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
     before = path.stat().st_size if path.exists() else 0
     try:
@@ -414,7 +425,7 @@ def _append_line(path: Path, line: Mapping[str, Any]) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+def _write_lines(path: Path, lines: Sequence[HypothesisLine]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with drafted(path, durable=True) as draft, draft.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

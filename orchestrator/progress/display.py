@@ -205,7 +205,8 @@ class Progress:
             shown, totals, split = self._shown(), self._totals, row.split
             whole = self._whole_splits.get(split, 0)
             left = self._left(now).removeprefix(f"{PHASES.get(split)}: ")
-            self._say(trial_line(row, ended_trials(shown, totals, split), totals, totals.baseline_bytes, left, whole))
+            ended, whole_bytes = ended_trials(shown, totals, split), totals.baseline_bytes
+            self._say(trial_line(row, ended, totals=totals, baseline_bytes=whole_bytes, left=left, whole=whole))
 
     def _begin(self, row: Row, due: int) -> None:
         if row.split == RACED_SPLIT:

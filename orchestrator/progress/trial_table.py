@@ -21,29 +21,43 @@ BASELINE = "baseline"
 # A shorter time left is no news.
 LEAST_TOLD = 1.0
 STAGES = {
-    "start": "starting", "compress": "compressing", "load": "loading", "translate": "translating", "score": "scoring",
-    "speed": "timing", "measure": "measuring",
-}  # fmt: skip
+    "start": "starting",
+    "compress": "compressing",
+    "load": "loading",
+    "translate": "translating",
+    "score": "scoring",
+    "speed": "timing",
+    "measure": "measuring",
+}
 STARTING = Doing("start")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A trial's line in the table. quality, bytes: None until it has ended well. seconds: since it began, or in all.
-    race: how a race ended it, if one did; the quality is then a projected one. speed: what a timed one is told by.
-    of: the number of the candidate's own trial, where this one scores or times it again."""
+    """A trial's line in the table."""
 
     number: int
+    """The trial's number."""
     label: str
+    """The candidate in words."""
     split: str
+    """The data that it is measured on."""
     state: State
+    """Whether it still runs, or how it ended."""
     began: float
+    """When it began, by the display's clock."""
     seconds: float | None = None
+    """Seconds since it began, or in all."""
     quality: float | None = None
+    """Its quality; None until it has ended well."""
     bytes: int | None = None
+    """Its bytes on disk; None until it has ended well."""
     race: str | None = None
+    """How a race ended it, if one did; the quality is then a projected one."""
     speed: str | None = None
+    """The speed of a timed one, in words."""
     of: int | None = None
+    """The number of the candidate's own trial, where this one scores or times it again."""
 
     @property
     def shown(self) -> int:
@@ -53,18 +67,24 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What there is to do: trials asked for, those already known, how many run side by side; the baseline's bytes; the
-    quality's name, and how many segments the search's data has. trains: whether candidates may train. follow: the
-    phases after the search, in words."""
+    """What there is to do."""
 
     trials: int
+    """How many trials the search is to run."""
     known: int
+    """How many of them are known already."""
     side_by_side: int = 1
+    """How many trials run at a time."""
     baseline_bytes: int | None = None
+    """Bytes on disk of the baseline; None where they are not known."""
     quality: str = "chrF"
+    """The name of the quality metric."""
     segments: int | None = None
+    """How many segments the search's data has."""
     trains: bool = False
+    """Whether candidates may train."""
     follow: tuple[str, ...] = ()
+    """The phases after the search, in words."""
 
 
 def time_left(

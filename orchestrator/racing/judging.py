@@ -51,34 +51,42 @@ DROP_SHARE = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Comparator:
-    """A fully measured point: its trial number, bytes on disk, quality (the mean over pairs), and the segment scores of
-    the quality metric, one for each position of the data set. is_floor: it is no point, but the floor."""
+    """A fully measured point, or the floor, that a candidate is compared with."""
 
     number: int
+    """The point's trial number."""
     bytes: int
+    """The point's bytes on disk."""
     quality: float
+    """The point's quality, the mean over pairs."""
     scores: Array
+    """Segment scores of the quality metric, one for each position of the data set."""
     is_floor: bool = False
+    """Whether it is the floor and not a point."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a look says, of the comparator whose trial number is `by` (for "go on" the nearest; None if there is none;
-    of the floor it is the baseline's).
-
-    low, high: the anytime-valid 95 % interval of candidate minus it (0.5 % below, 4.5 % above). difference: as seen.
-    projected: the comparator's quality plus the difference.
-    """
+    """What a look at the evidence says of one comparator."""
 
     kind: Kind
+    """What follows: "go on", or why the race ends."""
     by: int | None
+    """The comparator's trial number; for "go on" the nearest one's, None if there is none; for the floor the
+    baseline's."""
     low: float
+    """Lower end of the anytime-valid 95 % interval of candidate minus comparator (0.5 % lie below)."""
     high: float
+    """Upper end of the same interval (4.5 % lie above)."""
     difference: float
+    """Candidate minus comparator, as seen."""
     projected: float
+    """The comparator's quality plus the difference."""
 
 
-UNDECIDED = Verdict("go on", None, BOUNDS[0] - BOUNDS[1], BOUNDS[1] - BOUNDS[0], 0.0, 0.0)
+UNDECIDED = Verdict(
+    kind="go on", by=None, low=BOUNDS[0] - BOUNDS[1], high=BOUNDS[1] - BOUNDS[0], difference=0.0, projected=0.0
+)
 
 
 def floor_under(baseline: Comparator, share: float) -> list[Comparator]:
@@ -141,7 +149,14 @@ def judge(
     drop, tie = alpha * DROP_SHARE, alpha * (1 - DROP_SHARE)
     high = min(upper_end(each.below, drop * each.share, -span, span) for each in evidence[at])
     low = -min(upper_end(each.above, tie * each.share, -span, span) for each in evidence[at])
-    return Verdict(kind, ranked[at].number, low, high, differences[at], ranked[at].quality + differences[at])
+    return Verdict(
+        kind=kind,
+        by=ranked[at].number,
+        low=low,
+        high=high,
+        difference=differences[at],
+        projected=ranked[at].quality + differences[at],
+    )
 
 
 def decide(

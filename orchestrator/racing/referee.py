@@ -67,7 +67,15 @@ class Referee:
         if verdict.kind == "go on" or verdict.by is None:
             return None
         floor = self._share if verdict.kind == "below the floor" else 0.0
-        return Race(verdict.kind, verdict.by, len(positions), verdict.low, verdict.high, verdict.projected, floor)
+        return Race(
+            verdict=verdict.kind,
+            by=verdict.by,
+            segments=len(positions),
+            low=verdict.low,
+            high=verdict.high,
+            projected=verdict.projected,
+            floor=floor,
+        )
 
     def _sane(self) -> list[Comparator]:
         """The points within their sanity limits; none before the baseline says what is normal."""

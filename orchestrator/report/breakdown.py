@@ -31,11 +31,11 @@ def breakdown_table(dataset: DataSet, systems: Sequence[System], metric: str) ->
         _row(
             heading,
             name,
-            grouped(at, len(parts[0][key])),
-            [part[key].get(name) for part in parts],
-            usual and usual[key],
-            metric,
-            systems,
+            style=grouped(at, len(parts[0][key])),
+            values=[part[key].get(name) for part in parts],
+            usual=usual and usual[key],
+            metric=metric,
+            systems=systems,
         )
         for key, heading in GROUPS
         if _tells(parts[0][key])

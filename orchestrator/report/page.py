@@ -81,16 +81,24 @@ SAMPLES_NOTE = (
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """All that a page is made of. systems: the dev hypotheses of the points whose samples are shown."""
+    """All that a page is made of."""
 
     title: str
+    """The page's title."""
     dev: Results
+    """Results on the data that the search selects on."""
     dev_data: DataSet
+    """The data that the search selects on."""
     test: Results | None
+    """Results on the held-out data, or None."""
     test_data: DataSet | None
+    """The held-out data, or None."""
     header: Mapping[str, Any]
+    """The header of the study's ledger."""
     unit: Unit
+    """The unit of sizes."""
     systems: Sequence[System]
+    """The dev hypotheses of the points whose samples are shown."""
 
 
 def page(content: Content, plotly: str) -> str:
@@ -115,7 +123,14 @@ def page(content: Content, plotly: str) -> str:
 
 def _sections(content: Content, splits: Sequence[Results]) -> list[str]:
     data = [content.dev_data, *([content.test_data] if content.test_data else [])]
-    facts = heading_facts(content.dev, content.dev_data, content.test, content.test_data, content.header, content.unit)
+    facts = heading_facts(
+        content.dev,
+        content.dev_data,
+        test=content.test,
+        test_data=content.test_data,
+        header=content.header,
+        unit=content.unit,
+    )
     conditions = conditions_block(splits, data, content.header)
     sections = [
         f"<header><h1>{text(content.title)}</h1>{baseline_banner(splits)}{_statement(content)}{facts}{conditions}</header>",

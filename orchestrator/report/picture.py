@@ -60,7 +60,7 @@ def write_picture(path: Path, title: str, results: Results) -> Path:
         if (bounds := interval_bounds(point, results.baseline))
     ]
     rules = [results.baseline.quality] if results.baseline else []
-    place_labels(axes, frontier, drawn, bars, rules, INK)
+    place_labels(axes, frontier, points=drawn, bars=bars, rules=rules, colour=INK)
     with drafted(path) as draft:
         figure.savefig(draft, format="png", metadata={"Software": None})
     return path
@@ -88,9 +88,14 @@ def _draw_points(figure: Figure, axes: Axes, results: Results, unit: Unit) -> No
     if baseline is not None:
         axes.axhline(baseline.quality, color=LINE, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     axes.step(
-        [unit.of(point.bytes) for point in front], [point.quality for point in front],
-        where="post", color=FAINT, linewidth=1.0, alpha=0.7, zorder=2,
-    )  # fmt: skip
+        [unit.of(point.bytes) for point in front],
+        [point.quality for point in front],
+        where="post",
+        color=FAINT,
+        linewidth=1.0,
+        alpha=0.7,
+        zorder=2,
+    )
     named = kinds_of(point for point in results.points if stands(point))
     others = [point for point in results.points if point.record.candidate.kind not in named]
     for index, kind in enumerate(kind for kind in named if kind != "baseline"):
@@ -98,14 +103,20 @@ def _draw_points(figure: Figure, axes: Axes, results: Results, unit: Unit) -> No
         # Each round of colours takes the shapes one further, so that no two of 49 kinds look alike.
         colour = COLOURS[index % len(COLOURS)]
         shape = SHAPES[(index + index // len(COLOURS)) % len(SHAPES)]
-        _draw_kind(axes, of_kind, baseline, unit, kind, colour, shape)
+        _draw_kind(axes, of_kind, baseline=baseline, unit=unit, kind=kind, colour=colour, shape=shape)
     if others:
-        _draw_kind(axes, others, baseline, unit, OTHERS, FAINT, ".")
+        _draw_kind(axes, others, baseline=baseline, unit=unit, kind=OTHERS, colour=FAINT, shape=".")
     if baseline is not None:
         axes.scatter(
-            unit.of(baseline.bytes), baseline.quality, s=150, marker="*", zorder=5, label="baseline",
-            color="white" if baseline.tie else INK, edgecolor=INK,
-        )  # fmt: skip
+            unit.of(baseline.bytes),
+            baseline.quality,
+            s=150,
+            marker="*",
+            zorder=5,
+            label="baseline",
+            color="white" if baseline.tie else INK,
+            edgecolor=INK,
+        )
         _draw_ratios(axes, baseline, results.points, unit)
     _draw_dropped(axes, results, unit)
     _mark_far_off(axes, results, unit)
@@ -126,9 +137,16 @@ def _draw_kind(
             continue
         face, edge, width = ("white", colour, 1.5) if point.tie else (colour, "white", 0.7)
         axes.scatter(
-            unit.of(point.bytes), point.quality, s=46, marker=shape, color=face, alpha=alpha, edgecolor=edge,
-            linewidth=width, zorder=4,
-        )  # fmt: skip
+            unit.of(point.bytes),
+            point.quality,
+            s=46,
+            marker=shape,
+            color=face,
+            alpha=alpha,
+            edgecolor=edge,
+            linewidth=width,
+            zorder=4,
+        )
     axes.scatter([], [], s=46, marker=shape, color=colour, label=kind)
 
 
@@ -136,9 +154,14 @@ def _draw_dropped(axes: Axes, results: Results, unit: Unit) -> None:
     """Trials that a race ended, faintly, where they were heading."""
     if results.dropped:
         axes.scatter(
-            [unit.of(trial.bytes) for trial in results.dropped], [trial.race.projected for trial in results.dropped],
-            s=40, marker="_", color=LINE, zorder=2, label="dropped early, where it was heading",
-        )  # fmt: skip
+            [unit.of(trial.bytes) for trial in results.dropped],
+            [trial.race.projected for trial in results.dropped],
+            s=40,
+            marker="_",
+            color=LINE,
+            zorder=2,
+            label="dropped early, where it was heading",
+        )
 
 
 def _mark_far_off(axes: Axes, results: Results, unit: Unit) -> None:
@@ -157,9 +180,16 @@ def _mark_far_off(axes: Axes, results: Results, unit: Unit) -> None:
         if outside:
             sizes = [unit.of(size) for size in outside]
             axes.scatter(
-                sizes, [edge] * len(sizes), s=34, marker=marker, color=FAINT, alpha=0.6, zorder=3, clip_on=False,
+                sizes,
+                [edge] * len(sizes),
+                s=34,
+                marker=marker,
+                color=FAINT,
+                alpha=0.6,
+                zorder=3,
+                clip_on=False,
                 label=label,
-            )  # fmt: skip
+            )
             label = "_nolegend_"
 
 

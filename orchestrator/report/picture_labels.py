@@ -68,9 +68,11 @@ class Label:
         middle_x = self.x + across * distance + math.copysign(self.width / 2, across) * min(1.0, abs(across) * 2)
         middle_y = self.y + up * distance + up * self.height / 2
         return Box(
-            middle_x - self.width / 2 - PADDING, middle_y - self.height / 2 - PADDING,
-            middle_x + self.width / 2 + PADDING, middle_y + self.height / 2 + PADDING,
-        )  # fmt: skip
+            middle_x - self.width / 2 - PADDING,
+            middle_y - self.height / 2 - PADDING,
+            middle_x + self.width / 2 + PADDING,
+            middle_y + self.height / 2 + PADDING,
+        )
 
 
 class Option(NamedTuple):
@@ -191,7 +193,7 @@ def place_labels(
     levels = [Box(frame.left, place(0, y)[1] - 1, frame.right, place(0, y)[1] + 1) for y in rules]
     options = choose_boxes(labels, [*markers, *lines, *steps, *levels, *_legend_box(axes, scale)], frame)
     for (x, y, shown), label, option in zip(labelled, labels, options, strict=True):
-        _write(axes, (x, y), shown, label, option, colour)
+        _write(axes, (x, y), shown=shown, label=label, option=option, colour=colour)
 
 
 def _write(axes: Axes, anchor: Place, shown: str, label: Label, option: Option, colour: str) -> None:
@@ -202,9 +204,17 @@ def _write(axes: Axes, anchor: Place, shown: str, label: Label, option: Option, 
         line = {"arrowstyle": "-", "color": colour, "alpha": 0.45, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4}
         axes.annotate("", anchor, xytext=end, textcoords="offset points", arrowprops=line, zorder=6)
     axes.annotate(
-        shown, anchor, xytext=middle, textcoords="offset points", ha="center", va="center", fontsize=8.5, color=colour,
-        parse_math=False, zorder=6,
-    )  # fmt: skip
+        shown,
+        anchor,
+        xytext=middle,
+        textcoords="offset points",
+        ha="center",
+        va="center",
+        fontsize=8.5,
+        color=colour,
+        parse_math=False,
+        zorder=6,
+    )
 
 
 def _widened(low: Place, high: Place) -> tuple[float, float, float, float]:

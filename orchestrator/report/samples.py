@@ -29,13 +29,18 @@ TOKEN = re.compile(rf"\s+|[{UNSPACED}][{MARKS}]*|[{SIGNS}]|[^\s{UNSPACED}{SIGNS}
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One point's hypotheses, in the data set's order. values: the score of each, where the quality is their mean."""
+    """One point's hypotheses."""
 
     label: str
+    """The point's steps, or that it is the baseline."""
     size: str
+    """The point's size, as it is shown."""
     is_baseline: bool
+    """Whether it is the baseline."""
     hypotheses: tuple[str, ...]
+    """Its hypotheses, in the data set's order."""
     values: tuple[float, ...] | None = None
+    """Score of each hypothesis, where the quality is their mean; else None."""
 
 
 def read_systems(folder: Path, points: Sequence[Point], dataset: DataSet, unit: Unit) -> list[System]:

@@ -16,10 +16,15 @@ def speed_table(results: Results, unit: Unit) -> str:
     timed.sort(key=lambda pair: -pair[0].bytes)
     batches = sorted({batch for _, speed in timed for batch in speed.tokens_s})
     names = [
-        ("Trial", "number"), ("Steps", ""), *((f"Tokens/s at {batch}", "number") for batch in batches),
-        ("Latency, s", "number"), ("Load, s", "number"), (f"Weights, {unit.name}", "number"),
-        (f"Peak memory, {unit.name}", "number"), ("Linear layers by", ""),
-    ]  # fmt: skip
+        ("Trial", "number"),
+        ("Steps", ""),
+        *((f"Tokens/s at {batch}", "number") for batch in batches),
+        ("Latency, s", "number"),
+        ("Load, s", "number"),
+        (f"Weights, {unit.name}", "number"),
+        (f"Peak memory, {unit.name}", "number"),
+        ("Linear layers by", ""),
+    ]
     return table(head(names), [_row(point, speed, batches, unit) for point, speed in timed])
 
 

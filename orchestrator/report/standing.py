@@ -42,9 +42,13 @@ def notes_of(measurement: Measurement) -> str:
 def dropped_table(results: Results, unit: Unit) -> str:
     """The trials that a race ended early: how, and where they were heading."""
     names = [
-        ("Trial", "number"), ("Steps", ""), (unit.name, "number"), ("Ratio", "number"),
-        (f"Projected {metric_name(results.metric)}", "number"), ("How it ended", ""),
-    ]  # fmt: skip
+        ("Trial", "number"),
+        ("Steps", ""),
+        (unit.name, "number"),
+        ("Ratio", "number"),
+        (f"Projected {metric_name(results.metric)}", "number"),
+        ("How it ended", ""),
+    ]
     return table(head(names, sortable=True), [_dropped_row(trial, unit) for trial in results.dropped], "sortable")
 
 

@@ -21,12 +21,19 @@ def points_table(results: Results, unit: Unit) -> str:
     partly = any(point.measurement.footprint.compressed_fraction < 1.0 for point in results.points)
     quality, *others = results.metrics
     names = [
-        ("Trial", "number"), ("Frontier", "centre"), ("Steps", ""), (unit.name, "number"), ("Ratio", "number"),
-        (metric_name(quality), "number"), ("95 % interval of the difference", "number"),
-        *((metric_name(metric), "number") for metric in others), (f"Worst pair, {metric_name(quality)}", ""),
+        ("Trial", "number"),
+        ("Frontier", "centre"),
+        ("Steps", ""),
+        (unit.name, "number"),
+        ("Ratio", "number"),
+        (metric_name(quality), "number"),
+        ("95 % interval of the difference", "number"),
+        *((metric_name(metric), "number") for metric in others),
+        (f"Worst pair, {metric_name(quality)}", ""),
         *([("Changed", "number")] if partly else []),
-        ("Cut short", "number"), ("Seconds", "number"),
-    ]  # fmt: skip
+        ("Cut short", "number"),
+        ("Seconds", "number"),
+    ]
     rows = [_point_row(point, results, unit, others, partly) for point in results.points]
     return table(head(names, sortable=True), rows, "sortable points")
 
@@ -123,11 +130,17 @@ def held_out_table(dev: Results, test: Results, unit: Unit) -> str:
     failed = {record.candidate.digest: failure.reason for record, failure in test.failures}
     quality, others = metric_name(test.metric), test.metrics[1:]
     names = [
-        ("Point", ""), (unit.name, "number"), ("Ratio", "number"), (f"dev {quality}", "number"),
-        ("dev interval", "number"), (f"test {quality}", "number"), ("test interval", "number"),
-        *((f"test {metric_name(metric)}", "number") for metric in others), (f"test worst pair, {quality}", ""),
+        ("Point", ""),
+        (unit.name, "number"),
+        ("Ratio", "number"),
+        (f"dev {quality}", "number"),
+        ("dev interval", "number"),
+        (f"test {quality}", "number"),
+        ("test interval", "number"),
+        *((f"test {metric_name(metric)}", "number") for metric in others),
+        (f"test worst pair, {quality}", ""),
         ("On the test's frontier", "centre"),
-    ]  # fmt: skip
+    ]
     rows = []
     chosen = {point.record.key for point in shown_points(dev)}
     scored = [
@@ -137,7 +150,8 @@ def held_out_table(dev: Results, test: Results, unit: Unit) -> str:
     ]
     for point in scored:
         digest = point.record.candidate.digest
-        rows.append(_held_out_row(point, measured.get(digest), failed.get(digest), test, others, unit))
+        why = failed.get(digest)
+        rows.append(_held_out_row(point, measured.get(digest), failed=why, results=test, others=others, unit=unit))
     return table(head(names), rows, "held-out")
 
 

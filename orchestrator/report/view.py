@@ -26,11 +26,7 @@ def quality_range(results: Results) -> tuple[float, float] | None:
         return None
     low, high = min(standing), max(standing)
     span = max(high - low, LEAST_SPAN)
-    near = [
-        point.quality
-        for point in results.points
-        if not point.kept_off and point.quality >= low - BELOW * span
-    ]  # fmt: skip
+    near = [point.quality for point in results.points if not point.kept_off and point.quality >= low - BELOW * span]
     low, high = min([low, *near]), max([high, *near])
     room = MARGIN * max(high - low, LEAST_SPAN)
     return low - room, high + room

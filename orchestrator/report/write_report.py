@@ -39,7 +39,16 @@ def write_report(
 
     unit = unit_for([*dev.points, *dev.dropped, *(test.points if test else ())])
     systems = read_systems(folder, shown_points(dev), dev_data, unit)
-    content = Content(title, dev, dev_data, test, test_data, header, unit, systems)
+    content = Content(
+        title=title,
+        dev=dev,
+        dev_data=dev_data,
+        test=test,
+        test_data=test_data,
+        header=header,
+        unit=unit,
+        systems=systems,
+    )
     path = folder / REPORT
     with drafted(path) as draft:
         draft.write_text(page(content, get_plotlyjs()), encoding="utf-8")

@@ -11,8 +11,17 @@ from orchestrator.results.points import Dropped, Point, Results
 from workers.scoring.metrics import Interval
 
 FIRST_COLUMNS = (
-    "trial", "steps", "bytes", "ratio", "chrf", "bleu", "worst_pair", "chrf_low", "chrf_high", "on_frontier",
-)  # fmt: skip
+    "trial",
+    "steps",
+    "bytes",
+    "ratio",
+    "chrf",
+    "bleu",
+    "worst_pair",
+    "chrf_low",
+    "chrf_high",
+    "on_frontier",
+)
 ALWAYS = ("chrf", "bleu")
 
 
@@ -53,10 +62,18 @@ def columns(results: Results) -> list[str]:
         names += [] if metric in ALWAYS else [metric]
         names += [f"{metric}_low", f"{metric}_high"] if metric in intervals and metric != "chrf" else []
     return [
-        *names, "segments", "race", "race_by", "projected", "tie", "beaten_by", "lost_at_most",
+        *names,
+        "segments",
+        "race",
+        "race_by",
+        "projected",
+        "tie",
+        "beaten_by",
+        "lost_at_most",
         "kept_off",
-        *(f"sanity_{check}" for check in checks), *(f"speed_{name}" for name in speeds),
-    ]  # fmt: skip
+        *(f"sanity_{check}" for check in checks),
+        *(f"speed_{name}" for name in speeds),
+    ]
 
 
 def _row(point: Point) -> Mapping[str, object]:
@@ -69,7 +86,8 @@ def _row(point: Point) -> Mapping[str, object]:
     }
     pair, worst = measurement.worst_pair(point.metric)
     return {
-        **scores, **bounds,
+        **scores,
+        **bounds,
         "trial": point.record.number,
         "steps": point.steps,
         "bytes": point.bytes,
@@ -85,7 +103,7 @@ def _row(point: Point) -> Mapping[str, object]:
         "kept_off": "; ".join(point.kept_off),
         **{f"sanity_{check}": f"{share:.6f}" for check, share in measurement.sanity.items()},
         **{f"speed_{name}": f"{value:.6g}" for name, value in point.speeds.items()},
-    }  # fmt: skip
+    }
 
 
 def _dropped_row(trial: Dropped, quality: str) -> Mapping[str, object]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from orchestrator.ledger.lines import StudyHeader
 from orchestrator.ledger.records import Key, TrialRecord
 from orchestrator.results.intervals import Intervals
 from orchestrator.results.standing import kept_off, race_text
@@ -25,36 +25,41 @@ METRIC_ORDER = ("chrf", "comet", "cometkiwi", "bleu", "chrf++", "ter")
 Speeds = Mapping[str, Speed]
 
 
-def quality_of(header: Mapping[str, Any]) -> str:
+def quality_of(header: StudyHeader) -> str:
     """The metric that a study's frontier is of, by its ledger's header."""
     return str(header.get("spec", {}).get("quality") or DEFAULT_QUALITY)
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A trial that was measured on every segment.
-
-    metric: the study's quality. ratio: the baseline's bytes over these. interval: candidate minus baseline in quality,
-    None where there is no baseline to pair with; beside: the same in the other metrics that have one. loss: how much it
-    may have lost, of all candidates together; None where documents are too few. kept_off: why it may not stand on the
-    frontier. on_frontier, tie, beaten_by: see `standings`; tie is the point of the frontier that it is not told apart
-    from, and all three say nothing of one that is kept off. held_out: the same candidate as held-out data have it.
-    speed: of the model as it ships, where the search got that far.
-    """
+    """A trial that was measured on every segment."""
 
     record: TrialRecord
+    """The trial's line of the ledger."""
     measurement: Measurement
+    """What it measured."""
     metric: str
+    """The study's quality."""
     ratio: float
+    """The baseline's bytes over this point's."""
     interval: Interval | None
+    """Candidate minus baseline in quality; None where there is no baseline to pair with."""
     on_frontier: bool
+    """Whether it is on the frontier (see `standings`); False for a point that is kept off it."""
     kept_off: tuple[str, ...] = ()
+    """Why it may not stand on the frontier."""
     tie: TrialRecord | None = None
+    """The point of the frontier that it is not told apart from (see `standings`); None for a point that is kept off."""
     beside: Mapping[str, Interval] = field(default_factory=dict)
+    """Metric -> the same interval in the other metrics that have one."""
     speed: Speed | None = None
+    """Speed of the model as it ships, where the search got that far."""
     beaten_by: TrialRecord | None = None
+    """The point that beats it (see `standings`); None for a point that is kept off."""
     loss: LossBound | None = None
+    """How much quality it may have lost, of all candidates together; None where documents are too few."""
     held_out: Point | None = None
+    """The same candidate on held-out data."""
 
     @property
     def speeds(self) -> dict[str, float]:
@@ -80,13 +85,18 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A trial that a race ended early. of: the segments of the whole data set. ratio: as a point's."""
+    """A trial that a race ended early."""
 
     record: TrialRecord
+    """The trial's line of the ledger."""
     measurement: Measurement
+    """What it measured until then."""
     race: Race
+    """How the race ended."""
     of: int
+    """How many segments the whole data set has."""
     ratio: float
+    """The baseline's bytes over this trial's."""
 
     @property
     def bytes(self) -> int:
@@ -99,16 +109,18 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """points: the trials measured in full, by trial number. failures, dropped: the others, with their reasons.
-
-    metric: the quality. spread: what the split's documents allow to be said.
-    """
+    """What a study found on one split."""
 
     points: tuple[Point, ...]
+    """The trials measured in full, by trial number."""
     failures: tuple[tuple[TrialRecord, Failure], ...]
+    """The trials that failed, with the reason."""
     dropped: tuple[Dropped, ...] = ()
+    """The trials that a race ended early, with the reason."""
     metric: str = DEFAULT_QUALITY
+    """The quality metric."""
     spread: Spread | None = None
+    """What the split's documents allow to be said."""
 
     @property
     def frontier(self) -> list[Point]:
@@ -124,9 +136,12 @@ class Results:
         return sorted(
             ties,
             key=lambda point: (
-                point.held_out is None, point.record.key in beaten, point.bytes, point.record.number,
+                point.held_out is None,
+                point.record.key in beaten,
+                point.bytes,
+                point.record.number,
             ),
-        )  # fmt: skip
+        )
 
     @property
     def worth_keeping(self) -> list[Point]:
@@ -180,7 +195,10 @@ def collect(
     ended = [(record, record.outcome) for record in records if isinstance(record.outcome, Measurement)]
     measured = [(record, outcome) for record, outcome in ended if outcome.race is None]
     baseline = next(((record, outcome) for record, outcome in measured if not record.candidate.steps), None)
-    points = [_point(record, outcome, baseline, intervals, speeds or {}, floor) for record, outcome in measured]
+    points = [
+        _point(record, outcome, baseline=baseline, intervals=intervals, speeds=speeds or {}, floor=floor)
+        for record, outcome in measured
+    ]
     whole, usual = len(intervals.segments), baseline[1] if baseline else None
     dropped = [
         Dropped(record, outcome, outcome.race, whole, _ratio(outcome, usual))
@@ -279,17 +297,23 @@ def _with_standing(points: Sequence[Point], intervals: Intervals, spread: Spread
     if baseline is not None:
         compressed = [at for at in range(len(allowed)) if at != baseline]
         bounds = loss_bounds(
-            [allowed[at].quality for at in compressed], samples[compressed], allowed[baseline].quality,
-            samples[baseline], spread,
-        )  # fmt: skip
+            [allowed[at].quality for at in compressed],
+            samples[compressed],
+            allowed[baseline].quality,
+            samples[baseline],
+            spread,
+        )
         losses = dict(zip(compressed, bounds, strict=True))
     standing = {}
     for at, (place, by) in enumerate(standings([Objectives(point.quality, point.bytes) for point in allowed], better)):
         other = None if by is None else allowed[by].record
         standing[allowed[at].record.key] = replace(
-            allowed[at], on_frontier=place == "frontier", tie=other if place == "not told apart" else None,
-            beaten_by=other if place == "beaten" else None, loss=losses.get(at),
-        )  # fmt: skip
+            allowed[at],
+            on_frontier=place == "frontier",
+            tie=other if place == "not told apart" else None,
+            beaten_by=other if place == "beaten" else None,
+            loss=losses.get(at),
+        )
     return [standing.get(point.record.key, point) for point in points]
 
 

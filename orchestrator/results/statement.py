@@ -55,7 +55,9 @@ def statement(dev: Results, test: Results | None, asked: float | None = None) ->
     )
     margin_text = f"the margin of {_points(limit, results.metric)}{_about_margin(asked)}"
     if below is None:
-        return Statement(_none_shown(bounds, limit, margin_text, results.spread, dev, split))
+        return Statement(
+            _none_shown(bounds, limit, margin_text=margin_text, spread=results.spread, dev=dev, split=split)
+        )
     point, loss = below
     said = (
         f"Smallest with no loss that matters: {_named(point, dev)}, {ratio_text(point.ratio)} smaller: "

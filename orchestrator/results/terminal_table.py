@@ -43,10 +43,14 @@ def print_frontier(console: Console, dev: Results, test: Results | None) -> None
     for point in dev.shown:
         judged = held_out.get(point.record.candidate.digest)
         row = [
-            str(point.record.number), short_label(point.record.candidate), spell_bytes(point.bytes),
-            _spell_ratio(point), f"{_tie_mark(point)}{point.quality:.2f}", _spell_interval(point),
+            str(point.record.number),
+            short_label(point.record.candidate),
+            spell_bytes(point.bytes),
+            _spell_ratio(point),
+            f"{_tie_mark(point)}{point.quality:.2f}",
+            _spell_interval(point),
             *(_spell_score(point, metric) for metric in beside),
-        ]  # fmt: skip
+        ]
         if roomy:
             pair, worst = point.measurement.worst_pair(dev.metric)
             row.append(f"{pair} {worst:.2f}")

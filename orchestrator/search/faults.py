@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.methods.family import Family
 from search_spaces.outcome import Failure
 from workers.evaluation.attempt import unless_machine
+from workers.evaluation.trial_lines import EndedTrial
 from workers.failures.table import MachineFault
 from workers.plan.evaluation_plan import SPEED_SPLIT
 from workers.runtime.artefact_store import ArtefactStore
@@ -41,6 +42,7 @@ class Driving:
         proposer: Proposer,
         actor: Any,
         console: Console,
+        *,
         progress: Progress,
         nudge: Callable[[], None],
         store: Path | None,
@@ -133,16 +135,22 @@ class Driving:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def lost_line(proposal: Proposal, attempts: int, why: str) -> dict[str, Any]:
+def lost_line(proposal: Proposal, attempts: int, why: str) -> EndedTrial:
     """The ledger line of a trial whose worker was lost in every attempt. why: what the last one said, if it did."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     said = why or "Tune's folder has its error"
     failure = Failure("lost", "run", f"the worker was lost in each of {attempts} attempts; {said}")
-    known = {"attempt": attempts, "started": now, "ended": now, "worker": ""}
-    return {**proposal.to_json(), "outcome": failure.to_json(), **known}
+    return {
+        **proposal.to_json(),
+        "outcome": failure.to_json(),
+        "attempt": attempts,
+        "started": now,
+        "ended": now,
+        "worker": "",
+    }
 
 
-def spell_due(trials: list[dict[str, Any]]) -> str:
+def spell_due(trials: list[EndedTrial]) -> str:
     """Which outcomes could not be written, and what they were; empty for none."""
     said = [f"trial {trial['number']} on {trial['split']} ({_spell_outcome(trial['outcome'])})" for trial in trials]
     if not said:
@@ -150,7 +158,7 @@ def spell_due(trials: list[dict[str, Any]]) -> str:
     return f"Not written, and to be measured again: {', '.join(said)}. "
 
 
-def _spell_outcome(outcome: dict[str, Any]) -> str:
+def _spell_outcome(outcome: Mapping[str, Any]) -> str:
     if outcome["kind"] != "measurement":
         return str(outcome["kind"] if outcome["kind"] == SPEED_SPLIT else outcome["reason"])
     metric, by_pair = next(iter(outcome["scores"].items()))

@@ -29,6 +29,7 @@ from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.choices import Space, every_choice
 from search_spaces.spaces.offers import offer_for
 from search_spaces.spaces.training_suggestions import raised
+from workers.evaluation.trial_lines import AskedTrial
 from workers.plan.evaluation_plan import SPEED_SPLIT
 
 SAMPLED_TRIES = 10
@@ -50,7 +51,7 @@ class Proposal:
     def key(self) -> Key:
         return self.candidate.digest, self.split
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> AskedTrial:
         """The part of a ledger line that is known before the trial runs."""
         return {
             "number": self.number,
@@ -75,6 +76,7 @@ class Proposer:
         base: BaseModel,
         checkpoint: Checkpoint,
         space: Space,
+        *,
         trials: int,
         seed: int,
         given: Sequence[tuple[Step, ...]] = (),

@@ -42,6 +42,7 @@ class ParetoSearcher(Searcher):
         self,
         proposer: Proposer,
         retries: int,
+        *,
         on_lost: Callable[[Proposal, int, bool], TrialFinding | MachineFault | None],
         begun: Callable[[Proposal], int | MachineFault],
         make_room: Callable[[], int] = lambda: 0,
@@ -89,7 +90,7 @@ class ParetoSearcher(Searcher):
             return None
         self._room_for(proposal)
         self._numbers[trial_id] = proposal.number
-        return proposal.to_json()
+        return {**proposal.to_json()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: a rung that ended no trial says nothing yet."""

@@ -56,19 +56,20 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class LossBound:
-    """How much quality a candidate may have lost against the baseline.
-
-    difference: candidate minus baseline, as measured. at_most: the most it lost, at an error of 5 % over all candidates
-    together; below 0 where it gained. deviation: the standard deviation of the difference. critical: how many of these
-    lie between the two. unseen: the loss of one segment more that goes wrong, see `loss_bounds`. segments: of the data.
-    """
+    """How much quality a candidate may have lost against the baseline."""
 
     difference: float
+    """Candidate minus baseline, as measured."""
     at_most: float
+    """The most that it lost, at an error of 5 % over all candidates together; below 0 where it gained."""
     deviation: float
+    """Standard deviation of the difference."""
     critical: float
+    """How many deviations lie between the difference and the bound."""
     unseen: float
+    """The loss of one segment more that fails (see `loss_bounds`)."""
     segments: int
+    """How many segments the data has."""
 
     def segments_needed(self, margin: float) -> int | None:
         """About how many segments of such data would show a loss below the margin, with a chance of 80 %, if the loss
@@ -113,9 +114,13 @@ def shown_better(qualities: Sequence[float], samples: Array, spread: Spread, alp
 
 
 def loss_bounds(
-    qualities: Sequence[float], samples: Array, baseline: float, baseline_samples: Array, spread: Spread,
+    qualities: Sequence[float],
+    samples: Array,
+    baseline: float,
+    baseline_samples: Array,
+    spread: Spread,
     alpha: float = ALPHA,
-) -> list[LossBound | None]:  # fmt: skip
+) -> list[LossBound | None]:
     """How much each candidate may have lost against the baseline, all of them together at an error of alpha.
 
     samples: shape (candidates, samples). One-sided: nothing is said of how much may have been won. Each candidate is
@@ -134,7 +139,14 @@ def loss_bounds(
     # One candidate alone has at least Student's own tail, however its samples fell.
     critical = max(critical, student(NormalDist().inv_cdf(1 - alpha), spread.freedom))
     return [
-        LossBound(float(one), float(-(one - unseen - critical * wide)), float(own), critical, unseen, spread.segments)
+        LossBound(
+            difference=float(one),
+            at_most=float(-(one - unseen - critical * wide)),
+            deviation=float(own),
+            critical=critical,
+            unseen=unseen,
+            segments=spread.segments,
+        )
         for one, own, wide in zip(measured, plain, deviation, strict=True)
     ]
 

@@ -38,19 +38,20 @@ OVER = 0
 
 @dataclass(slots=True)
 class UnderWay:
-    """What a command has under way when it must end.
-
-    ledger: of the search, there or about to be. lost: says what of Ray is gone, or None. ray_folder: where a local Ray
-    keeps its files. noise: where Ray's messages go, if they are kept from the user.
-    standby: writes the search's pages should it be stopped; there where somebody watches over this (`stoppable`).
-    """
+    """What a command has under way when it must end."""
 
     ledger: Path | None = None
+    """The search's ledger, already there or about to be."""
     lost: Callable[[], str | None] | None = None
+    """Says what of Ray is gone, or None."""
     ray_folder: Path | None = None
+    """Where a local Ray keeps its files."""
     noise: Noise | None = None
+    """Where Ray's messages go, if they are kept from the user."""
     standby: Standby | None = None
+    """Writes the search's pages if it is stopped; set only where `watched` is."""
     watched: bool = False
+    """Whether somebody watches over this and ends the process (`stoppable`)."""
 
     @property
     def folder(self) -> Path | None:
@@ -223,11 +224,11 @@ def _spell(work: UnderWay, folder: Path | None, stopped_by: str | None, lost: st
         return f"stopped by {stopped_by}" if stopped_by else f"{lost}; nothing was written"
     if stopped_by:
         return (
-            f"stopping ({stopped_by}): the pages follow; a second signal ends at once, and loses nothing. Go on with: "
+            f"stopping ({stopped_by}): the pages follow; a second signal ends at once, and loses nothing. Resume with: "
             f"mtpareto resume {folder}"
         )
     where = f" (its own files: {work.ray_folder})" if work.ray_folder else ""
-    return f"{lost}{where}; the pages follow. Go on with: mtpareto resume {folder}"
+    return f"{lost}{where}; the pages follow. Resume with: mtpareto resume {folder}"
 
 
 def _finish(work: UnderWay, folder: Path, stopped: bool) -> None:

@@ -35,9 +35,12 @@ class Standby:
 
     def __init__(self, terminal: int) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.finish.after_stop"], stdin=subprocess.PIPE, stderr=terminal,
-            env=importing(), start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "orchestrator.finish.after_stop"],
+            stdin=subprocess.PIPE,
+            stderr=terminal,
+            env=importing(),
+            start_new_session=True,
+        )
 
     @property
     def pid(self) -> int:

@@ -133,4 +133,4 @@ def console(quiet: bool = False) -> Console:
 
 def spell_resume(folder: Path) -> str:
     """What goes on with a search that was stopped."""
-    return f"stopped before the end; go on with: mtpareto resume {folder}"
+    return f"stopped before the end; resume with: mtpareto resume {folder}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from orchestrator.ledger.lines import BaseJson
 from orchestrator.number_format import spell_bytes
 from search_spaces.candidate import BaseModel
 from search_spaces.errors import StudyError
@@ -48,21 +48,21 @@ def refuse_candidates(checkpoint: Checkpoint, steps: Iterable[tuple[Step, ...]])
         predicted_bytes(checkpoint, chain)
 
 
-def refuse_changed_base(began: Mapping[str, Any], now: BaseModel, size: int) -> None:
+def refuse_changed_base(began: BaseJson, now: BaseModel, size: int) -> None:
     """Raise StudyError where a study goes on with another model than it began with, or with the same one counted
     otherwise. began: the ledger's record of the model. size: in bytes, as it is counted now."""
     if f"{began['revision']}{PLAIN}" == now.revision or (
         began["revision"] == now.revision and abs(began["bytes"] - size) > SAME_WITHIN * size
     ):
         raise StudyError(
-            f"the model {now.name} was taken with all that lies in its files when the study began, "
-            f"{spell_bytes(began['bytes'])}; now as a plain one of what runs, {spell_bytes(size)}; "
+            f"the model {now.name} was read with everything in its files when the study began, "
+            f"{spell_bytes(began['bytes'])}; now it is read as a plain model of what runs, {spell_bytes(size)}; "
             "results of the two can't be mixed: begin a new study"
         )
     if began["revision"] != now.revision:
         raise StudyError(
             f"the model {now.name} has changed since the study began ({began['revision']}, now {now.revision}); "
-            "put the old one back, or, as results of the two can't be mixed, begin a new study"
+            "put the old one back, or begin a new study, because results of the two can't be mixed"
         )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from orchestrator.ledger.lines import StudyHeader
 from orchestrator.study.coverage import coverage, in_directions, serving
 from orchestrator.study.shipped import SHIPPED_CALIBRATION
 from orchestrator.study.spec import StudySpec
@@ -26,39 +26,38 @@ from workers.reading.rows import is_array, starts_with_object
 from workers.reading.segments import DataSet
 from workers.reading.text_tables import layout_of
 
-# The key of a ledger's header: which of the study's languages the calibration data lack.
-UNSEEN = "unseen"
 # Language pairs that one line names.
 MOST_NAMED = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """pairs: for methods that look at activations. text: lines to take statistics over instead, often none.
-
-    missing: directions of the study that no pair serves. unseen: languages of the study that what tokens are counted
-    in, the text or else the pairs, has nothing in. lines_left_out: of the text, as the study measures on them.
-    by_direction: the pairs that a study took before those of the other direction served too.
-    """
+    """A study's calibration data, and what it lacks."""
 
     pairs: DataSet
+    """Pairs for methods that look at activations."""
     text: tuple[str, ...] = ()
+    """Lines to take statistics over instead, often none."""
     missing: tuple[str, ...] = ()
+    """Directions of the study that no pair serves."""
     unseen: tuple[str, ...] = ()
+    """Languages of the study that are missing from what tokens are counted in: the text, or else the pairs."""
     lines_left_out: int = 0
+    """How many lines of the text were left out because the study measures on them."""
     by_direction: DataSet | None = None
+    """The pairs that a study took before pairs of the other direction served too."""
 
     def identity(self) -> dict[str, str]:
         """What decides the artefacts: the content of both."""
         return {"pairs": self.pairs.digest, "text": digest_of(list(self.text))}
 
-    def as_begun(self, header: Mapping[str, Any]) -> Calibration:
+    def as_begun(self, header: StudyHeader) -> Calibration:
         """The same as a study began with it: with the pairs that were taken then, and, where nobody asked yet what
         these lack, as if they lacked nothing, for what it has tried of vocabularies."""
         before = self.by_direction
         begun = before is not None and header.get("calibration", {}).get("pairs") == before.digest
         pairs = before if begun and before is not None else self.pairs
-        return replace(self, pairs=pairs, unseen=self.unseen if UNSEEN in header else ())
+        return replace(self, pairs=pairs, unseen=self.unseen if "unseen" in header else ())
 
     def told(self, spec: StudySpec) -> list[str]:
         """What a person should know of it before the search, a line each."""
@@ -70,8 +69,8 @@ class Calibration:
         there, unseen = listed(self.pairs.pairs), ", ".join(self.unseen)
         if self.missing and not self.text:
             lines.append(
-                f"warning: no calibration pair is in {listed(self.missing)} (they are in {there}): what methods take "
-                "from activations is of other languages there; name pairs of these with --calibration"
+                f"warning: no calibration pair is in {listed(self.missing)} (they are in {there}): there, statistics "
+                "of activations come from other languages; name pairs of these with --calibration"
             )
         if self.unseen and self.text:
             lines.append(f"warning: calibration_text has next to nothing in {unseen}: what methods take from it is not")
@@ -83,9 +82,7 @@ class Calibration:
         return lines
 
 
-def read_calibration(
-    spec: StudySpec, data: Mapping[str, DataSet], begun: Mapping[str, Any] | None = None
-) -> Calibration:
+def read_calibration(spec: StudySpec, data: Mapping[str, DataSet], begun: StudyHeader | None = None) -> Calibration:
     """The study's calibration pairs and text. begun: the header of the ledger of a study that goes on, which is refused
     no more for what its data lack.
 
@@ -107,12 +104,12 @@ def read_calibration(
     covered = coverage(whole.segments, wanted)
     languages = {language for langs in wanted for language in split_pair(langs)}
     found = Calibration(
-        serving(whole, wanted),
-        text,
-        covered.missing,
-        tuple(languages_without_text(text, languages)) if text else covered.unseen,
-        len(lines) - len(text),
-        in_directions(whole, wanted),
+        pairs=serving(whole, wanted),
+        text=text,
+        missing=covered.missing,
+        unseen=tuple(languages_without_text(text, languages)) if text else covered.unseen,
+        lines_left_out=len(lines) - len(text),
+        by_direction=in_directions(whole, wanted),
     )
     if begun is not None:
         return found.as_begun(begun)
@@ -155,7 +152,7 @@ def read_text(path: Path) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def refuse_changed_calibration(header: Mapping[str, Any], now: Calibration, folder: Path) -> None:
+def refuse_changed_calibration(header: StudyHeader, now: Calibration, folder: Path) -> None:
     """Raise StudyError when a study goes on with another calibration than it began with."""
     if header.get("calibration", now.identity()) != now.identity():
         raise StudyError(

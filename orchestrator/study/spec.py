@@ -32,9 +32,9 @@ from orchestrator.study.values import (
 from search_spaces.errors import StudyError
 from search_spaces.methods.registry import Step, step_to_json
 from search_spaces.methods.trainers import Distill
+from search_spaces.parameters import DEFAULT_CALIBRATION_TOKENS
 from search_spaces.spaces.registry import SPACES
 from workers.languages.codes import UnknownLanguage, name_languages
-from workers.plan.evaluation_plan import DEFAULT_CALIBRATION_TOKENS
 from workers.translation.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
 from workers.translation.prompts import PROMPTS
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.ledger.lines import StudyHeader
 from orchestrator.study.spec import StudySpec
 from search_spaces.candidate import digest_of
 from search_spaces.errors import StudyError
@@ -104,7 +105,7 @@ def short_trainings(spec: StudySpec, training: Training, model: Path) -> list[st
     return [f"{step.describe()}: {said}" for step, said in lines if said is not None]
 
 
-def refuse_changed_training(header: Mapping[str, Any], now: Training | None, folder: Path) -> None:
+def refuse_changed_training(header: StudyHeader, now: Training | None, folder: Path) -> None:
     """Raise StudyError when a study goes on with other training data than it began with."""
     if header.get("training") != (now.identity() if now else None):
         raise StudyError(

@@ -42,7 +42,7 @@ def read_study(path: Path) -> dict[str, Any]:
     except _Refused as error:
         raise StudyError(f"{path}, {error}") from None
     except yaml.YAMLError as error:
-        raise StudyError(f"{path} is no YAML: {error}") from error
+        raise StudyError(f"{path} is not YAML: {error}") from error
     if record is None:
         raise StudyError(f"{path} is empty; a study has at least `data: FILE` and `out: FOLDER`")
     if not isinstance(record, dict):

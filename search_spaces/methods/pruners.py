@@ -203,5 +203,11 @@ class SparseGPT(Sparsifier):
 
 
 PRUNERS: tuple[type[Method], ...] = (
-    RemoveLayers, RemoveHeads, RemoveChannels, TrimVocabulary, Magnitude, Wanda, SparseGPT,
-)  # fmt: skip
+    RemoveLayers,
+    RemoveHeads,
+    RemoveChannels,
+    TrimVocabulary,
+    Magnitude,
+    Wanda,
+    SparseGPT,
+)

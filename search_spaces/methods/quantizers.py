@@ -120,14 +120,7 @@ class GPTQ(IntegerQuantizer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixedWidths(Method):
-    """GPTQ with a width for each group of linear weights (q/k/v; o; gate/up; down), chosen to fit a budget of bytes.
-
-    bits: the budget, as the width at which a uniform quantization would take the same bytes; 3.5 is half-way between
-    3's and 4's. score: what a width's harm is judged by: "kl" (measured on teacher-forced references), "fisher"
-    (Fisher-weighted squared error) or "error" (raw squared error over squared weights, the baseline to beat).
-    embeddings: whether embeddings and head are given widths (16, 8 or 4) out of the same budget, in which they then
-    count with 8 bits.
-    """
+    """GPTQ with a width for each group of linear weights (q/k/v; o; gate/up; down), chosen to fit a budget of bytes."""
 
     name: ClassVar[str] = "mixed"
     digest_name: ClassVar[str] = "MixedWidths"
@@ -136,9 +129,16 @@ class MixedWidths(Method):
     kind: ClassVar[Kind] = "quantizer"
 
     bits: float
+    """The budget, as the width at which a uniform quantization would take the same bytes; 3.5 is half-way between 3's
+    and 4's."""
     group_size: int = 64
+    """Columns that share a scale; -1 is one scale for each output channel."""
     score: Literal["kl", "fisher", "error"] = "kl"
+    """How the harm of a width is judged: "kl" (measured on teacher-forced references), "fisher" (Fisher-weighted
+    squared error) or "error" (raw squared error over squared weights, the baseline to beat)."""
     embeddings: bool = False
+    """Whether embeddings and head are given widths (16, 8 or 4) out of the same budget, in which they then count with 8
+    bits."""
 
     def __post_init__(self) -> None:
         between("mixed.bits", self.bits, 2.0, 8.0)

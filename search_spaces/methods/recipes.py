@@ -63,6 +63,6 @@ def recipe(step: Mapping[str, Any]) -> dict[str, Any]:
     found = RECIPES[name]
     if step.get("method", found["method"]) != found["method"]:
         raise CandidateError(
-            f"the recipe {name} is of the method {found['method']}, not of {step['method']!r}; leave one of the two out"
+            f"the recipe {name} belongs to the method {found['method']}, not to {step['method']!r}; leave one out"
         )
     return {**found, **{key: value for key, value in step.items() if key != "recipe"}}

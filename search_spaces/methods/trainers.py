@@ -27,33 +27,36 @@ WITH_GRID = tuple(method for method in QUANTIZERS if method.has_grid)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainer(Method):
-    """How a step trains.
-
-    tokens: the budget, in real tokens read, prompts included; 0 is once through the data. loss: "references" is
-    cross-entropy on the references, "sequence" on the teacher's translations (https://arxiv.org/abs/1606.07947); the
-    others are a divergence from the teacher a target token: forward KL, reverse KL (https://arxiv.org/abs/2306.08543)
-    or skew KL (https://arxiv.org/abs/2402.03898). beams: the targets are the teacher's translations by so many beams; 0
-    is the references, and one beam for "sequence". reference_share: of cross-entropy on the targets beside a
-    divergence. teacher: asked as it goes, or its 64 likeliest tokens kept beforehand. hidden: weight of matching the
-    teacher's hidden states. rate: the peak learning rate. schedule: "wsd" warms up, stays, and decays over the last
-    fifth (https://arxiv.org/abs/2404.06395 §4); "inverse_sqrt" falls with the root of the steps. warm_up: in optimizer
-    steps. batch: sequences an optimizer step.
-    """
+    """How a step trains."""
 
     kind: ClassVar[Kind] = "trainer"
     needs_calibration: ClassVar[bool] = False
 
     tokens: int = 1_000_000
+    """The budget, in real tokens read, prompts included; 0 is one pass through the data."""
     loss: LossName = "forward_kl"
+    """The loss: "references" is cross-entropy on the references, "sequence" is cross-entropy on the teacher's
+    translations (https://arxiv.org/abs/1606.07947). The others are a divergence from the teacher for each target token:
+    forward KL, reverse KL (https://arxiv.org/abs/2306.08543) or skew KL (https://arxiv.org/abs/2402.03898)."""
     beams: int = 0
+    """The targets are the teacher's translations by so many beams. 0 is the references, and one beam for "sequence"."""
     reference_share: float = 0.0
+    """Share of cross-entropy on the targets beside a divergence."""
     teacher: Literal["live", "cached"] = "live"
+    """Whether the teacher runs during the training, or its 64 likeliest tokens are kept beforehand."""
     hidden: float = 0.0
+    """Weight of matching the teacher's hidden states."""
     rate: float
+    """The peak learning rate."""
     schedule: Literal["wsd", "inverse_sqrt"] = "wsd"
+    """How the learning rate changes: "wsd" warms up, stays, and decays over the last fifth
+    (https://arxiv.org/abs/2404.06395 §4); "inverse_sqrt" falls with the root of the steps."""
     warm_up: int = 20
+    """Length of the warm-up, in optimizer steps."""
     weight_decay: float = 0.0
+    """The optimizer's weight decay."""
     batch: int = 64
+    """Sequences in an optimizer step."""
 
     def __post_init__(self) -> None:
         whole(f"{self.name}.tokens", self.tokens, 0, "0 is once through the data.")
@@ -157,24 +160,26 @@ class Trainer(Method):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recover(Trainer):
-    """Training of a few weights beside those that stay as they are.
-
-    adapter: "lora" (https://arxiv.org/abs/2106.09685), "dora" (https://arxiv.org/abs/2402.09353), of this rank, alpha
-    and dropout, beside every linear weight of the decoder layers; "scales" trains the scales of packed weights and the
-    norms, which costs no byte (PEQA, https://arxiv.org/abs/2305.14152). merged: whether the adapter is added to the
-    weights when it has been trained, or kept apart.
-    """
+    """Training of a few weights beside those that stay as they are."""
 
     name: ClassVar[str] = "recover"
     digest_name: ClassVar[str] = "Recover"
     module: ClassVar[str] = "workers.training.recover"
 
     adapter: Literal["lora", "dora", "scales"] = "lora"
+    """What is trained. "lora" (https://arxiv.org/abs/2106.09685) and "dora" (https://arxiv.org/abs/2402.09353) stand
+    beside every linear weight of the decoder layers; "scales" trains the scales of packed weights and the norms, which
+    costs no byte (PEQA, https://arxiv.org/abs/2305.14152)."""
     rank: int = 16
+    """Rank of the adapter."""
     alpha: float = 32.0
+    """Alpha of the adapter."""
     dropout: float = 0.05
+    """Dropout of the adapter."""
     merged: bool = False
+    """Whether the adapter is added to the weights when it has been trained, or kept apart."""
     rate: float = 2e-4
+    """The peak learning rate."""
 
     def __post_init__(self) -> None:
         Trainer.__post_init__(self)
@@ -248,23 +253,23 @@ class Finetune(Trainer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distill(Trainer):
-    """Training of a smaller student that begins with the parent's own weights.
-
-    layers: how many stay, spread over the depth (https://arxiv.org/abs/1910.01108 §3); 0 is all. width, channels:
-    shares of the hidden size and of the MLP's channels that stay, the most important ones
-    (https://arxiv.org/abs/2407.14679). config: a config.json or its folder, for a student of another shape with the
-    same vocabulary; it then says all of the shape.
-    """
+    """Training of a smaller student that begins with the parent's own weights."""
 
     name: ClassVar[str] = "distill"
     digest_name: ClassVar[str] = "Distill"
     module: ClassVar[str] = "workers.training.distill"
 
     layers: int = 0
+    """How many layers stay, spread over the depth (https://arxiv.org/abs/1910.01108 §3); 0 is all."""
     width: float = 1.0
+    """Share of the hidden size that stays, the most important part of it (https://arxiv.org/abs/2407.14679)."""
     channels: float = 1.0
+    """Share of the MLP's channels that stays, the most important ones (https://arxiv.org/abs/2407.14679)."""
     config: str = ""
+    """A config.json or its folder, for a student of another shape with the same vocabulary. It then gives the whole
+    shape."""
     rate: float = 5e-4
+    """The peak learning rate."""
 
     def __post_init__(self) -> None:
         Trainer.__post_init__(self)
@@ -275,7 +280,7 @@ class Distill(Trainer):
             raise CandidateError(f"distill.config is {self.config!r}; it must be the path of a config.json")
         if self.config and (self.layers, self.width, self.channels) != (0, 1.0, 1.0):
             raise CandidateError(
-                f"distill.config is {self.config!r}, which says the student's whole shape; leave layers, width and "
+                f"distill.config is {self.config!r}, which gives the student's whole shape; leave layers, width and "
                 "channels out, or config"
             )
 

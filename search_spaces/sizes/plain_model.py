@@ -26,10 +26,18 @@ LITTLE = 0.001
 # not named in `text_config`. Token for token the same as long as there is no picture: rotary positions in three
 # dimensions (Qwen) are then three times the same.
 TEXT_TYPES: dict[str, str | None] = {
-    "gemma3": "gemma3_text", "mistral3": None, "llava": None, "llava_next": None, "llava_onevision": None,
-    "internvl": None, "idefics3": None, "smolvlm": None,
-    "qwen2_vl": "qwen2", "qwen2_5_vl": "qwen2", "qwen3_vl": "qwen3",
-}  # fmt: skip
+    "gemma3": "gemma3_text",
+    "mistral3": None,
+    "llava": None,
+    "llava_next": None,
+    "llava_onevision": None,
+    "internvl": None,
+    "idefics3": None,
+    "smolvlm": None,
+    "qwen2_vl": "qwen2",
+    "qwen2_5_vl": "qwen2",
+    "qwen3_vl": "qwen3",
+}
 # Names as the models' authors and as transformers 4.52 and later write them.
 _RENAMED = (
     (re.compile(r"^(language_model\.model|model\.language_model|model\.text_model)\."), "model."),
@@ -46,18 +54,26 @@ TIED_BY_DEFAULT = frozenset(
 # another class than the plain one has otherwise.
 DEFAULTS: dict[str, dict[str, float]] = {
     "gemma3_text": {
-        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072,
-        "num_hidden_layers": 26, "intermediate_size": 9216, "hidden_size": 2304,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "max_position_embeddings": 131072,
+        "num_hidden_layers": 26,
+        "intermediate_size": 9216,
+        "hidden_size": 2304,
     },
     "llama": {"num_attention_heads": 32, "num_hidden_layers": 32, "intermediate_size": 11008, "hidden_size": 4096},
     "mistral": {
-        "num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32, "intermediate_size": 14336,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "num_hidden_layers": 32,
+        "intermediate_size": 14336,
         "hidden_size": 4096,
     },
     "qwen2_vl": {"rms_norm_eps": 1e-5, "num_attention_heads": 64, "num_key_value_heads": 8, "max_window_layers": 80},
     "qwen2_5_vl": {"rms_norm_eps": 1e-5, "num_attention_heads": 64, "num_key_value_heads": 8, "max_window_layers": 80},
     "qwen3_vl": {"max_position_embeddings": 128000},
-}  # fmt: skip
+}
 ROPE_THETAS = {"qwen2_vl": 1e6, "qwen2_5_vl": 1e6, "qwen3_vl": 5e5}
 SLIDING_EVERY = 6
 
@@ -77,9 +93,12 @@ class Conversion:
     def checkpoint(self, stored: Checkpoint, other_bytes: int) -> Checkpoint:
         """What the plain folder will hold. other_bytes: of its files but the weights."""
         return replace(
-            stored, tensors=self.tensors, config=self.config, header_bytes=header_size(self.tensors),
+            stored,
+            tensors=self.tensors,
+            config=self.config,
+            header_bytes=header_size(self.tensors),
             other_bytes=other_bytes,
-        )  # fmt: skip
+        )
 
 
 def plain_name(name: str, model_type: object) -> str | None:
@@ -155,7 +174,7 @@ def text_model_config(config: Mapping[str, Any], causal: Mapping[str, str]) -> d
     kind = TEXT_TYPES[outer] or inner.get("model_type") or "llama"
     if kind not in causal:
         raise ModelFilesError(
-            f"the text model of {outer} is a {kind}, of which transformers has no causal language model; save it as "
+            f"the text model of {outer} is a {kind}, for which transformers has no causal language model; save it as "
             "one of its own, and name that folder"
         )
     found = {

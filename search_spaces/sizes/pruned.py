@@ -90,7 +90,7 @@ def after_trim_vocabulary(checkpoint: Checkpoint, step: TrimVocabulary) -> Check
             f"{checkpoint.tokenizer_bytes} bytes of it and tables of {sorted(rows)} rows. Leave the step out"
         )
     if other := [name for name in checkpoint.tensors if OTHER_TOKEN_ROWS.search(name)]:
-        raise CandidateError(f"trim_vocabulary can't trim {other[0]}, which has rows a token as well; leave it out")
+        raise CandidateError(f"trim_vocabulary can't trim {other[0]}, which also has rows by token; leave it out")
     before = rows.pop()
     if step.tokens >= before:
         raise CandidateError(

@@ -32,7 +32,14 @@ DOUBLE_LEVELS = 256
 
 def after_integers(checkpoint: Checkpoint, step: IntegerQuantizer) -> Checkpoint:
     """Packed integers, scales, zero points where the grid is asymmetric, and the shape, for every targeted weight."""
-    return _packed(checkpoint, step.name, step.bits, step.group_size, step.symmetric, PACKED_CONFIG_BYTES)
+    return _packed(
+        checkpoint,
+        step.name,
+        bits=step.bits,
+        group_size=step.group_size,
+        symmetric=step.symmetric,
+        more_config=PACKED_CONFIG_BYTES,
+    )
 
 
 def after_mixed(checkpoint: Checkpoint, step: MixedWidths) -> Checkpoint:
@@ -43,7 +50,10 @@ def after_mixed(checkpoint: Checkpoint, step: MixedWidths) -> Checkpoint:
     below = max(width for width in WIDTHS if width <= step.bits)
     above = min(width for width in WIDTHS if width >= step.bits)
     config = PACKED_CONFIG_BYTES + MIXED_CONFIG_BYTES + MIXED_CONFIG_BYTES_A_WEIGHT * len(checkpoint.targets())
-    low, high = (_packed(checkpoint, step.name, width, step.group_size, True, config) for width in (below, above))
+    low, high = (
+        _packed(checkpoint, step.name, bits=width, group_size=step.group_size, symmetric=True, more_config=config)
+        for width in (below, above)
+    )
     along = (step.bits - below) / (above - below) if above > below else 0.0
     more = round((high.bytes - low.bytes) * along)
     budget = replace(low, other_bytes=low.other_bytes + more)
@@ -71,8 +81,11 @@ def after_bitsandbytes(checkpoint: Checkpoint, step: BitsAndBytes) -> Checkpoint
 def _four_bit(name: str, tensor: Tensor, step: BitsAndBytes) -> Iterator[tuple[str, Tensor]]:
     blocks = math.ceil(tensor.parameters / FOUR_BIT_BLOCK)
     state: dict[str, object] = {
-        "quant_type": step.format, "blocksize": FOUR_BIT_BLOCK, "dtype": "bfloat16", "shape": list(tensor.shape),
-    }  # fmt: skip
+        "quant_type": step.format,
+        "blocksize": FOUR_BIT_BLOCK,
+        "dtype": "bfloat16",
+        "shape": list(tensor.shape),
+    }
     yield name, Tensor("U8", (math.ceil(tensor.parameters / 2), 1))
     if step.double_quantization:
         # Stands for the mean of the block scales, which the library writes to the digits of a double.
@@ -140,7 +153,16 @@ def _packed_embeddings(checkpoint: Checkpoint, method: str, bits: int, group_siz
         if is_embedding(name):
             rows, columns = tensor.shape
             refuse_uneven_groups(method, name, columns, group_size)
-            tensors.update(packed_tensors(name.removesuffix(".weight"), rows, columns, bits, group_size, True))
+            tensors.update(
+                packed_tensors(
+                    name.removesuffix(".weight"),
+                    rows,
+                    columns=columns,
+                    bits=bits,
+                    group_size=group_size,
+                    symmetric=True,
+                )
+            )
         else:
             tensors[name] = tensor
     return with_tensors(checkpoint, tensors, EMBEDDINGS_CONFIG_BYTES)
@@ -155,12 +177,18 @@ def _packed(
         if is_target(name, tensor):
             rows, columns = tensor.shape
             refuse_uneven_groups(method, name, columns, group_size)
-            tensors.update(packed_tensors(stem, rows, columns, bits, group_size, symmetric))
+            tensors.update(
+                packed_tensors(stem, rows, columns=columns, bits=bits, group_size=group_size, symmetric=symmetric)
+            )
         elif name.endswith(".weight_values"):
             columns = checkpoint.sparse[stem]
             refuse_uneven_groups(method, name, columns, group_size)
             rows, kept = tensor.shape
-            tensors.update(packed_tensors(stem, rows, columns, bits, group_size, symmetric, kept))
+            tensors.update(
+                packed_tensors(
+                    stem, rows, columns=columns, bits=bits, group_size=group_size, symmetric=symmetric, kept=kept
+                )
+            )
         else:
             tensors[name] = tensor
     return with_tensors(checkpoint, tensors, more_config)

@@ -11,9 +11,15 @@ from search_spaces.sizes.tensor_table import Checkpoint, text_config
 
 # How configs spell the number of a mixture's experts; 0 or 1 is a dense model of a family that has mixtures.
 EXPERTS = (
-    "num_experts", "num_local_experts", "n_routed_experts", "num_routed_experts", "moe_num_experts", "n_experts",
-    "num_moe_experts", "moe_num_primary_router_experts",
-)  # fmt: skip
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+    "num_routed_experts",
+    "moe_num_experts",
+    "n_experts",
+    "num_moe_experts",
+    "moe_num_primary_router_experts",
+)
 _EXPERT = re.compile(r"\blayers\.\d+\..*\b(experts?|shared_experts?|block_sparse_moe|moe|router)\.")
 # What quantized models store beside or instead of a weight, whoever made them.
 _QUANTIZED = re.compile(

@@ -24,16 +24,22 @@ MULTIPLE = 32
 
 @dataclass(frozen=True, slots=True)
 class StudentShape:
-    """layers: how many decoder layers. hidden_size: of the residual stream. intermediate_size: of the MLP. heads,
-    key_value_heads, head_dim: of the attention. tied: whether the head is the embeddings."""
+    """The sizes of a decoder that decide a student's shape."""
 
     layers: int
+    """How many decoder layers."""
     hidden_size: int
+    """Width of the residual stream."""
     intermediate_size: int
+    """Channels of the MLP."""
     heads: int
+    """Query heads of the attention."""
     key_value_heads: int
+    """Key-value heads of the attention."""
     head_dim: int
+    """Width of one attention head."""
     tied: bool
+    """Whether the output head is the embeddings."""
 
 
 def student_shape(checkpoint: Checkpoint, step: Distill) -> StudentShape:
@@ -48,7 +54,7 @@ def student_shape(checkpoint: Checkpoint, step: Distill) -> StudentShape:
     if found == whole:
         why = f".config: {step.config} has the model's own shape" if step.config else " keeps every layer, all widths"
         raise CandidateError(
-            f"distill{why}: that is no smaller student; give layers, width, channels or a smaller config, or use "
+            f"distill{why}: that is not a smaller student; give layers, width, channels or a smaller config, or use "
             "finetune"
         )
     return found
@@ -73,7 +79,15 @@ def _shrunk(whole: StudentShape, step: Distill) -> StudentShape:
         raise CandidateError(f"distill.layers={layers} is more than the model's {whole.layers} layers; keep fewer")
     hidden = _kept("width", whole.hidden_size, step.width, math.lcm(MULTIPLE, whole.heads))
     channels = _kept("channels", whole.intermediate_size, step.channels, MULTIPLE)
-    return StudentShape(layers, hidden, channels, whole.heads, whole.key_value_heads, whole.head_dim, whole.tied)
+    return StudentShape(
+        layers=layers,
+        hidden_size=hidden,
+        intermediate_size=channels,
+        heads=whole.heads,
+        key_value_heads=whole.key_value_heads,
+        head_dim=whole.head_dim,
+        tied=whole.tied,
+    )
 
 
 def _kept(name: str, size: int, share: float, multiple: int) -> int:
@@ -91,8 +105,8 @@ def _from_config(checkpoint: Checkpoint, whole: StudentShape, path: str) -> Stud
     config, parent = read_student_config(path), checkpoint.config
     if config.get("model_type") != parent.get("model_type"):
         raise CandidateError(
-            f"distill.config: {path} is of model_type {config.get('model_type')!r}, and the model of "
-            f"{parent.get('model_type')!r}; a student is of its teacher's family"
+            f"distill.config: {path} has model_type {config.get('model_type')!r}, and the model has "
+            f"{parent.get('model_type')!r}; a student must be of its teacher's family"
         )
     inner = text_config(config)
     tokens = inner.get("vocab_size"), text_config(parent).get("vocab_size")
@@ -123,4 +137,12 @@ def _shape(config: Mapping[str, Any], layers: int, tied: bool, what: str) -> Stu
         )
     groups = config.get("num_key_value_heads") or heads
     width = config.get("head_dim") or hidden // heads
-    return StudentShape(layers, hidden, channels, heads, groups, width, tied)
+    return StudentShape(
+        layers=layers,
+        hidden_size=hidden,
+        intermediate_size=channels,
+        heads=heads,
+        key_value_heads=groups,
+        head_dim=width,
+        tied=tied,
+    )

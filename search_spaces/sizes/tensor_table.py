@@ -14,9 +14,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 DTYPE_BYTES = {
-    "BF16": 2, "F16": 2, "F32": 4, "F64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
-    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
-}  # fmt: skip
+    "BF16": 2,
+    "F16": 2,
+    "F32": 4,
+    "F64": 8,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "F8_E8M0": 1,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U64": 8,
+    "U32": 4,
+    "U16": 2,
+    "U8": 1,
+    "BOOL": 1,
+}
 
 _LAYER = re.compile(r"^(?P<before>.*\blayers\.)(?P<index>\d+)(?P<after>\..+)$")
 _LEFTOVER = re.compile(r"\b(rotary_emb\.(inv_freq|cos_cached|sin_cached)|(self_attn|attention|attn)\.(masked_)?bias)$")
@@ -40,28 +54,35 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model folder, read without its weights.
-
-    tensors: name -> Tensor, in file order. config: the parsed config.json. other_bytes: bytes of every needed file
-    but the safetensors (config, tokenizer, generation config, index). header_bytes: of the safetensors headers.
-    tokenizer_bytes: of tokenizer.json. tokenizer_source_bytes: of the tokenizer files that tokenizer.json stands for
-    (both within other_bytes). sparse: stem of a weight that is stored as a mask and what stays -> its columns. linears:
-    stem of a targeted weight that is stored packed or sparse -> its shape (output, input); empty where none is.
-    """
+    """A model folder, read without its weights."""
 
     tensors: Mapping[str, Tensor]
+    """Name -> Tensor, in file order."""
     config: Mapping[str, Any]
+    """The parsed config.json."""
     other_bytes: int
+    """Bytes of every needed file but the safetensors: config, tokenizer, generation config, index."""
     header_bytes: int
+    """Bytes of the safetensors headers."""
     tokenizer_bytes: int = 0
+    """Bytes of tokenizer.json, within other_bytes."""
     tokenizer_source_bytes: int = 0
+    """Bytes of the tokenizer files that tokenizer.json stands for, within other_bytes."""
     sparse: Mapping[str, int] = field(default_factory=dict)
+    """Stem of a weight that is stored as a mask and the values that stay -> its columns."""
     linears: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Stem of a targeted weight that is stored packed or sparse -> its shape (output, input). Empty where no weight
+    is."""
 
     @property
     def bytes(self) -> int:
         """Bytes of all files needed to run."""
         return sum(tensor.bytes for tensor in self.tensors.values()) + self.header_bytes + self.other_bytes
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers its tensors stand for."""
+        return sum(tensor.parameters for tensor in self.tensors.values())
 
     @property
     def layers(self) -> int:

@@ -14,8 +14,11 @@ from search_spaces.spaces.training_suggestions import BUDGETS
 
 # The choices of the space `joint` that prune, each with its value for nothing.
 UNPRUNED: dict[str, Any] = {
-    "trim_vocabulary.tokens": WHOLE, "remove_layers.count": 0, "remove_heads.groups": 0, "remove_channels.share": 0.0,
-}  # fmt: skip
+    "trim_vocabulary.tokens": WHOLE,
+    "remove_layers.count": 0,
+    "remove_heads.groups": 0,
+    "remove_channels.share": 0.0,
+}
 
 
 def bit_width(offer: Offer) -> list[Choices]:
@@ -149,9 +152,11 @@ def _untrained(offer: Offer, choices: Choices) -> dict[str, Any]:
 def _integers(offer: Offer, name: str, bits: int) -> dict[str, Any]:
     symmetric = INTEGER_QUANTIZERS[name](bits=bits).symmetric
     return {
-        "quantizer": name, "quantizer.bits": bits, "quantizer.group_size": offer.group_size,
+        "quantizer": name,
+        "quantizer.bits": bits,
+        "quantizer.group_size": offer.group_size,
         "quantizer.symmetric": symmetric,
-    }  # fmt: skip
+    }
 
 
 def _bitsandbytes(stored: str) -> dict[str, Any]:

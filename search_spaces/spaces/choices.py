@@ -23,16 +23,20 @@ class ChoiceSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """about: what the space varies, in a few words. steps: turns choices into steps. anchors: choices to try first,
-    good points to have whatever the budget. needs_training: whether it is nothing without training data.
-    trims_vocabulary: whether it varies how many tokens stay; needs_vocabulary: whether it is nothing without that."""
+    """A search space: what may be chosen, and what the choices mean."""
 
     about: str
+    """What the space varies, in a few words."""
     steps: Callable[[ChoiceSource, Offer], tuple[Step, ...]]
+    """Turns choices into steps."""
     anchors: Callable[[Offer], list[Choices]]
+    """Choices to try first: good points to have whatever the budget."""
     needs_training: bool = False
+    """Whether the space has nothing to offer without training data."""
     trims_vocabulary: bool = False
+    """Whether the space varies how many tokens stay."""
     needs_vocabulary: bool = False
+    """Whether the space has nothing to offer where the vocabulary can't be trimmed."""
 
 
 def every_choice(

@@ -28,25 +28,33 @@ STUDENT_SHARES = (0.75, 0.5, 0.25)
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """group_sizes: those that divide every targeted weight's columns, -1 (per channel) last; every width offered here
-    leaves them so. embedding_group: the group size for the embeddings. layers: the most that may go. head_groups: how
-    many key-value groups may go. channel_shares: shares of the MLP that may go. tokens: of the whole vocabulary.
-    vocabularies: how many of them may stay, most first. two_of_four: whether the pattern 2:4 fits every weight.
-    training: whether the study names training data. student_layers: how many layers a student may keep, most first;
-    student_widths, student_channels: shares of the hidden size and of the MLP that it may keep, largest first."""
+    """What a space may offer for one model."""
 
     group_sizes: tuple[int, ...]
+    """Group sizes that divide the columns of every targeted weight, -1 (per channel) last. They still do after every
+    removal that is offered here."""
     embedding_group: int
+    """The group size for the embeddings."""
     layers: int
+    """The most layers that may be removed."""
     head_groups: tuple[int, ...]
+    """How many key-value groups may be removed."""
     channel_shares: tuple[float, ...]
+    """Shares of the MLP's channels that may be removed."""
     tokens: int
+    """Size of the whole vocabulary."""
     vocabularies: tuple[int, ...]
+    """How many tokens may stay, most first."""
     two_of_four: bool
+    """Whether the pattern 2:4 fits every weight."""
     training: bool
+    """Whether the study names training data."""
     student_layers: tuple[int, ...]
+    """How many layers a student may keep, most first."""
     student_widths: tuple[float, ...]
+    """Shares of the hidden size that a student may keep, largest first."""
     student_channels: tuple[float, ...]
+    """Shares of the MLP's channels that a student may keep, largest first."""
 
     @property
     def group_size(self) -> int:

@@ -38,7 +38,7 @@ def cache_bias(
     """
     alone = replace(step, reference_share=0.0, hidden=0.0)
     if not alone.has_divergence:
-        raise ValueError(f"the loss {step.loss} asks no teacher, so a cache of one changes nothing")
+        raise ValueError(f"the loss {step.loss} needs no teacher, so a cache of one changes nothing")
     learners = [Learner(model, alone, teacher) for teacher in (live, cached)]
     sums, tokens = [0.0, 0.0], 0
     with torch.no_grad():

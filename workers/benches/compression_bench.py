@@ -105,13 +105,20 @@ def their_figures(run: SpeedRun, ours: dict[str, float], say: Say) -> dict[str, 
     short, long = run.tokens
     scale = shape.layers / THEIR_LAYERS
     quantize_by_llm_compressor(
-        random_model(shape, device, 1), random_sequences(shape, WARM_TOKENS), 4, SPEED_GROUP, device, run.tokenizer
+        random_model(shape, device, 1),
+        random_sequences(shape, WARM_TOKENS),
+        bits=4,
+        group_size=SPEED_GROUP,
+        device=device,
+        processor=run.tokenizer,
     )
     seconds: dict[tuple[int, int], float] = {}
     for tokens, bits in ((short, 4), (short, 8), (short, 3), (short, 2), (long, 4)):
         model = random_model(shape, device, THEIR_LAYERS)
         ids = random_sequences(shape, tokens)
-        took = quantize_by_llm_compressor(model, ids, bits, SPEED_GROUP, device, run.tokenizer)
+        took = quantize_by_llm_compressor(
+            model, ids, bits=bits, group_size=SPEED_GROUP, device=device, processor=run.tokenizer
+        )
         del model
         seconds[tokens, bits] = took.seconds * scale
         say(f"llm-compressor: {tokens} tokens, {bits} bits: {took.seconds:.2f} s on {THEIR_LAYERS} layers")
@@ -142,7 +149,7 @@ def their_error_figures(run: SpeedRun, folder: Path, context: CompressionContext
         """Ours and theirs, a layer each; make: the same model each time."""
         ours, theirs = make(), make()
         calibrate_and_quantize(ours, ids, (4,), SPEED_GROUP, device)
-        quantize_by_llm_compressor(theirs, ids, 4, SPEED_GROUP, device, run.tokenizer)
+        quantize_by_llm_compressor(theirs, ids, bits=4, group_size=SPEED_GROUP, device=device, processor=run.tokenizer)
         whole, made = make(), as_batches(ids)
         return (
             errors_against(whole, _weights_of(ours), made, device),
@@ -203,6 +210,11 @@ def context_of(plan: EvaluationPlan, base: BaseModel, prompt: Prompt) -> Compres
     """What the methods are given when the bench calls them directly."""
     assert plan.calibration is not None
     return CompressionContext(
-        calibration=plan.calibration.segments, prompt=prompt, device=default_device(), seed=plan.seed,
-        store=plan.store, parent_key=base.identity(), calibration_tokens=plan.calibration_tokens,
-    )  # fmt: skip
+        calibration=plan.calibration.segments,
+        prompt=prompt,
+        device=default_device(),
+        seed=plan.seed,
+        store=plan.store,
+        parent_key=base.identity(),
+        calibration_tokens=plan.calibration_tokens,
+    )

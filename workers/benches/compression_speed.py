@@ -20,15 +20,22 @@ DAMPING = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A Mistral-like decoder. sequence: tokens of a calibration sequence."""
+    """The sizes of a Mistral-like decoder."""
 
     layers: int
+    """How many decoder layers."""
     hidden: int
+    """Width of the residual stream."""
     inner: int
+    """Channels of the MLP."""
     heads: int
+    """Query heads of the attention."""
     groups: int
+    """Key-value heads of the attention."""
     vocabulary: int
+    """How many tokens."""
     sequence: int
+    """Tokens of a calibration sequence."""
 
 
 SHAPES: dict[str, Shape] = {
@@ -52,10 +59,15 @@ def random_model(shape: Shape, device: torch.device, layers: int | None = None) 
     from transformers import AutoModelForCausalLM, MistralConfig
 
     config = MistralConfig(
-        vocab_size=shape.vocabulary, hidden_size=shape.hidden, intermediate_size=shape.inner,
-        num_hidden_layers=layers or shape.layers, num_attention_heads=shape.heads,
-        num_key_value_heads=shape.groups, max_position_embeddings=max(shape.sequence, 4096), sliding_window=None,
-    )  # fmt: skip
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.inner,
+        num_hidden_layers=layers or shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.groups,
+        max_position_embeddings=max(shape.sequence, 4096),
+        sliding_window=None,
+    )
     torch.manual_seed(0)
     with device:
         model = AutoModelForCausalLM.from_config(config, dtype=CUDA_DTYPE if device.type == "cuda" else CPU_DTYPE)

@@ -28,7 +28,10 @@ def decode_seconds(folder: str, segments: Sequence[Segment], repeats: int) -> li
     prompt = choose_prompt(folder, read_config(Path(folder)), template_of(tokenizer), None)
     decoding = Decoding()
     context = model.config.max_position_embeddings
-    prompts = [prepare(segment, tokenizer, prompt, (), decoding, context).ids for segment in segments]
+    prompts = [
+        prepare(segment, tokenizer, prompt=prompt, examples=(), decoding=decoding, context=context).ids
+        for segment in segments
+    ]
     shared = shared_beginnings(prompts, [segment.langs for segment in segments])
     requests = [Request(ids, decoding.max_new_tokens, alike) for ids, alike in zip(prompts, shared, strict=True)]
     decoder = Decoder(model, stop_ids(model, tokenizer), len(segments))

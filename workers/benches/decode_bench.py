@@ -103,7 +103,10 @@ def shipped_figures(folder: Path, segments: Sequence[Segment], device: str) -> d
     prompt = choose_prompt(str(folder), read_config(folder), template_of(tokenizer), None)
     decoding = Decoding()
     context = model.config.max_position_embeddings
-    prompts = [prepare(segment, tokenizer, prompt, (), decoding, context).ids for segment in segments]
+    prompts = [
+        prepare(segment, tokenizer, prompt=prompt, examples=(), decoding=decoding, context=context).ids
+        for segment in segments
+    ]
     shared = shared_beginnings(prompts, [segment.langs for segment in segments])
     requests = [Request(ids, decoding.max_new_tokens, alike) for ids, alike in zip(prompts, shared, strict=True)]
     stops = stop_ids(model, tokenizer)
@@ -153,7 +156,7 @@ def timed_generate(model: Any, batch: int, requests: Sequence[Request]) -> Run:
 
 def _generated(model: Any, batch: int, requests: Sequence[Request], stops: Sequence[int]) -> list[list[int]]:
     done: dict[int, list[int]] = {}
-    generate(model, requests, stops, batch, 1, done, lambda finished: None)
+    generate(model, requests, stops=stops, batch_size=batch, beams=1, done=done, progress=lambda finished: None)
     return [done[position] for position in range(len(requests))]
 
 

@@ -48,16 +48,20 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A model and what its candidates are measured under; the split `test` is what is reported. made_up: what runs on
-    made-up sources train on. jobs: candidates at a time, each in a process of its own where there are several. report:
-    hears of trainings where there is one."""
+    """A model and what its candidates are measured under; the split `test` is reported."""
 
     base: BaseModel
+    """The model."""
     plan: EvaluationPlan
+    """What its candidates are measured under."""
     say: Say
+    """Is given each line for the terminal."""
     made_up: TrainingData | None = None
+    """What the runs on made-up sources train on."""
     jobs: int = 1
+    """Candidates measured at a time. With several, each has a process of its own."""
     report: ProgressCallback = ignore_progress
+    """Is told of the progress of a training."""
 
     def measured(self, runs: Sequence[Run]) -> dict[str, Measurement]:
         """Each run's measurement, by name; raises RuntimeError where one failed."""
@@ -169,4 +173,4 @@ def _measured(
 
 
 def _parameters(folder: Path) -> int:
-    return sum(tensor.parameters for tensor in read_checkpoint(folder).tensors.values())
+    return read_checkpoint(folder).parameters

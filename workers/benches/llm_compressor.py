@@ -29,9 +29,13 @@ def quantize_by_llm_compressor(
     scheme = {
         "targets": ["Linear"],
         "weights": {
-            "num_bits": bits, "type": "int", "symmetric": True, "strategy": "group", "group_size": group_size,
+            "num_bits": bits,
+            "type": "int",
+            "symmetric": True,
+            "strategy": "group",
+            "group_size": group_size,
         },
-    }  # fmt: skip
+    }
     recipe = GPTQModifier(config_groups={"group_0": scheme}, ignore=["lm_head"])
     loader = torch.utils.data.DataLoader(_Rows(ids), batch_size=1)
     with tempfile.TemporaryDirectory() as folder:

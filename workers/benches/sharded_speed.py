@@ -59,15 +59,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is trained on. batch: sequences a step. untimed: of the steps, those before the timing. lengths: of a
-    sequence in tokens, from and to, half of them its translation. micro_tokens: padded tokens a micro-batch; 0 is to be
-    worked out."""
+    """What is trained on."""
 
     batch: int
+    """Sequences in a step."""
     steps: int
+    """How many optimizer steps."""
     untimed: int
+    """How many of the steps come before the timing."""
     lengths: tuple[int, int]
+    """Shortest and longest sequence in tokens; half of a sequence is its translation."""
     micro_tokens: int
+    """Padded tokens in a micro-batch; 0 means that they are worked out from the GPU's memory."""
 
 
 # So many pairs that a process's share of a step fills its micro-batches as one process's whole step does.
@@ -94,15 +97,19 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to do the same training. stage: of ZeRO; 0 is the training on one device. micro_share: of the load's
-    micro-batch. as_it_is: reports come about once a second, as in any training; else after every step, for which a GPU
-    is waited for."""
+    """A way to do the same training."""
 
     what: str
+    """The way in words."""
     processes: int
+    """How many processes train together."""
     stage: Stage | Literal[0]
+    """The stage of ZeRO; 0 is the training on one device."""
     micro_share: float = 1.0
+    """The micro-batch as a share of the load's."""
     as_it_is: bool = False
+    """Whether reports come about once a second, as in any training. Else they come after every step, and each waits for
+    the GPU."""
 
 
 WAYS: dict[str, Way] = {
@@ -116,15 +123,22 @@ WAYS: dict[str, Way] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a process is told. port: where those of a group meet. folder: for checkpoints, one's own."""
+    """What a process is told."""
 
     shape: str
+    """The name of the model's shape."""
     way: Way
+    """How to train."""
     step: Finetune
+    """The step that is trained."""
     pairs: Path
+    """The folder of the training pairs."""
     folder: Path
+    """A folder for the checkpoints of this training alone."""
     port: int
+    """Where the processes of a group meet."""
     micro_tokens: int
+    """Padded tokens in a micro-batch."""
 
 
 def refuse_too_few_devices(name: str) -> None:
@@ -154,9 +168,14 @@ def sharded_figures(name: str, say: Say) -> dict[str, float]:
             began = time.perf_counter()
             with tempfile.TemporaryDirectory(dir=scratch) as folder:
                 work = Work(
-                    shape=name, way=way, step=step, pairs=pairs.folder, folder=Path(folder), port=_free_port(),
+                    shape=name,
+                    way=way,
+                    step=step,
+                    pairs=pairs.folder,
+                    folder=Path(folder),
+                    port=_free_port(),
                     micro_tokens=int(load.micro_tokens * way.micro_share),
-                )  # fmt: skip
+                )
                 try:
                     one = _seen(work)
                     speed = _tokens_s(one.reports, load)
@@ -250,7 +269,11 @@ def translated_pairs(folder: Path, vocabulary: int, load: Load) -> TokenizedPair
             half = draw.randint(*load.lengths) // 2
             places = [min(int(draw.expovariate(1 / COMMON)), len(words) - 1) for _ in range(half)]
             ids = tuple([words[place] for place in places] + [table[place] for place in places])
-            writer.add(Segment(str(number), "en-de", "-", ("-",), str(number), ""), Shown(ids, half), 1.0)
+            writer.add(
+                Segment(id=str(number), langs="en-de", source="-", references=("-",), doc_id=str(number), domain=""),
+                Shown(ids, half),
+                1.0,
+            )
         writer.finish(f"translated-{vocabulary}-{load.batch * load.steps}-{SEED}", {})
     return TokenizedPairs(folder)
 
@@ -347,11 +370,19 @@ def _alone(work: Work, sender: Connection[Seen, Any]) -> None:
 
     train(
         Task(
-            learner=learner, pairs=TokenizedPairs(work.pairs), step=work.step, seed=SEED, device=device,
-            checkpoints=work.folder, held_out=None, report=report, micro_tokens=work.micro_tokens,
-            checkpoint_seconds=NEVER, clock=_clock(work),
+            learner=learner,
+            pairs=TokenizedPairs(work.pairs),
+            step=work.step,
+            seed=SEED,
+            device=device,
+            checkpoints=work.folder,
+            held_out=None,
+            report=report,
+            micro_tokens=work.micro_tokens,
+            checkpoint_seconds=NEVER,
+            clock=_clock(work),
         )
-    )  # fmt: skip
+    )
 
 
 def _sharded(rank: int, work: Work, stage: Stage, sender: Connection[Seen, Any]) -> None:
@@ -369,11 +400,20 @@ def _sharded(rank: int, work: Work, stage: Stage, sender: Connection[Seen, Any])
         distributed.init_process_group("gloo")
     train_rank(
         RankTask(
-            build=lambda where: _learner(work, where), pairs=TokenizedPairs(work.pairs), step=work.step, seed=SEED,
-            stage=stage, device=device, checkpoints=work.folder, out=work.folder / "trained",
-            report=_Watch(device, sender), micro_tokens=work.micro_tokens, checkpoint_seconds=NEVER, clock=_clock(work),
+            build=lambda where: _learner(work, where),
+            pairs=TokenizedPairs(work.pairs),
+            step=work.step,
+            seed=SEED,
+            stage=stage,
+            device=device,
+            checkpoints=work.folder,
+            out=work.folder / "trained",
+            report=_Watch(device, sender),
+            micro_tokens=work.micro_tokens,
+            checkpoint_seconds=NEVER,
+            clock=_clock(work),
         )
-    )  # fmt: skip
+    )
 
 
 def _learner(work: Work, device: torch.device) -> Learner:

@@ -101,7 +101,7 @@ def rate_figures(name: str, say: Say, compiled: bool = True) -> dict[str, float]
     parameters = linear_parameters(learner)
     with tempfile.TemporaryDirectory() as scratch:
         pairs = random_pairs(Path(scratch) / "pairs", shape.vocabulary, PAIRS)
-        found = pace(learner, pairs, step, device, Path(scratch) / "checkpoints", compiled)
+        found = pace(learner, pairs, step=step, device=device, folder=Path(scratch) / "checkpoints", compile=compiled)
     say(f"LoRA on {name}: {found.tokens_s:.0f} tokens/s, {found.peak_gib:.1f} GiB; {'; '.join(found.notes)}")
     return {
         "lora_7b_matrix_rate_share": 4 * parameters * found.tokens_s / rate,
@@ -130,11 +130,19 @@ def pace(
         torch.cuda.reset_peak_memory_stats(device)
     done = train(
         Task(
-            learner=learner, pairs=pairs, step=replace(step, tokens=int(STEPS * a_step)), seed=0, device=device,
-            checkpoints=folder, held_out=None, report=note, micro_tokens=MICRO_TOKENS, compile=compile,
+            learner=learner,
+            pairs=pairs,
+            step=replace(step, tokens=int(STEPS * a_step)),
+            seed=0,
+            device=device,
+            checkpoints=folder,
+            held_out=None,
+            report=note,
+            micro_tokens=MICRO_TOKENS,
+            compile=compile,
             checkpoint_seconds=1e9,
         )
-    )  # fmt: skip
+    )
     late = [one for one in reports if one[1] >= WARM_UP * a_step]
     if len(late) < 2:
         raise RuntimeError(f"{STEPS} steps ended before their speed could be told ({len(reports)} reports)")
@@ -151,7 +159,11 @@ def random_pairs(folder: Path, vocabulary: int, count: int, seed: int = 0) -> To
         for number in range(count):
             prompt, target = draw.randint(*PROMPT_TOKENS), draw.randint(*TARGET_TOKENS)
             ids = tuple(draw.randrange(3, vocabulary) for _ in range(prompt + target))
-            writer.add(Segment(str(number), "en-de", "-", ("-",), str(number), ""), Shown(ids, prompt), 1.0)
+            writer.add(
+                Segment(id=str(number), langs="en-de", source="-", references=("-",), doc_id=str(number), domain=""),
+                Shown(ids, prompt),
+                1.0,
+            )
         writer.finish(f"random-{vocabulary}-{count}-{seed}", {})
     return TokenizedPairs(folder)
 

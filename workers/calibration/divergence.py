@@ -110,9 +110,8 @@ def _divergence(kept: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     reference = kept.float()
     if kept.dtype != torch.float32:
         reference = torch.log_softmax(reference, dim=-1)
-    return torch.nn.functional.kl_div(
-        log_probabilities(logits), reference, reduction="none", log_target=True
-    ).sum(dtype=torch.float64)  # fmt: skip
+    each = torch.nn.functional.kl_div(log_probabilities(logits), reference, reduction="none", log_target=True)
+    return each.sum(dtype=torch.float64)
 
 
 @contextmanager

@@ -22,20 +22,20 @@ from workers.calibration.sequences import Batch
 
 @dataclass(slots=True)
 class OutputFisher:
-    """Sums over positions, divided by the number of tokens; g is the gradient of the summed negative log-likelihood.
-
-    outputs: weight name from its layer's number on, such as `3.mlp.up_proj.weight` -> g², float32 (rows,).
-    frequency: how often each token is looked up, float32 (vocabulary,). lookup: g² at the embeddings' output per
-    coordinate of a row, float32 (width,). head: g² at the logits, float32 (vocabulary,). head_hessian: x xᵀ of what
-    enters the head, float32 (width, width).
-    """
+    """Sums over positions, divided by the number of tokens; g is the gradient of the summed negative log-likelihood."""
 
     tokens: int
+    """The number of tokens."""
     outputs: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Weight name from its layer's number on, such as `3.mlp.up_proj.weight` -> g², float32 (rows,)."""
     frequency: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    """How often each token is looked up, float32 (vocabulary,)."""
     lookup: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    """Sum of g² at the embeddings' output for each coordinate of a row, float32 (width,)."""
     head: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    """Sum of g² at the logits, float32 (vocabulary,)."""
     head_hessian: torch.Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    """Sum of x xᵀ over the inputs x of the head, float32 (width, width)."""
 
 
 def output_fisher(model: Any, batches: Sequence[Batch]) -> OutputFisher:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from workers.reading.segments import Segment
-from workers.translation.prompts import Prompt
+from workers.translation.prompts import Prompt, with_translation
 
 LONGEST = 512
 BATCH_TOKENS = 16_384
@@ -91,7 +91,7 @@ def shown_all(pairs: Sequence[Segment], tokenizer: Any, prompt: Prompt, longest:
     """Pairs as `shown` gives them, tokenized together, which is faster for many. `target_start` is `longest` where the
     cut leaves nothing of the translation."""
     before = [prompt.render(pair, tokenizer, ()) for pair in pairs]
-    whole = [f"{begun} {pair.references[0]}" for begun, pair in zip(before, pairs, strict=True)]
+    whole = [with_translation(request, pair) for request, pair in zip(before, pairs, strict=True)]
     asked = tokenizer(before, add_special_tokens=prompt.special_tokens)["input_ids"]
     answered = tokenizer(whole, add_special_tokens=prompt.special_tokens)["input_ids"]
     end = tokenizer.eos_token_id

@@ -58,14 +58,18 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True)
 class AdapterSettings:
-    """What peft has to know of an adapter: its rank, alpha, dropout, whether it is DoRA, and the names of the modules
-    that have one."""
+    """What peft has to know of an adapter."""
 
     rank: int
+    """Rank of the low-rank update."""
     alpha: float
+    """Scale of the update, as peft's lora_alpha."""
     dropout: float
+    """Dropout in the training."""
     dora: bool
+    """Whether it is DoRA."""
     modules: tuple[str, ...]
+    """Names of the modules that have an adapter."""
 
 
 def has_adapter(folder: Path) -> bool:

@@ -43,16 +43,20 @@ PLAIN = f"+{FORM}"
 
 @dataclass(frozen=True, slots=True)
 class OpenedBase:
-    """base: its name and what fixes its weights. folder: where the whole weights lie. adapter: what is merged into
-    them. conversion: how they become plain; None where the folder is used as it is. checkpoint: what candidates start
-    from. notes: what a person has to know, a line each."""
+    """A base model, ready for candidates."""
 
     base: BaseModel
+    """Its name and what fixes its weights."""
     folder: Path
+    """Where the whole weights lie."""
     adapter: RootAdapter | None
+    """The adapter that is merged into them, or None."""
     conversion: Conversion | None
+    """How the weights become plain; None where the folder is used as it is."""
     checkpoint: Checkpoint
+    """What candidates start from."""
     notes: tuple[str, ...]
+    """What a person has to know, a line each."""
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -81,7 +85,14 @@ def open_base(
     if files.adapter is not None:
         fixed = f"{files.adapter_commit or digest_of_files(files.adapter.folder, files.adapter.files())}{ONTO}{fixed}"
     base = BaseModel(name, fixed + (PLAIN if made else ""))
-    return OpenedBase(base, files.folder, files.adapter, made, checkpoint, _notes(files, made))
+    return OpenedBase(
+        base=base,
+        folder=files.folder,
+        adapter=files.adapter,
+        conversion=made,
+        checkpoint=checkpoint,
+        notes=_notes(files, made),
+    )
 
 
 def refuse_early(
@@ -180,14 +191,14 @@ def _look(folder: Path, trust_remote_code: bool, compressed: bool) -> None:
         _refuse_own_code(folder, config, trust_remote_code)
     elif kind is not None and kind not in known and kind not in TEXT_TYPES:
         said = why_not_by_config(config) or (
-            f"{folder} holds a {_architecture(config)}, of which the installed transformers has no causal language "
+            f"{folder} holds a {_architecture(config)}, for which the installed transformers has no causal language "
             "model; encoder-decoders such as NLLB, M2M100 and T5 are not taken. Name a causal language model, or "
             "install a transformers that knows it"
         )
         raise ModelFilesError(said)
     if config.get("is_encoder_decoder") or any(head in _architecture(config) for head in OTHER_HEADS):
         raise ModelFilesError(
-            f"{folder} holds a {_architecture(config)}, which is no causal language model; name one that is"
+            f"{folder} holds a {_architecture(config)}, which is not a causal language model; name one that is"
         )
     if compressed:
         text = text_model_config(config, known) if kind in TEXT_TYPES else config

@@ -42,7 +42,7 @@ def located(
         return path.resolve(), None
     refuse_single_file(name)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ModelFilesError(f"{name} is no folder here, and no hub id (owner/name) either; check the path")
+        raise ModelFilesError(f"{name} is neither a folder here nor a hub id (owner/name); check the path")
     from workers.checkpoints.hub_files import fetch
 
     return fetch(name, revision, look, weights)

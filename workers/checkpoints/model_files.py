@@ -25,9 +25,16 @@ TOKENIZER = "tokenizer.json"
 # What tokenizer.json was made from; it stands for them.
 TOKENIZER_SOURCES = ("tokenizer.model", "vocab.json", "merges.txt")
 TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
-)  # fmt: skip
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 SMALL_FILES = (CONFIG, "generation_config.json", *WEIGHTS_INDEXES, *TOKENIZER_FILES)
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.bin.index.json")
 
@@ -36,7 +43,7 @@ def refuse_single_file(name: str) -> None:
     """Raise ModelFilesError for a file where a model's folder is asked for."""
     if name.lower().endswith(".gguf"):
         raise ModelFilesError(
-            f"{name} is a GGUF file, which is not read here: its weights are quantized and named otherwise. Name the "
+            f"{name} is a GGUF file, which is not read here: its weights have other names and formats. Name the "
             "folder or the hub id of the model that it was made from, with safetensors weights"
         )
     if Path(name).is_file():
@@ -128,7 +135,7 @@ def indexed(index: Path) -> list[str]:
     try:
         return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise ModelFilesError(f"{index} is no index of weights: {error}; fetch it again") from error
+        raise ModelFilesError(f"{index} is not an index of weights: {error}; fetch it again") from error
 
 
 def _without_weights(folder: Path) -> str:
@@ -186,9 +193,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         header_bytes += size
         tensors.update({name: Tensor(entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()})
     return Checkpoint(
-        tensors, read_config(folder), sum(file.stat().st_size for file in small_files(folder)), header_bytes,
-        size_of(folder / TOKENIZER), sum(size_of(folder / name) for name in TOKENIZER_SOURCES),
-    )  # fmt: skip
+        tensors=tensors,
+        config=read_config(folder),
+        other_bytes=sum(file.stat().st_size for file in small_files(folder)),
+        header_bytes=header_bytes,
+        tokenizer_bytes=size_of(folder / TOKENIZER),
+        tokenizer_source_bytes=sum(size_of(folder / name) for name in TOKENIZER_SOURCES),
+    )
 
 
 def read_header(file: Path) -> tuple[dict[str, Any], int]:
@@ -203,7 +214,7 @@ def read_header(file: Path) -> tuple[dict[str, Any], int]:
     try:
         entries = json.loads(text)
     except ValueError as error:
-        raise ModelFilesError(f"{file} is no safetensors file, or is cut short; fetch it again") from error
+        raise ModelFilesError(f"{file} is not a safetensors file, or is cut short; fetch it again") from error
     entries.pop("__metadata__", None)
     ordered = sorted(entries.items(), key=lambda item: item[1]["data_offsets"])
     return dict(ordered), 8 + length

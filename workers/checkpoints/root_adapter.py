@@ -54,7 +54,7 @@ class RootAdapter:
         name = str(beside) if beside.is_dir() else self.onto
         if not Path(name).is_absolute() and Path(name).is_dir():
             raise ModelFilesError(
-                f"{self.folder} is an adapter for {self.onto}, a folder from here that no worker sees; write its whole "
+                f"{self.folder} is an adapter for {self.onto}, a relative path that workers can't find; write its full "
                 f"path into base_model_name_or_path of {ROOT_ADAPTER_CONFIG}"
             )
         if revision is None and not Path(name).is_dir():
@@ -63,8 +63,8 @@ class RootAdapter:
             return located(name, revision, look)
         except ModelFilesError as error:
             raise ModelFilesError(
-                f"{self.folder} is an adapter for {self.onto}, which can't be had: {error}. Put a folder or hub id "
-                f"that can into base_model_name_or_path of {ROOT_ADAPTER_CONFIG}, or {PEFT_WAY}"
+                f"{self.folder} is an adapter for {self.onto}, which can't be loaded: {error}. Put a folder or hub "
+                f"id that can be loaded into base_model_name_or_path of {ROOT_ADAPTER_CONFIG}, or {PEFT_WAY}"
             ) from error
 
     def stems(self, kind: object) -> dict[str, str]:

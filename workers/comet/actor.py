@@ -82,7 +82,7 @@ def start_comet(model: str, store: Path, gpus: float | None = None) -> ray.actor
     except ray.exceptions.GetTimeoutError as error:
         ray.kill(actor)
         raise StudyError(
-            f"the COMET actor, which asks for {gpus:g} of a GPU, has not started within {START_SECONDS:g} s; leave it "
+            f"the COMET actor, which requires {gpus:g} of a GPU, has not started within {START_SECONDS:g} s; leave it "
             f"room with --gpus-per-trial {1 - gpus:g}, or see Ray's logs for why its Python does not start"
         ) from error
     _STARTED[name] = actor
@@ -94,10 +94,16 @@ def _create(name: str, gpus: float) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     # `about` has a thread of its own, so that asking whether the actor has started never waits for scoring.
     return ray.remote(concurrency_groups={"about": 1})(CometScorer).options(
-        name=name, namespace=NAMESPACE, get_if_exists=True, num_cpus=0, num_gpus=gpus, max_restarts=3,
-        max_task_retries=3, scheduling_strategy=here,
+        name=name,
+        namespace=NAMESPACE,
+        get_if_exists=True,
+        num_cpus=0,
+        num_gpus=gpus,
+        max_restarts=3,
+        max_task_retries=3,
+        scheduling_strategy=here,
         runtime_env={"py_executable": str(comet_python())},
-    )  # fmt: skip
+    )
 
 
 def _plain(files: CometFiles) -> dict[str, Any]:

@@ -116,8 +116,8 @@ def _run(command: list[str], what: str) -> str:
     if done.returncode != 0:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
         raise UserError(
-            f"{what} failed, so COMET can't be had:\n{said}\nThe packages are in {REQUIREMENTS}, and a package index "
-            "must be in reach. Measure without comet and cometkiwi to go on"
+            f"{what} failed, so COMET can't be used:\n{said}\nThe packages are in {REQUIREMENTS}, and a package index "
+            "must be in reach. To continue without it, leave out comet and cometkiwi"
         )
     return done.stdout
 

@@ -27,16 +27,18 @@ KINDS = ("regression_metric", "referenceless_regression_metric", "unified_metric
 
 @dataclass(frozen=True, slots=True)
 class CometFiles:
-    """A COMET model on this machine. checkpoint: model.ckpt; encoder: a folder with the encoder's config and tokenizer.
-
-    needs_reference: False for a quality-estimation model, which sees the source and the hypothesis only.
-    """
+    """A COMET model on this machine."""
 
     name: str
+    """The hub id, or the folder's name where a path was given."""
     checkpoint: Path
+    """The file model.ckpt."""
     hparams: dict[str, Any]
+    """The parsed hparams.yaml."""
     encoder: Path
+    """A folder with the encoder's config and tokenizer."""
     needs_reference: bool
+    """False for a quality-estimation model, which sees the source and the hypothesis only."""
 
 
 def comet_checkpoint(model: str) -> Path:
@@ -93,8 +95,10 @@ def _model_folder(name: str) -> Path:
     if path.is_dir():
         return _whole(path.resolve())
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise StudyError(f"the COMET model {name} is no folder, no checkpoint and no hub id (owner/name); "
-                         f"there are {', '.join(MODELS)}, or give a folder that holds {CHECKPOINT}")  # fmt: skip
+        raise StudyError(
+            f"the COMET model {name} is neither a folder nor a checkpoint nor a hub id (owner/name); "
+            f"there are {', '.join(MODELS)}, or give a folder that holds {CHECKPOINT}"
+        )
     by_hand = models_folder() / name
     if by_hand.is_dir():
         return _whole(by_hand)
@@ -128,8 +132,10 @@ def _encoder_folder(name: str, folder: Path, pretrained: str) -> Path:
         if (place / "config.json").is_file():
             return place.resolve()
     if pretrained.startswith((".", "/", "~")):
-        raise StudyError(f"{folder / HPARAMS} names the encoder {pretrained}, which is not here; put its "
-                         f"{', '.join(ENCODER_FILES[:3])} into {folder / ENCODER}")  # fmt: skip
+        raise StudyError(
+            f"{folder / HPARAMS} names the encoder {pretrained}, which is not here; put its "
+            f"{', '.join(ENCODER_FILES[:3])} into {folder / ENCODER}"
+        )
     return _from_hub(pretrained, (*ENCODER_FILES, "special_tokens_map.json"), name, pretrained)
 
 

@@ -39,9 +39,15 @@ def load(checkpoint: str, hparams: dict[str, Any], encoder: str, on_gpu: bool) -
     changed = {"layer_transformation": "softmax"} if hparams.get("layer_transformation") == "sparsemax_patch" else {}
     try:
         model = str2model[hparams["class_identifier"]].load_from_checkpoint(
-            checkpoint, load_pretrained_weights=False, pretrained_model=encoder, local_files_only=True,
-            map_location=torch.device("cpu"), strict=False, weights_only=True, **changed,
-        )  # fmt: skip
+            checkpoint,
+            load_pretrained_weights=False,
+            pretrained_model=encoder,
+            local_files_only=True,
+            map_location=torch.device("cpu"),
+            strict=False,
+            weights_only=True,
+            **changed,
+        )
     except UnpicklingError as error:
         extra = ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(checkpoint))
         raise StudyError(

@@ -25,9 +25,13 @@ READERS = (
     ("mlp.down_proj",),
 )
 NORMS = (
-    "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
-    "self_attn.q_norm", "self_attn.k_norm",
-)  # fmt: skip
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+    "self_attn.q_norm",
+    "self_attn.k_norm",
+)
 # Norms of these models multiply by 1 + weight; Gemma 3n's and Gemma 4's multiply by the weight.
 ONE_PLUS_WEIGHT = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text"})
 WAY_OUT = "use gptq, hqq or rtn for this model"

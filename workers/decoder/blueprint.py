@@ -27,50 +27,67 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One decoder layer.
-
-    qkv: (tokens, width) -> (tokens, (heads + 2 * kv_heads) * head_dim), the queries first. gate_up: -> (tokens, 2 *
-    intermediate), the gate first. after_attention, after_mlp: norms of a branch's output before it is added (Gemma).
-    q_norm, k_norm: over each head. cap: of the scores, which become cap * tanh(score / cap); None is none. window: how
-    many positions a token sees, itself included; None is all. rope: which of the blueprint's tables.
-    """
+    """One decoder layer."""
 
     before_attention: Norm
+    """Norm of the attention's input."""
     qkv: Apply
+    """(tokens, width) -> (tokens, (heads + 2 * kv_heads) * head_dim), the queries first."""
     q_norm: Norm | None
+    """Norm over each query head, or None."""
     k_norm: Norm | None
+    """Norm over each key head, or None."""
     out: Apply
+    """Output projection of the attention."""
     after_attention: Norm | None
+    """Norm of the attention's output before it is added (Gemma), or None."""
     before_mlp: Norm
+    """Norm of the MLP's input."""
     gate_up: Apply
+    """(tokens, width) -> (tokens, 2 * intermediate), the gate first."""
     down: Apply
+    """Down projection of the MLP."""
     after_mlp: Norm | None
+    """Norm of the MLP's output before it is added (Gemma), or None."""
     heads: int
+    """How many query heads."""
     kv_heads: int
+    """How many key-value heads."""
     head_dim: int
+    """Width of one head."""
     scale: float
+    """Factor of the attention scores."""
     cap: float | None
+    """Cap of the attention scores, which become cap * tanh(score / cap); None is no cap."""
     window: int | None
+    """How many positions a token sees, itself included; None is all."""
     rope: str
+    """Which of the blueprint's `ropes` the layer uses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """A model by roles.
-
-    embed: token ids (tokens,) -> (tokens, width), scaled as the model scales them. head: -> logits. cap: of the logits,
-    as a layer's. ropes: name -> function of positions (tokens,) giving cos and sin, each (tokens, head_dim), in the
-    model's type. capturable: every layer can run inside a CUDA graph, and in several threads at once.
-    """
+    """A model by roles."""
 
     embed: Apply
+    """Token ids (tokens,) -> (tokens, width), scaled as the model scales them."""
     layers: tuple[Layer, ...]
+    """The decoder layers, in order."""
     norm: Norm
+    """The last norm, before the head."""
     head: Apply
+    """(tokens, width) -> logits."""
     cap: float | None
+    """Cap of the logits, as a layer's cap of scores; None is no cap."""
     ropes: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]]
+    """Name -> function of positions (tokens,) that gives cos and sin, each (tokens, head_dim), in the model's type."""
     activation: Activation
+    """Activation of the MLP's gate."""
     capturable: bool
+    """Whether every layer can run inside a CUDA graph, and in several threads at once."""
     vocabulary: int
+    """How many tokens."""
     dtype: torch.dtype
+    """The model's type."""
     device: torch.device
+    """Where the model lies."""

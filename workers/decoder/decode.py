@@ -71,7 +71,15 @@ class Decoder:
     @torch.inference_mode()
     def _run(self, requests: Sequence[Request], done: dict[int, list[int]], progress: Callable[[int], None]) -> None:
         if self.unknown is not None:
-            generate(self._model, requests, self._stops, self.batch_size, self._beams, done, progress)
+            generate(
+                self._model,
+                requests,
+                stops=self._stops,
+                batch_size=self.batch_size,
+                beams=self._beams,
+                done=done,
+                progress=progress,
+            )
             return
         engines = self._engines_for(requests)
         order = longest_first(requests, done)
@@ -94,8 +102,24 @@ class Decoder:
         progress: Callable[[int], None],
     ) -> GreedyLoop | BeamLoop:
         if self._beams == 1:
-            return GreedyLoop(engine, requests, order, self._stops, done, progress, self._line_ends)
-        return BeamLoop(engine, requests, order, self._stops, self._beams, done, progress)
+            return GreedyLoop(
+                engine=engine,
+                requests=requests,
+                order=order,
+                stops=self._stops,
+                done=done,
+                progress=progress,
+                line_ends=self._line_ends,
+            )
+        return BeamLoop(
+            engine=engine,
+            requests=requests,
+            order=order,
+            stops=self._stops,
+            beams=self._beams,
+            done=done,
+            progress=progress,
+        )
 
     def _engines_for(self, requests: Sequence[Request]) -> list[BeamEngine]:
         """A stream's engine each; those of an earlier call, with captured steps, where sequences are long enough."""
@@ -122,7 +146,7 @@ class Decoder:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self.batch_size = max(1, self.batch_size // 2)
-        log.warning("out of memory: going on with %d sequences at a time", self.batch_size)
+        log.warning("out of memory: continuing with %d sequences at a time", self.batch_size)
 
 
 def _engine(blueprint: Blueprint, slots: int, room: int, penalty: float) -> BeamEngine:

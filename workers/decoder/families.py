@@ -149,9 +149,14 @@ def _rope(rotary: Any, kind: str, dtype: torch.dtype) -> Callable[[torch.Tensor]
 def _linears(layer: Any) -> list[Any]:
     attention, mlp = layer.self_attn, layer.mlp
     return [
-        attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj,
-        mlp.gate_proj, mlp.up_proj, mlp.down_proj,
-    ]  # fmt: skip
+        attention.q_proj,
+        attention.k_proj,
+        attention.v_proj,
+        attention.o_proj,
+        mlp.gate_proj,
+        mlp.up_proj,
+        mlp.down_proj,
+    ]
 
 
 def _activation_name(config: Any) -> str:

@@ -37,10 +37,16 @@ def generate(
                 torch.tensor(ids, device=model.device),
                 attention_mask=torch.tensor(mask, device=model.device),
                 max_new_tokens=max(request.limit for request in batch),
-                do_sample=False, num_beams=beams, temperature=None, top_p=None, top_k=None,
-                num_return_sequences=1, return_dict_in_generate=False,
-                eos_token_id=list(stops) or None, pad_token_id=pad,
-            )  # fmt: skip
+                do_sample=False,
+                num_beams=beams,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                num_return_sequences=1,
+                return_dict_in_generate=False,
+                eos_token_id=list(stops) or None,
+                pad_token_id=pad,
+            )
         for position, request, row in zip(at, batch, output[:, width:].tolist(), strict=True):
             done[position] = _ended(row[: request.limit], stops)
         progress(len(done))

@@ -14,16 +14,46 @@ from search_spaces.errors import StudyError
 # sampling (which is off), what is given back beside the tokens, and how work and memory are organised.
 WITHOUT_EFFECT = frozenset(
     {
-        "max_length", "max_new_tokens", "do_sample", "num_beams", "num_return_sequences", "pad_token_id",
-        "bos_token_id", "eos_token_id", "decoder_start_token_id", "temperature", "top_k", "top_p", "min_p",
-        "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "output_attentions", "output_hidden_states",
-        "output_scores", "output_logits",
-        "return_dict_in_generate", "use_cache", "cache_config", "max_cache_len", "is_assistant",
-        "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold",
-        "max_matching_ngram_size", "assistant_lookbehind", "target_lookbehind", "assistant_ensemble_weight",
-        "compile_config", "disable_compile", "prefill_chunk_size", "continuous_batching_config", "transformers_version",
+        "max_length",
+        "max_new_tokens",
+        "do_sample",
+        "num_beams",
+        "num_return_sequences",
+        "pad_token_id",
+        "bos_token_id",
+        "eos_token_id",
+        "decoder_start_token_id",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "top_h",
+        "typical_p",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "output_attentions",
+        "output_hidden_states",
+        "output_scores",
+        "output_logits",
+        "return_dict_in_generate",
+        "use_cache",
+        "cache_config",
+        "max_cache_len",
+        "is_assistant",
+        "num_assistant_tokens",
+        "num_assistant_tokens_schedule",
+        "assistant_confidence_threshold",
+        "max_matching_ngram_size",
+        "assistant_lookbehind",
+        "target_lookbehind",
+        "assistant_ensemble_weight",
+        "compile_config",
+        "disable_compile",
+        "prefill_chunk_size",
+        "continuous_batching_config",
+        "transformers_version",
     }
-)  # fmt: skip
+)
 # Done by the decoder, as `generate` does it.
 DONE = frozenset({"repetition_penalty"})
 # Left to `generate`, but for the values at which they do nothing; None does nothing in all of them.
@@ -60,18 +90,33 @@ LEFT: dict[str, tuple[Any, ...]] = {
     "use_mtp": (False,),
     # But for the quantized one they keep the same keys and values.
     "cache_implementation": (
-        "dynamic", "static", "offloaded", "offloaded_static", "sliding_window", "hybrid", "hybrid_chunked",
-        "offloaded_hybrid", "offloaded_hybrid_chunked",
+        "dynamic",
+        "static",
+        "offloaded",
+        "offloaded_static",
+        "sliding_window",
+        "hybrid",
+        "hybrid_chunked",
+        "offloaded_hybrid",
+        "offloaded_hybrid_chunked",
     ),
-}  # fmt: skip
+}
 # Likewise, and only beam search looks at them.
 LEFT_WITH_BEAMS: dict[str, tuple[Any, ...]] = {"length_penalty": (1.0,), "early_stopping": (False,)}
 # Their result depends on a prompt's ids, or on its length and the limit: padding would count as text.
 READ_THE_PROMPT = (
-    "repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
-    "bad_words_ids", "sequence_bias", "min_length", "forced_bos_token_id", "forced_eos_token_id",
-    "watermarking_config", "prompt_lookup_num_tokens",
-)  # fmt: skip
+    "repetition_penalty",
+    "encoder_repetition_penalty",
+    "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size",
+    "bad_words_ids",
+    "sequence_bias",
+    "min_length",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "watermarking_config",
+    "prompt_lookup_num_tokens",
+)
 
 
 def why_left(config: Any, beams: int) -> str | None:
@@ -101,7 +146,7 @@ def repetition_penalty(config: Any) -> float:
         return 1.0
     if not isinstance(penalty, float) or penalty <= 0.0:
         raise StudyError(
-            f"repetition_penalty is {penalty!r}, and must be a float above 0 (1.0 is none); mend generation_config.json"
+            f"repetition_penalty is {penalty!r}, and must be a float above 0 (1.0 is none); fix generation_config.json"
         )
     return penalty
 

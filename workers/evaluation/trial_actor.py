@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +24,7 @@ from workers.evaluation.evaluate import Evaluated, Evaluation, races
 from workers.evaluation.preflight import lacking
 from workers.evaluation.remote_evaluation import RemoteEvaluation, measure_speed_remotely
 from workers.evaluation.shipped_speed import shipped_speed
+from workers.evaluation.trial_lines import AskedTrial, BegunTrial, EndedTrial, TrialLine
 from workers.failures.table import MachineFault
 from workers.languages.codes import name_languages
 from workers.plan.evaluation_plan import SPEED_SPLIT, EvaluationPlan
@@ -44,7 +45,7 @@ class RunningTrial:
     """A trial that has begun. record: the part of its ledger line that is known. evaluation: None where only the speed
     is asked for."""
 
-    record: dict[str, Any]
+    record: BegunTrial
     candidate: Candidate
     evaluation: Evaluation | RemoteEvaluation | None
     stages: Stages
@@ -117,7 +118,8 @@ class CompressionTrial(Trainable):
         self._under_way = None
         if isinstance(found, MachineFault):
             return report_fault(self._trial, found)
-        record = under_way.record | {
+        record: EndedTrial = {
+            **under_way.record,
             "outcome": (found.measurement if isinstance(found, Evaluated) else found).to_json(),
             "ended": _now(),
             "worker": _place(),
@@ -126,18 +128,22 @@ class CompressionTrial(Trainable):
         kept = unless_machine(lambda: ray.get(self._ledger.append.remote(record, lines)), "ledger")
         return report_fault(self._trial, kept) if isinstance(kept, MachineFault) else report(kept)
 
-    def _begin(self) -> dict[str, Any] | None:
+    def _begin(self) -> TrialLine | None:
         """The ledger's line when it has this trial already; else None, and the trial is under way."""
-        record = {key: self._trial[key] for key in ("number", "candidate", "split", "choices", "predicted_bytes")}
-        known, attempt = ray.get(self._ledger.begin.remote(record))
+        asked: AskedTrial = {
+            "number": self._trial["number"],
+            "candidate": self._trial["candidate"],
+            "split": self._trial["split"],
+            "choices": self._trial["choices"],
+            "predicted_bytes": self._trial["predicted_bytes"],
+        }
+        known: TrialLine | None
+        known, attempt = ray.get(self._ledger.begin.remote(asked))
         if known is not None:
-            return dict(known)
-        candidate, split, stages = (
-            candidate_from_json(record["candidate"]),
-            record["split"],
-            Stages(begins=self._begins),
-        )
-        record |= {"attempt": attempt, "started": _now()}
+            return known
+        candidate, split = candidate_from_json(asked["candidate"]), asked["split"]
+        stages = Stages(begins=self._begins)
+        record: BegunTrial = {**asked, "attempt": attempt, "started": _now()}
         evaluation = self._evaluation(candidate, split, stages) if split != SPEED_SPLIT else None
         self._under_way = RunningTrial(record, candidate, evaluation, stages)
         return None
@@ -147,8 +153,26 @@ class CompressionTrial(Trainable):
         tell, warn = self._telling(), self._warning()
         if self._apart is None:
             done = counting(TELL_SECONDS, "translate", len(self._plan.data[split].segments), self._does)
-            return Evaluation(candidate, split, self._plan, stages, done, racing, tell, warn)
-        return RemoteEvaluation(candidate, split, self._plan, stages, self._apart, racing, tell, warn)
+            return Evaluation(
+                candidate=candidate,
+                split=split,
+                plan=self._plan,
+                stages=stages,
+                progress=done,
+                racing=racing,
+                report=tell,
+                warn=warn,
+            )
+        return RemoteEvaluation(
+            candidate=candidate,
+            split=split,
+            plan=self._plan,
+            stages=stages,
+            share=self._apart,
+            racing=racing,
+            report=tell,
+            warn=warn,
+        )
 
     def _speed(self, candidate: Candidate, stages: Stages) -> Speed | Failure | MachineFault:
         tell = self._telling()
@@ -211,20 +235,23 @@ class CompressionTrial(Trainable):
         release_memory()
 
 
-def going_on(record: dict[str, Any], segments: int) -> dict[str, Any]:
+def going_on(record: BegunTrial, segments: int) -> dict[str, Any]:
     """What Tune is told after a rung that ended nothing."""
     return {"done": False, "number": record["number"], "split": record["split"], "failed": 0, "segments": segments}
 
 
-def report_fault(trial: dict[str, Any], fault: MachineFault) -> dict[str, Any]:
+def report_fault(trial: Mapping[str, Any], fault: MachineFault) -> dict[str, Any]:
     """What Tune is told of a trial that the machine kept from being measured: JSON, for Tune flattens mappings."""
     return {
-        "done": True, "number": trial["number"], "split": trial["split"], "failed": 1,
+        "done": True,
+        "number": trial["number"],
+        "split": trial["split"],
+        "failed": 1,
         "fault": json.dumps(fault.to_json()),
-    }  # fmt: skip
+    }
 
 
-def report(record: dict[str, Any]) -> dict[str, Any]:
+def report(record: TrialLine) -> dict[str, Any]:
     """What Tune is told at a trial's end: plain numbers, present whether the trial was measured or failed.
 
     quality: projected where a race ended the trial, which is then `raced`, with its Race. sanity: pairs of a check and

@@ -51,23 +51,27 @@ class MachineError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A line of the table: what tells a fault, whose it is, and what a person does about it.
-
-    types: names of classes, the exception's own or one it inherits from. signs: parts of its text. handled: whether it
-    is often met and dealt with, so that it says nothing of an exception that was raised for a reason of its own while
-    it was handled. then: whose a worker's fault is once its attempts are used up. room: whether the search can mend it
-    by making room.
-    """
+    """A line of the table: how a fault is recognised, whose fault it is, and what a person does about it."""
 
     whose: Whose
+    """Whose fault it is."""
     what: str
+    """The fault in a few words."""
     mend: str = ""
+    """What a person does about it; may be empty."""
     types: frozenset[str] = frozenset()
+    """Names of classes: the exception's own or one it inherits from."""
     errnos: frozenset[int] = frozenset()
+    """Error numbers of an OSError."""
     signs: tuple[str, ...] = ()
+    """Parts of the exception's text."""
     handled: bool = False
+    """Whether this exception is often raised and handled. It then says nothing of an exception that was raised for a
+    reason of its own while this one was handled."""
     then: Whose = "machine"
+    """Whose fault a worker's fault is once its attempts are used up."""
     room: bool = False
+    """Whether the search can mend the fault by making room."""
 
 
 def _set(*names: str) -> frozenset[str]:
@@ -173,12 +177,12 @@ TABLE: tuple[Rule, ...] = (
          signs=("ECC error", "CUDA driver error", "_STATUS_NOT_INITIALIZED", "_STATUS_INTERNAL_ERROR",
                 "busy or unavailable", "has fallen off the bus", "GPU is lost", "hardware error")),
     # A candidate's own shapes may be what poisons it (https://docs.nvidia.com/cuda/cuda-runtime-api).
-    Rule("worker", "the process's CUDA context is of no more use",
+    Rule("worker", "the process's CUDA context can't be used any more",
          types=_set("AcceleratorError"),
          signs=("CUDA error", "Triton Error [CUDA]", "device-side assert", "_STATUS_EXECUTION_FAILED",
                 "illegal memory access"),
          then="candidate"),
-    Rule("user", "what was asked for can't be done",
+    Rule("user", "the request can't be carried out",
          types=_set("UserError")),
 )  # fmt: skip
 
@@ -188,24 +192,38 @@ NO_MEMORY_LEFT = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_A
 KNOWN = frozenset({"UserError", "EmptyOutput", "TrainingDiverged", "DiskFull"})
 # Raised by a mistake in a program or a shape that does not fit, whatever was being handled.
 OF_ITS_OWN = frozenset(
-    {"ValueError", "TypeError", "LookupError", "AttributeError", "AssertionError", "ArithmeticError",
-     "NotImplementedError", "MemoryError", "EmptyOutput", "TrainingDiverged", "UserError"}
-)  # fmt: skip
+    {
+        "ValueError",
+        "TypeError",
+        "LookupError",
+        "AttributeError",
+        "AssertionError",
+        "ArithmeticError",
+        "NotImplementedError",
+        "MemoryError",
+        "EmptyOutput",
+        "TrainingDiverged",
+        "UserError",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
 class MachineFault:
-    """The machine's fault, as plain words that any process can take: what it is, where it was met, and what to do.
-
-    room: whether the search can mend it by making room.
-    """
+    """The machine's fault, as plain words that any process can take."""
 
     what: str
+    """The fault in a few words."""
     stage: str
+    """The stage in which it happened."""
     message: str
+    """The exception's message."""
     mend: str
+    """What a person does about it."""
     host: str = ""
+    """The name of the machine; empty where it is not known."""
     room: bool = False
+    """Whether the search can mend the fault by making room."""
 
     def said(self) -> str:
         """For a person, in one line."""
@@ -260,7 +278,9 @@ def as_machine_fault(error: BaseException, stage: str, rule: Rule) -> MachineFau
     message = " ".join(f"{type(shown).__name__}: {shown}".split())
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]}…"
-    return MachineFault(rule.what, stage, message, rule.mend, socket.gethostname(), rule.room)
+    return MachineFault(
+        what=rule.what, stage=stage, message=message, mend=rule.mend, host=socket.gethostname(), room=rule.room
+    )
 
 
 def _judged(sights: list[Sight], gpu: Callable[[], Held | None], host: Callable[[], Held | None]) -> Rule:

@@ -21,7 +21,7 @@ def diverged(steps: int, tokens: int, rate: float) -> TrainingDiverged:
     """The error of a loss that is not finite for the second time. rate: the peak learning rate, halved already."""
     return TrainingDiverged(
         f"the loss or its gradient was not finite for the second time, at step {steps} after {tokens} tokens and at a "
-        f"peak rate of {rate:g}, half of what was asked; a smaller rate or a longer warm_up may hold"
+        f"peak rate of {rate:g}, half of the step's rate; a smaller rate or a longer warm_up may help"
     )
 
 
@@ -36,5 +36,5 @@ def disk_full(folder: Path, needed: int, error: OSError) -> DiskFull:
     return DiskFull(
         error.errno,
         f"no room for a checkpoint of {needed} bytes in {folder}, where {free} are free; the checkpoint before it is "
-        "whole: free some space and start again to go on from it, or put the artefact store elsewhere with --store",
+        "whole: free some space and start again to resume from it, or put the artefact store elsewhere with --store",
     )

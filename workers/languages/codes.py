@@ -6,6 +6,8 @@ is "zh_TW". Main regions follow WMT24++ (https://arxiv.org/abs/2502.12404); a la
 none.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -165,8 +167,8 @@ def _know(names: Mapping[str, str]) -> None:
 
 
 def language_name(code: str) -> str:
-    """Return the English name of a language, with the script and region that set it apart from its main form: "German"
-    for de_DE, "German (Austria)" for de_AT, "Chinese (Traditional, Taiwan)" for zho_Hant.
+    """The English name of a language, with the script and region that set it apart from its main form: "German" for
+    de_DE, "German (Austria)" for de_AT, "Chinese (Traditional, Taiwan)" for zho_Hant.
 
     Raises UnknownLanguage (a ValueError) for a code that is in neither table and was not given a name.
     """
@@ -186,9 +188,9 @@ def special_names(codes: Iterable[str]) -> dict[str, str]:
 
 @lru_cache(maxsize=1024)
 def normalise_language(code: str) -> str:
-    """Return the one form of a language code: "de" for de_DE, deu and deu_Latn; "pt_BR" for pt-BR and por_BR.
+    """The one form of a language code: "de" for de_DE, deu and deu_Latn; "pt_BR" for pt-BR and por_BR.
 
-    Raises UnknownLanguage for a language that is not in the tables or a subtag that is no script or region.
+    Raises UnknownLanguage for a language that is not in the tables or a subtag that is neither a script nor a region.
     """
     first, *subtags = re.split("[_-]", code.strip())
     language, _, region = ISO_639_3.get(first.lower(), first.lower()).partition("_")
@@ -206,7 +208,7 @@ def normalise_language(code: str) -> str:
 
 
 def _telling_subtags(language: str, script: str, region: str) -> list[str]:
-    """Return the script and the region, each only if it is not the language's main one."""
+    """The script and the region, each only if it is not the language's main one."""
     if (language, script) == ("zh", "Hant"):
         script, region = "", region or "TW"
     if script == MAIN_SCRIPT.get(language, "Latn") or (language, script) == ("ko", "Kore"):
@@ -218,7 +220,7 @@ def _telling_subtags(language: str, script: str, region: str) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def normalise_pair(langs: str) -> str:
-    """Return a language pair in its one form: "en-de" for en-de_DE, eng-deu and EN-DE.
+    """A language pair in its one form: "en-de" for en-de_DE, eng-deu and EN-DE.
 
     Raises UnknownLanguage for an unknown code, for anything but two codes, and for a language with itself.
     """
@@ -235,7 +237,7 @@ def normalise_pair(langs: str) -> str:
 
 
 def split_pair(langs: str) -> tuple[str, str]:
-    """Return the source and the target code of a normalised pair."""
+    """The source and the target code of a normalised pair."""
     source, _, target = langs.partition("-")
     return source, target
 

@@ -36,9 +36,25 @@ _UNSPACED_RANGES = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 # for, and the others, South-East Asian ones, Tibetan (Dzongkha too) and Yi.
 HAN = frozenset({"Hans", "Hant", "Hani"})
 OTHER_UNSPACED = frozenset(
-    {"Bali", "Bopo", "Hira", "Hrkt", "Java", "Kana", "Khmr", "Lana", "Laoo", "Mymr", "Tale", "Talu", "Tavt", "Thai",
-     "Tibt", "Yiii"}
-)  # fmt: skip
+    {
+        "Bali",
+        "Bopo",
+        "Hira",
+        "Hrkt",
+        "Java",
+        "Kana",
+        "Khmr",
+        "Lana",
+        "Laoo",
+        "Mymr",
+        "Tale",
+        "Talu",
+        "Tavt",
+        "Thai",
+        "Tibt",
+        "Yiii",
+    }
+)
 UNSPACED = HAN | OTHER_UNSPACED | {"Jpan"}
 # Encodings that hold the characters of one Chinese script alone.
 _ENCODING = {"Hans": "gb2312", "Hant": "big5"}

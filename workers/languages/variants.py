@@ -4,6 +4,8 @@ The form is that of Tower-Plus and of the lists that people know: the language, 
 apart (https://huggingface.co/Unbabel/Tower-Plus-9B, "Portuguese (Portugal)"; FLORES-200, "Chinese (Traditional)").
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 # ISO 15924.

@@ -68,7 +68,14 @@ def _load(folder: Path, dtype: torch.dtype, device_map: Any, trust_remote_code: 
         quieten_compressed_tensors()
     adapters = read_adapter(folder, default_device())
     if is_own(folder) or (adapters and not is_bitsandbytes(folder)):
-        own = load_own(folder, dtype, device_map, default_device(), trust_remote_code, adapters)
+        own = load_own(
+            folder,
+            dtype,
+            device_map=device_map,
+            decode_on=default_device(),
+            trust_remote_code=trust_remote_code,
+            adapters=adapters,
+        )
         return token_by_token(with_soft_caps(own))
     with needed_alone(folder) as needed:
         model, found = AutoModelForCausalLM.from_pretrained(

@@ -71,9 +71,13 @@ def why_not(rows: int, columns: int, dtype: torch.dtype) -> str | None:
 
 def _fp8_product(values: torch.Tensor, scales: torch.Tensor, layer: Any) -> torch.Tensor:
     return torch._scaled_mm(
-        values, layer.weight.t(), scale_a=scales, scale_b=layer.scale.float().t(), bias=layer.bias,
+        values,
+        layer.weight.t(),
+        scale_a=scales,
+        scale_b=layer.scale.float().t(),
+        bias=layer.bias,
         out_dtype=torch.bfloat16,
-    )  # fmt: skip
+    )
 
 
 def _int8_product(values: torch.Tensor, scales: torch.Tensor, layer: Any, dtype: torch.dtype) -> torch.Tensor:

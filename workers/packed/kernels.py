@@ -36,12 +36,33 @@ THIRTY_TWO = tl.constexpr((tl.bfloat16,) * 32)
 # A kernel for every number of input rows would be compiled otherwise: for 1, and for multiples of 16.
 @triton.jit(do_not_specialize=["m"])
 def _product(
-    x, packed, scale, zero, bias, out, partial, locks,
-    m, n, units, groups, sm, su, sj,
-    BITS: tl.constexpr, GROUP: tl.constexpr, HAS_ZERO: tl.constexpr, HAS_BIAS: tl.constexpr, PTX: tl.constexpr,
-    EVEN: tl.constexpr, SPLITS: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, INPUTS: tl.constexpr,
+    x,
+    packed,
+    scale,
+    zero,
+    bias,
+    out,
+    partial,
+    locks,
+    m,
+    n,
+    units,
+    groups,
+    sm,
+    su,
+    sj,
+    BITS: tl.constexpr,
+    GROUP: tl.constexpr,
+    HAS_ZERO: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    PTX: tl.constexpr,
+    EVEN: tl.constexpr,
+    SPLITS: tl.constexpr,
+    ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    INPUTS: tl.constexpr,
     STAGES: tl.constexpr,
-):  # fmt: skip
+):
     PER: tl.constexpr = 32 if BITS == 3 else (1 if BITS == 0 else 32 // BITS)
     WORDS: tl.constexpr = 3 if BITS == 3 else 1
     tile, part, block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -194,9 +215,21 @@ def _zero_points(pointer, bit, stride, BITS: tl.constexpr):
 
 @triton.jit
 def _decode(
-    packed, scale, zero, chosen, out, columns, words, groups, first,
-    BITS: tl.constexpr, GROUP: tl.constexpr, HAS_ZERO: tl.constexpr, CHOSEN: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
+    packed,
+    scale,
+    zero,
+    chosen,
+    out,
+    columns,
+    words,
+    groups,
+    first,
+    BITS: tl.constexpr,
+    GROUP: tl.constexpr,
+    HAS_ZERO: tl.constexpr,
+    CHOSEN: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     number = tl.program_id(0).to(tl.int64)
     row = tl.load(chosen + number).to(tl.int64) if CHOSEN else number + first
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -251,14 +284,33 @@ def product(x: torch.Tensor, weight: PackedWeight, bias: torch.Tensor | None, ti
         tiles.ptx and x.dtype == weight.scale.dtype == torch.bfloat16 and weight.bits != FLOAT and not torch.version.hip
     )
     _product[grid](
-        x, weight.packed, weight.scale, weight.scale if weight.zero_point is None else weight.zero_point,
-        out if bias is None else bias, out, partial, locks,
-        m, n, units, weight.scale.shape[1], *strides,
-        BITS=weight.bits, GROUP=0 if weight.scale.shape[1] == 1 else weight.group,
-        HAS_ZERO=weight.zero_point is not None, HAS_BIAS=bias is not None,
-        PTX=ptx, EVEN=units % tiles.units == 0, SPLITS=tiles.splits, ROWS=tiles.rows, UNITS=tiles.units,
-        INPUTS=tiles.inputs, STAGES=tiles.stages, num_warps=tiles.warps, num_stages=tiles.stages,
-    )  # fmt: skip
+        x,
+        weight.packed,
+        weight.scale,
+        weight.scale if weight.zero_point is None else weight.zero_point,
+        out if bias is None else bias,
+        out,
+        partial,
+        locks,
+        m,
+        n,
+        units,
+        weight.scale.shape[1],
+        *strides,
+        BITS=weight.bits,
+        GROUP=0 if weight.scale.shape[1] == 1 else weight.group,
+        HAS_ZERO=weight.zero_point is not None,
+        HAS_BIAS=bias is not None,
+        PTX=ptx,
+        EVEN=units % tiles.units == 0,
+        SPLITS=tiles.splits,
+        ROWS=tiles.rows,
+        UNITS=tiles.units,
+        INPUTS=tiles.inputs,
+        STAGES=tiles.stages,
+        num_warps=tiles.warps,
+        num_stages=tiles.stages,
+    )
     return out
 
 
@@ -273,12 +325,22 @@ def decode(
     number = rows.numel() if rows is not None else (weight.rows - first if count is None else count)
     out = torch.empty(number, weight.columns, dtype=dtype, device=weight.packed.device)
     _decode[(number, triton.cdiv(weight.columns, DECODED_COLUMNS))](
-        weight.packed, weight.scale, weight.scale if weight.zero_point is None else weight.zero_point,
-        weight.scale if rows is None else rows.contiguous(), out,
-        weight.columns, weight.packed.shape[1], weight.scale.shape[1], first,
-        BITS=weight.bits, GROUP=weight.group, HAS_ZERO=weight.zero_point is not None, CHOSEN=rows is not None,
-        COLUMNS=DECODED_COLUMNS, num_warps=4,
-    )  # fmt: skip
+        weight.packed,
+        weight.scale,
+        weight.scale if weight.zero_point is None else weight.zero_point,
+        weight.scale if rows is None else rows.contiguous(),
+        out,
+        weight.columns,
+        weight.packed.shape[1],
+        weight.scale.shape[1],
+        first,
+        BITS=weight.bits,
+        GROUP=weight.group,
+        HAS_ZERO=weight.zero_point is not None,
+        CHOSEN=rows is not None,
+        COLUMNS=DECODED_COLUMNS,
+        num_warps=4,
+    )
     return out if rows is None else out.view(*rows.shape, weight.columns)
 
 

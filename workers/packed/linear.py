@@ -128,6 +128,10 @@ def side_by_side(modules: Sequence[nn.Module]) -> PackedLinear | None:
 
 def _form(layer: PackedLinear) -> tuple[object, ...]:
     return (
-        layer.bits, layer.columns, layer.scale.shape[1], layer.packed.dtype, layer.zero_point is None,
+        layer.bits,
+        layer.columns,
+        layer.scale.shape[1],
+        layer.packed.dtype,
+        layer.zero_point is None,
         layer.bias is None,
-    )  # fmt: skip
+    )

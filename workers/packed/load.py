@@ -75,9 +75,16 @@ def _filled(folder: Path, device: torch.device, trust_remote_code: bool) -> Any:
     with_inputs = _with_inputs(config)
 
     def make(stem: str, stored: dict[str, torch.Tensor], model: Any) -> Any:
-        return _module(stem, stored, bits_of(stem, config), model, dtype, with_inputs)
+        return _module(stem, stored, bits=bits_of(stem, config), model=model, dtype=dtype, with_inputs=with_inputs)
 
-    return filled(folder, stored_tensors(folder, device), make, device, dtype, trust_remote_code)
+    return filled(
+        folder,
+        stored_tensors(folder, device),
+        make=make,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+    )
 
 
 def filled(

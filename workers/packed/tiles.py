@@ -29,18 +29,24 @@ GROUPS = (32, 64, 128)
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """How the work is cut. rows: of the weight, a program. units: of each row, a step. inputs: rows of the input, a
-    program (1, or 16 and more). splits: programs that share the columns. ptx: unpack by PTX, two words at a time.
-    regroup: put the input's columns in the order of use first, one copy, where many rows would be gathered."""
+    """How the work is cut."""
 
     rows: int
+    """Rows of the weight for each program."""
     units: int
+    """Units of each row for each step."""
     inputs: int
+    """Rows of the input for each program: 1, or 16 and more."""
     splits: int
+    """Programs that share the columns."""
     warps: int
+    """Warps of each program."""
     stages: int
+    """Stages of the software pipeline."""
     ptx: bool = True
+    """Unpack by PTX, two words at a time."""
     regroup: bool = False
+    """First put the input's columns in the order of use, one copy, where many rows would be gathered."""
 
 
 def kernel_takes(weight: PackedWeight) -> bool:
@@ -65,4 +71,6 @@ def tiles_for(inputs: int, weight: PackedWeight) -> Tiles:
     blocks = -(-weight.rows // rows) * -(-inputs // block)
     steps = -(-weight.columns // (weight.unit[0] * units))
     splits = max(1, min(-(-PROGRAMS // blocks), MOST_SPLITS, steps // 2))
-    return Tiles(rows, units, block, splits, warps, stages, ptx=True, regroup=regroup)
+    return Tiles(
+        rows=rows, units=units, inputs=block, splits=splits, warps=warps, stages=stages, ptx=True, regroup=regroup
+    )

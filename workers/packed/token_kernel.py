@@ -17,9 +17,15 @@ def tokens_on_grid(inputs: torch.Tensor, dtype: torch.dtype, span: float) -> tup
     values = torch.empty(tokens, columns, dtype=dtype, device=inputs.device)
     scales = torch.empty(tokens, 1, dtype=torch.float32, device=inputs.device)
     _to_grid[(tokens,)](
-        inputs, values, scales, columns, span,
-        INTEGERS=dtype == torch.int8, BLOCK=triton.next_power_of_2(columns), num_warps=8,
-    )  # fmt: skip
+        inputs,
+        values,
+        scales,
+        columns,
+        span,
+        INTEGERS=dtype == torch.int8,
+        BLOCK=triton.next_power_of_2(columns),
+        num_warps=8,
+    )
     return values, scales
 
 

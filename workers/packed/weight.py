@@ -13,14 +13,18 @@ FLOAT = 0
 
 @dataclass(frozen=True, slots=True)
 class PackedWeight:
-    """packed: int32 (rows, words) in compressed-tensors' pack-quantized form, or float8 (rows, columns). scale: (rows,
-    groups). zero_point: int32 (words of the rows, groups) or None. bits: of the integers, or FLOAT."""
+    """A packed weight: the parts that lie on disk."""
 
     packed: torch.Tensor
+    """Int32 (rows, words) in compressed-tensors' pack-quantized form, or float8 (rows, columns)."""
     scale: torch.Tensor
+    """Shape (rows, groups)."""
     zero_point: torch.Tensor | None
+    """Int32 (words of the rows, groups), or None."""
     bits: int
+    """Bits of the integers, or FLOAT."""
     columns: int
+    """Columns of the weight when unpacked."""
 
     @property
     def rows(self) -> int:
@@ -66,10 +70,13 @@ def packed_weight(stored: dict[str, torch.Tensor], bits: int | None) -> PackedWe
     """From one weight's stored parts, named as on disk without the stem; raises ValueError for another form."""
     if "weight_packed" in stored and "weight_mask" not in stored and bits is not None:
         return PackedWeight(
-            stored["weight_packed"], stored["weight_scale"], stored.get("weight_zero_point"), bits,
+            stored["weight_packed"],
+            stored["weight_scale"],
+            stored.get("weight_zero_point"),
+            bits,
             int(stored["weight_shape"][1]),
-        )  # fmt: skip
+        )
     weight = stored.get("weight")
     if weight is not None and weight.dtype == torch.float8_e4m3fn:
         return PackedWeight(weight, stored["weight_scale"], None, FLOAT, int(weight.shape[1]))
-    raise ValueError(f"no weight is kept packed that is stored as {', '.join(sorted(stored))}")
+    raise ValueError(f"a weight stored as {', '.join(sorted(stored))} can't be kept packed")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from search_spaces.parameters import DEFAULT_CALIBRATION_TOKENS
 from workers.reading.segments import Segment
 from workers.runtime.callbacks import ProgressCallback, ignore_progress
 from workers.translation.prompts import Prompt
@@ -17,48 +18,55 @@ if TYPE_CHECKING:
     from workers.reading.training_data import TrainingData
     from workers.runtime.training_progress import Point
 
-DEFAULT_TOKENS = 65_536
-
 
 @dataclass(frozen=True, slots=True)
 class CompressionContext:
-    """calibration: pairs in the study's languages, for methods that look at activations. prompt: how they are shown to
-    the model. device: where the arithmetic runs. seed: for methods that draw. store: where calibration statistics and
-    profiles are kept for later trials; parent_key: names the parent's content there. calibration_tokens: how many the
-    statistics are taken over. calibration_text: running text to take them over instead of the pairs.
-
-    For steps that train: training: what they train on; None where the study names nothing. teacher: the uncompressed
-    base model's folder; teacher_key: names its content. report: is told of the training's progress. processes: GPUs
-    that train one model together."""
+    """What a method is given besides the parent model."""
 
     calibration: Sequence[Segment]
+    """Pairs in the study's languages, for methods that look at activations."""
     prompt: Prompt
+    """How the pairs are shown to the model."""
     device: torch.device
+    """Where the arithmetic runs."""
     seed: int
+    """For methods that draw at random."""
     trust_remote_code: bool = False
+    """Whether code that comes with the model may run."""
     store: Path | None = None
+    """Where calibration statistics and profiles are kept for later trials."""
     parent_key: str = ""
-    calibration_tokens: int = DEFAULT_TOKENS
+    """Names the parent's content in the store."""
+    calibration_tokens: int = DEFAULT_CALIBRATION_TOKENS
+    """How many tokens the statistics are taken over."""
     calibration_text: Sequence[str] = ()
+    """Running text to take the statistics over instead of the pairs."""
     training: TrainingData | None = None
+    """What steps that train read; None where the study names no training data."""
     teacher: Path | None = None
+    """The uncompressed base model's folder, for steps that train."""
     teacher_key: str = ""
+    """Names the teacher's content."""
     report: ProgressCallback = ignore_progress
+    """Is told of the progress of a training."""
     processes: int = 1
+    """GPUs that train one model together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a method did. targeted, changed: parameters of the weights it should have changed, and of those whose
-    stored form did change. notes: facts for the trial's record, such as which layers went. curve: of a step that
-    trained, its points in order. seconds: that it trained, 0 for one that did not. Two reports of the same work are
-    equal, whatever its time."""
+    """What a method did. Two reports of the same work are equal, whatever its time."""
 
     targeted: int
+    """Parameters of the weights that the method should have changed."""
     changed: int
+    """Parameters of the weights whose stored form did change."""
     notes: tuple[str, ...] = ()
+    """Facts for the trial's record, such as which layers were removed."""
     curve: tuple[Point, ...] = field(default=(), compare=False)
+    """The points of a training, in order."""
     seconds: float = field(default=0.0, compare=False)
+    """How long it trained; 0 for a step that does not train."""
 
     def with_notes(self, notes: Sequence[str]) -> Report:
         """The report with these notes after its own."""

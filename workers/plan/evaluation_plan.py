@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
+from search_spaces.parameters import DEFAULT_CALIBRATION_TOKENS
 from workers.reading.segments import DataSet
 from workers.reading.training_data import TrainingData
 from workers.translation.decoding import Decoding
 
-DEFAULT_CALIBRATION_TOKENS = 65_536
 RACED_SPLIT = "dev"
 # Not data: what a trial is called that measures a frontier point's speed.
 SPEED_SPLIT = "speed"
@@ -22,31 +22,38 @@ SPEED_REPEATS = 3
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """What every candidate of a study is measured under.
-
-    data: split ("dev", "test") -> its data set. calibration: pairs for methods that look at activations. metrics: what
-    is measured, the first being the quality. store: the artefact store's folder. device_map: "auto", "cpu", "cuda:N" or
-    what accelerate knows. memory_fraction: the share of a GPU's memory this process may take. calibration_tokens: how
-    many tokens calibration statistics are taken over. calibration_text: lines of running text to take them over instead
-    of the pairs. rungs: after how many segments a race looks at the evidence, ascending; () is no racing. comet_model:
-    the COMET model's hub id or checkpoint file; None is each metric's usual one. training: what steps that train read;
-    training_processes: how many processes train one candidate together. languages: code -> the name it goes by, for
-    codes that the tables lack or name otherwise.
-    """
+    """What every candidate of a study is measured under."""
 
     data: Mapping[str, DataSet]
+    """Split ("dev", "test") -> its data set."""
     calibration: DataSet | None
+    """Pairs for methods that look at activations."""
     metrics: tuple[str, ...]
+    """What is measured; the first metric is the quality."""
     decoding: Decoding
+    """How every candidate translates."""
     store: Path
+    """The artefact store's folder."""
+    _: KW_ONLY
     seed: int = 0
+    """Seed of everything that is drawn at random."""
     device_map: str = "auto"
+    """Where a model goes: "auto", "cpu", "cuda:N" or what accelerate knows."""
     memory_fraction: float | None = None
+    """The share of a GPU's memory that this process may take; None is no limit."""
     trust_remote_code: bool = False
+    """Whether code that comes with the model may run."""
     calibration_tokens: int = DEFAULT_CALIBRATION_TOKENS
+    """How many tokens calibration statistics are taken over."""
     calibration_text: tuple[str, ...] = ()
+    """Lines of running text to take the statistics over instead of the pairs."""
     rungs: tuple[int, ...] = ()
+    """After how many segments a race looks at the evidence, ascending; () is no racing."""
     comet_model: str | None = None
+    """The COMET model's hub id or checkpoint file; None is each metric's usual one."""
     training: TrainingData | None = None
+    """What steps that train read; None where the study names no training data."""
     training_processes: int = 1
+    """How many processes train one candidate together."""
     languages: Mapping[str, str] = field(default_factory=dict)
+    """Language code -> its name, for codes that the tables lack or name otherwise."""

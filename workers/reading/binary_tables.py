@@ -1,5 +1,7 @@
 """Read tables that are no text: parquet, Arrow files, a folder that `datasets` saved, Excel workbooks."""
 
+from __future__ import annotations
+
 import json
 import zipfile
 from collections.abc import Callable, Iterator
@@ -43,8 +45,8 @@ def table_files(path: Path, kind: str) -> list[Path]:
 
 
 def table_rows(path: Path, kind: str) -> Iterator[Row]:
-    """Yield the rows of a table, as they are read; a row's line is its number. Raises DataError for a damaged file, and
-    where the package that reads such tables is missing."""
+    """The rows of a table, as they are read; a row's line is its number. Raises DataError for a damaged file, and where
+    the package that reads such tables is missing."""
     for number, fields in enumerate(_READERS[kind](path), start=1):
         yield Row(number, number, fields)
 
@@ -168,9 +170,11 @@ def _guarded(
 
 
 _WHAT = {
-    "parquet": "a parquet file", "arrow": "an Arrow file", "datasets": "a folder of `datasets`",
+    "parquet": "a parquet file",
+    "arrow": "an Arrow file",
+    "datasets": "a folder of `datasets`",
     "excel": "an Excel workbook",
-}  # fmt: skip
+}
 _READERS = {
     kind: _guarded(read, kind)
     for kind, read in (("parquet", _parquet), ("arrow", _arrow), ("datasets", _saved), ("excel", _excel))

@@ -1,5 +1,7 @@
 """Tell by their names which columns of a table, or keys of a row, hold a pair, and bring them into a plain row."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,14 +10,28 @@ from workers.languages.codes import LANGUAGE_NAMES, UnknownLanguage, normalise_l
 # Compared in lower case, with _ for spaces and hyphens; the first of a list that is there counts.
 SOURCES = ("src", "source", "source_text", "src_text", "source_sentence", "source_segment", "original")
 REFERENCES = (
-    "ref", "reference", "ref_text", "reference_text", "target", "tgt", "trg", "target_text", "tgt_text", "trg_text",
-    "target_sentence", "target_segment", "translation",
-)  # fmt: skip
+    "ref",
+    "reference",
+    "ref_text",
+    "reference_text",
+    "target",
+    "tgt",
+    "trg",
+    "target_text",
+    "tgt_text",
+    "trg_text",
+    "target_sentence",
+    "target_segment",
+    "translation",
+)
 PAIRS = ("langs", "lp", "language_pair", "lang_pair", "langpair", "direction")
 SIDES = (
-    ("src_lang", "tgt_lang"), ("source_lang", "target_lang"), ("source_language", "target_language"),
-    ("src_lang", "trg_lang"), ("sl", "tl"),
-)  # fmt: skip
+    ("src_lang", "tgt_lang"),
+    ("source_lang", "target_lang"),
+    ("source_language", "target_language"),
+    ("src_lang", "trg_lang"),
+    ("sl", "tl"),
+)
 KEPT = {"id": "id", "doc_id": "doc_id", "document_id": "doc_id", "domain": "domain"}
 SCORES = ("difficulty", "score")
 # Where one of these is, `tgt` may be a system's output, which is no reference.
@@ -25,16 +41,20 @@ OUTPUTS = frozenset({"target", "tgt", "trg", "target_text", "tgt_text", "trg_tex
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which column is what. source, reference: the texts'. langs: the pair's, or None. sides: the two that name the
-    languages. texts: code -> column, where columns are named by their languages, the source's first. further: what a
-    plain row may have besides, by its key there."""
+    """Which column is what."""
 
     source: str | None
+    """Column of the source text."""
     reference: str | None
+    """Column of the reference text."""
     langs: str | None
+    """Column of the language pair, or None."""
     sides: tuple[str, str] | None
+    """The two columns that name the languages, or None."""
     texts: dict[str, str]
+    """Code -> column, where columns are named by their languages; the source's first."""
     further: dict[str, str]
+    """What else a plain row may have: its key there -> column."""
 
     def plain(self, fields: dict[str, object], asked: str | None = None) -> dict[str, object]:
         """A row of the table as a plain row, or as ALMA's where more than two columns are named by languages."""
@@ -74,12 +94,18 @@ def columns_of(names: Sequence[str]) -> Columns | None:
     further |= {_plain_name(score): score} if score is not None else {}
     if source is not None and reference is not None:
         sides = next(((by_name[one], by_name[other]) for one, other in SIDES if {one, other} <= by_name.keys()), None)
-        return Columns(source, reference, _first(by_name, PAIRS), sides, {}, further)
+        return Columns(
+            source=source, reference=reference, langs=_first(by_name, PAIRS), sides=sides, texts={}, further=further
+        )
     texts = {code: name for name in names if (code := _language(name)) is not None}
     if len(texts) > 2 and texts.get("id", "").lower() == "id":
         del texts["id"]
     further = {key: name for key, name in further.items() if name not in texts.values()}
-    return Columns(None, None, None, None, texts, further) if len(texts) >= 2 else None
+    return (
+        Columns(source=None, reference=None, langs=None, sides=None, texts=texts, further=further)
+        if len(texts) >= 2
+        else None
+    )
 
 
 def text_columns(columns: Columns) -> frozenset[str]:
@@ -95,9 +121,29 @@ def looks_like_names(cells: Sequence[str]) -> bool:
 
 
 _NAMING = frozenset(
-    {"src", "source", "tgt", "trg", "target", "ref", "reference", "text", "sentence", "lang", "language", "translation",
-     "translated", "original", "segment", "column", "col", "input", "output", "mt"}
-)  # fmt: skip
+    {
+        "src",
+        "source",
+        "tgt",
+        "trg",
+        "target",
+        "ref",
+        "reference",
+        "text",
+        "sentence",
+        "lang",
+        "language",
+        "translation",
+        "translated",
+        "original",
+        "segment",
+        "column",
+        "col",
+        "input",
+        "output",
+        "mt",
+    }
+)
 
 
 def _plain_name(name: str) -> str:

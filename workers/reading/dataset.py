@@ -1,5 +1,7 @@
 """Read one data set: get its rows or lines, recognise the format by the content, and have its module read it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,14 +28,14 @@ def read_dataset(
     """Read a data file, plain or gzip, in any of the formats in `formats.FORMATS`, a table of such rows or of columns
     that name a pair (CSV, TSV, parquet, Arrow, a folder of `datasets`, Excel), or one side of a parallel text.
 
-    `references` is the file of reference lines if `path` holds source lines; without it the file beside `path` that
-    bears another language is (x.de beside x.en). `langs` is a pair, such as "en-de": the one that is read of a file
-    whose rows name theirs, rows of other pairs being counted in the result's `left_out`; the file's own where it names
-    none. With `skip_bad_rows` a bad row is left out and listed in the result's `bad_rows`; otherwise the first one is
-    raised. Text is kept as given but for the white space around it.
+    references: the file of reference lines where path holds source lines; without it, the file beside path that bears
+    another language (x.de beside x.en). langs: a pair, such as "en-de". Where the rows of a file name their pairs, only
+    the rows of this pair are read, and the others are counted in the result's `left_out`; where a file names none, it
+    is the file's own pair. skip_bad_rows: a bad row is left out and listed in the result's `bad_rows`; otherwise the
+    first one is raised. Text is kept as given but for the white space around it.
 
-    Raises DataError for a bad row, and in any case for a file that is missing, empty, damaged, of no accepted
-    format, without a row of the pair asked for, or without one usable segment.
+    Raises DataError for a bad row, and in any case for a file that is missing, empty, damaged, of no accepted format,
+    without a row of the pair in langs, or without one usable segment.
     """
     path = Path(path)
     request = Request(path, _asked_pair(path, langs))

@@ -1,5 +1,7 @@
 """Say what is wrong with a data file: where, what was found, what was expected, and the way out."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ _SHOWN_CHARACTERS = 80
 
 
 def shorten(value: object) -> str:
-    """Return `value` on one line, cut in the middle beyond 80 characters; a blank one shows its quotes."""
+    """The value on one line, cut in the middle beyond 80 characters; a blank one shows its quotes."""
     shown = " ".join(value.split()) if isinstance(value, str) else ""
     shown = shown or _representation(value)
     shown = shown.encode("utf-8", errors="backslashreplace").decode("utf-8")
@@ -30,11 +32,10 @@ def _representation(value: object) -> str:
 
 
 class DataError(UserError):
-    """A data file, or a row of it, that can't be used.
+    """A data file, or a row of it, that can't be used; str() is one message with everything below.
 
-    `path` is the file, `line` its line (1-based; None: the whole file), `value` what was found (None: nothing
-    to show), `rule` what was broken, `way_out` what the caller can do. `str(error)` is one message with all
-    of them.
+    path: the file. line: 1-based; None for the whole file. value: what was found; None: nothing to show. rule: what was
+    broken. way_out: what the caller can do.
     """
 
     def __init__(self, path: str | Path, line: int | None, value: object, rule: str, way_out: str) -> None:
@@ -52,9 +53,9 @@ class DataError(UserError):
 
 
 class RowFault(Exception):
-    """One row that can't be used; the tally turns it into a DataError or, where asked to, a BadRow.
+    """One row that can't be used; the tally turns it into a DataError or, where bad rows are skipped, a BadRow.
 
-    `file` is the file at fault if it is another than the one that is being read.
+    file: the file at fault if it is another than the one that is being read.
     """
 
     def __init__(self, rule: str, value: object = None, way_out: str = SKIP_WAY_OUT, file: Path | None = None) -> None:
@@ -66,9 +67,9 @@ class RowFault(Exception):
 
 
 class OtherPair(Exception):
-    """One row of another pair than the caller asked for, which the tally counts: no fault.
+    """One row of another pair than the caller's, which the tally counts: no fault.
 
-    `pairs` are those that the row can be read in, in their normalised form, `asked` the one asked for.
+    pairs: those that the row can be read in, in their normalised form. asked: the caller's.
     """
 
     def __init__(self, pairs: Iterable[str], asked: str) -> None:

@@ -1,5 +1,7 @@
 """Check the fields of one row and take their values out."""
 
+from __future__ import annotations
+
 import math
 import re
 
@@ -14,23 +16,22 @@ _PAIR_WAY_OUT = (
 
 
 def required(fields: dict[str, object], key: str) -> object:
-    """Return a field's value, which may be null. Raises RowFault if the row lacks the field."""
+    """A field's value, which may be null. Raises RowFault when the row lacks the field."""
     if key not in fields:
         raise RowFault(f"the field `{key}` is missing", "the row has " + (", ".join(fields) or "no field"))
     return fields[key]
 
 
 def text(fields: dict[str, object], key: str, what: str) -> str:
-    """Return a text (`what`: "source" or "reference") without the white space around it.
+    """A text without the white space around it. what: "source" or "reference".
 
-    Raises RowFault if it is missing, no string, empty, or holds half a surrogate pair, which is no Unicode
-    text.
+    Raises RowFault when it is missing, not a string, empty, or holds half a surrogate pair, which is not Unicode text.
     """
     return clean_text(required(fields, key), key, what)
 
 
 def clean_text(value: object, key: str, what: str) -> str:
-    """Return `value` as `text` does; `key` only names it in the fault."""
+    """The value as `text` gives it. key: only names it in the fault."""
     stripped = string(value, key).strip()
     if not stripped:
         raise RowFault(f"empty {what} (`{key}`)", value)
@@ -38,25 +39,25 @@ def clean_text(value: object, key: str, what: str) -> str:
 
 
 def string(value: object, key: str) -> str:
-    """Return `value` as given. Raises RowFault if it is no string or not Unicode text."""
+    """The value as given. Raises RowFault when it is not a string or not Unicode text."""
     if not isinstance(value, str):
         raise wrong_type(key, "a string", value)
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        rule = f"`{key}` holds half a surrogate pair, which is no Unicode text"
+        rule = f"`{key}` holds half a surrogate pair, which is not Unicode text"
         raise RowFault(rule, ascii(value)) from None
     return value
 
 
 def label(fields: dict[str, object], key: str) -> str:
-    """Return an optional name, "" if it is absent or null. Raises RowFault if it is no string."""
+    """An optional name, "" when it is absent or null. Raises RowFault when it is not a string."""
     value = fields.get(key)
     return "" if value is None else string(value, key).strip()
 
 
 def whole_number(fields: dict[str, object], key: str) -> int:
-    """Return an integer field. Raises RowFault if it is missing or of another type (true is no integer)."""
+    """An integer field. Raises RowFault when it is missing or of another type (true is not an integer)."""
     value = required(fields, key)
     if not isinstance(value, int) or isinstance(value, bool):
         raise wrong_type(key, "an integer", value)
@@ -64,7 +65,7 @@ def whole_number(fields: dict[str, object], key: str) -> int:
 
 
 def mapping(fields: dict[str, object], key: str) -> dict[str, object]:
-    """Return a field that is an object. Raises RowFault if it is missing or of another type."""
+    """A field that is an object. Raises RowFault when it is missing or of another type."""
     value = required(fields, key)
     if not isinstance(value, dict):
         raise wrong_type(key, "an object", value)
@@ -72,10 +73,10 @@ def mapping(fields: dict[str, object], key: str) -> dict[str, object]:
 
 
 def score(value: object, key: str, low: float = -math.inf, high: float = math.inf) -> float | None:
-    """Return a score given as a number or a decimal string; None stays None (unscored).
+    """A score given as a number or a decimal string; None stays None (unscored).
 
-    Raises RowFault for another type, for a string that is no decimal number, for NaN and infinity, and for a
-    value outside low..high (both included).
+    Raises RowFault for another type, for a string that is not a decimal number, for NaN and infinity, and for a value
+    outside low..high (both included).
     """
     if value is None:
         return None
@@ -92,10 +93,9 @@ def score(value: object, key: str, low: float = -math.inf, high: float = math.in
 
 
 def pair(value: object, key: str, asked: str | None) -> str:
-    """Return a row's language pair in its normalised form.
+    """A row's language pair in its normalised form. asked: the caller's pair; None is any.
 
-    Raises RowFault if it is no string or unknown, OtherPair if it is another than the pair the caller asked
-    for (None: any).
+    Raises RowFault when it is not a string or unknown, OtherPair when it is another pair than the caller's.
     """
     try:
         found = normalise_pair(string(value, key))
@@ -107,13 +107,13 @@ def pair(value: object, key: str, asked: str | None) -> str:
 
 
 def wrong_type(key: str, expected: str, value: object) -> RowFault:
-    """Return the fault of a field whose value is not `expected`, such as "a string"."""
+    """The fault of a field whose value has another type. expected: such as "a string"."""
     shown = "null" if value is None else value
     return RowFault(f"`{key}` must be {expected}, not {json_type(value)}", shown)
 
 
 def json_type(value: object) -> str:
-    """Return the JSON name of a value's type, for messages."""
+    """The JSON name of a value's type, for messages."""
     if value is None:
         return "null"
     names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array"}

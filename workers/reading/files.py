@@ -1,5 +1,7 @@
 """Get the bytes of a data file, plain or gzip, and cut them into lines; other files' bytes are refused."""
 
+from __future__ import annotations
+
 import codecs
 import gzip
 import io
@@ -15,16 +17,17 @@ _CHUNK_BYTES = 1 << 20
 
 
 def read_content(path: Path) -> bytes:
-    """Return a file's content, unpacked if its first bytes are gzip's, without a byte order mark.
+    """A file's content, unpacked if its first bytes are gzip's, without a byte order mark.
 
-    Raises DataError if the file is missing, no file, unreadable, empty, a broken gzip file, or what its first bytes
-    tell is no data: a Git LFS pointer, a web page, another archive.
+    Raises DataError when the file is missing, not a file, unreadable, empty or a broken gzip file, and when its first
+    bytes show that it is not data: a Git LFS pointer, a web page, another archive.
     """
     return b"".join(stream_content(path))
 
 
 def stream_content(path: Path) -> Generator[bytes, None, None]:
-    """Yield what `read_content` returns, about a mebibyte at a time; raises what it raises, as it gets to the fault."""
+    """The content that `read_content` gives, about a mebibyte at a time. Raises what it raises, when it gets to the
+    fault."""
     size = unpacked = line_feeds = 0
     blank = True
     try:
@@ -74,7 +77,7 @@ def _chunks(stream: io.BufferedIOBase) -> Iterator[bytes]:
 
 
 def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a content that comes in chunks, each with its line feed, which the last may lack."""
+    """The lines of a content that comes in chunks, each with its line feed, which the last may lack."""
     begun: list[bytes] = []
     for chunk in chunks:
         first, *further = chunk.split(b"\n")
@@ -87,13 +90,13 @@ def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def split_lines(content: bytes) -> list[bytes]:
-    """Return the lines of `content` without their line feeds; nothing else (U+2028, say) ends a line."""
+    """The lines of a content without their line feeds; nothing else (U+2028, say) ends a line."""
     lines = content.split(b"\n")
     return lines if lines[-1] else lines[:-1]
 
 
 def decode(raw: bytes) -> str:
-    """Return `raw` as UTF-8 text. Raises RowFault for any other encoding."""
+    """The bytes as UTF-8 text. Raises RowFault for any other encoding."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:

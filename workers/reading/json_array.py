@@ -1,5 +1,7 @@
 """Take one JSON array of objects apart while it is read, so that no more of it than a chunk is in memory at a time."""
 
+from __future__ import annotations
+
 import codecs
 import json
 import re
@@ -15,7 +17,7 @@ _LONGEST_TOKEN = 16
 
 
 def array_elements(chunks: Iterable[bytes], path: Path) -> Iterator[tuple[int, object]]:
-    """Yield (line that it begins on, 1-based; value) of each element of the array in a UTF-8 content.
+    """Each element of the array in a UTF-8 content: (line that it begins on, 1-based; value).
 
     Raises DataError for an array that is broken: what follows the fault can't be told apart.
     """

@@ -1,5 +1,7 @@
 """Read JSON objects without losing a key that stands twice, of which Python's own reader keeps the last in silence."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 

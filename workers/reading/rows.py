@@ -1,5 +1,7 @@
 """Take a JSON file apart into rows: JSON lines, or one JSON array of objects."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -18,7 +20,7 @@ _OBJECT_RULE = "a row must be one JSON object"
 
 
 def is_json(content: bytes) -> bool:
-    """Say whether a file holds JSON rows: an array, or an object's start in one of its first 20 lines."""
+    """Whether a file holds JSON rows: an array, or an object's start in one of its first 20 lines."""
     lines = [line.strip() for line in split_lines(content) if line.strip()][:_LINES_LOOKED_AT]
     return (
         is_array(content)
@@ -28,20 +30,20 @@ def is_json(content: bytes) -> bool:
 
 
 def starts_with_object(content: bytes) -> bool:
-    """Say whether the first line is a whole JSON object, which no line of running text is."""
+    """Whether the first line is a whole JSON object, which no line of running text is."""
     return _parses(split_lines(content)[0], dict)
 
 
 def is_array(content: bytes) -> bool:
-    """Say whether a file is one JSON array, by its first characters."""
+    """Whether a file is one JSON array, by its first characters."""
     return _ARRAY_START.match(content) is not None
 
 
 def json_rows(chunks: Iterable[bytes], tally: Tally) -> Iterator[Row]:
-    """Yield the rows of a JSON file whose content comes in chunks, in order; what is no object goes to the tally.
+    """The rows of a JSON file whose content comes in chunks, in order; what is not an object goes to the tally.
 
-    Lines of white space alone are no rows. Raises DataError for an array that is broken: what follows the
-    fault can't be told apart, so it can't be skipped.
+    Lines of white space alone are not rows. Raises DataError for an array that is broken: what follows the fault can't
+    be told apart, so it can't be skipped.
     """
     remaining = iter(chunks)
     first = next(remaining, b"")

@@ -1,5 +1,7 @@
 """Hold what a data file says: segments with their references, and what was left out of them."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterable
@@ -12,22 +14,23 @@ NO_REFERENCE = "no reference"
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One source text with its human translations.
-
-    `id` is unique within its data set and stable (the same with and without skipped rows). `langs` is the
-    normalised pair, "en-de" or "en-pt_BR". `references` holds at least one text, none empty. `doc_id` is the
-    segment's own id where the format knows no documents; `domain` is "" where unknown. `human_score` is the
-    mean human score of the systems' translations (0 to 100, higher is better) or the difficulty that the file
-    gives; None: unscored.
-    """
+    """One source text with its human translations."""
 
     id: str
+    """Unique within its data set and stable: the same with and without skipped rows."""
     langs: str
+    """The normalised language pair, "en-de" or "en-pt_BR"."""
     source: str
+    """The source text."""
     references: tuple[str, ...]
+    """At least one text; no text is empty."""
     doc_id: str
+    """Id of the document; the segment's own id where the format knows no documents."""
     domain: str
+    """Domain of the text; empty where unknown."""
     human_score: float | None = None
+    """Mean human score of the systems' translations (0 to 100, higher is better) or the difficulty that the file gives;
+    None: unscored."""
 
     @property
     def source_language(self) -> str:
@@ -51,20 +54,21 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """The segments of one file, in a deterministic order, with all that was not taken from it.
-
-    `name` is the file's name without its folder, `format` the registry key of the format recognised, `digest`
-    the SHA-256 of the segments (see `segments_digest`). `bad_rows` is filled only where the caller asked to
-    skip them. `left_out` counts, by reason, what the format itself says not to use and the rows of other pairs
-    than the one asked for: (reason, count), sorted.
-    """
+    """The segments of one file, in a deterministic order, with all that was not taken from it."""
 
     name: str
+    """The file's name without its folder."""
     format: str
+    """Registry key of the format that was recognised."""
     segments: tuple[Segment, ...]
+    """The segments."""
     digest: str
+    """SHA-256 of the segments (see `segments_digest`)."""
     bad_rows: tuple[BadRow, ...] = ()
+    """Rows that can't be read; filled only where the caller wants them skipped."""
     left_out: tuple[tuple[str, int], ...] = ()
+    """Rows that the format itself says not to use, and rows of other pairs than the caller's: (reason, count),
+    sorted."""
 
     @property
     def pairs(self) -> tuple[str, ...]:
@@ -78,10 +82,10 @@ class DataSet:
 
 
 def segments_digest(segments: Iterable[Segment]) -> str:
-    """Return the SHA-256 (64 hex digits) of the segments' content and order.
+    """The SHA-256 (64 hex digits) of the segments' content and order.
 
-    It is taken over canonical JSON: an array of objects, keys sorted, no spaces, UTF-8. The file's name,
-    format, compression and line ends do not enter.
+    It is taken over canonical JSON: an array of objects, keys sorted, no spaces, UTF-8. The file's name, format,
+    compression and line ends do not enter.
     """
     names = [field.name for field in fields(Segment)]
     rows = [{name: getattr(segment, name) for name in names} for segment in segments]

@@ -3,6 +3,8 @@
 What `read_dataset` refuses as an empty text is given as "" here, so that the caller can count it.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -33,10 +35,10 @@ class Texts:
 
 
 def stream(path: Path, languages: Collection[str], tally: Tally) -> Iterator[Texts]:
-    """Yield the rows of a file, plain or gzip, as they are read; those of evaluation sets when the file is read.
+    """The rows of a file, plain or gzip, as they are read; those of evaluation sets when the file is read.
 
-    Of parallel text `path` is one side; the other sides are the files beside it that bear the same name and one of
-    `languages`. Raises DataError for a bad row, unless the tally skips them, and for a file that can't be used.
+    path: the file; of parallel text, one side. The other sides are the files beside it that bear the same name and one
+    of the languages. Raises DataError for a bad row, unless the tally skips them, and for a file that can't be used.
     """
     found = _rows(path, languages, tally)
     if found is None:

@@ -1,5 +1,7 @@
 """Keep account of a read: what was refused and what was left out, so that nothing goes in silence."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -34,9 +36,10 @@ class LeftOut:
 
 
 class Tally:
-    """The bad rows and the rows left out of one read; without `skip`, the first bad row ends the read.
+    """The bad rows and the rows left out of one read.
 
-    `other_pairs` are the pairs of the rows left out because the caller asked for another one.
+    skip: whether bad rows are skipped; otherwise the first one ends the read. other_pairs: the pairs of the rows left
+    out because the caller wants another one.
     """
 
     def __init__(self, path: Path, skip: bool) -> None:
@@ -71,7 +74,7 @@ class Tally:
 
 
 def one_a_row(rows: Iterable[Row], tally: Tally, parse: Callable[[Row], Segment | LeftOut]) -> list[Segment]:
-    """Return the segments of a format whose rows are segments, in the file's order.
+    """The segments of a format whose rows are segments, in the file's order.
 
     A row whose id an earlier row has is a bad row. Of a row of another pair nothing but the pair is read.
     """

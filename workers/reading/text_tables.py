@@ -1,5 +1,7 @@
 """Read CSV and TSV: the layout is told by the content, and a header's names become the keys of rows."""
 
+from __future__ import annotations
+
 import ast
 import csv
 import json
@@ -33,11 +35,11 @@ class Layout:
 
 
 def layout_of(content: bytes, path: Path, named_only: bool = False) -> Layout | None:
-    """How the table in a file that begins so is laid out; None where it is no table.
+    """How the table in a file that begins so is laid out; None where it is not a table.
 
-    A first row that names columns makes one of any text, a suffix (.csv, .tsv) or exactly one tab in every line one
-    without names, which with `named_only` is none. Raises DataError for a file of such a suffix whose columns can't be
-    told.
+    A first row that names columns makes a table of any text. A suffix (.csv, .tsv) or exactly one tab in every line
+    makes a table without names. named_only: a text without names is not a table. Raises DataError for a file of such a
+    suffix whose columns can't be told.
     """
     content = content[:_LOOKED_AT]
     lines = content.decode("utf-8", errors="replace").split("\n")
@@ -62,7 +64,7 @@ def layout_of(content: bytes, path: Path, named_only: bool = False) -> Layout | 
 
 
 def rows_of(layout: Layout, chunks: Iterable[bytes], tally: Tally, langs: str | None) -> Iterator[Row]:
-    """Yield the table's rows as JSON rows would be; langs: the pair of one without a header.
+    """The table's rows as JSON rows would be. langs: the pair of a table without a header.
 
     Rows of more or fewer cells than the header are bad rows. Raises DataError for quotes that are never closed.
     """

@@ -58,14 +58,18 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One translation to learn. file: its position in `TrainingData.files`. line: in that file, 1-based; None where
-    the format joins several rows into one pair."""
+    """One translation to learn."""
 
     langs: str
+    """The normalised language pair."""
     source: str
+    """The source text."""
     reference: str
+    """The translation."""
     file: int
+    """Position of its file in `TrainingData.files`."""
     line: int | None
+    """Line in that file, 1-based; None where the format joins several rows into one pair."""
 
     @property
     def segment(self) -> Segment:
@@ -93,7 +97,7 @@ def training_data(
         if file.digest in first:
             raise StudyError(
                 f"{first[file.digest]} and {file.path} are the same training pairs; name one of them (of parallel "
-                "text, one side), and give it a larger weight where it shall count for more"
+                "text, one side), and give it a larger weight where it should count for more"
             )
         first[file.digest] = file.path
     return TrainingData(tuple(found), directions, skip_bad_rows)

@@ -52,7 +52,7 @@ def why_not_data(head: bytes) -> tuple[str, str] | None:
             return f"this is {what}", way_out
     if _XML.match(head):
         return (
-            "this is an XML document, which is no accepted format",
+            "this is an XML document, which is not an accepted format",
             "Write its segments as JSON lines {src, ref, langs}.",
         )
     return None

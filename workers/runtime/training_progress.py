@@ -18,22 +18,24 @@ MADE_WORSE = "training made it worse"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a training is, or what comes before it, for the terminal.
-
-    name: the step's method. tokens, of: real tokens read, and the budget. tokens_s: tokens a second since the last
-    report. loss: mean a target token since the last report. chrf: the last validation score, if there is one. left_s:
-    seconds left at this speed; None while too little was measured. doing: what is made before the training, of which
-    the numbers then are, with no loss; "" while it trains.
-    """
+    """How far a training is, or what comes before it, for the terminal."""
 
     name: str
+    """The step's method."""
     tokens: int
+    """Real tokens read so far."""
     of: int
+    """The budget, in real tokens."""
     tokens_s: float
+    """Tokens a second since the last report."""
     loss: float
+    """Mean loss of a target token since the last report."""
     chrf: float | None
+    """The last validation score, if there is one."""
     left_s: float | None
+    """Seconds left at this speed; None while too little was measured."""
     doing: str = ""
+    """What is made before the training; the numbers are then of that, with no loss. Empty during the training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +60,22 @@ def with_ends_scored(curve: tuple[Point, ...], before: float | None, after: floa
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training did. tokens: real tokens read; steps: optimizer steps. notes: facts for the trial's record, such
-    as a smaller micro-batch. chrf_before, chrf_after: validation scores, if there is something to score. since: of the
-    tokens, those that an earlier attempt or a smaller budget had read."""
+    """What a training did."""
 
     tokens: int
+    """Real tokens read."""
     steps: int
+    """Optimizer steps."""
     curve: tuple[Point, ...]
+    """Points of the curve, in order."""
     notes: tuple[str, ...]
+    """Facts for the trial's record, such as a smaller micro-batch."""
     chrf_before: float | None
+    """Validation score before the training, if there is anything to score."""
     chrf_after: float | None
+    """Validation score after the training, if there is anything to score."""
     since: int = 0
+    """How many of the tokens an earlier attempt or a smaller budget had read."""
 
     @property
     def looks_worse(self) -> bool:

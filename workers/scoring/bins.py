@@ -35,7 +35,7 @@ def parse_bins(text: str) -> tuple[Bin, ...]:
         try:
             low, high = float(low_text), float(high_text)
         except ValueError as error:
-            raise StudyError(f"the bin {part!r} is no range such as 30-60") from error
+            raise StudyError(f"the bin {part!r} is not a range such as 30-60") from error
         if not low < high or (bins and low < bins[-1].high):
             raise StudyError(
                 f"the bin {part!r} is empty, or overlaps the one before; write ascending ranges such as 0-30,30-60"

@@ -29,12 +29,24 @@ CLEARLY = 0.5
 CLOSE = tuple(
     frozenset(group.split())
     for group in (
-        "hr bs sr sl mk bg", "cs sk pl hsb", "ru uk be bg sr mk", "no nb nn da sv fo is",
-        "es pt gl ca oc an ast ext it", "fr oc ca wa ht gcr gcf", "de lb nl af fy", "id ms jv su min ace",
-        "zh yue wuu lzh ja", "hi mr ne sa bho mai", "fa ps ur ku ckb", "az tr tk uz crh", "ar ary arz aeb", "en pcm",
-        "xh zu ss nr", "lv lt ltg",
+        "hr bs sr sl mk bg",
+        "cs sk pl hsb",
+        "ru uk be bg sr mk",
+        "no nb nn da sv fo is",
+        "es pt gl ca oc an ast ext it",
+        "fr oc ca wa ht gcr gcf",
+        "de lb nl af fy",
+        "id ms jv su min ace",
+        "zh yue wuu lzh ja",
+        "hi mr ne sa bho mai",
+        "fa ps ur ku ckb",
+        "az tr tk uz crh",
+        "ar ary arz aeb",
+        "en pcm",
+        "xh zu ss nr",
+        "lv lt ltg",
     )
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,18 @@ HEAD = "lm_head"
 
 @dataclass(frozen=True, slots=True, order=True)
 class WeightScheme:
-    """How a weight is stored. type: "int" or "float". group_size: -1 is one scale an output channel. activations:
-    whether a linear layer's inputs are quantized too, a scale a token, in the same type and 8 bits."""
+    """How a weight is stored."""
 
     bits: int
+    """Bits of a weight."""
     group_size: int = -1
+    """Columns that share a scale; -1 is one scale for each output channel."""
     symmetric: bool = True
+    """Whether the grid has no zero point."""
     type: str = "int"
+    """The number type, "int" or "float"."""
     activations: bool = False
+    """Whether a linear layer's inputs are quantized too, with one scale for each token, in the same type and 8 bits."""
 
 
 def quantization_config(schemes: Mapping[str, WeightScheme], ignored: Iterable[str]) -> dict[str, Any]:
@@ -143,9 +147,12 @@ def _group(scheme: WeightScheme, targets: list[str]) -> Any:
 
     per_channel = scheme.group_size == -1
     weights = QuantizationArgs(
-        num_bits=scheme.bits, type=scheme.type, symmetric=scheme.symmetric,
-        strategy="channel" if per_channel else "group", group_size=None if per_channel else scheme.group_size,
-    )  # fmt: skip
+        num_bits=scheme.bits,
+        type=scheme.type,
+        symmetric=scheme.symmetric,
+        strategy="channel" if per_channel else "group",
+        group_size=None if per_channel else scheme.group_size,
+    )
     inputs = (
         QuantizationArgs(num_bits=8, type=scheme.type, symmetric=True, strategy="token", dynamic=True)
         if scheme.activations

@@ -28,6 +28,8 @@ def compress(parent: Path, out: Path, step: Distill, context: CompressionContext
     beginning.mkdir()
     student = with_device(context, write_student, parent, beginning, step, pairs)
     as_deep = read_checkpoint(parent).layers == read_checkpoint(training_inputs(step, context).teacher).layers
-    report = train_step(beginning, out, step, pairs, context, student.layers if as_deep else None)
+    report = train_step(
+        beginning, out, step=step, pairs=pairs, context=context, layer_map=student.layers if as_deep else None
+    )
     shutil.rmtree(beginning)
     return replace(report, notes=(*student.notes, *report.notes))

@@ -94,9 +94,12 @@ def sharded(
     of_teacher = read_checkpoint(study.teacher).tensors.values() if step.has_divergence else ()
     parameters = list(trained.model.parameters())
     arguments = {
-        "parent": trained.parent, "step": step, "pairs": pairs, "context": replace(context, report=ignore_progress),
+        "parent": trained.parent,
+        "step": step,
+        "pairs": pairs,
+        "context": replace(context, report=ignore_progress),
         "layer_map": layer_map,
-    }  # fmt: skip
+    }
     kept = pairs.held_out
     before = with_device(context, folder_chrf, trained.parent, kept) if kept else None
     done = train_sharded(

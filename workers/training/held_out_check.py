@@ -78,7 +78,9 @@ def _translations(model: Any, folder: Path, segments: Sequence[Segment], context
     limit = min(LENGTH_FACTOR * longest + LENGTH_MORE, DEFAULT_MAX_NEW_TOKENS, (room or DEFAULT_MAX_NEW_TOKENS) // 2)
     decoding = Decoding(max_new_tokens=limit, batch_size=TOGETHER)
     examples = context.calibration if context.prompt.name == "few-shot" else ()
-    translator = Translator(model, tokenizer, context.prompt, examples, decoding, room)
+    translator = Translator(
+        model=model, tokenizer=tokenizer, prompt=context.prompt, examples=examples, decoding=decoding, context=room
+    )
     texts = [hypothesis.text for hypothesis in translator(segments)]
     del translator, model
     release_memory()

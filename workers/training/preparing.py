@@ -36,4 +36,7 @@ class Preparing:
         speed = (done - before) / (now - began) if now > began else 0.0
         measured = speed > 0.0 and now - began >= MEASURED_SECONDS
         left = 0.0 if done >= of else (of - done) / speed if measured else None
-        self._report(Progress(self._name, done, of, speed, 0.0, None, left, self._doing))
+        progress = Progress(
+            name=self._name, tokens=done, of=of, tokens_s=speed, loss=0.0, chrf=None, left_s=left, doing=self._doing
+        )
+        self._report(progress)

@@ -57,7 +57,7 @@ def train_step(
     began = time.monotonic()
     trained = form(parent, step, context)
     run = sharded if context.processes > 1 else alone
-    done = run(trained, out, step, pairs, context, layer_map)
+    done = run(trained, out, step, pairs, context, layer_map=layer_map)
     written = write_trained(trained, out)
     del trained
     release_memory()
@@ -68,7 +68,7 @@ def train_step(
     changed = None
     if done.looks_worse and enough_to_judge(kept):
         changed = with_device(context, changed_interval, parent, out, kept)
-    return report_of(written, done, len(kept), seconds, changed, step)
+    return report_of(written, done, held_out=len(kept), seconds=seconds, changed=changed, step=step)
 
 
 def report_of(
@@ -120,9 +120,16 @@ def _pairs(parent: Path, step: Trainer, context: CompressionContext) -> Tokenize
     teacher = translating_teacher(step, context)
     told = Preparing(step.name, "teacher's translations", context.report)
     return teacher_translations(
-        pairs, teacher, tokenizer, key, study.store,
-        tokens=step.tokens, seed=context.seed, batch=step.batch, report=told,
-    )  # fmt: skip
+        pairs,
+        teacher,
+        tokenizer,
+        key,
+        study.store,
+        tokens=step.tokens,
+        seed=context.seed,
+        batch=step.batch,
+        report=told,
+    )
 
 
 def _tokenizer_key(folder: Path) -> str:

@@ -27,9 +27,15 @@ TEMPLATE_FILE = "chat_template.jinja"
 # What turns thinking off, by the names under which templates have it: Qwen 3, GLM 4.5, SmolLM 3, EXAONE 4, Gemma 4;
 # DeepSeek 3.1, Granite; Command A; Seed-OSS. A template ignores a name that it does not know.
 SWITCHES: dict[str, bool | int] = {
-    "enable_thinking": False, "thinking": False, "reasoning": False, "enable_reasoning": False, "think": False,
-    "use_thinking": False, "thinking_budget": 0, "reasoning_budget": 0,
-}  # fmt: skip
+    "enable_thinking": False,
+    "thinking": False,
+    "reasoning": False,
+    "enable_reasoning": False,
+    "think": False,
+    "use_thinking": False,
+    "thinking_budget": 0,
+    "reasoning_budget": 0,
+}
 # Those that take a word: the first of these that the template compares with, else "low", gpt-oss's least.
 EFFORTS = ("reasoning_effort", "thinking_effort", "thinking_mode", "reasoning_mode", "thinking_option")
 LEAST = ("none", "off", "disabled", "no_think", "nothink", "minimal", "low")

@@ -29,24 +29,27 @@ _MANY_BREAKS = re.compile(r"\n{3,}")
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A family's way of asking.
-
-    name: its key in PROMPTS. render: (segment, tokenizer, examples) -> the text the model continues.
-    special_tokens: whether the tokenizer adds its own (a chat template writes them itself).
-    one_line: the hypothesis ends at the first line break; a base model goes on with invented examples after it.
-    passed: what is passed to the model's chat template so that it does not think first, in words.
-    """
+    """How the models of a family are asked for a translation."""
 
     name: str
+    """Its key in PROMPTS."""
     render: Callable[[Segment, Any, Sequence[Segment]], str]
+    """(segment, tokenizer, examples) -> the text that the model continues."""
     special_tokens: bool
+    """Whether the tokenizer adds its own special tokens; a chat template writes them itself."""
     one_line: bool
+    """Whether the hypothesis ends at the first line break; a base model continues with invented examples after it."""
     passed: str = ""
+    """What is passed to the model's chat template so that it does not think first, in words."""
 
     @property
     def key(self) -> str:
         """What tells its requests from those of another: its name, and what is passed."""
         return f"{self.name}, {self.passed}" if self.passed else self.name
+
+    def answered(self, pair: Segment, tokenizer: Any) -> str:
+        """The request without examples, and the pair's translation after it: what calibration reads."""
+        return with_translation(self.render(pair, tokenizer, ()), pair)
 
     def clean(self, text: str, source: str = "") -> str:
         """The hypothesis in a raw continuation: cut, and without outer or repeated white space. Line breaks stay where
@@ -58,6 +61,11 @@ class Prompt:
             lines = "\n".join(" ".join(line.split()) for line in text.split("\n"))
             return _MANY_BREAKS.sub("\n\n", lines)
         return " ".join(text.split())
+
+
+def with_translation(request: str, pair: Segment) -> str:
+    """A request and the pair's translation after it."""
+    return f"{request} {pair.references[0]}"
 
 
 def _alma(segment: Segment, tokenizer: Any, examples: Sequence[Segment]) -> str:

@@ -61,7 +61,14 @@ class Translator:
         lines = [lines_of(segment, self._prompt) for segment in segments]
         asked = list(chain.from_iterable(lines))
         prepared = [
-            prepare(line, self._tokenizer, self._prompt, self._examples, self._decoding, self._context)
+            prepare(
+                line,
+                self._tokenizer,
+                prompt=self._prompt,
+                examples=self._examples,
+                decoding=self._decoding,
+                context=self._context,
+            )
             for line in asked
         ]
         limit = self._decoding.max_new_tokens
@@ -137,7 +144,10 @@ def translate(
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Hypothesis]:
     """One hypothesis a segment, in the segments' order: a `Translator` used once."""
-    return Translator(model, tokenizer, prompt, examples, decoding, context)(segments, progress)
+    translator = Translator(
+        model=model, tokenizer=tokenizer, prompt=prompt, examples=examples, decoding=decoding, context=context
+    )
+    return translator(segments, progress)
 
 
 def prepare(

@@ -64,7 +64,7 @@ def test_a_bad_data_file_is_named_with_what_is_wrong_and_nothing_is_written(
         (["--bins", "60-30"], "60-30"),
         (["--max_new_tokens", "0"], "max_new_tokens is 0"),
         (["--prompt", "polite"], "no prompt family 'polite'"),
-        (["--model_id", "no/such/model/here"], "no/such/model/here is no folder here, and no hub id"),
+        (["--model_id", "no/such/model/here"], "no/such/model/here is neither a folder here nor a hub id"),
     ],
 )
 def test_main_py_refuses_a_bad_flag(
@@ -90,7 +90,7 @@ def test_main_py_refuses_a_bad_flag(
         (["--quality", "ter"], "quality is 'ter'; it must be one of chrf, comet"),
         (["--rungs", "64,64"], "rungs is [64, 64]"),
         (["--floor", "50"], "floor is 50.0; it must be a number of at least 0 and below 1"),
-        (["--model", "models/none/here"], "models/none/here is no folder here"),
+        (["--model", "models/none/here"], "models/none/here is neither a folder here"),
     ],
 )
 def test_search_refuses_a_bad_flag(
@@ -106,7 +106,7 @@ def test_main_py_refuses_a_file_as_its_folder_before_anything_is_measured(
 ) -> None:
     monkeypatch.setattr("orchestrator.commands.single.attempt", lambda *_: pytest.fail("it was measured"))
     assert one.main(["--data", good_file, "--outdir", good_file]) == 2
-    assert f"error: {good_file} is there and no folder; name another with --outdir" in capsys.readouterr().err
+    assert f"error: {good_file} exists and is not a folder; name another with --outdir" in capsys.readouterr().err
     assert json.loads(Path(good_file).read_text(encoding="utf-8")) == GOOD
     assert [path.name for path in tmp_path.iterdir()] == ["good.jsonl"]
 

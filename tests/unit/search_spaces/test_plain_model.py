@@ -378,8 +378,8 @@ def test_an_adapter_that_can_not_be_merged_says_how(
         with pytest.raises(ModelFilesError, match=what):
             open_base(str(folder))
 
-    refused({"base_model_name_or_path": "/home/somebody/llama"}, "can't be had.* into base_model_name_or_path")
-    refused({"base_model_name_or_path": "models/captions"}, "a folder from here that no worker sees")
+    refused({"base_model_name_or_path": "/home/somebody/llama"}, "can't be loaded.* into base_model_name_or_path")
+    refused({"base_model_name_or_path": "models/captions"}, "a relative path that workers can't find")
     refused({"base_model_name_or_path": ""}, "names no base_model_name_or_path")
     refused(
         {"base_model_name_or_path": str(save("llama", intermediate_size=320))}, "has an adapter for .*another model's"
@@ -397,7 +397,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "pictures": ({"model_type": "mllama", "vision_config": {"a": 1}}, "reads more than text .mllama"),
     "other pictures": ({"model_type": "gemma3n", "vision_config": {"a": 1}}, "reads more than text .*save_pretrained"),
     "encoder": ({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}, "encoder-decoders such as NLLB"),
-    "scores": ({"architectures": ["LlamaForSequenceClassification"]}, "is no causal language model"),
+    "scores": ({"architectures": ["LlamaForSequenceClassification"]}, "is not a causal language model"),
     "own code": ({"model_type": "new", "auto_map": {"AutoConfig": "a.B"}}, "let it run with --trust-remote-code"),
     "depth": ({"num_hidden_layers": 40}, "says num_hidden_layers: 40, and the weights are of 3 layers"),
 }
@@ -527,8 +527,8 @@ def test_a_study_does_not_go_on_with_a_model_that_is_taken_otherwise() -> None:
     began = {"name": "a/m", "revision": "1", "bytes": 1000}
     refuse_changed_base(began, BaseModel("a/m", "1"), 1001)
     for now, size, said in (
-        (BaseModel("a/m", "1+plain1"), 500, "all that lies in its files when the study began, 1.00 kB; now .* 500 B"),
-        (BaseModel("a/m", "1"), 500, "all that lies in its files"),
+        (BaseModel("a/m", "1+plain1"), 500, "everything in its files when the study began, 1.00 kB; now .* 500 B"),
+        (BaseModel("a/m", "1"), 500, "everything in its files"),
         (BaseModel("a/m", "2"), 1000, r"has changed since the study began \(1, now 2\)"),
     ):
         with pytest.raises(StudyError, match=said):

@@ -54,7 +54,7 @@ def test_a_candidate_keeps_no_trace_of_the_recipe() -> None:
         ({"recipe": None}, "no recipe is called None"),
         (
             {"recipe": "heal", "method": "finetune"},
-            "the recipe heal is of the method recover, not of 'finetune'; leave",
+            "the recipe heal belongs to the method recover, not to 'finetune'; leave",
         ),
         ({"recipe": "alma-full", "rank": 8}, "finetune has no parameter 'rank'"),
         ({"recipe": "alma-full", "rate": 7}, "finetune.rate is 7"),

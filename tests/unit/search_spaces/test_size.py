@@ -219,12 +219,12 @@ def test_a_student_may_be_given_by_its_config(
 
 
 CONFIGS: list[tuple[dict[str, Any] | str, str]] = [
-    ({"model_type": "mistral"}, "is of model_type 'mistral', and the model of 'llama'"),
+    ({"model_type": "mistral"}, "has model_type 'mistral', and the model has 'llama'"),
     ({"vocab_size": 7}, "has a vocabulary of 7 tokens, and the model of 1000; .* trim_vocabulary before it"),
     ({"num_hidden_layers": 0}, "has no num_hidden_layers of at least 1"),
     ({"hidden_size": None}, "hidden_size, intermediate_size and num_attention_heads, one of each, and distill.config"),
     ({"num_attention_heads": 3}, "has 3 heads, which do not divide the hidden size 256"),
-    ({"num_hidden_layers": SHAPE["num_hidden_layers"]}, "has the model's own shape: that is no smaller student"),
+    ({"num_hidden_layers": SHAPE["num_hidden_layers"]}, "has the model's own shape: that is not a smaller student"),
     ("[]", "holds no JSON object"),
     ("{", "can't be read as JSON"),
 ]
@@ -249,8 +249,8 @@ HEADS = {"hidden_size": 96, "intermediate_size": 160, "num_attention_heads": 6}
 @pytest.mark.parametrize(
     ("step", "reason"),
     [
-        (Distill(), "that is no smaller student; give layers, width, channels or a smaller config, or use finetune"),
-        (Distill(layers=3), "that is no smaller student"),
+        (Distill(), "that is not a smaller student; give layers, width, channels or a smaller config, or use finetune"),
+        (Distill(layers=3), "that is not a smaller student"),
         (Distill(layers=4), "distill.layers=4 is more than the model's 3 layers; keep fewer"),
         (Distill(width=0.5), r"distill.width=0.5 keeps 0 of 96 \(in steps of 96\); choose another share"),
         (Distill(channels=0.95), r"distill.channels=0.95 keeps 160 of 160 \(in steps of 32\)"),

@@ -85,7 +85,7 @@ def test_what_a_trainer_cannot_mean_is_refused(name: str, parameters: dict[str, 
         ({"method": "distill", "width": 0.0}, "distill.width is 0.0"),
         ({"method": "distill", "channels": 1}, "distill.channels is 1; it must be a number with a point"),
         ({"method": "distill", "config": None}, "distill.config is None; it must be the path"),
-        ({"method": "distill", "config": "s", "layers": 2}, "distill.config is 's', which says the student's whole"),
+        ({"method": "distill", "config": "s", "layers": 2}, "distill.config is 's', which gives the student's whole"),
         ({"method": "finetune", "rank": 4}, "finetune has no parameter 'rank'"),
     ],
 )

@@ -56,7 +56,7 @@ def chosen_widths(groups: Sequence[Sensitivity], allocation: Allocation) -> dict
 
 def refuse_budget(
     checkpoint: Checkpoint, groups: Sequence[Sensitivity], options: Options, step: MixedWidths
-) -> CandidateError:  # fmt: skip
+) -> CandidateError:
     """The error for a budget that no allocation fills: which ones just below and above it can be filled."""
     window = window_of(checkpoint, groups, step)
     totals = possible_totals(options, window.high)

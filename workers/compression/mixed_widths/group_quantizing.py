@@ -35,7 +35,9 @@ def quantize_group(
     factor, order = factor_of(statistics.hessian(group.weights[0], weights.device), _GPTQ.damping)
     for name in group.weights:
         weight, mask = weights.read(name)
-        found = quantize_widths(weight, factor, order, widths, group_size, True, mask)
+        found = quantize_widths(
+            weight, factor, order=order, widths=widths, group_size=group_size, symmetric=True, mask=mask
+        )
         yield name, weight, dict(zip(widths, found, strict=True))
 
 

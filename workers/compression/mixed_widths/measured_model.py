@@ -18,15 +18,23 @@ from workers.stored_forms.single_weights import StoredWeights
 
 @dataclass(slots=True)
 class MeasuredModel:
-    """groups: in the order of allocations. The model starts out with the parent's weights, `divergence`'s reference."""
+    """A model whose divergence from its parent is measured under allocations. It starts out with the parent's
+    weights."""
 
     model: Any
+    """The model whose weights are exchanged."""
     divergence: Divergence
+    """How far a model is from the parent."""
     weights: StoredWeights
+    """The parent's stored weights."""
     statistics: Statistics
+    """The calibration statistics."""
     groups: list[WidthGroup]
+    """The groups of weights, in the order of allocations."""
     group_size: int
+    """Columns that share a scale."""
     _held: Allocation | None = field(init=False, default=None)
+    """The allocation that the model has now; None for the parent's weights."""
 
     def measure(self, allocation: Allocation) -> float:
         """The divergence under this allocation; the model is left as it was."""

@@ -45,7 +45,9 @@ def compress(parent: Path, out: Path, step: MixedWidths, context: CompressionCon
         raise refuse_budget(checkpoint, groups, options, step)
     notes = [f"budget {window.high} bytes, filled with {options.total(allocation)}"]
     if step.score == "kl":
-        improved = _improve(parent, allocation, groups, options, window, step, context)
+        improved = _improve(
+            parent, allocation, groups=groups, options=options, window=window, step=step, context=context
+        )
         allocation = improved.allocation
         notes.append(
             f"KL {improved.before:.5f} before and {improved.after:.5f} after {improved.taken} swaps, "
@@ -79,19 +81,19 @@ def _improve(
     tokenizer = load_tokenizer(parent, context.trust_remote_code)
     model = load_for_calibration(parent, context.device, context.trust_remote_code).to(context.device)
     running = MeasuredModel(
-        model,
-        Divergence(model, measuring_batches(tokenizer, context)),
-        StoredWeights(parent, context.device),
-        statistics_of(parent, context),
-        [one.group for one in groups],
-        step.group_size,
+        model=model,
+        divergence=Divergence(model, measuring_batches(tokenizer, context)),
+        weights=StoredWeights(parent, context.device),
+        statistics=statistics_of(parent, context),
+        groups=[one.group for one in groups],
+        group_size=step.group_size,
     )
     return improve(start, options, window, running.measure, running.settle)
 
 
 def _write(
     parent: Path, out: Path, widths: Mapping[str, int], step: MixedWidths, context: CompressionContext
-) -> Report:  # fmt: skip
+) -> Report:
     """The layers first, then, where they have a width of their own, the embeddings."""
     statistics = statistics_of(parent, context)
     dampings = Dampings(statistics.tokens)

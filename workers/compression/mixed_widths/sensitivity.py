@@ -49,9 +49,7 @@ class Sensitivity:
     scores: Mapping[str, Mapping[int, float]]
 
 
-def profile_of(
-    parent: Path, checkpoint: Checkpoint, group_size: int, context: CompressionContext
-) -> list[Sensitivity]:  # fmt: skip
+def profile_of(parent: Path, checkpoint: Checkpoint, group_size: int, context: CompressionContext) -> list[Sensitivity]:
     """The parent's profile, from the store or taken now; raises StudyError without a store or without enough pairs."""
     if context.store is None:
         raise StudyError("mixed widths need an artefact store to keep their profile in")
@@ -76,9 +74,7 @@ def profile_of(
     return [_from_json(row) for row in rows]
 
 
-def _build(
-    parent: Path, checkpoint: Checkpoint, group_size: int, context: CompressionContext
-) -> list[dict[str, Any]]:  # fmt: skip
+def _build(parent: Path, checkpoint: Checkpoint, group_size: int, context: CompressionContext) -> list[dict[str, Any]]:
     from workers.loading.load import load_for_calibration, load_tokenizer
 
     statistics = statistics_of(parent, context)
@@ -90,7 +86,9 @@ def _build(
     fisher = output_fisher(model, shown)
     divergence = Divergence(model, measuring_batches(tokenizer, context))
     weights = StoredWeights(parent, context.device)
-    profile = _Profiler(model, fisher, divergence, weights, statistics, group_size)
+    profile = _Profiler(
+        model=model, fisher=fisher, divergence=divergence, weights=weights, statistics=statistics, group_size=group_size
+    )
     return [_to_json(profile.of(group)) for group in groups]
 
 

@@ -24,13 +24,18 @@ SHORTLIST = 24
 
 @dataclass(frozen=True, slots=True)
 class Improved:
-    """before, after: measured harm of the first and of the last allocation. measured: how many were, the first too."""
+    """What a search by swaps found."""
 
     allocation: Allocation
+    """The last allocation, the best one."""
     before: float
+    """Measured harm of the first allocation."""
     after: float
+    """Measured harm of the last allocation."""
     measured: int
+    """How many allocations were measured, the first included."""
     taken: int
+    """How many swaps were taken."""
 
 
 def improve(

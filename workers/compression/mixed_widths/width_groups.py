@@ -87,11 +87,19 @@ def _embeddings(checkpoint: Checkpoint, group_size: int) -> WidthGroup:
     return WidthGroup(EMBEDDINGS, tuple(stored), sizes)
 
 
-def _packed(
-    weight: str, shape: tuple[int, int, int | None], bits: int, group_size: int
-) -> tuple[int, int]:  # fmt: skip
+def _packed(weight: str, shape: tuple[int, int, int | None], bits: int, group_size: int) -> tuple[int, int]:
     """Bytes of one packed weight's tensors, and of a header over them."""
     rows, columns, kept = shape
     refuse_uneven_groups(MixedWidths.name, weight, columns, group_size)
-    tensors = dict(packed_tensors(weight.removesuffix(".weight"), rows, columns, bits, group_size, True, kept))
+    tensors = dict(
+        packed_tensors(
+            weight.removesuffix(".weight"),
+            rows,
+            columns=columns,
+            bits=bits,
+            group_size=group_size,
+            symmetric=True,
+            kept=kept,
+        )
+    )
     return sum(tensor.bytes for tensor in tensors.values()), header_size(tensors)

@@ -71,6 +71,6 @@ def _refuse_other_tensors(folder: Path, width: int) -> None:
                 )
             if name.startswith("mlp.") and name not in {*known, DOWN} and width in shape:
                 raise CandidateError(
-                    f"remove_channels: {prefix}{name} of shape {shape} goes by channel, which is not known how to "
-                    "narrow; use remove_layers or a sparsifier"
+                    f"remove_channels: {prefix}{name} of shape {shape} goes by channel, and can't be "
+                    "narrowed; use remove_layers or a sparsifier"
                 )

@@ -75,6 +75,6 @@ def _refuse_other_tensors(folder: Path, heads: int, groups: int, size: int) -> N
                 continue
             if "rotary_emb" not in name and shape != (size,):
                 raise CandidateError(
-                    f"remove_heads: {prefix}{name} of shape {tuple(shape)} is not one for all heads; it is not known "
-                    "how to cut it. Use remove_layers or remove_channels"
+                    f"remove_heads: {prefix}{name} of shape {tuple(shape)} is not one for all heads, and can't "
+                    "be cut. Use remove_layers or remove_channels"
                 )

@@ -34,7 +34,7 @@ def compress(parent: Path, out: Path, step: RemoveLayers, context: CompressionCo
     copy_small_files(parent, out)
     write_config(out, shallower_config(read_config(parent), keep))
     before, after = read_checkpoint(parent), read_checkpoint(out)
-    lost = _parameters(before) - _parameters(after)
+    lost = before.parameters - after.parameters
     return Report(targeted=lost, changed=lost, notes=chosen.notes)
 
 
@@ -60,7 +60,7 @@ def block_influence(folder: Path, context: CompressionContext) -> list[float]:
     model = load_model(folder, str(context.device), context.trust_remote_code)
     tokenizer = load_tokenizer(folder, context.trust_remote_code)
     limit = min(context_length(read_config(folder)) or CALIBRATION_TOKENS, CALIBRATION_TOKENS)
-    texts = [_shown(pair, tokenizer, context.prompt) for pair in spread(context.calibration, CALIBRATION_PAIRS)]
+    texts = [context.prompt.answered(pair, tokenizer) for pair in spread(context.calibration, CALIBRATION_PAIRS)]
     sums: torch.Tensor | None = None
     tokens = 0
     for start in range(0, len(texts), CALIBRATION_BATCH):
@@ -116,10 +116,6 @@ def _layer_types(config: dict[str, Any]) -> dict[str, list[str]]:
     return {"layer_types": list(types)} if types and len(set(types)) > 1 else {}
 
 
-def _shown(pair: Segment, tokenizer: Any, prompt: Prompt) -> str:
-    return f"{prompt.render(pair, tokenizer, ())} {pair.references[0]}"
-
-
 def _layer_cosines(
     model: Any, tokenizer: Any, texts: list[str], prompt: Prompt, limit: int
 ) -> tuple[torch.Tensor, int]:
@@ -127,9 +123,13 @@ def _layer_cosines(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     batch = tokenizer(
-        texts, return_tensors="pt", padding=True, truncation=True, max_length=limit,
+        texts,
+        return_tensors="pt",
+        padding=True,
+        truncation=True,
+        max_length=limit,
         add_special_tokens=prompt.special_tokens,
-    ).to(model.device)  # fmt: skip
+    ).to(model.device)
     sums: dict[int, torch.Tensor] = {}
     mask = batch["attention_mask"].bool()
 
@@ -155,10 +155,6 @@ def _layer_cosines(
         for handle in hooks:
             handle.remove()
     return torch.stack([sums[index] for index in sorted(sums)]), int(mask.sum())
-
-
-def _parameters(checkpoint: Any) -> int:
-    return sum(tensor.parameters for tensor in checkpoint.tensors.values())
 
 
 _CHOICES: dict[str, Callable[[Path, int, CompressionContext], Choice]] = {

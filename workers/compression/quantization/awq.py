@@ -47,7 +47,9 @@ def compress(parent: Path, out: Path, step: AWQ, context: CompressionContext) ->
 
     def one(name: str, weight: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
         shared = hessian(statistics.shares_input(name)[0])
-        return quantize_clipped(weight, shared, step.bits, step.group_size, step.symmetric, mask)
+        return quantize_clipped(
+            weight, shared, bits=step.bits, group_size=step.group_size, symmetric=step.symmetric, mask=mask
+        )
 
     report = write_quantized(parent, out, one, context, folding.change)
     return replace(report, notes=tuple(_notes(choices)))
@@ -113,14 +115,18 @@ def _notes(choices: dict[ScaleMapping, Choice]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """exponent: one of `EXPONENTS`. channels: the scales of the writer's channels, and columns: those of the readers'
-    columns, float32. error, unscaled_error: round-to-nearest's output error with these scales and with none."""
+    """The scales of one mapping."""
 
     exponent: float
+    """One of `EXPONENTS`."""
     channels: torch.Tensor
+    """Scales of the writer's channels, float32."""
     columns: torch.Tensor
+    """Scales of the readers' columns, float32."""
     error: float
+    """Round-to-nearest's output error with these scales."""
     unscaled_error: float
+    """Round-to-nearest's output error without scales."""
 
 
 def choose(
@@ -142,7 +148,9 @@ def choose(
         return round_to_nearest(weight, step.bits, step.group_size, step.symmetric, mask)
 
     def clipped(weight: torch.Tensor, scaled: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
-        return quantize_clipped(weight, scaled, step.bits, step.group_size, step.symmetric, mask)
+        return quantize_clipped(
+            weight, scaled, bits=step.bits, group_size=step.group_size, symmetric=step.symmetric, mask=mask
+        )
 
     tried = [scales_of(magnitude, exponent) for exponent in EXPONENTS]
     errors = [output_error(weights, hessian, to_columns(channels), nearest) for channels in tried]

@@ -33,7 +33,15 @@ def compress(parent: Path, out: Path, step: GPTQ, context: CompressionContext) -
 
     def one(name: str, weight: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
         factor, order = factored(name)
-        return quantize_widths(weight, factor, order, (step.bits,), step.group_size, step.symmetric, mask)[0]
+        return quantize_widths(
+            weight,
+            factor,
+            order=order,
+            widths=(step.bits,),
+            group_size=step.group_size,
+            symmetric=step.symmetric,
+            mask=mask,
+        )[0]
 
     return write_quantized(parent, out, one, context).with_notes(dampings.notes())
 
@@ -51,7 +59,9 @@ def quantize(
 ) -> QuantizedWeight:
     """One weight at one width; see `quantize_widths`. hear: is told of the damping."""
     factor, order = factor_of(hessian, damping, activation_order, hear)
-    return quantize_widths(weight, factor, order, (bits,), group_size, symmetric, mask)[0]
+    return quantize_widths(
+        weight, factor, order=order, widths=(bits,), group_size=group_size, symmetric=symmetric, mask=mask
+    )[0]
 
 
 def quantize_widths(

@@ -38,18 +38,51 @@ def round_block_on_gpu(
     """What `gptq_loop._round_block` does, each program a few rows with the whole block in registers."""
     rows, columns = stacked.shape
     _round_block[(triton.cdiv(rows, ROWS),)](
-        stacked, factor, scale, zero, group, low, high, stacked if kept is None else kept, integers, error,
-        rows, columns, scale.shape[1], error.stride(0), start, stop - start,
-        HAS_MASK=kept is not None, BLOCK=triton.next_power_of_2(stop - start), ROWS=ROWS, num_warps=4,
-    )  # fmt: skip
+        stacked,
+        factor,
+        scale,
+        zero,
+        group,
+        low,
+        high,
+        stacked if kept is None else kept,
+        integers,
+        error,
+        rows,
+        columns,
+        scale.shape[1],
+        error.stride(0),
+        start,
+        stop - start,
+        HAS_MASK=kept is not None,
+        BLOCK=triton.next_power_of_2(stop - start),
+        ROWS=ROWS,
+        num_warps=4,
+    )
 
 
 @triton.jit
 def _round_block(
-    stacked, factor, scale, zero, group, low, high, kept, integers, error,
-    rows, columns, groups, error_stride, start, width,
-    HAS_MASK: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
+    stacked,
+    factor,
+    scale,
+    zero,
+    group,
+    low,
+    high,
+    kept,
+    integers,
+    error,
+    rows,
+    columns,
+    groups,
+    error_stride,
+    start,
+    width,
+    HAS_MASK: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+):
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     column = tl.arange(0, BLOCK)
     live = row < rows
@@ -104,19 +137,50 @@ def search_grid_on_gpu(
     least, most = bounds(bits)
     chunk = triton.next_power_of_2(min(size, MOST_COLUMNS))
     _search_grid[(triton.cdiv(rows, SEARCH_ROWS), groups)](
-        weight.contiguous(), importance.float().contiguous(), tried, top, bottom, scale, zero,
-        rows, columns, groups, size, len(shares), float(least), float(most),
-        SYMMETRIC=symmetric, ONE=chunk >= size, CHUNK=chunk, ROWS=SEARCH_ROWS, num_warps=4,
-    )  # fmt: skip
+        weight.contiguous(),
+        importance.float().contiguous(),
+        tried,
+        top,
+        bottom,
+        scale,
+        zero,
+        rows,
+        columns,
+        groups,
+        size,
+        len(shares),
+        float(least),
+        float(most),
+        SYMMETRIC=symmetric,
+        ONE=chunk >= size,
+        CHUNK=chunk,
+        ROWS=SEARCH_ROWS,
+        num_warps=4,
+    )
     return Grid(scale.to(SCALE_DTYPE), None if symmetric else zero.to(torch.int8))
 
 
 @triton.jit
 def _search_grid(
-    weight, importance, shares, tops, bottoms, scale_out, zero_out,
-    rows, columns, groups, size, count, least, most,
-    SYMMETRIC: tl.constexpr, ONE: tl.constexpr, CHUNK: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
+    weight,
+    importance,
+    shares,
+    tops,
+    bottoms,
+    scale_out,
+    zero_out,
+    rows,
+    columns,
+    groups,
+    size,
+    count,
+    least,
+    most,
+    SYMMETRIC: tl.constexpr,
+    ONE: tl.constexpr,
+    CHUNK: tl.constexpr,
+    ROWS: tl.constexpr,
+):
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     group = tl.program_id(1)
     live = row < rows

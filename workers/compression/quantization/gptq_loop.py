@@ -43,7 +43,7 @@ def quantize_columns(
             for start in range(span, end, BLOCK):
                 stop = min(start + BLOCK, end)
                 error = errors[:, start - span : stop - span]
-                _round_block(stacked, factor, rule, integers, error, start, stop)
+                _round_block(stacked, factor, rule=rule, integers=integers, error=error, start=start, stop=stop)
                 if stop < end:
                     stacked[:, stop:end].addmm_(error, factor[start:stop, stop:end], alpha=-1)
             if end < columns:
@@ -92,9 +92,13 @@ class _Rule:
         size = len(order) // scales[0].shape[1]
         masks = [one.mask[:, order] for one in empty if one.mask is not None]
         return _Rule(
-            torch.cat(scales).contiguous(), torch.cat(zeros).contiguous(), (order // size).to(torch.int32), low, high,
-            torch.cat(masks) if masks else None,
-        )  # fmt: skip
+            scale=torch.cat(scales).contiguous(),
+            zero=torch.cat(zeros).contiguous(),
+            group=(order // size).to(torch.int32),
+            low=low,
+            high=high,
+            kept=torch.cat(masks) if masks else None,
+        )
 
 
 def _round_block(
@@ -111,9 +115,19 @@ def _round_block(
         from workers.compression.quantization.gptq_kernels import round_block_on_gpu
 
         round_block_on_gpu(
-            stacked, factor, rule.scale, rule.zero, rule.group, rule.low, rule.high, rule.kept, integers, error, start,
-            stop,
-        )  # fmt: skip
+            stacked,
+            factor,
+            scale=rule.scale,
+            zero=rule.zero,
+            group=rule.group,
+            low=rule.low,
+            high=rule.high,
+            kept=rule.kept,
+            integers=integers,
+            error=error,
+            start=start,
+            stop=stop,
+        )
         return
     block = stacked[:, start:stop].clone()
     for column in range(start, stop):

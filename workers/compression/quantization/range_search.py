@@ -31,7 +31,9 @@ def search_grid(weight: torch.Tensor, importance: torch.Tensor, bits: int, group
         from workers.compression.quantization.gptq_kernels import search_grid_on_gpu
 
         refuse_not_finite(weight)
-        return search_grid_on_gpu(weight, importance, shares(bits), bits, group_size, symmetric)
+        return search_grid_on_gpu(
+            weight, importance, shares=shares(bits), bits=bits, group_size=group_size, symmetric=symmetric
+        )
     rows = max(ROWS_AT_ONCE // weight.shape[1], 1)
     parts = [
         _search(weight[start : start + rows], importance, bits, group_size, symmetric)

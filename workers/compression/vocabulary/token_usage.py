@@ -19,16 +19,18 @@ TEXTS_AT_A_TIME = 1024
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """weights: token id -> its share of the tokens, every language pair weighing alike. prompt: the ids that the
-    prompt puts into every request. held_out: texts that were not counted, as the model sees them. special_tokens:
-    whether the tokenizer adds its own to them. prompt_tokens: tokens of `held_out` that are not of source or
-    translation."""
+    """Which tokens the calibration texts use, and texts to check a trimmed tokenizer on."""
 
     weights: Mapping[int, float]
+    """Token id -> its share of the tokens; every language pair weighs alike."""
     prompt: frozenset[int]
+    """The ids that the prompt puts into every request."""
     held_out: tuple[str, ...]
+    """Texts that were not counted, as the model sees them."""
     special_tokens: bool
+    """Whether the tokenizer adds its own special tokens to `held_out`."""
     prompt_tokens: int
+    """Tokens of `held_out` that belong neither to a source nor to a translation."""
 
 
 def usage_of(tokenizer: Any, context: CompressionContext) -> Usage:
@@ -63,14 +65,14 @@ def _of_pairs(tokenizer: Any, context: CompressionContext, prompt: frozenset[int
     special = context.prompt.special_tokens
     counted, measuring = parts(context.calibration, context.seed)
     counts: dict[str, Counter[int]] = {}
-    texts = [_shown(pair, tokenizer, context) for pair in counted]
+    texts = [context.prompt.answered(pair, tokenizer) for pair in counted]
     for pair, ids in zip(counted, encoded(tokenizer, texts, special), strict=True):
         counts.setdefault(pair.langs, Counter()).update(ids)
     without_source = [context.prompt.render(replace(pair, source=""), tokenizer, ()) for pair in measuring]
     return Usage(
         weights=_shares([counts[langs] for langs in sorted(counts)]),
         prompt=prompt,
-        held_out=tuple(_shown(pair, tokenizer, context) for pair in measuring),
+        held_out=tuple(context.prompt.answered(pair, tokenizer) for pair in measuring),
         special_tokens=special,
         prompt_tokens=sum(len(ids) for ids in encoded(tokenizer, without_source, special)),
     )
@@ -97,7 +99,3 @@ def _prompt_ids(tokenizer: Any, context: CompressionContext) -> frozenset[int]:
         texts = [context.prompt.render(pair, tokenizer, context.calibration) for pair in pairs]
         found.update(set.intersection(*map(set, encoded(tokenizer, texts, context.prompt.special_tokens))))
     return frozenset(found)
-
-
-def _shown(pair: Segment, tokenizer: Any, context: CompressionContext) -> str:
-    return f"{context.prompt.render(pair, tokenizer, ())} {pair.references[0]}"

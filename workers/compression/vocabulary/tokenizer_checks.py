@@ -16,8 +16,8 @@ def refuse_other_ids(parent: Any, trimmed: Any, new_ids: Mapping[int, int]) -> N
     if found != expected:
         token = next(token for token in sorted(expected | found) if found.get(token) != expected.get(token))
         raise ModelFilesError(
-            f"transformers numbers the trimmed tokens otherwise than they are written: {token!r} is "
-            f"{found.get(token)}, and was to be {expected.get(token)}. This tokenizer can't be trimmed; leave "
+            f"transformers gives the trimmed tokens other numbers than their file: {token!r} is "
+            f"{found.get(token)}, and should be {expected.get(token)}. This tokenizer can't be trimmed; leave "
             "trim_vocabulary out"
         )
 

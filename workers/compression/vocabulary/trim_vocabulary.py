@@ -61,8 +61,7 @@ def compress(parent: Path, out: Path, step: TrimVocabulary, context: Compression
     trimmed = load_tokenizer(out, context.trust_remote_code)
     refuse_other_ids(tokenizer, trimmed, kept.new_ids)
     dropped = refuse_changed_text(tokenizer, trimmed, usage, kept.new_ids)
-    lost = sum(tensor.parameters for tensor in before.tensors.values())
-    lost -= sum(tensor.parameters for tensor in read_checkpoint(out).tensors.values())
+    lost = before.parameters - read_checkpoint(out).parameters
     return Report(targeted=lost, changed=lost, notes=(_note(_rows(before), step.tokens, dropped),))
 
 

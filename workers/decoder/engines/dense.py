@@ -171,9 +171,12 @@ class DenseEngine:
             values[positions, rows] = value.view(len(slots), width, -1, layer.head_dim)
             read = attention(
                 query.view(len(slots), width, -1, layer.head_dim).transpose(1, 2),
-                keys[:reach, rows[:, 0]].permute(1, 2, 0, 3), values[:reach, rows[:, 0]].permute(1, 2, 0, 3),
-                masks[layer.window], layer.scale, layer.cap,
-            )  # fmt: skip
+                keys[:reach, rows[:, 0]].permute(1, 2, 0, 3),
+                values[:reach, rows[:, 0]].permute(1, 2, 0, 3),
+                masks[layer.window],
+                scale=layer.scale,
+                cap=layer.cap,
+            )
             return read.transpose(1, 2).reshape(len(slots) * width, layer.heads * layer.head_dim)
 
         ends = torch.tensor([row * width + len(text) - 1 for row, text in enumerate(texts)], device=device)
@@ -205,7 +208,12 @@ class DenseEngine:
             seen = masks[layer.window]
             read = [
                 attended(
-                    query[some], keys[:reach, some], values[:reach, some], seen[some, :reach], layer.scale, layer.cap
+                    query[some],
+                    keys[:reach, some],
+                    values[:reach, some],
+                    seen[some, :reach],
+                    scale=layer.scale,
+                    cap=layer.cap,
                 )
                 for some, reach in zip(parts, reaches, strict=True)
             ]
@@ -276,7 +284,7 @@ def attention(
     sequence_bytes = query.shape[1] * query.shape[2] * keys.shape[2] * 4
     together = max(1, PRODUCT_BYTES // sequence_bytes)
     parts = [
-        _capped_attention(query[some], keys[some], values[some], seen[some], scale, cap)
+        _capped_attention(query[some], keys[some], values[some], seen[some], scale=scale, cap=cap)
         for some in (slice(start, start + together) for start in range(0, query.shape[0], together))
     ]
     return torch.cat(parts)

@@ -29,9 +29,8 @@ def tanh(x):
 
 @triton.jit
 def add_norm_kernel(
-    x, residual, weight, normed, total, width, eps,
-    ADD: tl.constexpr, OFFSET: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    x, residual, weight, normed, total, width, eps, ADD: tl.constexpr, OFFSET: tl.constexpr, BLOCK: tl.constexpr
+):
     """A row a program: total = x + residual (with ADD), normed = RMSNorm(total)."""
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
@@ -73,10 +72,27 @@ def gated_kernel(gate_up, out, width, GELU: tl.constexpr, BLOCK: tl.constexpr):
 
 @triton.jit
 def rotate_and_keep_kernel(
-    qkv, cos, sin, q_weight, k_weight, query, keys, values, table, slots, positions, eps,
-    TABLE_WIDTH, HEADS: tl.constexpr, KV_HEADS: tl.constexpr, DIM: tl.constexpr, HEAD_BLOCK: tl.constexpr,
-    HALF_BLOCK: tl.constexpr, NORM: tl.constexpr, OFFSET: tl.constexpr,
-):  # fmt: skip
+    qkv,
+    cos,
+    sin,
+    q_weight,
+    k_weight,
+    query,
+    keys,
+    values,
+    table,
+    slots,
+    positions,
+    eps,
+    TABLE_WIDTH,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    DIM: tl.constexpr,
+    HEAD_BLOCK: tl.constexpr,
+    HALF_BLOCK: tl.constexpr,
+    NORM: tl.constexpr,
+    OFFSET: tl.constexpr,
+):
     """A token and some heads a program: norm (with NORM) and turn queries and keys; keys and values go to their row."""
     HALF: tl.constexpr = DIM // 2
     ALL: tl.constexpr = HEADS + 2 * KV_HEADS
@@ -135,10 +151,25 @@ def rotate_and_keep_kernel(
 
 @triton.jit
 def decode_attention_kernel(
-    query, keys, values, table, slots, positions, out, scale, TABLE_WIDTH, WINDOW, cap,
-    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, DIM: tl.constexpr, DIM_BLOCK: tl.constexpr, BLOCK: tl.constexpr,
-    CAPPED: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    query,
+    keys,
+    values,
+    table,
+    slots,
+    positions,
+    out,
+    scale,
+    TABLE_WIDTH,
+    WINDOW,
+    cap,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    DIM: tl.constexpr,
+    DIM_BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr,
+    CAPPED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """One new token a sequence: a sequence and key head a program, all queries of that head at once."""
     token = tl.program_id(0).to(tl.int64)
     kv_head = tl.program_id(1)
@@ -180,10 +211,27 @@ def decode_attention_kernel(
 
 @triton.jit
 def prefill_attention_kernel(
-    query, keys, values, table, slots, starts, lengths, out, scale, TABLE_WIDTH, WINDOW, cap,
-    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, DIM: tl.constexpr, DIM_BLOCK: tl.constexpr,
-    BLOCK_Q: tl.constexpr, BLOCK: tl.constexpr, CAPPED: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    query,
+    keys,
+    values,
+    table,
+    slots,
+    starts,
+    lengths,
+    out,
+    scale,
+    TABLE_WIDTH,
+    WINDOW,
+    cap,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    DIM: tl.constexpr,
+    DIM_BLOCK: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+    BLOCK: tl.constexpr,
+    CAPPED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """Prompts end to end in `query`, causal within each: a sequence, head and block of queries a program."""
     sequence = tl.program_id(0)
     head = tl.program_id(1)

@@ -183,7 +183,7 @@ class PagedEngine:
 
         def attend(index: int, layer: Layer, qkv: torch.Tensor) -> torch.Tensor:
             keys, values = self._keys[index], self._values[index]
-            query = rotate_and_keep(layer, qkv, self._ropes[layer.rope], keys, values, places)
+            query = rotate_and_keep(layer, qkv, turns=self._ropes[layer.rope], keys=keys, values=values, places=places)
             return decode_attention(layer, query, keys, values, places)
 
         hidden = hidden_states(self._blueprint, self._ops, self._last[slots], attend)
@@ -214,8 +214,18 @@ class PagedEngine:
 
         def attend(index: int, layer: Layer, qkv: torch.Tensor) -> torch.Tensor:
             keys, values = self._keys[index], self._values[index]
-            query = rotate_and_keep(layer, qkv, self._ropes[layer.rope], keys, values, places)
-            return prefill_attention(layer, query, keys, values, self._table, slots, begins, counts, longest)
+            query = rotate_and_keep(layer, qkv, turns=self._ropes[layer.rope], keys=keys, values=values, places=places)
+            return prefill_attention(
+                layer,
+                query,
+                keys=keys,
+                values=values,
+                table=self._table,
+                slots=slots,
+                starts=begins,
+                lengths=counts,
+                longest=longest,
+            )
 
         ids = self._on_device([token for one in admissions for token in one.ids], torch.int64)
         hidden = hidden_states(self._blueprint, self._ops, ids, attend, (begins + counts - 1).long())

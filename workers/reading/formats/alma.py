@@ -3,6 +3,8 @@
 https://github.com/fe1ixxu/ALMA, `human_written_data`. A row does not say which language is the source.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable
 from itertools import chain, permutations
@@ -21,11 +23,11 @@ _NAMED_DIRECTION = re.compile(
 
 
 def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
-    """Return the segments in the file's order; their ids are the pair and the row's ordinal (1-based).
+    """The segments in the file's order; their ids are the pair and the row's ordinal (1-based).
 
-    The direction is the caller's `langs` or else the end of the file's name (test.en-cs.json). Rows of two
-    languages that are not both those of the caller's `langs` are left out and counted in the tally. Raises
-    DataError if neither tells the direction.
+    The direction is the caller's langs or else the end of the file's name (test.en-cs.json). Rows of two languages that
+    are not both those of the caller's langs are left out and counted in the tally. Raises DataError when neither tells
+    the direction.
     """
     remaining = iter(rows)
     first = next(remaining)
@@ -36,7 +38,7 @@ def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
 
 
 def named_direction(path: Path) -> str | None:
-    """Return the pair that a file's name ends in: "en-cs" for test.en-cs.json.gz; None without one."""
+    """The pair that a file's name ends in: "en-cs" for test.en-cs.json.gz; None without one."""
     found = _NAMED_DIRECTION.search(path.name)
     try:
         return normalise_pair(found[1]) if found else None
@@ -81,7 +83,7 @@ def _side(translation: dict[str, object], language: str, what: str) -> str:
 
 
 def language_code(key: str) -> str | None:
-    """Return the normalised code of a key that names a language, else None."""
+    """The normalised code of a key that names a language, else None."""
     try:
         return normalise_language(key)
     except UnknownLanguage:

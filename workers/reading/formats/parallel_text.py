@@ -1,5 +1,7 @@
 """Read parallel text: a file of source lines and a file of as many reference lines."""
 
+from __future__ import annotations
+
 from collections.abc import Collection
 from glob import escape
 from pathlib import Path
@@ -14,10 +16,10 @@ KEY = "parallel_text"
 
 
 def read(sources: bytes, references: bytes, reference_path: Path, request: Request, tally: Tally) -> list[Segment]:
-    """Return one segment a line, in the files' order; ids are the pair and the line's number (1-based).
+    """One segment a line, in the files' order; ids are the pair and the line's number (1-based).
 
-    The pair is the caller's `langs` or else the files' suffixes (x.en with x.de, .gz may follow). Raises
-    DataError if neither tells it, if they contradict each other, and if the files' numbers of lines differ.
+    The pair is the caller's langs or else the files' suffixes (x.en with x.de, .gz may follow). Raises DataError when
+    neither tells it, when they contradict each other, and when the files' numbers of lines differ.
     """
     langs = _langs(request, reference_path)
     source_lines, reference_lines = split_lines(sources), split_lines(references)
@@ -38,7 +40,7 @@ def read(sources: bytes, references: bytes, reference_path: Path, request: Reque
 
 
 def suffix_language(path: Path) -> str | None:
-    """Return the language that a file's suffix names: "de" for train.de.gz; None if it names none."""
+    """The language that a file's suffix names: "de" for train.de.gz; None if it names none."""
     name = _bare(path)
     try:
         return normalise_language(name.rpartition(".")[2]) if "." in name else None

@@ -1,5 +1,7 @@
 """Read plain JSON rows {src, ref, langs}, with doc_id, domain, id and difficulty or score where known."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,9 +13,9 @@ from workers.reading.tally import Request, Row, Tally, one_a_row
 
 
 def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
-    """Return the segments in the file's order; those of another pair than the caller's are counted in the tally.
+    """The segments in the file's order; those of another pair than the caller's are counted in the tally.
 
-    `ref` is a text or an array of them. Rows without `langs` take the caller's pair. A row without `id` gets
+    The key `ref` holds a text or an array of them. Rows without `langs` take the caller's pair. A row without `id` gets
     the pair and its ordinal (1-based). `difficulty` or `score` (a row has at most one) is any finite number.
     """
     return one_a_row(rows, tally, lambda row: _segment(row, request))
@@ -35,9 +37,9 @@ def _segment(row: Row, request: Request) -> Segment:
 
 
 def row_langs(fields: dict[str, object], asked: str | None, path: Path) -> str:
-    """Return a row's pair, or the caller's where the row names none, or that of the file's name (test.en-de.jsonl).
+    """A row's pair, or the caller's where the row names none, or that of the file's name (test.en-de.jsonl).
 
-    Raises RowFault for a bad one, or for none; OtherPair for another than the caller's.
+    Raises RowFault when it is a bad one, or there is none; OtherPair when it is another than the caller's.
     """
     if fields.get("langs") is not None:
         return check.pair(fields["langs"], "langs", asked)

@@ -1,5 +1,7 @@
 """List the accepted formats of JSON rows, and tell by a row's keys which one a file has."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -57,11 +59,11 @@ ACCEPTED = (
 
 
 def recognise(rows: Iterable[Row], tally: Tally, langs: str | None = None) -> tuple[str, Iterator[Row]]:
-    """Return the registry key of a file's format, and its rows from the one that told it on.
+    """The registry key of a file's format, and its rows from the one that told it on.
 
-    The first row decides; where bad rows are skipped, the first that fits a format. Rows of no format whose keys name
-    a source and its translation (`columns`) come as plain rows; langs: the direction of two that are named by their
-    languages. Raises DataError, naming the keys seen and what is missing, if no row fits.
+    The first row decides; where bad rows are skipped, the first that fits a format. Rows of no format whose keys name a
+    source and its translation (`columns`) come as plain rows. langs: the direction of two that are named by their
+    languages. Raises DataError, naming the keys seen and what is missing, when no row fits.
     """
     remaining = iter(rows)
     first_misfit: DataError | None = None
@@ -83,10 +85,10 @@ def recognise(rows: Iterable[Row], tally: Tally, langs: str | None = None) -> tu
 
 
 def nothing_usable(tally: Tally, asked: str | None = None) -> DataError:
-    """Return the error for a file that was read to its end and gave no segment; `asked` is the caller's pair."""
+    """The error for a file that was read to its end and gave no segment. asked: the caller's pair."""
     others = ", ".join(sorted(tally.other_pairs))
     if others and len(tally.left_out) == 1 and not tally.bad_rows:
-        rule = f"no row is of the pair {asked}, which langs asks for; the file has {others}"
+        rule = f"no row has the pair {asked} that langs requires; the file has {others}"
         way_out = "Pass one of the file's pairs as langs (--langs), or leave langs out to read all of them."
         return DataError(tally.path, None, None, rule, way_out)
     counts = [f"left out: {count} ({reason})" for reason, count in tally.left_out]

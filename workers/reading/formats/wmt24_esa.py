@@ -5,6 +5,8 @@ refA, joined on (langs, line_id). The file is `wmt24_esa.jsonl` of
 https://github.com/wmt-conference/wmt24-news-systems, which `humeval/merge_to_jsonl.py` there writes.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -36,11 +38,11 @@ class _Gathered:
 
 
 def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
-    """Return one segment for each (langs, line_id) with a reference: pairs as they appear, line_ids sorted.
+    """One segment for each (langs, line_id) with a reference: pairs as they appear, line_ids sorted.
 
-    A segment's human score is the mean of `esa_score` (0 to 100) over all annotations of systems other than
-    refA; None if no row has one. Rows that give a segment another source, document or domain than its first
-    row are bad rows. Segments without a refA row and rows of other pairs than the caller's are counted in the tally.
+    A segment's human score is the mean of `esa_score` (0 to 100) over all annotations of systems other than refA; None
+    if no row has one. Rows that give a segment another source, document or domain than its first row are bad rows.
+    Segments without a refA row and rows of other pairs than the caller's are counted in the tally.
     """
     pairs: dict[str, dict[int, _Gathered]] = {}
     for row in rows:
@@ -64,7 +66,7 @@ def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
 
 
 def mean_score(scores: list[float]) -> float | None:
-    """Return the mean of the scores, the same in any order; None for none."""
+    """The mean of the scores, the same in any order; None for none."""
     return math.fsum(scores) / len(scores) if scores else None
 
 

@@ -3,6 +3,8 @@
 Format and the advice on bad sources: https://huggingface.co/datasets/google/wmt24pp
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 from workers.reading import fields as check
@@ -14,10 +16,9 @@ CANARY = "canary"
 
 
 def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
-    """Return the segments in the file's order, with `target` as their reference.
+    """The segments in the file's order, with the key `target` as their reference.
 
-    Rows marked `is_bad_source` are left out, as the authors did, and counted in the tally; so is the canary
-    row.
+    Rows marked `is_bad_source` are left out, as the authors did, and counted in the tally; so is the canary row.
     """
     return one_a_row(rows, tally, lambda row: _segment(row.fields, request))
 
@@ -36,4 +37,6 @@ def _segment(fields: dict[str, object], request: Request) -> Segment | LeftOut:
     source = check.text(fields, "source", "source")
     reference = check.text(fields, "target", "reference")
     identity = f"{langs}:{document}:{number}" if document else f"{langs}:{number}"
-    return Segment(identity, langs, source, (reference,), document or identity, domain)
+    return Segment(
+        id=identity, langs=langs, source=source, references=(reference,), doc_id=document or identity, domain=domain
+    )

@@ -1,5 +1,7 @@
 """Take the ids of WMT's documents apart, which say pair, domain, document and often a segment's number."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from workers.reading.errors import RowFault

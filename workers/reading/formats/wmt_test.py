@@ -4,6 +4,8 @@ https://github.com/wmt-conference/wmt25-general-mt, https://github.com/wmt-confe
 in `refs` by their names: {"refA": {"ref": text}} in 2025, {"refA": text, "refPE": text} in 2026, {} where none is.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 from workers.reading import fields as check
@@ -14,8 +16,8 @@ from workers.reading.tally import LeftOut, Request, Row, Tally, one_a_row
 
 
 def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
-    """Return the segments in the file's order, a row each, with all of its references; rows without one are counted in
-    the tally.
+    """The segments in the file's order, a row each, with all of its references; rows without one are counted in the
+    tally.
 
     The pair is that of `src_lang` and `tgt_lang`, else that of `doc_id`, else the caller's or the file's name's. The id
     is pair, document and number.
@@ -35,7 +37,9 @@ def _segment(row: Row, request: Request) -> Segment | LeftOut:
     document = place.document or str(row.number)
     identity = ":".join(part for part in (langs, document, number) if part)
     domain = check.label(fields, "domain") or place.domain
-    return Segment(identity, langs, source, references, place.document or identity, domain)
+    return Segment(
+        id=identity, langs=langs, source=source, references=references, doc_id=place.document or identity, domain=domain
+    )
 
 
 def _langs(fields: dict[str, object], place: Place, request: Request) -> object:

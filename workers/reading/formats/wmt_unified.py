@@ -3,6 +3,8 @@
 Pair, domain, document and often a number stand in `doc_id` (`wmt_ids`). The reference is `tgt_text["refA"]`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 from workers.reading import fields as check
@@ -15,11 +17,11 @@ _PROTOCOL = "ESA"
 
 
 def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
-    """Return the segments in the file's order; those without a refA text are counted in the tally.
+    """The segments in the file's order; those without a refA text are counted in the tally.
 
-    The id is pair, document and number, since later files number the segments within a document. The human
-    score is the mean over all ESA scores (0 to 100) of systems other than refA; scores of another protocol
-    are on another scale and do not enter it.
+    The id is pair, document and number, since later files number the segments within a document. The human score is the
+    mean over all ESA scores (0 to 100) of systems other than refA; scores of another protocol are on another scale and
+    do not enter it.
     """
     return one_a_row(rows, tally, lambda row: _segment(row.fields, request))
 
@@ -34,11 +36,19 @@ def _segment(fields: dict[str, object], request: Request) -> Segment | LeftOut:
         return LeftOut(NO_REFERENCE)
     reference = check.clean_text(outputs[REFERENCE_SYSTEM], f"tgt_text.{REFERENCE_SYSTEM}", "reference")
     identity = ":".join(part for part in (langs, place.document, place.number) if part)
-    return Segment(identity, langs, source, (reference,), place.document, place.domain, human_score)
+    return Segment(
+        id=identity,
+        langs=langs,
+        source=source,
+        references=(reference,),
+        doc_id=place.document,
+        domain=place.domain,
+        human_score=human_score,
+    )
 
 
 def _scores(by_system: object) -> list[float]:
-    """Return the ESA scores of all systems but the reference; absent or null: none."""
+    """The ESA scores of all systems but the reference; absent or null: none."""
     if by_system is None:
         return []
     found: list[float] = []

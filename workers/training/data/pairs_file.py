@@ -35,13 +35,18 @@ TYPES: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Stratum:
-    """Pairs that are drawn alike. weight: of their files. tokens: real ones, prompts included. share: of all draws."""
+    """Pairs that are drawn alike."""
 
     langs: str
+    """The language pair."""
     weight: float
+    """Weight of their files."""
     count: int
+    """How many pairs."""
     tokens: int
+    """Real tokens, prompts included."""
     share: float
+    """Share of all draws."""
 
 
 class PairsWriter:

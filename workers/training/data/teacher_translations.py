@@ -35,15 +35,22 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherModel:
-    """Who translates, and how. key: names the content of the folder. examples: of a few-shot prompt."""
+    """Who translates, and how."""
 
     folder: Path
+    """The teacher's folder."""
     key: str
+    """Names the content of the folder."""
     prompt: Prompt
+    """The prompt that the teacher is given."""
     decoding: Decoding
+    """How the teacher translates."""
     device: torch.device
+    """Where the teacher runs."""
     examples: Sequence[Segment] = ()
+    """Examples of a few-shot prompt."""
     trust_remote_code: bool = False
+    """Whether code that comes with the model may run."""
 
     def identity(self) -> dict[str, Any]:
         """What decides its translations."""
@@ -112,7 +119,16 @@ def teacher_translations(
                 new = [row for row in dict.fromkeys(drawn) if row not in rows]
                 if not new and not writer.lengths and len(rows) == len(pairs):
                     break
-                rows.update(_added(writer, pairs, new, translate, teacher.prompt, tokenizer, longest, counts))
+                rows |= _added(
+                    writer,
+                    pairs,
+                    new=new,
+                    translate=translate,
+                    prompt=teacher.prompt,
+                    tokenizer=tokenizer,
+                    longest=longest,
+                    counts=counts,
+                )
                 for row in map(rows.__getitem__, drawn):
                     draws_seen += 1
                     if row is not None:
@@ -160,7 +176,11 @@ def _added(
     sound = [place for place, translation in enumerate(made) if not translation.failed]
     targets = [_with_target(segments[place], made[place].text) for place in sound]
     weights = [pairs.weight_of(new[place]) for place in sound]
-    added = add_all(writer, targets, weights, tokenizer, prompt, longest, counts) if targets else []
+    added: list[int | None] = []
+    if targets:
+        added = add_all(
+            writer, targets, weights=weights, tokenizer=tokenizer, prompt=prompt, longest=longest, counts=counts
+        )
     return {**dict.fromkeys(new), **{new[place]: row for place, row in zip(sound, added, strict=True)}}
 
 
@@ -200,8 +220,22 @@ def _translator(teacher: TeacherModel) -> Any:
     model = load_model(teacher.folder, str(teacher.device), teacher.trust_remote_code)
     tokenizer = load_tokenizer(teacher.folder, teacher.trust_remote_code)
     context = context_length(read_config(teacher.folder))
-    return Translator(model, tokenizer, teacher.prompt, teacher.examples, teacher.decoding, context)
+    return Translator(
+        model=model,
+        tokenizer=tokenizer,
+        prompt=teacher.prompt,
+        examples=teacher.examples,
+        decoding=teacher.decoding,
+        context=context,
+    )
 
 
 def _with_target(segment: Segment, text: str) -> Segment:
-    return Segment(segment.id, segment.langs, segment.source, (text,), segment.doc_id, segment.domain)
+    return Segment(
+        id=segment.id,
+        langs=segment.langs,
+        source=segment.source,
+        references=(text,),
+        doc_id=segment.doc_id,
+        domain=segment.domain,
+    )

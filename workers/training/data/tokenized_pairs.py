@@ -159,7 +159,15 @@ def tokenized(
             while chunk := list(islice(remaining, CHUNK)):
                 weights = [data.files[example.file].weight for example in chunk]
                 segments = [example.segment for example in chunk]
-                add_all(writer, segments, weights, tokenizer, prompt, longest, counts)
+                add_all(
+                    writer,
+                    segments,
+                    weights=weights,
+                    tokenizer=tokenizer,
+                    prompt=prompt,
+                    longest=longest,
+                    counts=counts,
+                )
             return writer.finish(digest, counts, apart)
 
     return TokenizedPairs(ArtefactStore(store).get(f"pairs-{digest}", build).path)

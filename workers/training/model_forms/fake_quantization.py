@@ -175,7 +175,15 @@ class FakeQuantizedLinear(StoredLinear):
             return self.quantized().dequantized().to(dtype)
         from workers.training.model_forms.grid_kernels import rounded
 
-        return rounded(self.latent, self.scale, self.scale_factor, self.zero_point, self.mask, self.bits, dtype)
+        return rounded(
+            self.latent,
+            self.scale,
+            scale_factor=self.scale_factor,
+            zero_point=self.zero_point,
+            mask=self.mask,
+            bits=self.bits,
+            dtype=dtype,
+        )
 
     def gradients(self, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if self.latent.is_cuda:

@@ -37,12 +37,22 @@ def rounded(
     least, most = bounds(bits)
     block, together, warps = _tile(size)
     _round[(triton.cdiv(scale.numel(), together),)](
-        latent.contiguous(), scale.contiguous(), scale_factor.contiguous(),
-        latent if zero_point is None else zero_point.contiguous(), latent if mask is None else mask.contiguous(),
-        out, scale.numel(), float(least), float(most),
-        SIZE=size, HAS_ZERO=zero_point is not None, HAS_MASK=mask is not None,
-        BLOCK=block, GROUPS=together, num_warps=warps,
-    )  # fmt: skip
+        latent.contiguous(),
+        scale.contiguous(),
+        scale_factor.contiguous(),
+        latent if zero_point is None else zero_point.contiguous(),
+        latent if mask is None else mask.contiguous(),
+        out,
+        scale.numel(),
+        float(least),
+        float(most),
+        SIZE=size,
+        HAS_ZERO=zero_point is not None,
+        HAS_MASK=mask is not None,
+        BLOCK=block,
+        GROUPS=together,
+        num_warps=warps,
+    )
     return out
 
 
@@ -66,12 +76,24 @@ def grid_gradients(
     least, most = bounds(bits)
     block, together, warps = _tile(size)
     _gradients[(triton.cdiv(scale.numel(), together),)](
-        grad.contiguous(), latent.contiguous(), scale.contiguous(), scale_factor.contiguous(),
-        latent if zero_point is None else zero_point.contiguous(), latent if mask is None else mask.contiguous(),
-        of_latent, of_factor, scale.numel(), float(least), float(most),
-        SIZE=size, HAS_ZERO=zero_point is not None, HAS_MASK=mask is not None,
-        BLOCK=block, GROUPS=together, num_warps=warps,
-    )  # fmt: skip
+        grad.contiguous(),
+        latent.contiguous(),
+        scale.contiguous(),
+        scale_factor.contiguous(),
+        latent if zero_point is None else zero_point.contiguous(),
+        latent if mask is None else mask.contiguous(),
+        of_latent,
+        of_factor,
+        scale.numel(),
+        float(least),
+        float(most),
+        SIZE=size,
+        HAS_ZERO=zero_point is not None,
+        HAS_MASK=mask is not None,
+        BLOCK=block,
+        GROUPS=together,
+        num_warps=warps,
+    )
     return of_latent, of_factor
 
 
@@ -84,10 +106,21 @@ def _tile(size: int) -> tuple[int, int, int]:
 
 @triton.jit
 def _round(
-    latent, scale, factor, zero, mask, out, groups, least, most,
-    SIZE: tl.constexpr, HAS_ZERO: tl.constexpr, HAS_MASK: tl.constexpr,
-    BLOCK: tl.constexpr, GROUPS: tl.constexpr,
-):  # fmt: skip
+    latent,
+    scale,
+    factor,
+    zero,
+    mask,
+    out,
+    groups,
+    least,
+    most,
+    SIZE: tl.constexpr,
+    HAS_ZERO: tl.constexpr,
+    HAS_MASK: tl.constexpr,
+    BLOCK: tl.constexpr,
+    GROUPS: tl.constexpr,
+):
     group = tl.program_id(0).to(tl.int64) * GROUPS + tl.arange(0, GROUPS)
     column = tl.arange(0, BLOCK)
     live = group < groups
@@ -105,10 +138,23 @@ def _round(
 
 @triton.jit
 def _gradients(
-    grad, latent, scale, factor, zero, mask, of_latent, of_factor, groups, least, most,
-    SIZE: tl.constexpr, HAS_ZERO: tl.constexpr, HAS_MASK: tl.constexpr,
-    BLOCK: tl.constexpr, GROUPS: tl.constexpr,
-):  # fmt: skip
+    grad,
+    latent,
+    scale,
+    factor,
+    zero,
+    mask,
+    of_latent,
+    of_factor,
+    groups,
+    least,
+    most,
+    SIZE: tl.constexpr,
+    HAS_ZERO: tl.constexpr,
+    HAS_MASK: tl.constexpr,
+    BLOCK: tl.constexpr,
+    GROUPS: tl.constexpr,
+):
     group = tl.program_id(0).to(tl.int64) * GROUPS + tl.arange(0, GROUPS)
     column = tl.arange(0, BLOCK)
     live = group < groups

@@ -73,12 +73,12 @@ def write_student(
     """
     before = read_checkpoint(parent)
     if packed_stems(before.tensors) or is_bitsandbytes(parent):
-        raise CandidateError(f"distill: {parent} has packed or sparse weights, which no student is cut out of")
+        raise CandidateError(f"distill: {parent} has packed or sparse weights, and no student can be cut out of these")
     shape = student_shape(before, step)
     whole = text_config(before.config)
     layers = _spread(shape.layers, before.layers)
     hidden, channels = (size if size < int(whole[key]) else 0 for key, size in _widths(shape).items())
-    kept = important(parent, hidden, channels, pairs, step.batch, context)
+    kept = important(parent, hidden, channels=channels, pairs=pairs, batch=step.batch, context=context)
     cutter = _Cutter(parent, kept, _same_heads(shape, whole))
     config = _config(before.config, step, shape, list(layers.values()))
     std = float(text_config(config).get("initializer_range", 0.02))
@@ -143,7 +143,7 @@ def _axes(name: str, tensor: torch.Tensor) -> tuple[str, ...]:
             return axes
     if tensor.ndim == 1:
         return ("hidden",)
-    raise CandidateError(f"distill: {name} of shape {list(tensor.shape)} is a tensor that is not known how to cut")
+    raise CandidateError(f"distill: {name} of shape {list(tensor.shape)} is a tensor that can't be cut here")
 
 
 def _spread(kept: int, layers: int) -> dict[int, int]:
@@ -184,9 +184,11 @@ def _config(parent: Mapping[str, Any], step: Distill, shape: StudentShape, layer
         return {**inherited, **tied, **given}
     config = shallower_config(dict(parent), layers)
     sizes = {
-        **_widths(shape), "num_attention_heads": shape.heads, "num_key_value_heads": shape.key_value_heads,
+        **_widths(shape),
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.key_value_heads,
         "head_dim": shape.head_dim,
-    }  # fmt: skip
+    }
     if "text_config" in config:
         return {**config, "text_config": {**config["text_config"], **sizes}}
     return {**config, **sizes}

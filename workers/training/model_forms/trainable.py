@@ -39,16 +39,20 @@ Parts = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Trainable:
-    """A model in training form. model: what is trained and called. base: the same without peft around it. parent: the
-    folder it was read from. adapter: the settings of the adapter that is trained, or None. merged: whether that adapter
-    is to be added to the weights."""
+    """A model in training form."""
 
     model: Any
+    """The model that is trained and called."""
     base: Any
+    """The same model without peft around it."""
     parent: Path
+    """The folder that it was read from."""
     trust_remote_code: bool = False
+    """Whether code that comes with the model may run."""
     adapter: AdapterSettings | None = None
+    """Settings of the adapter that is trained, or None."""
     merged: bool = False
+    """Whether that adapter is to be added to the weights."""
 
     @property
     def is_apart(self) -> bool:
@@ -101,7 +105,14 @@ def finetune_form(parent: Path, device: torch.device, trust_remote_code: bool = 
             raise _unfit("finetune", parent, " and ".join(sorted(stored)))
         return SparseLinear(weight, mask)
 
-    model = filled(parent, stored_tensors(parent, device), make, device, torch.float32, trust_remote_code)
+    model = filled(
+        parent,
+        stored_tensors(parent, device),
+        make=make,
+        device=device,
+        dtype=torch.float32,
+        trust_remote_code=trust_remote_code,
+    )
     for module in model.modules():
         if isinstance(module, StoredLinear):
             module.train_bias()
@@ -127,7 +138,14 @@ def scales_form(parent: Path, device: torch.device, trust_remote_code: bool = Fa
             raise _unfit("recover with adapter 'scales'", parent, " and ".join(sorted(stored)))
         return ScaledLinear(packed_weight(stored, bits_of(stem, config)))
 
-    model = filled(parent, stored_tensors(parent, device), make, device, dtype, trust_remote_code)
+    model = filled(
+        parent,
+        stored_tensors(parent, device),
+        make=make,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+    )
     scaled = [module for module in model.modules() if isinstance(module, ScaledLinear)]
     if not scaled:
         raise CandidateError("recover.adapter is 'scales', and the parent has no packed weights; use lora or dora")
@@ -165,9 +183,18 @@ def adapter_form(
     if is_bitsandbytes(parent):
         base = _as_stored(load_model(parent, str(device), trust_remote_code))
     else:
-        base = filled(parent, stored_tensors(parent, device), make, device, dtype, trust_remote_code)
+        base = filled(
+            parent,
+            stored_tensors(parent, device),
+            make=make,
+            device=device,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+        )
     model, settings = adapted(base, step, seed)
-    return Trainable(model, base, parent, trust_remote_code, settings, step.merged)
+    return Trainable(
+        model=model, base=base, parent=parent, trust_remote_code=trust_remote_code, adapter=settings, merged=step.merged
+    )
 
 
 def _as_stored(model: Any) -> Any:

@@ -50,7 +50,14 @@ def plain_model(trained: Trainable, device: torch.device, dtype: torch.dtype) ->
     if is_bitsandbytes(trained.parent):
         model = load_model(trained.parent, str(device), trained.trust_remote_code)
         return with_dense_layers(model, trained.low_rank()).eval()
-    return filled(trained.parent, _weights(trained), None, device, dtype, trained.trust_remote_code)
+    return filled(
+        trained.parent,
+        _weights(trained),
+        make=None,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trained.trust_remote_code,
+    )
 
 
 def _weights(trained: Trainable) -> Iterator[tuple[str, torch.Tensor]]:

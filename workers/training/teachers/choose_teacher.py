@@ -79,7 +79,9 @@ def teacher_for(step: Trainer, pairs: TokenizedPairs, context: CompressionContex
         return CachedTeacher(cache, load() if cache.missing(rows) else None)
     padded = micro_tokens(study.teacher, context.device.type)
     told = Preparing(step.name, "teacher's cache", context.report)
-    return fill_teacher_cache(cache, pairs, rows, load, context.device, padded, told)
+    return fill_teacher_cache(
+        cache, pairs, rows=rows, load=load, device=context.device, micro_tokens=padded, report=told
+    )
 
 
 def micro_tokens(folder: Path, device_type: str, compiled: bool = False) -> int:
@@ -90,7 +92,7 @@ def micro_tokens(folder: Path, device_type: str, compiled: bool = False) -> int:
         return CPU_MICRO_TOKENS
     checkpoint = read_checkpoint(folder)
     return fitting_tokens(
-        sum(tensor.parameters for tensor in checkpoint.tensors.values()),
+        checkpoint.parameters,
         checkpoint.layers,
         int(text_config(checkpoint.config)["hidden_size"]),
         usable_memory(),

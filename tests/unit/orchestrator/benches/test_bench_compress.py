@@ -24,7 +24,7 @@ RESULTS = ROOT / "docs" / "results" / "bench-compress.json"
         (["--tokens", "many"], "tokens is 'many'; it must be two whole numbers"),
         (["--tokens", "9000,100"], "must be a short and a long calibration"),
         (["--parts", "speed,luck"], "parts has 'luck'; there are speed"),
-        (["--parts", "llm-compressor"], "ask for the part speed too"),
+        (["--parts", "llm-compressor"], "add the part speed"),
     ],
 )
 def test_what_it_can_not_be_asked_is_refused(
@@ -40,7 +40,7 @@ def test_a_file_that_is_no_results_file_is_left_alone(tmp_path: Path, capsys: py
     output = tmp_path / "notes.json"
     output.write_text('{"mine": 1}')
     assert main(["bench", "compress", "--data", "data/test.jsonl", "--json", str(output), "--parts", "errors"]) == 2
-    assert "is no results file" in capsys.readouterr().err
+    assert "is not a results file" in capsys.readouterr().err
     assert output.read_text() == '{"mine": 1}'
 
 

@@ -87,8 +87,8 @@ def test_an_address_where_no_cluster_answers_is_refused_at_once(address: str, sa
 @pytest.mark.parametrize(
     ("server", "wrong"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "what listens there is no Ray head"),
-        (b"", "what listens there is no Ray head"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "what listens there is not a Ray head"),
+        (b"", "what listens there is not a Ray head"),
         (None, "timed out"),
         (bytes(3) + b"\x04" + bytes(5), None),
     ],
@@ -103,7 +103,7 @@ def test_another_server_on_the_port_is_told_from_a_cluster(server: int, wrong: s
     [
         ({"RAY_ADDRESS": "127.0.0.1:{dead}"}, "no Ray cluster answers at 127.0.0.1:{dead}"),
         ({"RAY_ADDRESS": "http://127.0.0.1:{dead}"}, "ray job submit"),
-        ({"TMPDIR": "/no/such/folder"}, "TMPDIR is /no/such/folder, which is no folder"),
+        ({"TMPDIR": "/no/such/folder"}, "TMPDIR is /no/such/folder, which is not a folder"),
     ],
 )
 def test_a_search_that_no_ray_can_serve_is_refused_with_nothing_written(
@@ -126,7 +126,7 @@ def test_a_folder_that_is_taken_is_refused_before_anything_is_read(
 ) -> None:
     (tmp_path / "ledger.jsonl").touch()
     (tmp_path / "file").touch()
-    for out, said in ((tmp_path, "ledger.jsonl exists"), (tmp_path / "file" / "run", "file is no folder")):
+    for out, said in ((tmp_path, "ledger.jsonl exists"), (tmp_path / "file" / "run", "file is not a folder")):
         assert cli.main(["search", "--data", str(tmp_path / "none.jsonl"), "--out", str(out)]) == 2
         assert said in capsys.readouterr().err
 

@@ -61,15 +61,15 @@ def test_what_is_asked_for_is_kept(nodes: list[dict[str, float]]) -> None:
     [
         (
             [DRIVER, WORKER, WORKER, {"CPU": 8.0, "GPU": 4.0}], 32.0, None,
-            "a trial asks for 32 CPUs and 1 GPUs, and no node has both: with GPUs there are nodes with 8 CPUs and 4 "
-            "GPUs, 16 CPUs and 1 GPUs; ask for less",
+            "a trial requires 32 CPUs and 1 GPUs, and no node has both: with GPUs there are nodes with 8 CPUs and 4 "
+            "GPUs, 16 CPUs and 1 GPUs; give less",
         ),
-        ([DRIVER, WORKER], None, 4.0, "a trial asks for 1 CPUs and 4 GPUs, and no node has both: with GPUs there are "
-         "nodes with 16 CPUs and 1 GPUs; ask for less"),
-        ([{"GPU": 1.0}], None, None, "no node has both: with GPUs there are nodes with 0 CPUs and 1 GPUs; ask"),
-        ([DRIVER], None, 1.0, "a trial asks for 1 CPUs and 1 GPUs, and no node has a GPU; ask for less"),
-        ([DRIVER, WORKER], 64.0, 0.0, "a trial asks for 64 CPUs and 0 GPUs, and the largest node has 32 CPUs; ask"),
-        ([], None, None, "a trial asks for 1 CPUs and 0 GPUs, and the largest node has 0 CPUs; ask for less"),
+        ([DRIVER, WORKER], None, 4.0, "a trial requires 1 CPUs and 4 GPUs, and no node has both: with GPUs there are "
+         "nodes with 16 CPUs and 1 GPUs; give less"),
+        ([{"GPU": 1.0}], None, None, "no node has both: with GPUs there are nodes with 0 CPUs and 1 GPUs; give"),
+        ([DRIVER], None, 1.0, "a trial requires 1 CPUs and 1 GPUs, and no node has a GPU; give less"),
+        ([DRIVER, WORKER], 64.0, 0.0, "a trial requires 64 CPUs and 0 GPUs, and the largest node has 32 CPUs; give"),
+        ([], None, None, "a trial requires 1 CPUs and 0 GPUs, and the largest node has 0 CPUs; give less"),
     ],
 )  # fmt: skip
 def test_what_no_node_can_hold_is_refused_with_what_there_is(
@@ -78,7 +78,7 @@ def test_what_no_node_can_hold_is_refused_with_what_there_is(
     nodes += there
     with pytest.raises(StudyError, match=re.escape(said)) as caught:
         place(cpus, gpus, None)
-    assert str(caught.value).endswith("ask for less with --cpus-per-trial and --gpus-per-trial, or add a node")
+    assert str(caught.value).endswith("give less with --cpus-per-trial and --gpus-per-trial, or add a node")
 
 
 @pytest.mark.parametrize(("there", "gpus"), [([DRIVER], None), ([WORKER], 0.0)])
@@ -86,13 +86,13 @@ def test_a_trial_that_takes_nothing_is_refused(
     nodes: list[dict[str, float]], there: list[dict[str, float]], gpus: float | None
 ) -> None:
     nodes += there
-    with pytest.raises(StudyError, match=r"0 CPUs and 0 GPUs, and must take one or the other; .* --cpus-per-trial"):
+    with pytest.raises(StudyError, match=r"can't run on 0 CPUs and 0 GPUs; .* --cpus-per-trial"):
         place(0.0, gpus, None)
 
 
 def test_a_training_over_more_gpus_than_there_are_is_refused(nodes: list[dict[str, float]]) -> None:
     nodes += [DRIVER, WORKER, WORKER]
-    with pytest.raises(StudyError, match="training_gpus is 3, and the cluster has 2 GPUs; ask for at most 2"):
+    with pytest.raises(StudyError, match="training_gpus is 3, and the cluster has 2 GPUs; give at most 2"):
         place(None, None, None, training=3)
-    with pytest.raises(StudyError, match="2 GPUs, of which COMET takes a part of one; ask for at most 1"):
+    with pytest.raises(StudyError, match="2 GPUs, of which COMET takes a part of one; give at most 1"):
         place(None, None, None, training=2, taken=0.1)

@@ -286,7 +286,7 @@ def test_a_list_of_texts_is_read(tmp_path: Path) -> None:
     [
         ("h.jsonl", ['{"id": 1, "score": 2}'], r"none of its fields \(id, score\) is known to hold hypotheses"),
         ("h.jsonl", ['{"pred": "a"}', '{"text": "b"}'], "line 2: 'pred' must be a text (found: None)"),
-        ("h.jsonl", ['{"pred": "a"}', "b"], "line 2: the file begins as JSON lines, and this is none"),
+        ("h.jsonl", ['{"pred": "a"}', "b"], "line 2: the file begins as JSON lines, but this line is not JSON"),
         ("h.jsonl", ['{"pred": "a"}', "", '{"pred": "b"}'], "line 2: an empty line among JSON lines"),
         ("h.jsonl", ['{"pred": null}'], "line 1: 'pred' must be a text"),
         ("h.jsonl", ['{"pred": ["a", "b"]}'], "line 1: 2 texts in 'pred'; write a file for each"),

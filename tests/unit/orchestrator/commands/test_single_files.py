@@ -39,7 +39,7 @@ def test_failed_checks_are_in_the_predictions_and_in_the_rows(tmp_path: Path) ->
 def test_a_folder_that_cannot_be_made_is_refused_with_what_is_in_the_way(tmp_path: Path, outdir: str) -> None:
     (tmp_path / "out").write_text("results of last year", encoding="utf-8")
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
-    said = f"{tmp_path / outdir.split('/')[0]} is there and no folder; name another with --outdir"
+    said = f"{tmp_path / outdir.split('/')[0]} exists and is not a folder; name another with --outdir"
     with pytest.raises(UserError, match=re.escape(said)):
         refuse_unwritable(tmp_path / outdir)
     assert (tmp_path / "out").read_text(encoding="utf-8") == "results of last year"

@@ -92,7 +92,7 @@ def test_a_page_that_cant_be_written_hides_neither_the_frontier_nor_the_other_pa
     data = {"dev": write_data(tmp_path / "dev.jsonl")}
     folder = write_run(tmp_path / "run", data, [Made(10_000, bits=None), Made(5_000, cut=0.2)])
 
-    def write_report(*content: object) -> Path:
+    def write_report(*content: object, **named: object) -> Path:
         raise ModuleNotFoundError("No module named 'plotly'", name="plotly")
 
     monkeypatch.setattr("orchestrator.report.write_report.write_report", write_report)

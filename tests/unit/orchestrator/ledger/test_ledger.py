@@ -196,7 +196,7 @@ def test_a_damaged_line_in_the_middle_is_named(folder: Path, damage: bytes) -> N
     LedgerWriter(str(folder)).append(trial(measurement(), RTN4), LINES)
     header, line = (folder / LEDGER).read_bytes().splitlines(keepends=True)
     (folder / LEDGER).write_bytes(header + damage + line)
-    with pytest.raises(StudyError, match=r"ledger\.jsonl, line 2 is no .*damaged there"):
+    with pytest.raises(StudyError, match=r"ledger\.jsonl, line 2 is not .*damaged there"):
         read_ledger(folder)
 
 
@@ -211,13 +211,13 @@ def test_a_ledger_without_its_header_is_refused(folder: Path) -> None:
 
 
 def test_a_folder_without_a_ledger_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="is no run of this project; check the path"):
+    with pytest.raises(StudyError, match="is not a run of this project; check the path"):
         read_ledger(tmp_path)
 
 
 def test_a_study_is_begun_once(folder: Path) -> None:
     before = (folder / LEDGER).read_bytes()
-    with pytest.raises(StudyError, match=r"exists: go on with `mtpareto resume"):
+    with pytest.raises(StudyError, match=r"exists: `mtpareto resume"):
         create_ledger(folder, {"spec": {"seed": 1}})
     assert (folder / LEDGER).read_bytes() == before
 
@@ -388,7 +388,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_ledger_of_another_version_is_refused(folder: Path) -> None:
     whole = (folder / LEDGER).read_bytes()
     (folder / LEDGER).write_bytes(whole.replace(b'"schema": 1', b'"schema": 2'))
-    with pytest.raises(StudyError, match="is of schema 2; this version reads 1 only"):
+    with pytest.raises(StudyError, match="has schema 2; this version reads 1 only"):
         read_ledger(folder)
     (folder / LEDGER).write_bytes(whole + b'{"kind": "rung"}\n')
     with pytest.raises(StudyError, match="a line of kind 'rung'; a newer version"):

@@ -41,7 +41,7 @@ def test_stages_and_segments_are_said_now_and_then(monkeypatch: pytest.MonkeyPat
 
     lines: list[str] = []
     monkeypatch.setattr(single_progress, "evaluate", evaluate)
-    plan = EvaluationPlan({"dev": dataset([segment(), segment()])}, None, ("chrf",), Decoding(), tmp_path, 0)
+    plan = EvaluationPlan({"dev": dataset([segment(), segment()])}, None, ("chrf",), Decoding(), tmp_path, seed=0)
     with followed(say, first=0.001, between=0.001) as measure:
         assert measure(Candidate(BASE), "dev", plan, Stages()) == "measured"
     assert lines == ["loading, 0 s so far", "translating 1 of 2, 0 s so far"]

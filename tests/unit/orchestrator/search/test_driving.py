@@ -56,13 +56,13 @@ class Scene:
         self.folder, self.store = folder, folder / "store"
         create_ledger(folder, {"spec": {}})
         self.writer = LedgerWriter(str(folder))
-        self.proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], 6, 0)
+        self.proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials=6, seed=0)
         self.said = io.StringIO()
         self.shown = Quiet()
         progress: Any = self.shown
         self.driving = Driving(
-            self.proposer, Near(self.writer), Console(file=self.said, width=300), progress, lambda: None,
-            self.store if own else None, keep,
+            self.proposer, Near(self.writer), Console(file=self.said, width=300), progress=progress, nudge=lambda: None,
+            store=self.store if own else None, keep=keep,
         )  # fmt: skip
         self.baseline = self.next(Objectives(60.0, 10_000))
         # Larger and worse than the next: off the frontier.
@@ -134,7 +134,7 @@ def test_room_is_made_before_a_trial_that_would_find_none(
 def test_a_worker_lost_for_good_is_booked_with_its_last_words_and_a_machines_fault_is_not(scene: Make) -> None:
     at = scene()
     lost, stopped = at.next(None), at.next(None)
-    at.writer.lose(lost.number, "the process's CUDA context is of no more use (stage translate: …)", None)
+    at.writer.lose(lost.number, "the process's CUDA context can't be used any more (stage translate: …)", None)
     at.writer.lose(stopped.number, "…", FAULT.to_json())
     assert at.driving.on_lost(lost, 2, last=False) is None
     assert "attempt 3 follows" in at.said.getvalue()

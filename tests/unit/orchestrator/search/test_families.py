@@ -132,7 +132,7 @@ def refusing(method: str) -> Callable[[Proposal], Failure | None]:
 @pytest.mark.parametrize(("space", "method"), [("bit-width", "gptq"), ("joint", "remove_channels")])
 def test_no_further_member_of_a_family_is_proposed_nor_after_a_resume(space: str, method: str) -> None:
     fails = refusing(method)
-    of = Proposer(BASE, CHECKPOINT, SPACES[space], 20, 0)
+    of = Proposer(BASE, CHECKPOINT, SPACES[space], trials=20, seed=0)
     tried, out, records = [], [], []
     while isinstance(proposal := of.propose(), Proposal):
         failure = fails(proposal)
@@ -149,7 +149,7 @@ def test_no_further_member_of_a_family_is_proposed_nor_after_a_resume(space: str
     assert len(tried) == 20
     assert any(Family(method).describe() in why for _, why in of.refused)
 
-    again = Proposer(BASE, CHECKPOINT, SPACES[space], 26, 0, known=records)
+    again = Proposer(BASE, CHECKPOINT, SPACES[space], trials=26, seed=0, known=records)
     while isinstance(proposal := again.propose(), Proposal):
         assert not Family(method).has(proposal.candidate.steps)
         again.tell(proposal.number, TrialFinding(Objectives(50.0, proposal.predicted_bytes)))
@@ -175,7 +175,7 @@ def test_a_family_is_described_as_a_person_says_it() -> None:
 
 
 def test_a_baselines_failure_takes_nothing_out() -> None:
-    of = Proposer(BASE, llama_table(), SPACES["bit-width"], 3, 0)
+    of = Proposer(BASE, llama_table(), SPACES["bit-width"], trials=3, seed=0)
     first = of.propose()
     assert isinstance(first, Proposal)
     assert of.tell(first.number, None, as_failure(StudyError("no"), "load")) is None

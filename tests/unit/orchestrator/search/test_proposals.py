@@ -79,9 +79,17 @@ def proposer(
     training: bool = False,
 ) -> Proposer:
     return Proposer(
-        BASE, CHECKPOINT, SPACES.get(space, SMALL), trials, seed, GIVEN, held_out, known=known, floor=floor,
+        BASE,
+        CHECKPOINT,
+        SPACES.get(space, SMALL),
+        trials=trials,
+        seed=seed,
+        given=GIVEN,
+        held_out=held_out,
+        known=known,
+        floor=floor,
         training=training,
-    )  # fmt: skip
+    )
 
 
 @dataclass
@@ -116,9 +124,14 @@ def record(proposal: Proposal, found: Objectives | None) -> TrialRecord:
     outcome = Failure("error", "load", "made up") if found is None else measurement(found.quality, found.bytes)
     about: dict[str, Any] = {"attempt": 1, "started": "", "ended": "", "worker": "", "hypotheses": None}
     return TrialRecord(
-        proposal.number, proposal.candidate, proposal.split, outcome, choices=proposal.choices,
-        predicted_bytes=proposal.predicted_bytes, **about,
-    )  # fmt: skip
+        proposal.number,
+        proposal.candidate,
+        proposal.split,
+        outcome,
+        choices=proposal.choices,
+        predicted_bytes=proposal.predicted_bytes,
+        **about,
+    )
 
 
 def steps(proposals: Iterable[Proposal], split: str = "dev") -> list[tuple[Step, ...]]:
@@ -218,8 +231,17 @@ def test_what_is_worth_it_is_asked_once_dev_is_over_and_scored_and_timed_in_that
 
     told = list(first.ended) if resumed else []
     search = Proposer(
-        BASE, CHECKPOINT, SPACES["joint"], 6, 0, GIVEN, held_out=True, speed=True, known=told, worth=answer
-    )  # fmt: skip
+        BASE,
+        CHECKPOINT,
+        SPACES["joint"],
+        trials=6,
+        seed=0,
+        given=GIVEN,
+        held_out=True,
+        speed=True,
+        known=told,
+        worth=answer,
+    )
     rest: list[tuple[str, str]] = []
     while isinstance(proposal := search.propose(), Proposal):
         search.tell(proposal.number, TrialFinding(loss(proposal)))
@@ -310,7 +332,7 @@ def test_a_sampler_that_only_repeats_itself_in_a_vast_space_costs_one_walk_of_a_
         return tuple(RemoveLayers(count=count) for count in counts)
 
     deep = llama_table(layers=50, hidden=32, ffn=32)
-    search = Proposer(BASE, deep, Space("vast", vast, lambda offer: []), 5, 0)
+    search = Proposer(BASE, deep, Space("vast", vast, lambda offer: []), trials=5, seed=0)
     search._asked_once = lambda: None  # type: ignore[method-assign]
     run = Run(search).to_the_end()
     assert len(set(digests(run.ended, "dev"))) == 5
@@ -332,7 +354,7 @@ def test_choices_that_mean_something_else_by_now_teach_the_sampler_nothing() -> 
 
 def test_a_given_anchor_that_this_model_cannot_take_is_refused_with_the_reason() -> None:
     impossible, idle = (RemoveLayers(count=4),), (Finetune(),)
-    search = Proposer(BASE, CHECKPOINT, SPACES["depth"], 3, 0, (impossible, idle))
+    search = Proposer(BASE, CHECKPOINT, SPACES["depth"], trials=3, seed=0, given=(impossible, idle))
     run = Run(search).to_the_end()
     assert not {impossible, idle} & set(steps(run.began))
     assert len(steps(run.began)) == 3
@@ -412,9 +434,15 @@ def test_the_speed_of_each_frontier_point_is_asked_for_last_and_one_at_a_time() 
 @pytest.mark.parametrize(("timable", "timed"), [(True, 2), (False, 0)])
 def test_where_only_the_baseline_can_be_timed_nothing_is(timable: bool, timed: int) -> None:
     proposer = Proposer(
-        BASE, CHECKPOINT, SPACES["bit-width"], trials=2, seed=0, held_out=True, speed=True,
+        BASE,
+        CHECKPOINT,
+        SPACES["bit-width"],
+        trials=2,
+        seed=0,
+        held_out=True,
+        speed=True,
         timable=lambda steps: timable or not steps,
-    )  # fmt: skip
+    )
     splits: list[str] = []
     due: list[int] = []
     while isinstance(proposal := proposer.propose(), Proposal):
@@ -453,7 +481,7 @@ def trained_loss(proposal: Proposal) -> Objectives | None:
 
 
 def trained_proposer(trials: int, known: Iterable[TrialRecord] = (), seed: int = 0) -> Proposer:
-    return Proposer(BASE, CHECKPOINT, TRAINED, trials, seed, known=known, training=True)
+    return Proposer(BASE, CHECKPOINT, TRAINED, trials=trials, seed=seed, known=known, training=True)
 
 
 def budgets(proposals: Iterable[Proposal]) -> list[tuple[int, int]]:
@@ -482,7 +510,7 @@ def test_a_trained_candidate_on_the_frontier_is_trained_for_longer_before_anythi
     ids=["failed", "raced", "insane", "dominated", "below the floor"],
 )
 def test_what_is_not_worth_it_is_not_trained_for_longer(ended: TrialFinding | None) -> None:
-    search = Proposer(BASE, CHECKPOINT, TRAINED, 12, 0, floor=0.5, training=True)
+    search = Proposer(BASE, CHECKPOINT, TRAINED, trials=12, seed=0, floor=0.5, training=True)
     baseline, student, eight = (search.propose() for _ in range(3))
     assert isinstance(baseline, Proposal) and isinstance(student, Proposal) and isinstance(eight, Proposal)
     search.tell(baseline.number, TrialFinding(loss(baseline)))
@@ -532,8 +560,8 @@ def test_a_trial_that_is_to_be_tried_again_comes_first_under_its_number_and_choi
     run = Run(proposer(5)).to_the_end()
     *known, last = [one for one in run.ended if one.split == "dev"]
     again = Proposer(
-        BASE, CHECKPOINT, SPACES["joint"], 5, 0, GIVEN, known=known, again=[last], numbers=9
-    )  # fmt: skip
+        BASE, CHECKPOINT, SPACES["joint"], trials=5, seed=0, given=GIVEN, known=known, again=[last], numbers=9
+    )
     first = again.propose()
     assert isinstance(first, Proposal)
     assert (first.number, first.candidate, first.choices) == (last.number, last.candidate, last.choices)
@@ -546,7 +574,7 @@ def test_a_trial_that_is_to_be_tried_again_comes_first_under_its_number_and_choi
 def test_a_baseline_that_is_to_be_tried_again_ends_no_search() -> None:
     first = proposer(3).propose()
     assert isinstance(first, Proposal)
-    again = Proposer(BASE, CHECKPOINT, SPACES["joint"], 3, 0, again=[record(first, None)], numbers=1)
+    again = Proposer(BASE, CHECKPOINT, SPACES["joint"], trials=3, seed=0, again=[record(first, None)], numbers=1)
     assert not again.baseline_failed
     assert again.propose() == first
     following = again.propose()

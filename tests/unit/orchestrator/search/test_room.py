@@ -85,7 +85,7 @@ def test_no_more_goes_than_is_wanted(store: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_candidate_needs_room_for_what_is_written_beside_it() -> None:
     assert needed(10**9, 10**12) == 1.5 * 10**9 + room.RESERVE
     assert needed(10**6, 10**8) == 11.5 * 10**6
-    proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], 3, 0)
+    proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials=3, seed=0)
     pruned, whole = (Candidate(BASE, steps) for steps in ((PRUNED,), (PRUNED, RTN4)))
     alone = proposer.bytes_to_make(pruned)
     assert proposer.bytes_to_make(Candidate(BASE)) == 0

@@ -53,10 +53,12 @@ def searcher(
 ) -> tuple[ParetoSearcher, Proposer, Losses]:
     """begun: attempts at each proposal that have begun; more than are made, so that each one that is lost had. kept:
     what the ledger holds of a lost one."""
-    proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials, seed=0)
+    proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials=trials, seed=0)
     losses = Losses(kept)
     disk = disk or Disk()
-    search = ParetoSearcher(proposer, retries, losses, lambda proposal: begun, disk.make_room, on_halt=disk.on_halt)
+    search = ParetoSearcher(
+        proposer, retries, on_lost=losses, begun=lambda proposal: begun, make_room=disk.make_room, on_halt=disk.on_halt
+    )
     return search, proposer, losses
 
 

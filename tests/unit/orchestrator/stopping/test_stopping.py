@@ -131,7 +131,7 @@ def test_a_stopped_search_has_its_pages_and_says_how_to_go_on(run: Path) -> None
     # `timeout` and a closed terminal send it twice at once.
     code, said, seconds = command.stop(name, name, group=True)
     assert code == 130, said
-    assert f"stopping ({name})" in said and f"go on with: mtpareto resume {run}" in said
+    assert f"stopping ({name})" in said and f"resume with: mtpareto resume {run}" in said
     assert (run / "report.html").is_file() and (run / "frontier.csv").is_file() and (run / "frontier.png").is_file()
     assert "MLflow    sqlite:///" in said and mirrored(run) == "KILLED"
     assert not psutil.pid_exists(command.child) and "Traceback" not in said
@@ -147,12 +147,12 @@ def test_a_search_whose_ledger_is_made_while_it_is_stopped_says_how_to_go_on(run
         "SIGINT"
     )
     assert code == 130 and said.startswith("stopped by SIGINT\n")
-    assert f"Go on with: mtpareto resume {run}" in said and (run / "report.html").is_file()
+    assert f"Resume with: mtpareto resume {run}" in said and (run / "report.html").is_file()
 
 
 def test_a_resume_knows_its_run_from_its_first_moment_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known: list[Path | None] = []
-    monkeypatch.setattr(cli, "_run", lambda options: known.append(options.work.folder) or 0)
+    monkeypatch.setattr(cli, "exit_code_of", lambda command: known.append(command.args[0].work.folder) or 0)
     assert cli.main(["resume", str(run)]) == cli.main(["resume", str(run / "none")]) == 0
     assert known == [run.resolve(), None]
 

@@ -62,7 +62,7 @@ def test_what_a_study_imports_follows_from_its_steps_languages_and_metrics() -> 
 
 @pytest.mark.parametrize("space", sorted(set(SPACES) - {"student"}))
 def test_the_spaces_that_need_a_package_of_their_own_are_known(space: str) -> None:
-    proposer, methods = Proposer(BASE, llama_table(), SPACES[space], 15, 0), set()
+    proposer, methods = Proposer(BASE, llama_table(), SPACES[space], trials=15, seed=0), set()
     while isinstance(proposal := proposer.propose(), Proposal):
         methods |= {step.name for step in proposal.candidate.steps}
         proposer.tell(proposal.number, None if proposal.number else _found(proposal))

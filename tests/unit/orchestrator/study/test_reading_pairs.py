@@ -92,13 +92,13 @@ def test_a_file_without_the_pair_is_an_error_that_lists_its_pairs(tmp_path: Path
     row = FORMATS[key]
     path = write(tmp_path / "data", row("en-zh", 1), row("en-ja", 2), row("en-zh", 3))
     error = refused(path, "en-cs", skip)
-    assert "no row is of the pair en-cs" in error.rule and "the file has en-ja, en-zh" in error.rule
+    assert "no row has the pair en-cs" in error.rule and "the file has en-ja, en-zh" in error.rule
     assert "--langs" in error.way_out
 
 
 def test_alma_without_the_pair_lists_both_directions(tmp_path: Path) -> None:
     error = refused(write(tmp_path / "data", alma("en-zh", 1)), "en-cs")
-    assert "no row is of the pair en-cs" in error.rule and "the file has en-zh, zh-en" in error.rule
+    assert "no row has the pair en-cs" in error.rule and "the file has en-zh, zh-en" in error.rule
 
 
 def test_alma_rows_are_selected_by_the_callers_pair_not_by_the_files_name(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_test_file_that_names_no_pair_is_of_the_searchs(tmp_path: Path) -> Non
 
 def test_a_test_file_without_the_pair_stops_the_search(tmp_path: Path) -> None:
     dev, test = write(tmp_path / "dev", plain("en-cs", 1)), write(tmp_path / "test", plain("en-ja", 2))
-    with pytest.raises(DataError, match=r"no row is of the pair en-cs.*the file has en-ja"):
+    with pytest.raises(DataError, match=r"no row has the pair en-cs.*the file has en-ja"):
         read_data(StudySpec(out=str(tmp_path), data=str(dev), test=str(test), langs="en-cs"))
 
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator.finish.run_folder import read_data
-from orchestrator.search.driver import prepare
+from orchestrator.search.prepared import prepare
 from orchestrator.study.spec import StudySpec
 from orchestrator.study.splits import apart
 from search_spaces.errors import StudyError

@@ -261,11 +261,11 @@ def test_a_hub_id_is_not_taken_for_a_path(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"out: [", "is no YAML"),
+        (b"out: [", "is not YAML"),
         (b"- out\n- data\n", "holds list, not a mapping"),
         (b"", "is empty; a study has at least"),
         (b"\xff\xfe out", "can't be read"),
-        (b"out: !!python/object/apply:os.getcwd []", "is no YAML"),
+        (b"out: !!python/object/apply:os.getcwd []", "is not YAML"),
     ],
 )
 def test_a_file_that_is_no_study_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:

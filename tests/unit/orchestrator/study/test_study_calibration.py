@@ -13,7 +13,8 @@ from rich.console import Console
 
 from orchestrator import cli
 from orchestrator.ledger.records import create_ledger
-from orchestrator.search.driver import header, prepare, resume_search
+from orchestrator.search.driver import resume_search
+from orchestrator.search.prepared import header, prepare
 from orchestrator.study import calibration
 from orchestrator.study.calibration import Calibration, read_calibration, read_text, refuse_changed_calibration
 from orchestrator.study.shipped import SHIPPED_CALIBRATION

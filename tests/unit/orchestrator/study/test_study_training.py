@@ -15,7 +15,8 @@ from rich.console import Console
 from orchestrator import cli
 from orchestrator.finish.run_folder import reopen
 from orchestrator.ledger.records import create_ledger
-from orchestrator.search.driver import header, prepare, resume_search, run_search
+from orchestrator.search.driver import resume_search, run_search
+from orchestrator.search.prepared import header, prepare
 from orchestrator.study.spec import StudySpec
 from orchestrator.study.training import Training, read_training, refuse_changed_training
 from orchestrator.study.values import TrainingSource

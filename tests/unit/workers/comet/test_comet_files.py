@@ -105,9 +105,9 @@ def test_whether_a_reference_is_needed_is_read_from_the_settings(
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="no folder, no checkpoint and no hub id"):
+    with pytest.raises(StudyError, match="neither a folder nor a checkpoint nor a hub id"):
         comet_files("comte")
-    with pytest.raises(StudyError, match="no folder"):
+    with pytest.raises(StudyError, match="neither a folder"):
         comet_files(str(tmp_path / "nowhere"))
     with pytest.raises(StudyError, match=r"hparams\.yaml is not there"):
         comet_files(str(tmp_path))

@@ -172,7 +172,7 @@ def test_out_of_memory_halves_the_batch_keeps_what_is_done_and_says_so(
     assert decoder.decode(asked, told.append) == expected
     assert Cramped.made == [8, 4, 2]
     assert decoder.batch_size == 2 // beams
-    assert "out of memory: going on with" in caplog.text
+    assert "out of memory: continuing with" in caplog.text
     assert told == list(range(1, 13)), "what was finished was done again"
 
 

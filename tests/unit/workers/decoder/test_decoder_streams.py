@@ -92,7 +92,7 @@ def test_out_of_memory_in_one_stream_halves_the_batch_and_keeps_what_is_done(
     monkeypatch.setattr(decode, "_engine", Cramped)
     told: list[int] = []
     assert Decoder(model, STOPS, 8).decode(asked(), told.append) == expected
-    assert made == [4, 4, 4] and "going on with 4 sequences at a time" in caplog.text
+    assert made == [4, 4, 4] and "continuing with 4 sequences at a time" in caplog.text
     assert told == sorted(set(told)) and told[-1] == 23
 
 

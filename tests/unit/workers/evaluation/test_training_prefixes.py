@@ -11,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from orchestrator.search.driver import Study, prepare
+from orchestrator.search.prepared import Study, prepare
 from orchestrator.study.spec import spec_from_mapping
 from orchestrator.study.yaml_file import read_study
 from search_spaces.candidate import Candidate

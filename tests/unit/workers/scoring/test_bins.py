@@ -46,9 +46,9 @@ def test_only_the_first_bin_takes_in_its_low_end() -> None:
     [
         ("", "write ranges such as"),
         (" , ", "write ranges such as"),
-        ("30", "'30' is no range"),
-        ("a-b", "'a-b' is no range"),
-        ("0-30-60", "'0-30-60' is no range"),
+        ("30", "'30' is not a range"),
+        ("a-b", "'a-b' is not a range"),
+        ("0-30-60", "'0-30-60' is not a range"),
         ("30-30", "'30-30' is empty"),
         ("60-30", "'60-30' is empty"),
         ("0-30,20-60", "'20-60' is empty, or overlaps"),

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from main import main
-from orchestrator.search.driver import prepare
+from orchestrator.search.prepared import prepare
 from orchestrator.study.spec import StudySpec
 from search_spaces.errors import StudyError
 from tests.support.examples import segment

@@ -268,7 +268,7 @@ def test_bias_of_a_cache(teacher: LiveTeacher, student: Any, cache: TeacherCache
     assert abs(cache_bias(student, step, teacher, more, [BATCH, OTHER]).difference) < abs(bias.difference)
     with pytest.raises(ValueError, match="no target token"):
         cache_bias(student, step, teacher, cached, [])
-    with pytest.raises(ValueError, match="references asks no teacher"):
+    with pytest.raises(ValueError, match="references needs no teacher"):
         cache_bias(student, Finetune(loss="references"), teacher, cached, [BATCH])
 
 

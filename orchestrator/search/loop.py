@@ -1,0 +1,273 @@
+"""Tune's loop over the trials of a study, and what works beside it: the ledger's writer, the display, the mirror.
+
+A machine's fault ends the loop, and is handed back once all that worked beside it has ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import ray
+from ray import tune
+from rich.console import Console
+
+from orchestrator.cluster import join as cluster
+from orchestrator.finish.mirroring import MirrorThread
+from orchestrator.finish.run_folder import read_data
+from orchestrator.finish.wrap_up import TUNE_FOLDER, connect, worth_scoring
+from orchestrator.ledger.records import Ledger
+from orchestrator.number_format import metric_name
+from orchestrator.progress.display import Progress
+from orchestrator.progress.polling import TrainingPoller
+from orchestrator.progress.trial_table import PHASES, Totals
+from orchestrator.racing.referee import Referee
+from orchestrator.results.intervals import Known
+from orchestrator.results.resampling import Resampling
+from orchestrator.search.callbacks import TrialWatcher
+from orchestrator.search.faults import Driving, spell_due
+from orchestrator.search.prepared import Study
+from orchestrator.search.proposals import Proposer
+from orchestrator.search.searcher import ParetoSearcher
+from orchestrator.study.spec import StudySpec
+from search_spaces.methods.timable import timable_on_cpu
+from search_spaces.spaces.registry import SPACES
+from workers.comet.actor import start_comet
+from workers.evaluation.attempt import unless_machine
+from workers.evaluation.trial_actor import CompressionTrial
+from workers.failures.table import MachineFault
+from workers.plan.evaluation_plan import RACED_SPLIT, SPEED_SPLIT
+
+log = logging.getLogger(__name__)
+
+# More than any search proposes: the Proposer says when it is over.
+UNLIMITED = 10**9
+MIRROR_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """The machine's fault that stopped a search, and the outcomes that could not be written, in words."""
+
+    fault: MachineFault
+    due: str
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """The ledger's actor, and the name under which trials find it."""
+
+    name: str
+    actor: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What works in this process while Tune's loop runs, and ends after it."""
+
+    progress: Progress
+    mirror: MirrorThread
+    resampling: Resampling
+
+    def stop(self) -> None:
+        """End the display, the resampling and then the mirror, which may have a write to finish."""
+        self.progress.stop()
+        self.resampling.stop()
+        self.mirror.stop(timeout=MIRROR_SECONDS)
+
+
+def run_loop(
+    study: Study,
+    ledger: Ledger,
+    console: Console,
+    *,
+    resampling: Resampling,
+    placement: cluster.Placement,
+    trial: type[CompressionTrial],
+) -> Halt | None:
+    """Tune's loop, until the Proposer is done; or the machine's fault that stopped it.
+
+    ledger: what was known before. resampling: runs already, and is ended here. trial: what Tune runs for each proposal.
+    """
+    if study.measures_comet:
+        # Before trials take every GPU; it lives as long as this process.
+        start_comet(study.spec.comet_model or "comet", study.spec.store_folder)
+    writer = _start_writer(study.spec)
+    proposer = proposer_of(study, ledger, resampling.samples, _times_on_gpu(study.spec))
+    resampling.nudge()
+    progress = _start_progress(study, ledger, console, writer.actor, placement.side_by_side)
+    beside = Beside(progress, MirrorThread(lambda: connect(study.spec), study.spec.folder), resampling)
+    searcher = _searcher(study.spec, proposer, writer.actor, console, beside)
+    watcher = TrialWatcher(progress, beside.mirror, resampling, due=proposer.due)
+    measured = _measured(study, placement, trial, writer.name)
+    tuner = _tuner(study.spec, measured, placement.side_by_side, searcher, watcher)
+    try:
+        halt = _driven(tuner, writer.actor, study.spec.trials, searcher, proposer)
+        unless_machine(lambda: progress.warned(ray.get(writer.actor.warnings.remote())), "ledger")
+    finally:
+        beside.stop()
+        # Last: the display asks it until it ends.
+        ray.kill(writer.actor)
+    _say_what_was_not_done(study.spec, proposer, console)
+    return halt
+
+
+def proposer_of(
+    study: Study, ledger: Ledger | None = None, samples: Known | None = None, on_gpu: bool = True
+) -> Proposer:
+    """What proposes the study's trials; with a ledger it knows what that holds. samples: drawn of it already. on_gpu:
+    whether candidates are timed on one."""
+    spec = study.spec
+    return Proposer(
+        study.base,
+        study.checkpoint,
+        SPACES[spec.space],
+        trials=spec.trials,
+        seed=spec.seed,
+        given=spec.anchors,
+        held_out="test" in study.data,
+        speed=spec.speed,
+        known=ledger.trials if ledger else (),
+        floor=spec.floor,
+        training=study.training is not None,
+        vocabulary=not study.calibration.unseen,
+        again=ledger.set_aside if ledger else (),
+        numbers=ledger.numbers if ledger else 0,
+        worth=partial(worth_scoring, spec, study.data, samples),
+        timable=lambda steps: on_gpu or timable_on_cpu(steps),
+    )
+
+
+def _times_on_gpu(spec: StudySpec) -> bool:
+    return spec.device_map != "cpu" and bool(ray.cluster_resources().get("GPU", 0.0))
+
+
+def _start_writer(spec: StudySpec) -> Writer:
+    name = f"ledger-{os.getpid()}-{threading.get_ident()}"
+    return Writer(name, cluster.ledger_actor(name, str(spec.folder), partial(_referee, spec) if spec.rungs else None))
+
+
+def _referee(spec: StudySpec) -> Referee:
+    return Referee(read_data(spec)[RACED_SPLIT].segments, spec.quality, spec.floor)
+
+
+def _start_progress(study: Study, ledger: Ledger, console: Console, actor: Any, side_by_side: int) -> Progress:
+    """The display, which asks the ledger's actor what trials do. ledger: the trials known from before."""
+    spec = study.spec
+    known = ledger.on(RACED_SPLIT)
+    totals = Totals(
+        trials=spec.trials,
+        known=len(known),
+        side_by_side=side_by_side,
+        baseline_bytes=study.checkpoint.bytes,
+        quality=metric_name(spec.quality),
+        segments=len(study.data[RACED_SPLIT].segments),
+        trains=study.training is not None,
+        follow=_phases(study),
+    )
+    return Progress(
+        totals,
+        console,
+        trainings=TrainingPoller(actor.trainings, {}) if study.training else None,
+        doings=TrainingPoller(actor.doings, {}),
+        warnings=TrainingPoller(actor.warnings, []),
+        numbers={trial.candidate.describe() or "baseline": trial.number for trial in known},
+    )
+
+
+def _phases(study: Study) -> tuple[str, ...]:
+    """What follows the search's own trials."""
+    asked = {"test": "test" in study.data, SPEED_SPLIT: study.spec.speed}
+    return tuple(PHASES[split] for split, wanted in asked.items() if wanted)
+
+
+def _searcher(spec: StudySpec, proposer: Proposer, actor: Any, console: Console, beside: Beside) -> ParetoSearcher:
+    """Tune's way to the Proposer, with what is done when trials end otherwise than well."""
+    driving = Driving(
+        proposer,
+        actor,
+        console,
+        progress=beside.progress,
+        nudge=beside.mirror.nudge,
+        store=spec.store_folder if spec.store is None else None,
+        keep=spec.keep,
+    )
+    return ParetoSearcher(
+        proposer,
+        spec.retries,
+        on_lost=driving.on_lost,
+        begun=driving.begun,
+        make_room=driving.make_room,
+        room_for=driving.room_for,
+        on_halt=driving.on_halt,
+        on_family=driving.on_family,
+    )
+
+
+def _measured(study: Study, placement: cluster.Placement, trial: type[CompressionTrial], writer: str) -> Any:
+    """What Tune runs, with all that trials share and the resources of one. writer: the name of the ledger's actor."""
+    given = tune.with_parameters(
+        trial, plan=study.plan(placement.gpus), ledger=writer, apart=placement.share, packages=study.packages
+    )
+    return tune.with_resources(given, placement.group())
+
+
+def _tuner(
+    spec: StudySpec, measured: Any, side_by_side: int, searcher: ParetoSearcher, watcher: TrialWatcher
+) -> tune.Tuner:
+    return tune.Tuner(
+        measured,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            num_samples=UNLIMITED,
+            max_concurrent_trials=side_by_side,
+            reuse_actors=True,
+            trial_dirname_creator=_trial_folder,
+        ),
+        run_config=tune.RunConfig(
+            name=f"{TUNE_FOLDER}-{datetime.now(UTC):%Y%m%dT%H%M%S}",
+            storage_path=str(spec.folder / TUNE_FOLDER),
+            # The searcher tries lost trials again.
+            failure_config=tune.FailureConfig(max_failures=0),
+            callbacks=[watcher],
+            verbose=0,
+        ),
+    )
+
+
+def _trial_folder(trial: Any) -> str:
+    return f"trial-{trial.config['number']}-{trial.config['split']}"
+
+
+def _driven(tuner: tune.Tuner, actor: Any, trials: int, searcher: ParetoSearcher, proposer: Proposer) -> Halt | None:
+    """From the note that a driver begins to the note that it ends; what halted it, with what is still to be written."""
+    fault = unless_machine(lambda: _fitted(tuner, actor, trials, searcher, proposer), "search")
+    due = unless_machine(lambda: spell_due(ray.get(actor.due.remote())), "ledger")
+    return None if fault is None else Halt(fault, due if isinstance(due, str) else "")
+
+
+def _fitted(
+    tuner: tune.Tuner, actor: Any, trials: int, searcher: ParetoSearcher, proposer: Proposer
+) -> MachineFault | None:
+    ray.get(actor.begin_driving.remote(trials))
+    ended = unless_machine(tuner.fit, "search")
+    halted = searcher.halted or (ended if isinstance(ended, MachineFault) else None)
+    noted = unless_machine(lambda: ray.get(actor.end.remote(halted is None and proposer.finished())), "ledger")
+    return halted or (noted if isinstance(noted, MachineFault) else None)
+
+
+def _say_what_was_not_done(spec: StudySpec, proposer: Proposer, console: Console) -> None:
+    for steps, reason in proposer.refused:
+        log.info("not tried: %s: %s", steps, reason)
+    if proposer.exhausted:
+        console.print(f"the space {spec.space} holds no more candidates for this model than were tried")
+    if proposer.nothing_to_time:
+        said = "speed was not measured: on a CPU nothing but the baseline runs as it ships"
+        console.print(said, soft_wrap=True)
+    if proposer.baseline_failed:
+        console.print("the uncompressed baseline failed, so there is nothing to compare with; the search stopped there")

@@ -1,0 +1,133 @@
+"""A study with everything that its spec names read and checked, before anything of it is written."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+
+from rich.console import Console
+
+from orchestrator.finish.run_folder import read_data
+from orchestrator.ledger.lines import StudyHeader
+from orchestrator.study.base_model import refuse_candidates, refuse_unaskable, told
+from orchestrator.study.calibration import Calibration, read_calibration
+from orchestrator.study.metrics import metrics_of
+from orchestrator.study.preflight import refuse_missing_packages, worker_packages
+from orchestrator.study.spec import NO_LANGUAGE_CHECK, StudySpec
+from orchestrator.study.splits import spell_left_out
+from orchestrator.study.training import Training, read_training, short_trainings
+from search_spaces.candidate import BaseModel
+from search_spaces.sizes.tensor_table import Checkpoint
+from workers.checkpoints.base_model import open_base, refuse_early
+from workers.plan.evaluation_plan import EvaluationPlan
+from workers.reading.segments import DataSet
+from workers.scoring.direction_check import refuse_wrong_direction
+
+DRIVER_DISTRIBUTIONS = ("ray", "optuna", "mlflow", "sacrebleu")
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A spec with everything it names read and checked."""
+
+    spec: StudySpec
+    """What was asked."""
+    base: BaseModel
+    """The model that is compressed."""
+    checkpoint: Checkpoint
+    """Its tensor table and the bytes of its other files."""
+    data: Mapping[str, DataSet]
+    """Split -> its data set."""
+    calibration: Calibration
+    """What statistics of activations are taken over."""
+    metrics: tuple[str, ...]
+    """What is measured; the first metric is the quality."""
+    training: Training | None = None
+    """What steps that train read; None where the study names no training data."""
+    packages: tuple[str, ...] = ()
+    """What every worker must be able to import."""
+
+    @property
+    def measures_comet(self) -> bool:
+        return "comet" in self.metrics
+
+    def plan(self, gpus: float) -> EvaluationPlan:
+        """What every trial is measured under. gpus: a trial's; a share of one limits the memory that it may take."""
+        spec = self.spec
+        return EvaluationPlan(
+            data=self.data,
+            calibration=self.calibration.pairs,
+            metrics=self.metrics,
+            decoding=spec.decoding,
+            store=spec.store_folder,
+            seed=spec.seed,
+            device_map=spec.device_map,
+            memory_fraction=gpus if 0 < gpus < 1 else None,
+            trust_remote_code=spec.trust_remote_code,
+            calibration_tokens=spec.calibration_tokens,
+            calibration_text=self.calibration.text,
+            rungs=spec.rungs,
+            comet_model=spec.comet_model,
+            training=self.training.data if self.training else None,
+            training_processes=spec.training_gpus,
+            languages=spec.languages,
+        )
+
+
+def prepare(spec: StudySpec, console: Console, begun: StudyHeader | None = None) -> Study:
+    """Read and check everything the spec names; writes nothing. begun: the ledger's header of a study that goes on."""
+    data = read_data(spec)
+    for dataset in data.values():
+        for line in spell_left_out(dataset):
+            console.print(line, markup=False, highlight=False)
+    check = partial(refuse_candidates, steps=spec.anchors)
+    # Before what may take long: data to train on, and weights to download.
+    refuse_early(spec.model, spec.revision, spec.trust_remote_code, check)
+    calibration = read_calibration(spec, data, begun)
+    if spec.check_languages and begun is None:
+        for dataset in (*data.values(), *([calibration.pairs] if spec.calibration else [])):
+            refuse_wrong_direction(dataset.name, dataset.segments, f"{NO_LANGUAGE_CHECK} (check_languages: false)")
+    training = read_training(spec, data)
+    for line in (*calibration.told(spec), *(training.told() if training else ())):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    opened = open_base(spec.model, spec.revision, spec.trust_remote_code, check)
+    refuse_unaskable(opened, spec.prompt, data.values(), spec.trust_remote_code)
+    short = short_trainings(spec, training, opened.tokenizer_folder) if training else []
+    for line in (*told(opened, spec.store_folder), *short):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    earlier = None if begun is None else begun.get("metrics", ())
+    metrics = metrics_of(spec, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), earlier)
+    packages = worker_packages(spec, data, metrics, training is not None)
+    refuse_missing_packages(packages, spec.address)
+    return Study(
+        spec=spec,
+        base=opened.base,
+        checkpoint=opened.checkpoint,
+        data=data,
+        calibration=calibration,
+        metrics=metrics,
+        training=training,
+        packages=packages,
+    )
+
+
+def header(study: Study) -> StudyHeader:
+    """The ledger's first line: what was asked, and what everything is measured under."""
+    return {
+        "spec": study.spec.to_json(),
+        "base": {"name": study.base.name, "revision": study.base.revision, "bytes": study.checkpoint.bytes},
+        "data": {split: dataset.digest for split, dataset in study.data.items()},
+        "calibration": study.calibration.identity(),
+        "unseen": list(study.calibration.unseen),
+        "training": study.training.identity() if study.training else None,
+        "metrics": list(study.metrics),
+        "conditions": {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "python": platform.python_version(),
+            **{name: version(name) for name in DRIVER_DISTRIBUTIONS},
+        },
+    }
