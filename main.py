@@ -12,7 +12,7 @@ from functools import partial
 
 from orchestrator.cli import exit_code_of
 from orchestrator.commands.measure import HYPHENS, add_arguments, measure, spelt
-from orchestrator.stopping.signals import UnderWay, stoppable
+from orchestrator.stopping.signals import RunningCommand, stoppable
 from orchestrator.stopping.terminal import lasting_streams
 
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 when measured, 1 when the candidate failed, 2 for what the user can mend, 75 where the machine
     must be mended first, 130 for what a signal stopped."""
     options = parser().parse_args([spelt(word) for word in (sys.argv[1:] if arguments is None else arguments)])
-    work = UnderWay()
+    work = RunningCommand()
     with lasting_streams(), stoppable(work):
         return exit_code_of(partial(measure, options, work))
 

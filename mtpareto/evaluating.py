@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.commands.single import Request, measure_one
+from orchestrator.commands.single import MeasureRequest, measure_one
 from search_spaces.methods.registry import Step
 from search_spaces.outcome import Failure, Measurement
 
@@ -23,8 +23,10 @@ def evaluate(
 
     model: a hub id or a folder; None is the shipped model. steps: the methods of this package, in order; none of them
     measures the model as it is. say: is told of progress. settings: further fields of
-    `orchestrator.commands.single.Request`, such as metrics, langs, batch_size and overwrite. Raises UserError, with
-    nothing written, for what can't be done.
+    `orchestrator.commands.single.MeasureRequest`, such as metrics, langs, batch_size and overwrite. Raises UserError,
+    with nothing written, for what can't be done.
     """
     named = None if model is None else str(model)
-    return measure_one(Request(data=str(data), outdir=Path(out), steps=tuple(steps), model=named, **settings), say)
+    return measure_one(
+        MeasureRequest(data=str(data), outdir=Path(out), steps=tuple(steps), model=named, **settings), say
+    )

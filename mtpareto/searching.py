@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mtpareto.runs import Run, load_run
 from orchestrator import environment
 from orchestrator.ledger.records import read_ledger
-from orchestrator.stopping.signals import UnderWay, quiet_ray
+from orchestrator.stopping.signals import RunningCommand, quiet_ray
 from orchestrator.stopping.terminal import console as of_the_process
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def search(study: StudySpec, console: Console | None = None) -> Run:
     """
     study = study.told_by(os.environ)
     environment.prepare(study.address)
-    work = UnderWay()
+    work = RunningCommand()
     with quiet_ray(work):
         from orchestrator.search.driver import run_search
 
@@ -42,7 +42,7 @@ def resume(folder: str | Path, trials: int | None = None, console: Console | Non
     raises.
     """
     environment.prepare(read_ledger(Path(folder)).header["spec"]["address"])
-    work = UnderWay()
+    work = RunningCommand()
     with quiet_ray(work):
         from orchestrator.search.driver import resume_search
 

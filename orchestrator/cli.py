@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import environment
 from orchestrator.commands.measure import ABOUT, HYPHENS, add_arguments, measure, spelt
 from orchestrator.ledger.names import LEDGER
-from orchestrator.stopping.signals import UnderWay, quiet_ray, stoppable
+from orchestrator.stopping.signals import RunningCommand, quiet_ray, stoppable
 from orchestrator.stopping.terminal import console, lasting_streams
 from orchestrator.study.shipped import SHIPPED_SEGMENTS
 from search_spaces.errors import UserError
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     must be mended first, 130 for what a signal stopped."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = parser(words).parse_args([spelt(word) for word in words] if words[:1] == ["measure"] else words)
-    options.work = UnderWay()
+    options.work = RunningCommand()
     if options.run is _resume:
         # Whenever it is stopped from here on, its pages are there, and how to go on is said.
         options.work.ledger = (options.folder / LEDGER).resolve()

@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.benches.figures import CPU
 from orchestrator.benches.results_file import write_record
-from orchestrator.stopping.signals import UnderWay
+from orchestrator.stopping.signals import RunningCommand
 from orchestrator.study.shipped import SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from workers.checkpoints.locate import resolve
@@ -30,7 +30,7 @@ DISTRIBUTIONS = ("torch", "transformers", "ray")
 
 
 def bench_cpu(
-    output: Path, data: str, command: str, say: Callable[[str], None], under_way: UnderWay | None = None
+    output: Path, data: str, command: str, say: Callable[[str], None], under_way: RunningCommand | None = None
 ) -> dict[str, Any]:
     """Decode in Ray workers whose threads sleep while they wait and in some whose threads spin, beside a neighbour,
     and write the results file and its page; returns what was written.
@@ -82,7 +82,7 @@ def figures(seconds: Mapping[int, Sequence[float]]) -> dict[str, float]:
 
 
 def _seconds(
-    folder: Path, segments: Sequence[Segment], say: Callable[[str], None], under_way: UnderWay | None
+    folder: Path, segments: Sequence[Segment], say: Callable[[str], None], under_way: RunningCommand | None
 ) -> tuple[dict[int, list[float]], int]:
     """Batch -> seconds of each run in a worker of a Ray that inherits this process's environment, and how many
     processes there were beside it."""

@@ -16,7 +16,7 @@ from rich.console import Console
 from orchestrator.benches.results_file import write_results
 from orchestrator.ledger.records import TrialRecord, read_ledger
 from orchestrator.search.driver import run_search
-from orchestrator.stopping.signals import UnderWay
+from orchestrator.stopping.signals import RunningCommand
 from orchestrator.study.spec import StudySpec
 
 SAMPLE_MILLISECONDS = 200
@@ -57,7 +57,7 @@ class GpuSampler:
 
 
 def bench_search(
-    spec: StudySpec, output: Path, command: str, console: Console, work: UnderWay | None = None
+    spec: StudySpec, output: Path, command: str, console: Console, work: RunningCommand | None = None
 ) -> dict[str, Any]:
     """Run the search and write `output` in the form of every results file; returns what was written."""
     start = time.perf_counter()

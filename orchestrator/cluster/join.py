@@ -18,7 +18,7 @@ from orchestrator.cluster import local_ray
 from orchestrator.cluster.address import WAYS_OUT, asked_for, probe, reachable
 from orchestrator.ledger.records import LedgerWriter
 from orchestrator.racing.referee import Referee
-from orchestrator.stopping.signals import UnderWay
+from orchestrator.stopping.signals import RunningCommand
 from search_spaces.errors import StudyError
 from workers.evaluation.trial_actor import LEDGER_NAMESPACE
 from workers.runtime.ray_process import Resources
@@ -58,7 +58,7 @@ class Placement:
 class Joined:
     """A cluster that this process is connected to; `folder` is that of a Ray that was started here."""
 
-    work: UnderWay
+    work: RunningCommand
     folder: Path | None = None
 
     def leave(self) -> None:
@@ -71,12 +71,12 @@ class Joined:
             self.work.ray_folder = None
 
 
-def join(address: str | None, work: UnderWay | None = None) -> Joined:
+def join(address: str | None, work: RunningCommand | None = None) -> Joined:
     """Connect to `address` or RAY_ADDRESS, else start a local Ray.
 
     work: is told of the Ray that is there, and of its loss. Raises StudyError, within seconds, when no cluster answers.
     """
-    work = work or UnderWay()
+    work = work or RunningCommand()
     if ray.is_initialized():
         return Joined(work)
     asked = asked_for(address, os.environ)

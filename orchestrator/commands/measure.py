@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from orchestrator.stopping.signals import UnderWay
+from orchestrator.stopping.signals import RunningCommand
 from search_spaces.methods.quantizers import BitsAndBytes
 from search_spaces.methods.registry import Step
 from search_spaces.outcome import Failure
@@ -74,13 +74,13 @@ def spelt(word: str) -> str:
     return name[:2] + name[2:].replace("-", "_") + equals + value if name.startswith("--") else word
 
 
-def measure(options: argparse.Namespace, work: UnderWay) -> int:
+def measure(options: argparse.Namespace, work: RunningCommand) -> int:
     """Measure the candidate; returns the exit code: 1 when it failed. Raises UserError, with nothing written."""
-    from orchestrator.commands.single import Request, measure_one
+    from orchestrator.commands.single import MeasureRequest, measure_one
     from orchestrator.study.values import language_names
 
     metrics = tuple(name.strip() for name in options.eval_metrics.split(",") if name.strip())
-    request = Request(
+    request = MeasureRequest(
         data=options.data,
         outdir=options.outdir,
         steps=QUANT[options.quant],

@@ -9,7 +9,7 @@ from orchestrator.cluster.join import Joined, join
 from orchestrator.finish.run_folder import read_data, refuse_changed_data, reopen
 from orchestrator.ledger.records import Ledger, TrialRecord, read_lines
 from orchestrator.ledger.rescored import read_rescored, trial_key, write_rescored
-from orchestrator.stopping.signals import UnderWay
+from orchestrator.stopping.signals import RunningCommand
 from orchestrator.study.spec import StudySpec
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Score
@@ -22,7 +22,7 @@ Said = Callable[[str], None]
 
 
 def rescore(
-    folder: Path, metrics: Sequence[str], say: Said, comet_model: str | None = None, work: UnderWay | None = None
+    folder: Path, metrics: Sequence[str], say: Said, comet_model: str | None = None, work: RunningCommand | None = None
 ) -> Path:
     """Score every trial's hypotheses in these metrics into `rescored.json`; returns its path.
 
@@ -78,7 +78,7 @@ def _score_all(ledger: Ledger, folder: Path, plan: EvaluationPlan, say: Said) ->
     return scored
 
 
-def _reach_comet(plan: EvaluationPlan, spec: StudySpec, work: UnderWay | None) -> Joined:
+def _reach_comet(plan: EvaluationPlan, spec: StudySpec, work: RunningCommand | None) -> Joined:
     """Make sure that COMET can be had before anything is scored; returns the Ray that it runs on."""
     from workers.comet.environment import comet_python
     from workers.comet.files import refuse_unreachable

@@ -14,7 +14,7 @@ from orchestrator.commands.single_files import FILES, Line, refuse_unwritable, w
 from orchestrator.environment import prepare
 from orchestrator.number_format import spell_bytes, spell_seconds
 from orchestrator.progress.single import followed
-from orchestrator.stopping.signals import UnderWay
+from orchestrator.stopping.signals import RunningCommand
 from orchestrator.study.base_model import refuse_unaskable, told
 from orchestrator.study.shipped import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from orchestrator.study.spec import NO_LANGUAGE_CHECK, know_languages
@@ -42,7 +42,7 @@ DEFAULT_BINS = "0-30,30-60,60-100"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class MeasureRequest:
     """One candidate and how it is measured; None takes the default."""
 
     data: str
@@ -69,7 +69,9 @@ class Request:
     overwrite: bool = False
 
 
-def measure_one(request: Request, say: Callable[[str], None], work: UnderWay | None = None) -> Measurement | Failure:
+def measure_one(
+    request: MeasureRequest, say: Callable[[str], None], work: RunningCommand | None = None
+) -> Measurement | Failure:
     """Measure the candidate and write its files; a failure writes none. Raises UserError, with nothing written, for
     what can't be done. work: is told of a Ray that is started."""
     prepare_torch()
@@ -127,7 +129,7 @@ def measure_one(request: Request, say: Callable[[str], None], work: UnderWay | N
 
 
 @contextmanager
-def _comet(plan: EvaluationPlan, work: UnderWay | None) -> Iterator[None]:
+def _comet(plan: EvaluationPlan, work: RunningCommand | None) -> Iterator[None]:
     """A Ray for COMET's process where the plan asks for COMET: the cluster RAY_ADDRESS names, else one started here.
 
     Raises UserError before anything is translated when its model or its environment can't be had.
@@ -152,7 +154,7 @@ def _comet(plan: EvaluationPlan, work: UnderWay | None) -> Iterator[None]:
         joined.leave()
 
 
-def _plan(request: Request, dataset: DataSet, metrics: tuple[str, ...]) -> EvaluationPlan:
+def _plan(request: MeasureRequest, dataset: DataSet, metrics: tuple[str, ...]) -> EvaluationPlan:
     decoding = Decoding(
         DEFAULT_MAX_NEW_TOKENS if request.max_new_tokens is None else request.max_new_tokens,
         DEFAULT_BATCH_SIZE if request.batch_size is None else request.batch_size,
@@ -174,7 +176,7 @@ def _plan(request: Request, dataset: DataSet, metrics: tuple[str, ...]) -> Evalu
     )
 
 
-def _config(request: Request, candidate: Candidate, plan: EvaluationPlan) -> dict[str, Any]:
+def _config(request: MeasureRequest, candidate: Candidate, plan: EvaluationPlan) -> dict[str, Any]:
     return {
         "data": request.data,
         "model_id": candidate.base.name,

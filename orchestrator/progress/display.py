@@ -22,8 +22,8 @@ from rich.text import Text
 from orchestrator.progress.training_lines import LINE_SECONDS, Lines, Trainings, training_line
 from orchestrator.progress.trial_table import (
     PHASES,
-    Row,
     State,
+    TableRow,
     Totals,
     ended_trials,
     left_text,
@@ -45,7 +45,7 @@ ASK_SECONDS = 2.0
 FIRST_SECONDS = 5.0
 
 
-class Progress:
+class ProgressDisplay:
     """Gathers what the trials say and shows it, from a thread of its own: telling it can't raise or wait.
 
     trainings, doings: asked from that thread what trains now, and what each trial does; None where nobody knows.
@@ -77,7 +77,7 @@ class Progress:
         self._said_at = clock() + FIRST_SECONDS - LINE_SECONDS
         self._whole_splits: dict[str, int] = {}
         self._events: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, TableRow] = {}
         self._numbers = dict(numbers or {})
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
         self._thread.start()
@@ -85,7 +85,7 @@ class Progress:
     def started(self, number: int, label: str, split: str, due: int = 0) -> None:
         """A trial began, or began again after its worker was lost. due: how many of its split have not ended, with it,
         where it is not the search's own."""
-        self._events.put(("started", (Row(number, label, split, "running", self._clock()), due)))
+        self._events.put(("started", (TableRow(number, label, split, "running", self._clock()), due)))
 
     def ended(self, number: int, quality: float | None, size: int | None, race: Race | None = None) -> None:
         """A trial ended; quality and size are None for a failure, and race None unless a race ended it early."""
@@ -208,7 +208,7 @@ class Progress:
             ended, whole_bytes = ended_trials(shown, totals, split), totals.baseline_bytes
             self._say(trial_line(row, ended, totals=totals, baseline_bytes=whole_bytes, left=left, whole=whole))
 
-    def _begin(self, row: Row, due: int) -> None:
+    def _begin(self, row: TableRow, due: int) -> None:
         if row.split == RACED_SPLIT:
             self._numbers[row.label] = row.number
         if due:
@@ -217,5 +217,5 @@ class Progress:
             self._whole_splits[row.split] = ended_trials(self._shown(), self._totals, row.split) + due
         self._rows[row.number] = replace(row, of=self._numbers.get(row.label))
 
-    def _shown(self) -> list[Row]:
+    def _shown(self) -> list[TableRow]:
         return [self._rows[number] for number in sorted(self._rows)]

@@ -33,7 +33,7 @@ STARTING = Doing("start")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """A trial's line in the table."""
 
     number: int
@@ -88,7 +88,7 @@ class Totals:
 
 
 def time_left(
-    rows: list[Row], totals: Totals, now: float, trainings: Mapping[int, Training] | None = None
+    rows: list[TableRow], totals: Totals, now: float, trainings: Mapping[int, Training] | None = None
 ) -> float | None:
     """Seconds until the search's trials are done, from the mean of those that ended; None before the first has.
 
@@ -106,7 +106,7 @@ def time_left(
     return rest / max(totals.side_by_side, 1)
 
 
-def left_text(rows: list[Row], totals: Totals, now: float, trainings: Mapping[int, Training] | None = None) -> str:
+def left_text(rows: list[TableRow], totals: Totals, now: float, trainings: Mapping[int, Training] | None = None) -> str:
     """What is left of the search in words, and what comes after it; "" where nothing can be said.
 
     `at least`: where no candidate has ended yet, for the baseline is neither compressed nor trained, and where those to
@@ -124,7 +124,7 @@ def left_text(rows: list[Row], totals: Totals, now: float, trainings: Mapping[in
     return f"{'about' if sure else 'at least'} {spell_seconds(seconds)} left{then}"
 
 
-def phase_left_text(rows: list[Row], totals: Totals, split: str, whole: int) -> str:
+def phase_left_text(rows: list[TableRow], totals: Totals, split: str, whole: int) -> str:
     """What is left of held-out scoring or of timing, `whole` trials in all; "" before the first has ended."""
     took = [row.seconds for row in rows if row.split == split and row.seconds is not None]
     waiting = whole - len(took)
@@ -134,7 +134,7 @@ def phase_left_text(rows: list[Row], totals: Totals, split: str, whole: int) -> 
     return f"about {spell_seconds(sum(took) / len(took) * waiting / together)} left"
 
 
-def _waiting(search: list[Row], totals: Totals) -> int:
+def _waiting(search: list[TableRow], totals: Totals) -> int:
     return max(totals.trials - totals.known - len(search), 0)
 
 
@@ -144,7 +144,7 @@ def doing_text(doing: Doing) -> str:
     return f"{what} {doing.done:,} of {doing.of:,}" if doing.of else what
 
 
-def under_way_line(rows: list[Row], doings: Mapping[int, Doing], now: float) -> str:
+def under_way_line(rows: list[TableRow], doings: Mapping[int, Doing], now: float) -> str:
     """What the trials that run are at, in one line; "" where none runs."""
     parts = [
         f"trial {row.shown} {row.label}: {doing_text(doings.get(row.number, STARTING))}, "
@@ -164,13 +164,15 @@ def timing_line(points: int) -> str:
     )
 
 
-def ended_trials(rows: list[Row], totals: Totals, split: str = RACED_SPLIT) -> int:
+def ended_trials(rows: list[TableRow], totals: Totals, split: str = RACED_SPLIT) -> int:
     """How many of the split's trials have ended; of the search's, those known from before with them."""
     known = totals.known if split == RACED_SPLIT else 0
     return known + sum(row.split == split and row.state != "running" for row in rows)
 
 
-def trial_line(row: Row, ended: int, totals: Totals, baseline_bytes: int | None, left: str = "", whole: int = 0) -> str:
+def trial_line(
+    row: TableRow, ended: int, totals: Totals, baseline_bytes: int | None, left: str = "", whole: int = 0
+) -> str:
     """One ended trial as a plain line; ended: how many of its split have, with it. left: what is left, in words. whole:
     how many trials its split has, where it is not the search's own and that is known."""
     place = f"{ended}/{totals.trials}" if row.split == RACED_SPLIT else PLACES[row.split]
@@ -185,7 +187,7 @@ def trial_line(row: Row, ended: int, totals: Totals, baseline_bytes: int | None,
 
 
 def trial_table(
-    rows: list[Row],
+    rows: list[TableRow],
     totals: Totals,
     now: float,
     doings: Mapping[int, Doing] | None = None,
@@ -212,11 +214,11 @@ def trial_table(
     return table
 
 
-def _ratio(row: Row, baseline_bytes: int | None) -> str:
+def _ratio(row: TableRow, baseline_bytes: int | None) -> str:
     return f"  {baseline_bytes / row.bytes:.2f}x" if row.bytes and baseline_bytes else ""
 
 
-def _state(row: Row, now: float, doings: Mapping[int, Doing]) -> str:
+def _state(row: TableRow, now: float, doings: Mapping[int, Doing]) -> str:
     if row.state == "running":
         what = f", {doing_text(doings[row.number])}" if row.number in doings else ""
         return f"[cyan]running {spell_seconds(now - row.began)}{what}[/cyan]"

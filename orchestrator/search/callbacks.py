@@ -11,7 +11,7 @@ from typing import Any
 from ray.tune import Callback
 
 from orchestrator.finish.mirroring import MirrorThread
-from orchestrator.progress.display import Progress
+from orchestrator.progress.display import ProgressDisplay
 from orchestrator.progress.trial_table import BASELINE
 from orchestrator.results.resampling import Resampling
 from search_spaces.methods.registry import step_from_json
@@ -23,7 +23,10 @@ class TrialWatcher(Callback):
     """Passes starts and ends on to the table, and nudges whoever reads the ledger as it grows."""
 
     def __init__(
-        self, progress: Progress, *readers: MirrorThread | Resampling, due: Callable[[str], int] = lambda split: 0
+        self,
+        progress: ProgressDisplay,
+        *readers: MirrorThread | Resampling,
+        due: Callable[[str], int] = lambda split: 0,
     ) -> None:
         """due: how many trials of a split that follows the search have not ended."""
         self._progress = progress

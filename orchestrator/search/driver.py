@@ -23,7 +23,7 @@ from orchestrator.results.resampling import Resampling
 from orchestrator.search.loop import Halt, proposer_of, run_loop
 from orchestrator.search.prepared import Study, header, prepare
 from orchestrator.search.proposals import Proposal
-from orchestrator.stopping.signals import UnderWay
+from orchestrator.stopping.signals import RunningCommand
 from orchestrator.study.base_model import refuse_changed_base
 from orchestrator.study.calibration import refuse_changed_calibration
 from orchestrator.study.preflight import refuse_small_disk
@@ -42,12 +42,12 @@ from workers.runtime.artefact_store import ArtefactStore
 RAY_FAILS = (ray.exceptions.RayError, tune.TuneError, ConnectionError)
 
 
-def run_search(spec: StudySpec, console: Console, work: UnderWay | None = None) -> SearchResult:
+def run_search(spec: StudySpec, console: Console, work: RunningCommand | None = None) -> SearchResult:
     """Begin a study in a new folder; raises UserError, with nothing written, for what can't be done.
 
     work: is told of what is under way, for whoever may have to end it.
     """
-    spec, work = spec.absolute(), work or UnderWay()
+    spec, work = spec.absolute(), work or RunningCommand()
     refuse_taken(spec.folder)
     for steps in spec.anchors:
         refuse_idle_training(steps)
@@ -69,13 +69,13 @@ def run_search(spec: StudySpec, console: Console, work: UnderWay | None = None) 
 
 
 def resume_search(
-    folder: Path, console: Console, trials: int | None = None, work: UnderWay | None = None
+    folder: Path, console: Console, trials: int | None = None, work: RunningCommand | None = None
 ) -> SearchResult:
     """Go on with the study in a run's folder: what its ledger holds is not repeated. trials: a new, larger number.
 
     Raises StudyError when a search is running there. work: as in `run_search`.
     """
-    work = work or UnderWay()
+    work = work or RunningCommand()
     _, spec = reopen(folder)
     with alone(spec.folder):
         work.begin(spec.folder / LEDGER)
@@ -97,7 +97,7 @@ def _reopened(spec: StudySpec, console: Console, trials: int | None) -> Study:
         spec = replace(spec, trials=trials)
         _refuse_fewer(len(ledger.on(RACED_SPLIT)), trials)
     if ledger.complete and len(ledger.on(RACED_SPLIT)) >= spec.trials:
-        more = f"mtpareto resume {spec.folder} --trials N goes on to N"
+        more = f"mtpareto resume {spec.folder} --trials N continues to N"
         console.print(f"all {spec.trials} trials have ended; {more}", markup=False, highlight=False, soft_wrap=True)
     study = prepare(spec, console, ledger.header)
     refuse_changed_base(ledger.header["base"], study.base, study.checkpoint.bytes)
@@ -112,7 +112,7 @@ def _reopened(spec: StudySpec, console: Console, trials: int | None) -> Study:
 def _refuse_fewer(known: int, trials: int) -> None:
     if trials < known:
         raise StudyError(
-            f"--trials {trials} asks for fewer trials than the study has ({known}); --trials is how many it shall have "
+            f"--trials {trials} is fewer than the trials the study has ({known}); --trials is how many it shall have "
             "in all: ask for more, or leave it out"
         )
 
@@ -148,7 +148,7 @@ def _halted(study: Study, halt: Halt, console: Console, known: Known) -> Machine
     spec = study.spec
     written = partial(wrap_up, spec, study.data, console, known=known)
     or_else(written, lambda why: console.print(f"pages     not written: {why}"))
-    return MachineError(halt.fault, f" {halt.due}Then go on with: mtpareto resume {spec.folder}")
+    return MachineError(halt.fault, f" {halt.due}Then resume with: mtpareto resume {spec.folder}")
 
 
 def _first_artefact(study: Study) -> int:
@@ -159,7 +159,7 @@ def _first_artefact(study: Study) -> int:
 
 
 def _gpus_asked(study: Study) -> float | None:
-    """The share of a GPU that a trial asks for: what was said; else, where COMET is measured, all but COMET's share."""
+    """The share of a GPU that a trial takes: what was said; else, where COMET is measured, all but COMET's share."""
     gpus = study.spec.gpus_per_trial
     there = ray.cluster_resources().get("GPU", 0.0) if study.measures_comet else 0.0
     if not there:
@@ -168,7 +168,7 @@ def _gpus_asked(study: Study) -> float | None:
         return 1.0 - GPU_SHARE
     if gpus > there - GPU_SHARE:
         raise StudyError(
-            f"a trial asks for {gpus:g} of {there:g} GPUs, and COMET takes {GPU_SHARE:g}; "
+            f"a trial takes {gpus:g} of {there:g} GPUs, and COMET takes {GPU_SHARE:g}; "
             f"ask for {1.0 - GPU_SHARE:g} with --gpus-per-trial"
         )
     return gpus

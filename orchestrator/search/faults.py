@@ -14,7 +14,7 @@ from rich.console import Console
 
 from orchestrator.ledger.records import record_from_json
 from orchestrator.number_format import spell_bytes
-from orchestrator.progress.display import Progress
+from orchestrator.progress.display import ProgressDisplay
 from orchestrator.results.findings import TrialFinding, finding_of
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.room import half_made, make_room, may_go, needed, stored
@@ -43,7 +43,7 @@ class Driving:
         actor: Any,
         console: Console,
         *,
-        progress: Progress,
+        progress: ProgressDisplay,
         nudge: Callable[[], None],
         store: Path | None,
         keep: str,

@@ -23,7 +23,7 @@ from orchestrator.finish.run_folder import read_data
 from orchestrator.finish.wrap_up import TUNE_FOLDER, connect, worth_scoring
 from orchestrator.ledger.records import Ledger
 from orchestrator.number_format import metric_name
-from orchestrator.progress.display import Progress
+from orchestrator.progress.display import ProgressDisplay
 from orchestrator.progress.polling import TrainingPoller
 from orchestrator.progress.trial_table import PHASES, Totals
 from orchestrator.racing.referee import Referee
@@ -70,7 +70,7 @@ class Writer:
 class Beside:
     """What works in this process while Tune's loop runs, and ends after it."""
 
-    progress: Progress
+    progress: ProgressDisplay
     mirror: MirrorThread
     resampling: Resampling
 
@@ -156,7 +156,7 @@ def _referee(spec: StudySpec) -> Referee:
     return Referee(read_data(spec)[RACED_SPLIT].segments, spec.quality, spec.floor)
 
 
-def _start_progress(study: Study, ledger: Ledger, console: Console, actor: Any, side_by_side: int) -> Progress:
+def _start_progress(study: Study, ledger: Ledger, console: Console, actor: Any, side_by_side: int) -> ProgressDisplay:
     """The display, which asks the ledger's actor what trials do. ledger: the trials known from before."""
     spec = study.spec
     known = ledger.on(RACED_SPLIT)
@@ -170,7 +170,7 @@ def _start_progress(study: Study, ledger: Ledger, console: Console, actor: Any, 
         trains=study.training is not None,
         follow=_phases(study),
     )
-    return Progress(
+    return ProgressDisplay(
         totals,
         console,
         trainings=TrainingPoller(actor.trainings, {}) if study.training else None,

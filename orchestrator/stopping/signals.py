@@ -37,7 +37,7 @@ OVER = 0
 
 
 @dataclass(slots=True)
-class UnderWay:
+class RunningCommand:
     """What a command has under way when it must end."""
 
     ledger: Path | None = None
@@ -100,7 +100,7 @@ class UnderWay:
 
 
 @contextmanager
-def stoppable(work: UnderWay) -> Iterator[None]:
+def stoppable(work: RunningCommand) -> Iterator[None]:
     """Within it the signals that are not ignored end the process as this module says; for the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -116,7 +116,7 @@ def stoppable(work: UnderWay) -> Iterator[None]:
 
 
 @contextmanager
-def quiet_ray(work: UnderWay) -> Iterator[None]:
+def quiet_ray(work: RunningCommand) -> Iterator[None]:
     """Within it Ray's own messages go to `ray.log` in the run's folder, and not to the user."""
     noise = work.noise = Noise()
     explained = False
@@ -137,7 +137,7 @@ class _Watch:
     The first cause ends the process, from a third thread. A signal later than ONE_SIGNAL_SECONDS ends it at once.
     """
 
-    def __init__(self, work: UnderWay) -> None:
+    def __init__(self, work: RunningCommand) -> None:
         self._work = work
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
@@ -193,7 +193,7 @@ class _Watch:
             threading.Thread(target=end, args=(self._work, stopped_by, lost), name="ending", daemon=True).start()
 
 
-def end(work: UnderWay, stopped_by: str | None, lost: str | None) -> None:
+def end(work: RunningCommand, stopped_by: str | None, lost: str | None) -> None:
     """Kill what was started, and end the process: as the writer of the search's pages, where there is a search."""
     try:
         _end(work, stopped_by, lost)
@@ -202,7 +202,7 @@ def end(work: UnderWay, stopped_by: str | None, lost: str | None) -> None:
         os._exit(1)
 
 
-def _end(work: UnderWay, stopped_by: str | None, lost: str | None) -> None:
+def _end(work: RunningCommand, stopped_by: str | None, lost: str | None) -> None:
     began, folder = time.monotonic(), work.folder
     say(work.terminal, _spell(work, folder, stopped_by, lost))
     left = processes.kill(work.started)
@@ -219,7 +219,7 @@ def _end(work: UnderWay, stopped_by: str | None, lost: str | None) -> None:
     _finish(work, folder, bool(stopped_by))
 
 
-def _spell(work: UnderWay, folder: Path | None, stopped_by: str | None, lost: str | None) -> str:
+def _spell(work: RunningCommand, folder: Path | None, stopped_by: str | None, lost: str | None) -> str:
     if folder is None:
         return f"stopped by {stopped_by}" if stopped_by else f"{lost}; nothing was written"
     if stopped_by:
@@ -231,7 +231,7 @@ def _spell(work: UnderWay, folder: Path | None, stopped_by: str | None, lost: st
     return f"{lost}{where}; the pages follow. Resume with: mtpareto resume {folder}"
 
 
-def _finish(work: UnderWay, folder: Path, stopped: bool) -> None:
+def _finish(work: RunningCommand, folder: Path, stopped: bool) -> None:
     """End as the writer of the pages: through who stands by for it, else as that program itself."""
     os.dup2(work.terminal, STDERR)
     if work.standby is not None:

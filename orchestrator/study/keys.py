@@ -17,7 +17,7 @@ Declared = TypeVar("Declared", bound=type)
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ValueRule:
     """What a value must be, in words that follow "it must be"."""
 
     words: str
@@ -72,7 +72,7 @@ def markers(info: FieldInfo) -> list[Any]:
 
 def rule_of(info: FieldInfo) -> str:
     """What the key's value must be, in words."""
-    return next(item.words for item in markers(info) if isinstance(item, (Rule, OneOf)))
+    return next(item.words for item in markers(info) if isinstance(item, (ValueRule, OneOf)))
 
 
 def names_of(info: FieldInfo) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from mlflow_tracking.store import is_sqlite, sqlite_file
-from orchestrator.study.keys import Flag, OneOf, Rule, refuses
+from orchestrator.study.keys import Flag, OneOf, ValueRule, refuses
 from orchestrator.study.shipped import SHIPPED_MODEL
 from orchestrator.study.values import (
     Above0,
@@ -89,7 +89,7 @@ class StudySpec:
     """Candidates to measure, the baseline included."""
     anchors: Annotated[Anchors, Flag(MODEL, only_file=True)] = ()
     """Candidates to try before the space's own: each a list of steps, by method or by recipe."""
-    seed: Annotated[int, Field(ge=0, le=MOST_SEED), Rule(f"a whole number from 0 to {MOST_SEED}"), Flag(MODEL)] = 0
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED), ValueRule(f"a whole number from 0 to {MOST_SEED}"), Flag(MODEL)] = 0
     """Of the sampler and the bootstrap."""
     trust_remote_code: Annotated[Switch, Flag(MODEL)] = False
     """Run code that comes with the model."""
@@ -139,7 +139,7 @@ class StudySpec:
 
     quality: Annotated[Quality, OneOf(get_args(Quality)), Flag(QUALITY)] = "chrf"
     """The metric of the frontier."""
-    floor: Annotated[float, Field(ge=0, lt=1), Rule("a number of at least 0 and below 1"), Flag(QUALITY)] = (
+    floor: Annotated[float, Field(ge=0, lt=1), ValueRule("a number of at least 0 and below 1"), Flag(QUALITY)] = (
         DEFAULT_FLOOR
     )
     """Share of the baseline's quality that a candidate must keep, or 0."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator
 
-from orchestrator.study.keys import Rule, refuse
+from orchestrator.study.keys import ValueRule, refuse
 from search_spaces.candidate import refuse_senseless_order
 from search_spaces.methods.registry import Step, step_from_json
 
@@ -19,12 +19,12 @@ LANGUAGES_RULE = "codes with their names, such as {xx: Name} or --language xx=Na
 TRAINING_RULE = "a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
 ANCHORS_RULE = "a list of candidates, each a list of steps"
 
-Text = Annotated[str, Rule("text")]
-Switch = Annotated[bool, Rule("true or false")]
-Positive = Annotated[int, Field(ge=1), Rule("a whole number of at least 1")]
-Count = Annotated[int, Field(ge=0), Rule("a whole number of at least 0")]
-Amount = Annotated[float, Field(ge=0), Rule("a number of at least 0")]
-Above0 = Annotated[float, Field(gt=0), Rule("a number above 0")]
+Text = Annotated[str, ValueRule("text")]
+Switch = Annotated[bool, ValueRule("true or false")]
+Positive = Annotated[int, Field(ge=1), ValueRule("a whole number of at least 1")]
+Count = Annotated[int, Field(ge=0), ValueRule("a whole number of at least 0")]
+Amount = Annotated[float, Field(ge=0), ValueRule("a number of at least 0")]
+Above0 = Annotated[float, Field(gt=0), ValueRule("a number above 0")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +108,20 @@ def rungs_of_text(text: str) -> list[int]:
 Rungs = Annotated[
     tuple[int, ...],
     PlainValidator(_rungs, json_schema_input_type=list[Annotated[int, Field(ge=1)]]),
-    Rule(RUNGS_RULE),
+    ValueRule(RUNGS_RULE),
 ]
 Anchors = Annotated[
     tuple[tuple[Step, ...], ...],
     PlainValidator(_anchors, json_schema_input_type=list[list[dict[str, Any]]]),
-    Rule(ANCHORS_RULE),
+    ValueRule(ANCHORS_RULE),
 ]
 Training = Annotated[
     tuple[TrainingSource, ...],
     PlainValidator(_training_sources, json_schema_input_type=list[str | TrainingSource]),
-    Rule(TRAINING_RULE),
+    ValueRule(TRAINING_RULE),
 ]
 Languages = Annotated[
     Mapping[str, str],
     PlainValidator(language_names, json_schema_input_type=dict[str, str]),
-    Rule(LANGUAGES_RULE),
+    ValueRule(LANGUAGES_RULE),
 ]

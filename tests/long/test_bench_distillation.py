@@ -19,7 +19,7 @@ from orchestrator.study.shipped import SHIPPED_CALIBRATION
 from search_spaces.methods.trainers import Finetune
 from workers.benches import distillation_bench, sharded_speed
 from workers.benches.compression_speed import SHAPES
-from workers.benches.sharded_speed import TINY, TINY_LOAD, Seen, Told, compared, curve_gaps, sharded_figures
+from workers.benches.sharded_speed import TINY, TINY_LOAD, Seen, SpeedReport, compared, curve_gaps, sharded_figures
 
 
 def sharded(output: Path, shape: str) -> int:
@@ -140,8 +140,8 @@ def test_a_training_that_fails_is_told_with_the_figures_of_the_others(
 
 
 def test_curves_are_compared_over_the_stretches_that_the_coarser_one_has() -> None:
-    coarse = [Told(0.0, 30, 5.0), Told(1.0, 50, 4.0)]
-    finer = [Told(0.0, 10, 6.0), Told(0.0, 30, 4.8), Told(0.0, 50, 4.0), Told(0.0, 60, 1.0)]
+    coarse = [SpeedReport(0.0, 30, 5.0), SpeedReport(1.0, 50, 4.0)]
+    finer = [SpeedReport(0.0, 10, 6.0), SpeedReport(0.0, 30, 4.8), SpeedReport(0.0, 50, 4.0), SpeedReport(0.0, 60, 1.0)]
     assert curve_gaps(coarse, finer) == pytest.approx([0.2, 0.0])
     with pytest.raises(ValueError, match="after 30 tokens"):
         curve_gaps(coarse, finer[::2])
@@ -149,7 +149,9 @@ def test_curves_are_compared_over_the_stretches_that_the_coarser_one_has() -> No
 
 def test_what_is_there_is_compared_and_the_first_steps_are_not_timed() -> None:
     def seen(seconds: float, loss: float) -> Seen:
-        return Seen(tuple(Told(-10.0 * (step < 2) + step * seconds, 100 * step, loss) for step in range(1, 9)), 2.0)
+        return Seen(
+            tuple(SpeedReport(-10.0 * (step < 2) + step * seconds, 100 * step, loss) for step in range(1, 9)), 2.0
+        )
 
     figures = compared(
         {"one_gpu": seen(2.0, 3.0), "zero3": seen(1.0, 2.5), "one_gpu_halved": seen(2.0, 2.9)}, TINY_LOAD

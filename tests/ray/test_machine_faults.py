@@ -36,7 +36,7 @@ def test_a_search_that_can_write_no_artefact_halts_and_resume_measures_what_is_l
     assert done.returncode == MACHINE_EXIT, said
     error = done.stderr.splitlines()[-1]
     assert error.startswith("error: a file is larger than is allowed here on ")
-    assert "`ulimit -f`" in error and error.endswith(f"Then go on with: mtpareto resume {folder}")
+    assert "`ulimit -f`" in error and error.endswith(f"Then resume with: mtpareto resume {folder}")
     assert "Traceback" not in said
     assert "the search stops: a file is larger than is allowed here" in done.stdout
     # The baseline was measured; its page is there, and the candidate is nobody's failure.

@@ -20,7 +20,7 @@ from workers.translation.prompts import choose_prompt
 def decode_seconds(folder: str, segments: Sequence[Segment], repeats: int) -> list[float]:
     """Seconds of each of so many decodes of all segments at once, after one that is not counted."""
     from workers.decoder.decode import Decoder
-    from workers.decoder.greedy import Request
+    from workers.decoder.greedy import DecodeRequest
     from workers.loading.load import load_model, load_tokenizer
     from workers.translation.translator import prepare, shared_beginnings, stop_ids
 
@@ -33,7 +33,7 @@ def decode_seconds(folder: str, segments: Sequence[Segment], repeats: int) -> li
         for segment in segments
     ]
     shared = shared_beginnings(prompts, [segment.langs for segment in segments])
-    requests = [Request(ids, decoding.max_new_tokens, alike) for ids, alike in zip(prompts, shared, strict=True)]
+    requests = [DecodeRequest(ids, decoding.max_new_tokens, alike) for ids, alike in zip(prompts, shared, strict=True)]
     decoder = Decoder(model, stop_ids(model, tokenizer), len(segments))
     seconds = []
     for _ in range(1 + repeats):

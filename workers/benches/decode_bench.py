@@ -16,7 +16,7 @@ from workers.benches.compression_speed import SHAPES, random_model
 from workers.checkpoints.model_files import read_config
 from workers.decoder.decode import Decoder
 from workers.decoder.generate import generate
-from workers.decoder.greedy import Request
+from workers.decoder.greedy import DecodeRequest
 from workers.loading.load import load_model, load_tokenizer
 from workers.reading.segments import Segment
 from workers.translation.chat_template import template_of
@@ -34,7 +34,7 @@ CPU_BATCHES = (64, 256)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TimedRun:
     """tokens: new ones in all. seconds: end to end, prompts included."""
 
     tokens: int
@@ -45,17 +45,17 @@ class Run:
         return self.tokens / self.seconds
 
 
-def alike(count: int, vocabulary: int, seed: int = 0) -> list[Request]:
+def alike(count: int, vocabulary: int, seed: int = 0) -> list[DecodeRequest]:
     """Random prompts of one length, as many new tokens each."""
     rng = random.Random(seed)
-    return [Request(_ids(rng, PROMPT_TOKENS, vocabulary), NEW_TOKENS) for _ in range(count)]
+    return [DecodeRequest(_ids(rng, PROMPT_TOKENS, vocabulary), NEW_TOKENS) for _ in range(count)]
 
 
-def mixed(count: int, vocabulary: int, seed: int = 0) -> list[Request]:
+def mixed(count: int, vocabulary: int, seed: int = 0) -> list[DecodeRequest]:
     """Random prompts and limits, drawn uniformly."""
     rng = random.Random(seed)
     return [
-        Request(_ids(rng, rng.randint(*MIXED_PROMPT_TOKENS), vocabulary), rng.randint(*MIXED_NEW_TOKENS))
+        DecodeRequest(_ids(rng, rng.randint(*MIXED_PROMPT_TOKENS), vocabulary), rng.randint(*MIXED_NEW_TOKENS))
         for _ in range(count)
     ]
 
@@ -108,7 +108,7 @@ def shipped_figures(folder: Path, segments: Sequence[Segment], device: str) -> d
         for segment in segments
     ]
     shared = shared_beginnings(prompts, [segment.langs for segment in segments])
-    requests = [Request(ids, decoding.max_new_tokens, alike) for ids, alike in zip(prompts, shared, strict=True)]
+    requests = [DecodeRequest(ids, decoding.max_new_tokens, alike) for ids, alike in zip(prompts, shared, strict=True)]
     stops = stop_ids(model, tokenizer)
     decoder = Decoder(model, stops, decoding.batch_size)
     ours, theirs = decoder.decode(requests), _generated(model, decoding.batch_size, requests, stops)
@@ -137,24 +137,30 @@ def shipped_figures(folder: Path, segments: Sequence[Segment], device: str) -> d
 
 
 def timed_decoder(
-    model: Any, batch: int, requests: Sequence[Request], figures: dict[str, float] | None = None, warm_up: str = ""
-) -> Run:
+    model: Any,
+    batch: int,
+    requests: Sequence[DecodeRequest],
+    figures: dict[str, float] | None = None,
+    warm_up: str = "",
+) -> TimedRun:
     """The second of two runs: the first compiles kernels and captures steps (its seconds go under `warm_up`)."""
     decoder = Decoder(model, (), batch)
     first = _seconds(lambda: decoder.decode(requests[: 2 * batch]))
-    run = Run(sum(request.limit for request in requests), _seconds(lambda: decoder.decode(requests)))
+    run = TimedRun(sum(request.limit for request in requests), _seconds(lambda: decoder.decode(requests)))
     if figures is not None:
         figures[warm_up] = first
     return run
 
 
-def timed_generate(model: Any, batch: int, requests: Sequence[Request]) -> Run:
+def timed_generate(model: Any, batch: int, requests: Sequence[DecodeRequest]) -> TimedRun:
     """After a warm-up of a few tokens. Batches are sorted by the prompts' length; each runs to its longest limit."""
-    _generated(model, batch, [Request(request.ids, 4) for request in requests[:batch]], ())
-    return Run(sum(request.limit for request in requests), _seconds(lambda: _generated(model, batch, requests, ())))
+    _generated(model, batch, [DecodeRequest(request.ids, 4) for request in requests[:batch]], ())
+    return TimedRun(
+        sum(request.limit for request in requests), _seconds(lambda: _generated(model, batch, requests, ()))
+    )
 
 
-def _generated(model: Any, batch: int, requests: Sequence[Request], stops: Sequence[int]) -> list[list[int]]:
+def _generated(model: Any, batch: int, requests: Sequence[DecodeRequest], stops: Sequence[int]) -> list[list[int]]:
     done: dict[int, list[int]] = {}
     generate(model, requests, stops=stops, batch_size=batch, beams=1, done=done, progress=lambda finished: None)
     return [done[position] for position in range(len(requests))]

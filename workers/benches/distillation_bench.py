@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class BenchCandidate:
     """A candidate to measure. seed: of everything that is drawn. made_up: its training is on made-up sources."""
 
     name: str
@@ -63,7 +63,7 @@ class Bench:
     report: ProgressCallback = ignore_progress
     """Is told of the progress of a training."""
 
-    def measured(self, runs: Sequence[Run]) -> dict[str, Measurement]:
+    def measured(self, runs: Sequence[BenchCandidate]) -> dict[str, Measurement]:
         """Each run's measurement, by name; raises RuntimeError where one failed."""
         found: dict[str, Measurement] = {}
         if self.jobs == 1:
@@ -81,7 +81,7 @@ class Bench:
                 raise
         return found
 
-    def _plan_of(self, run: Run) -> EvaluationPlan:
+    def _plan_of(self, run: BenchCandidate) -> EvaluationPlan:
         return replace(self.plan, seed=run.seed, training=self.made_up if run.made_up else self.plan.training)
 
     def _told(self, name: str, outcome: Measurement) -> Measurement:
@@ -92,27 +92,27 @@ class Bench:
         return outcome
 
 
-def recovery_runs() -> list[Run]:
+def recovery_runs() -> list[BenchCandidate]:
     """The uncompressed model; a 4-bit parent; 3- and 2-bit ones as they are and trained quantization-aware, over SEEDS;
     and half the layers, as they are and healed. What trains at 2 bits comes last, and finds the teacher's translations
     that the same seed at 3 bits has had made."""
     parents = {bits: GPTQ(bits=bits) for bits in WIDTHS}
     recovered = {
-        bits: [Run(f"recovered{bits} {seed}", (parent, AWARE), seed, made_up=True) for seed in SEEDS]
+        bits: [BenchCandidate(f"recovered{bits} {seed}", (parent, AWARE), seed, made_up=True) for seed in SEEDS]
         for bits, parent in parents.items()
     }
     return [
         *recovered[3],
-        Run("half_healed", (HALF, HEALED)),
-        Run("baseline", ()),
-        *(Run(f"gptq{bits} {seed}", (parents[bits],), seed) for bits in WIDTHS for seed in SEEDS),
-        Run("gptq4", (GPTQ(bits=4),)),
-        Run("half", (HALF,)),
+        BenchCandidate("half_healed", (HALF, HEALED)),
+        BenchCandidate("baseline", ()),
+        *(BenchCandidate(f"gptq{bits} {seed}", (parents[bits],), seed) for bits in WIDTHS for seed in SEEDS),
+        BenchCandidate("gptq4", (GPTQ(bits=4),)),
+        BenchCandidate("half", (HALF,)),
         *recovered[2],
     ]
 
 
-def student_runs() -> list[Run]:
+def student_runs() -> list[BenchCandidate]:
     """A student of half the width: distilled from a live and from a cached teacher, and trained on references alone for
     as many tokens, over SEEDS."""
     ways = {
@@ -120,7 +120,7 @@ def student_runs() -> list[Run]:
         "references": replace(STUDENT, loss="references"),
         "cached": replace(STUDENT, teacher="cached"),
     }
-    return [Run(f"{name} {seed}", (step,), seed) for seed in SEEDS for name, step in ways.items()]
+    return [BenchCandidate(f"{name} {seed}", (step,), seed) for seed in SEEDS for name, step in ways.items()]
 
 
 def recovery_figures(measured: Mapping[str, Measurement]) -> dict[str, float]:
@@ -163,7 +163,7 @@ def student_figures(bench: Bench, measured: Mapping[str, Measurement]) -> dict[s
 
 
 def _measured(
-    base: BaseModel, plan: EvaluationPlan, run: Run, report: ProgressCallback = ignore_progress
+    base: BaseModel, plan: EvaluationPlan, run: BenchCandidate, report: ProgressCallback = ignore_progress
 ) -> Measurement:
     measure = partial(evaluate, report=report)
     outcome, _ = attempt(Candidate(base, run.steps), "test", plan, measure)

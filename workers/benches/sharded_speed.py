@@ -78,7 +78,7 @@ LARGE_LOAD = Load(batch=1024, steps=8, untimed=3, lengths=(96, 256), micro_token
 TINY_LOAD = Load(batch=8, steps=8, untimed=2, lengths=(8, 32), micro_tokens=128)
 
 
-class Told(NamedTuple):
+class SpeedReport(NamedTuple):
     """A report of a training. seconds: when it came, from anywhere. tokens: read so far. loss: mean a target token, in
     nats, since the report before."""
 
@@ -91,12 +91,12 @@ class Told(NamedTuple):
 class Seen:
     """What a training showed. peak_gib: torch's peak of allocated memory on the first GPU; 0 on a CPU."""
 
-    reports: tuple[Told, ...]
+    reports: tuple[SpeedReport, ...]
     peak_gib: float
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class TrainingSetup:
     """A way to do the same training."""
 
     what: str
@@ -112,12 +112,12 @@ class Way:
     the GPU."""
 
 
-WAYS: dict[str, Way] = {
-    "one_gpu": Way("one device", 1, 0, as_it_is=True),
-    "zero2": Way("ZeRO-2", PROCESSES, 2),
-    "zero3": Way("ZeRO-3", PROCESSES, 3),
-    "one_gpu_halved": Way("one device, micro-batches of half the size", 1, 0, micro_share=0.5),
-    "zero2_1gpu": Way("ZeRO-2 by one process", 1, 2),
+WAYS: dict[str, TrainingSetup] = {
+    "one_gpu": TrainingSetup("one device", 1, 0, as_it_is=True),
+    "zero2": TrainingSetup("ZeRO-2", PROCESSES, 2),
+    "zero3": TrainingSetup("ZeRO-3", PROCESSES, 3),
+    "one_gpu_halved": TrainingSetup("one device, micro-batches of half the size", 1, 0, micro_share=0.5),
+    "zero2_1gpu": TrainingSetup("ZeRO-2 by one process", 1, 2),
 }
 
 
@@ -127,7 +127,7 @@ class Work:
 
     shape: str
     """The name of the model's shape."""
-    way: Way
+    way: TrainingSetup
     """How to train."""
     step: Finetune
     """The step that is trained."""
@@ -212,7 +212,7 @@ def compared(seen: Mapping[str, Seen], load: Load) -> dict[str, float]:
     return figures
 
 
-def curve_gaps(curve: Sequence[Told], finer: Sequence[Told]) -> list[float]:
+def curve_gaps(curve: Sequence[SpeedReport], finer: Sequence[SpeedReport]) -> list[float]:
     """How far two losses are apart, in nats a target token, over each stretch between the reports of the first.
 
     finer: reports at least where the first has them; raises ValueError where not. A stretch's loss is that of its
@@ -333,12 +333,12 @@ class _Watch:
     def __init__(self, device: torch.device, sender: Connection[Seen, Any]) -> None:
         self._device = device
         self._sender = sender
-        self._reports: list[Told] = []
+        self._reports: list[SpeedReport] = []
 
     def __call__(self, progress: Progress) -> None:
         if self._reports and progress.tokens <= self._reports[-1].tokens:
             raise RuntimeError(f"the loss was not finite: the training went back to {progress.tokens} tokens")
-        self._reports.append(Told(time.perf_counter(), progress.tokens, progress.loss))
+        self._reports.append(SpeedReport(time.perf_counter(), progress.tokens, progress.loss))
         if progress.tokens < progress.of:
             return
         peak = torch.cuda.max_memory_allocated(self._device) / 2**30 if self._device.type == "cuda" else 0.0
@@ -430,7 +430,7 @@ def _hurried() -> float:
     return HURRY * time.monotonic()
 
 
-def _tokens_s(reports: Sequence[Told], load: Load) -> float:
+def _tokens_s(reports: Sequence[SpeedReport], load: Load) -> float:
     """Tokens a second after the untimed steps."""
     late = [one for one in reports if one.tokens >= reports[-1].tokens * load.untimed / load.steps]
     if len(late) < 2:

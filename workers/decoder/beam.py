@@ -15,11 +15,11 @@ from itertools import islice
 import torch
 
 from workers.decoder.engines.engine import Admission, BeamEngine
-from workers.decoder.greedy import PREFILL_TOKENS, REFILL_SHARE, Request, room_of, within
+from workers.decoder.greedy import PREFILL_TOKENS, REFILL_SHARE, DecodeRequest, room_of, within
 
 
 @dataclass(frozen=True, slots=True)
-class Hypothesis:
+class BeamHypothesis:
     """score: the sum of log-probabilities while it runs, their mean when it has finished."""
 
     score: float
@@ -40,8 +40,8 @@ class Sentence:
     """A request's beams, best first, and its finished hypotheses, best first."""
 
     request: int
-    running: list[Hypothesis]
-    finished: list[Hypothesis] = field(default_factory=list)
+    running: list[BeamHypothesis]
+    finished: list[BeamHypothesis] = field(default_factory=list)
     over: bool = False
 
 
@@ -58,11 +58,11 @@ def advance(sentence: Sentence, continuations: Sequence[Continuation], stops: fr
         if one.token in stops or length >= limit:
             # The others are only there so that enough beams go on.
             if rank < beams:
-                ended.append(Hypothesis(one.score / length, tokens))
+                ended.append(BeamHypothesis(one.score / length, tokens))
         else:
             going.append((one, tokens))
     sentence.finished = sorted([*sentence.finished, *ended], key=lambda kept: -kept.score)[:beams]
-    sentence.running = [Hypothesis(one.score, tokens) for one, tokens in going[:beams]]
+    sentence.running = [BeamHypothesis(one.score, tokens) for one, tokens in going[:beams]]
     if len(sentence.running) < beams:
         sentence.over = True
         return []
@@ -77,7 +77,7 @@ class BeamLoop:
     def __init__(
         self,
         engine: BeamEngine,
-        requests: Sequence[Request],
+        requests: Sequence[DecodeRequest],
         order: Sequence[int],
         stops: Collection[int],
         beams: int,
@@ -121,7 +121,7 @@ class BeamLoop:
         for group in groups[:count]:
             position = self._queue.popleft()
             request = self._requests[position]
-            self._active[group] = Sentence(position, [Hypothesis(0.0, ())] * self._beams)
+            self._active[group] = Sentence(position, [BeamHypothesis(0.0, ())] * self._beams)
             admitted.append(Admission(group * self._beams, request.ids, room_of(request), request.shared))
         scores = self._engine.prefill_scores(admitted)
         firsts, others = [], []

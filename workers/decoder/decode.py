@@ -15,7 +15,7 @@ from workers.decoder.engines.dense import DenseEngine
 from workers.decoder.engines.engine import BeamEngine
 from workers.decoder.families import read_blueprint, why_unknown
 from workers.decoder.generate import generate
-from workers.decoder.greedy import GreedyLoop, Request, longest_first, room_of
+from workers.decoder.greedy import DecodeRequest, GreedyLoop, longest_first, room_of
 from workers.decoder.settings import repetition_penalty
 from workers.decoder.streams import Work, run_streams, shares, streams_for
 
@@ -55,7 +55,7 @@ class Decoder:
         self._room = 0
 
     def decode(
-        self, requests: Sequence[Request], progress: Callable[[int], None] = lambda done: None
+        self, requests: Sequence[DecodeRequest], progress: Callable[[int], None] = lambda done: None
     ) -> list[list[int]]:
         """New tokens of each request, in order; a stop token, where one was met, is the last."""
         done: dict[int, list[int]] = {}
@@ -69,7 +69,9 @@ class Decoder:
         return [done[position] for position in range(len(requests))]
 
     @torch.inference_mode()
-    def _run(self, requests: Sequence[Request], done: dict[int, list[int]], progress: Callable[[int], None]) -> None:
+    def _run(
+        self, requests: Sequence[DecodeRequest], done: dict[int, list[int]], progress: Callable[[int], None]
+    ) -> None:
         if self.unknown is not None:
             generate(
                 self._model,
@@ -96,7 +98,7 @@ class Decoder:
     def _loop(
         self,
         engine: BeamEngine,
-        requests: Sequence[Request],
+        requests: Sequence[DecodeRequest],
         order: Sequence[int],
         done: dict[int, list[int]],
         progress: Callable[[int], None],
@@ -121,7 +123,7 @@ class Decoder:
             progress=progress,
         )
 
-    def _engines_for(self, requests: Sequence[Request]) -> list[BeamEngine]:
+    def _engines_for(self, requests: Sequence[DecodeRequest]) -> list[BeamEngine]:
         """A stream's engine each; those of an earlier call, with captured steps, where sequences are long enough."""
         room = max(room_of(request) for request in requests)
         if not self._engines or room > self._room:

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from workers.decoder.greedy import Request, longest_first
+from workers.decoder.greedy import DecodeRequest, longest_first
 from workers.decoder.settings import reads_the_prompt
 
 
 def generate(
     model: Any,
-    requests: Sequence[Request],
+    requests: Sequence[DecodeRequest],
     stops: Sequence[int],
     batch_size: int,
     beams: int,
@@ -52,7 +52,7 @@ def generate(
         progress(len(done))
 
 
-def _batches(requests: Sequence[Request], order: Sequence[int], size: int, unpadded: bool) -> Iterator[list[int]]:
+def _batches(requests: Sequence[DecodeRequest], order: Sequence[int], size: int, unpadded: bool) -> Iterator[list[int]]:
     batch: list[int] = []
     for position in order:
         request = requests[position]
@@ -64,7 +64,7 @@ def _batches(requests: Sequence[Request], order: Sequence[int], size: int, unpad
         yield batch
 
 
-def _alike(one: Request, other: Request) -> bool:
+def _alike(one: DecodeRequest, other: DecodeRequest) -> bool:
     return (len(one.ids), one.limit) == (len(other.ids), other.limit)
 
 

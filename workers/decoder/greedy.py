@@ -16,7 +16,7 @@ PREFILL_TOKENS = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class DecodeRequest:
     """A prompt's ids, and how many tokens may follow. shared: how many of its first ids others begin with too."""
 
     ids: tuple[int, ...]
@@ -36,7 +36,7 @@ class GreedyLoop:
     def __init__(
         self,
         engine: Engine,
-        requests: Sequence[Request],
+        requests: Sequence[DecodeRequest],
         order: Sequence[int],
         stops: Collection[int],
         done: dict[int, list[int]],
@@ -130,13 +130,13 @@ class GreedyLoop:
             self._active[hole] = self._active.pop(source)
 
 
-def longest_first(requests: Sequence[Request], done: Collection[int]) -> list[int]:
+def longest_first(requests: Sequence[DecodeRequest], done: Collection[int]) -> list[int]:
     """Positions of the requests that are not done, longest prompts first: what takes longest leaves no tail then."""
     left = [position for position in range(len(requests)) if position not in done]
     return sorted(left, key=lambda position: (-len(requests[position].ids), position))
 
 
-def room_of(request: Request) -> int:
+def room_of(request: DecodeRequest) -> int:
     """Tokens that a slot must hold for it."""
     return len(request.ids) + request.limit
 

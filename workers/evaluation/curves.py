@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from search_spaces.curve import Curve
-from workers.runtime.training_progress import POINTS, Point
+from workers.runtime.training_progress import POINTS, CurvePoint
 
 LOSS_DIGITS = 4
 SPEED_DIGITS = 1
 CHRF_DIGITS = 3
 
 
-def kept_curve(step: str, points: Sequence[Point]) -> Curve:
+def kept_curve(step: str, points: Sequence[CurvePoint]) -> Curve:
     """The curve of the step, of about POINTS points at most, spread evenly; the ends and every validation score stay.
 
     step: in words. What a point says of the stretch before it is then of the stretch since the point that was left out.
@@ -31,7 +31,7 @@ def kept_curve(step: str, points: Sequence[Point]) -> Curve:
     )
 
 
-def _spread(points: Sequence[Point]) -> list[Point]:
+def _spread(points: Sequence[CurvePoint]) -> list[CurvePoint]:
     last = len(points) - 1
     if last < POINTS:
         return list(points)

@@ -14,7 +14,7 @@ import torch
 from search_spaces.outcome import Speed
 from workers.checkpoints.model_files import read_config
 from workers.decoder.decode import Decoder
-from workers.decoder.greedy import Request
+from workers.decoder.greedy import DecodeRequest
 from workers.packed.held import assert_packed, held_bytes
 from workers.packed.load import NotPackedError, load_packed, why_not_packed
 from workers.packed.modules import kernel_names, needs_gpu
@@ -82,7 +82,7 @@ def _batch(requests: Sequence[Sequence[int]], size: int) -> list[list[int]]:
 def _seconds(model: Any, prompts: list[list[int]], new_tokens: int) -> float:
     """The median time to decode these prompts at once, after one run that is not counted."""
     decoder = Decoder(model, stops=(), batch_size=len(prompts))
-    asked = [Request(tuple(ids), new_tokens) for ids in prompts]
+    asked = [DecodeRequest(tuple(ids), new_tokens) for ids in prompts]
     taken = []
     for _ in range(1 + SPEED_REPEATS):
         start = time.perf_counter()

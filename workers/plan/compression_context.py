@@ -16,7 +16,7 @@ from workers.translation.prompts import Prompt
 
 if TYPE_CHECKING:
     from workers.reading.training_data import TrainingData
-    from workers.runtime.training_progress import Point
+    from workers.runtime.training_progress import CurvePoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Report:
     """Parameters of the weights whose stored form did change."""
     notes: tuple[str, ...] = ()
     """Facts for the trial's record, such as which layers were removed."""
-    curve: tuple[Point, ...] = field(default=(), compare=False)
+    curve: tuple[CurvePoint, ...] = field(default=(), compare=False)
     """The points of a training, in order."""
     seconds: float = field(default=0.0, compare=False)
     """How long it trained; 0 for a step that does not train."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.reading.errors import DataError
-from workers.reading.tally import Row
+from workers.reading.tally import JsonRow
 
 BATCH_ROWS = 1024
 STATE, SPLITS = "state.json", "dataset_dict.json"
@@ -44,11 +44,11 @@ def table_files(path: Path, kind: str) -> list[Path]:
     return _arrow_files(path) if kind == "datasets" else [path]
 
 
-def table_rows(path: Path, kind: str) -> Iterator[Row]:
+def table_rows(path: Path, kind: str) -> Iterator[JsonRow]:
     """The rows of a table, as they are read; a row's line is its number. Raises DataError for a damaged file, and where
     the package that reads such tables is missing."""
     for number, fields in enumerate(_READERS[kind](path), start=1):
-        yield Row(number, number, fields)
+        yield JsonRow(number, number, fields)
 
 
 def _folder_kind(path: Path) -> str | None:

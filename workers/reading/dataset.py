@@ -14,7 +14,7 @@ from workers.reading.formats.alma import named_direction
 from workers.reading.formats.registry import FORMATS, nothing_usable, recognise
 from workers.reading.rows import is_json, json_rows, starts_with_object
 from workers.reading.segments import DataSet, Segment, segments_digest
-from workers.reading.tally import Request, Row, Tally
+from workers.reading.tally import JsonRow, ReadRequest, Tally
 from workers.reading.text_tables import layout_of, rows_of
 
 
@@ -38,7 +38,7 @@ def read_dataset(
     without a row of the pair in langs, or without one usable segment.
     """
     path = Path(path)
-    request = Request(path, _asked_pair(path, langs))
+    request = ReadRequest(path, _asked_pair(path, langs))
     tally = Tally(path, skip_bad_rows)
     key, segments = _read(request, None if references is None else Path(references), tally)
     if not segments:
@@ -53,7 +53,7 @@ def read_dataset(
     )
 
 
-def _read(request: Request, references: Path | None, tally: Tally) -> tuple[str, list[Segment]]:
+def _read(request: ReadRequest, references: Path | None, tally: Tally) -> tuple[str, list[Segment]]:
     path = request.path
     if references is None and (kind := table_kind(path)) is not None:
         return _from_rows(table_rows(path, kind), request, tally)
@@ -65,7 +65,7 @@ def _read(request: Request, references: Path | None, tally: Tally) -> tuple[str,
     both = None if holds_json else parallel_text.beside(path, request.langs)
     if both is not None and (layout is None or layout.header is None):
         sources, beside = both
-        request = Request(sources, request.langs)
+        request = ReadRequest(sources, request.langs)
         return parallel_text.KEY, _read_text(read_content(sources), beside, request, tally)
     if layout is not None:
         named = request.langs or named_direction(path)
@@ -75,7 +75,7 @@ def _read(request: Request, references: Path | None, tally: Tally) -> tuple[str,
     raise _text_alone(path, content)
 
 
-def _from_rows(rows: Iterable[Row], request: Request, tally: Tally) -> tuple[str, list[Segment]]:
+def _from_rows(rows: Iterable[JsonRow], request: ReadRequest, tally: Tally) -> tuple[str, list[Segment]]:
     key, recognised = recognise(rows, tally, request.langs)
     return key, FORMATS[key].read(recognised, request, tally)
 
@@ -88,7 +88,7 @@ def _asked_pair(path: Path, langs: str | None) -> str | None:
         raise DataError(path, None, langs, str(error), way_out) from None
 
 
-def _read_text(content: bytes, reference_path: Path, request: Request, tally: Tally) -> list[Segment]:
+def _read_text(content: bytes, reference_path: Path, request: ReadRequest, tally: Tally) -> list[Segment]:
     reference_content = read_content(reference_path)
     for file, rows in ((request.path, content), (reference_path, reference_content)):
         if starts_with_object(rows):

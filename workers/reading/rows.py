@@ -12,7 +12,7 @@ from workers.reading.fields import json_type
 from workers.reading.files import decode, lines_of, split_lines
 from workers.reading.json_array import array_elements
 from workers.reading.json_objects import checked_object, key_twice
-from workers.reading.tally import Row, Tally
+from workers.reading.tally import JsonRow, Tally
 
 _ARRAY_START = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
 _LINES_LOOKED_AT = 20
@@ -39,7 +39,7 @@ def is_array(content: bytes) -> bool:
     return _ARRAY_START.match(content) is not None
 
 
-def json_rows(chunks: Iterable[bytes], tally: Tally) -> Iterator[Row]:
+def json_rows(chunks: Iterable[bytes], tally: Tally) -> Iterator[JsonRow]:
     """The rows of a JSON file whose content comes in chunks, in order; what is not an object goes to the tally.
 
     Lines of white space alone are not rows. Raises DataError for an array that is broken: what follows the fault can't
@@ -51,7 +51,7 @@ def json_rows(chunks: Iterable[bytes], tally: Tally) -> Iterator[Row]:
     return _array_rows(whole, tally) if is_array(first) else _line_rows(whole, tally)
 
 
-def _line_rows(chunks: Iterable[bytes], tally: Tally) -> Iterator[Row]:
+def _line_rows(chunks: Iterable[bytes], tally: Tally) -> Iterator[JsonRow]:
     number = 0
     for line, raw in enumerate(lines_of(chunks), start=1):
         if not raw.strip():
@@ -62,17 +62,17 @@ def _line_rows(chunks: Iterable[bytes], tally: Tally) -> Iterator[Row]:
         except RowFault as fault:
             tally.refuse(line, fault)
         else:
-            yield Row(number, line, found)
+            yield JsonRow(number, line, found)
 
 
-def _array_rows(chunks: Iterable[bytes], tally: Tally) -> Iterator[Row]:
+def _array_rows(chunks: Iterable[bytes], tally: Tally) -> Iterator[JsonRow]:
     for number, (line, value) in enumerate(array_elements(chunks, tally.path), start=1):
         try:
             found = _object(value)
         except RowFault as fault:
             tally.refuse(line, fault)
         else:
-            yield Row(number, line, found)
+            yield JsonRow(number, line, found)
 
 
 def _parse(raw: bytes, cut_off: bool) -> object:

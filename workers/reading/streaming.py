@@ -21,7 +21,7 @@ from workers.reading.formats import parallel_text, plain_json
 from workers.reading.formats.alma import language_code, named_direction
 from workers.reading.formats.registry import ACCEPTED, FORMATS, recognise
 from workers.reading.rows import is_json, json_rows
-from workers.reading.tally import Request, Row, Tally
+from workers.reading.tally import JsonRow, ReadRequest, Tally
 from workers.reading.text_tables import layout_of, rows_of
 
 
@@ -48,12 +48,12 @@ def stream(path: Path, languages: Collection[str], tally: Tally) -> Iterator[Tex
     if key in _BY_ROW:
         yield from _by_row(rows, _BY_ROW[key], tally)
         return
-    for segment in FORMATS[key].read(rows, Request(path, None), tally):
+    for segment in FORMATS[key].read(rows, ReadRequest(path, None), tally):
         by_language = {segment.source_language: segment.source, segment.target_language: segment.references[0]}
         yield Texts(None, by_language)
 
 
-def _rows(path: Path, languages: Collection[str], tally: Tally) -> Iterator[Row] | None:
+def _rows(path: Path, languages: Collection[str], tally: Tally) -> Iterator[JsonRow] | None:
     """The rows of a file that has any; None for one side of a parallel text."""
     if (kind := table_kind(path)) is not None:
         return table_rows(path, kind)
@@ -107,7 +107,7 @@ def _raw(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _by_row(rows: Iterable[Row], read: Callable[[Row, Path], dict[str, str]], tally: Tally) -> Iterator[Texts]:
+def _by_row(rows: Iterable[JsonRow], read: Callable[[JsonRow, Path], dict[str, str]], tally: Tally) -> Iterator[Texts]:
     for row in rows:
         try:
             by_language = read(row, tally.path)
@@ -117,7 +117,7 @@ def _by_row(rows: Iterable[Row], read: Callable[[Row, Path], dict[str, str]], ta
             yield Texts(row.line, by_language)
 
 
-def _alma(row: Row, _: Path) -> dict[str, str]:
+def _alma(row: JsonRow, _: Path) -> dict[str, str]:
     translation = check.mapping(row.fields, "translation")
     found = {
         code: check.string(value, f"translation.{key}").strip()
@@ -130,7 +130,7 @@ def _alma(row: Row, _: Path) -> dict[str, str]:
     return found
 
 
-def _plain(row: Row, path: Path) -> dict[str, str]:
+def _plain(row: JsonRow, path: Path) -> dict[str, str]:
     source_language, target_language = split_pair(plain_json.row_langs(row.fields, None, path))
     source = check.string(check.required(row.fields, "src"), "src").strip()
     reference = check.required(row.fields, "ref")
@@ -139,7 +139,7 @@ def _plain(row: Row, path: Path) -> dict[str, str]:
     return {source_language: source, target_language: check.string(reference, "ref").strip()}
 
 
-_BY_ROW: dict[str, Callable[[Row, Path], dict[str, str]]] = {"alma": _alma, "plain_json": _plain}
+_BY_ROW: dict[str, Callable[[JsonRow, Path], dict[str, str]]] = {"alma": _alma, "plain_json": _plain}
 
 
 def _lines(files: dict[str, Path], tally: Tally) -> Iterator[Texts]:

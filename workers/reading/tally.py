@@ -12,7 +12,7 @@ from workers.reading.segments import BadRow, Segment
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class JsonRow:
     """One JSON object of a file: its ordinal among the rows and the line it starts on (both 1-based)."""
 
     number: int
@@ -21,7 +21,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ReadRequest:
     """What the caller asked to read: the file and, if given, the normalised language pair."""
 
     path: Path
@@ -73,7 +73,7 @@ class Tally:
         return tuple(sorted(self._left_out.items()))
 
 
-def one_a_row(rows: Iterable[Row], tally: Tally, parse: Callable[[Row], Segment | LeftOut]) -> list[Segment]:
+def one_a_row(rows: Iterable[JsonRow], tally: Tally, parse: Callable[[JsonRow], Segment | LeftOut]) -> list[Segment]:
     """The segments of a format whose rows are segments, in the file's order.
 
     A row whose id an earlier row has is a bad row. Of a row of another pair nothing but the pair is read.

@@ -13,7 +13,7 @@ from workers.reading.columns import columns_of, looks_like_names
 from workers.reading.errors import DataError, RowFault
 from workers.reading.files import lines_of
 from workers.reading.formats.registry import FORMATS
-from workers.reading.tally import Row, Tally
+from workers.reading.tally import JsonRow, Tally
 
 DELIMITERS = ("\t", ",", ";", "|")
 SUFFIXES = (".csv", ".tsv", ".tab")
@@ -63,7 +63,7 @@ def layout_of(content: bytes, path: Path, named_only: bool = False) -> Layout | 
     return _without_header(lines[before:], before, path)
 
 
-def rows_of(layout: Layout, chunks: Iterable[bytes], tally: Tally, langs: str | None) -> Iterator[Row]:
+def rows_of(layout: Layout, chunks: Iterable[bytes], tally: Tally, langs: str | None) -> Iterator[JsonRow]:
     """The table's rows as JSON rows would be. langs: the pair of a table without a header.
 
     Rows of more or fewer cells than the header are bad rows. Raises DataError for quotes that are never closed.
@@ -85,7 +85,7 @@ def rows_of(layout: Layout, chunks: Iterable[bytes], tally: Tally, langs: str | 
             continue
         if layout.header is None and langs is not None:
             row["langs"] = langs
-        yield Row(number, line, row)
+        yield JsonRow(number, line, row)
 
 
 def _row(names: Sequence[str], cells: Sequence[str]) -> dict[str, object]:

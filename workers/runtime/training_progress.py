@@ -39,7 +39,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class CurvePoint:
     """A point of a curve. tokens: read so far. loss: mean a target token since the point before; None at the start.
     tokens_s: tokens a second since the point before. chrf: the validation score, where it was taken here."""
 
@@ -49,10 +49,12 @@ class Point:
     chrf: float | None
 
 
-def with_ends_scored(curve: tuple[Point, ...], before: float | None, after: float | None) -> tuple[Point, ...]:
+def with_ends_scored(
+    curve: tuple[CurvePoint, ...], before: float | None, after: float | None
+) -> tuple[CurvePoint, ...]:
     """The curve with validation scores at its ends, where they were taken apart from it. before: at no token read."""
     if curve and before is not None and curve[0].tokens > 0:
-        curve = (Point(0, None, 0.0, before), *curve)
+        curve = (CurvePoint(0, None, 0.0, before), *curve)
     if curve and after is not None and curve[-1].chrf is None:
         curve = (*curve[:-1], replace(curve[-1], chrf=after))
     return curve
@@ -66,7 +68,7 @@ class Trained:
     """Real tokens read."""
     steps: int
     """Optimizer steps."""
-    curve: tuple[Point, ...]
+    curve: tuple[CurvePoint, ...]
     """Points of the curve, in order."""
     notes: tuple[str, ...]
     """Facts for the trial's record, such as a smaller micro-batch."""
@@ -85,7 +87,7 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class StepWindow:
     """What was read over a stretch of steps. loss: summed over `targets` tokens."""
 
     tokens: int = 0
@@ -93,8 +95,8 @@ class Window:
     loss: float = 0.0
     seconds: float = 0.0
 
-    def __add__(self, other: Window) -> Window:
-        return Window(
+    def __add__(self, other: StepWindow) -> StepWindow:
+        return StepWindow(
             self.tokens + other.tokens,
             self.targets + other.targets,
             self.loss + other.loss,

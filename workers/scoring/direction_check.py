@@ -50,7 +50,7 @@ CLOSE = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LanguageCounts:
     """What one side's pieces are in: language -> pieces; "" for those that can't be told."""
 
     pieces: Counter[str]
@@ -80,7 +80,7 @@ def refuse_wrong_direction(name: str, segments: Sequence[Segment], off: str) -> 
             raise StudyError(f"{name}: {wrong}. If it is right as it is, say {off}")
 
 
-def _wrong(pair: str, sources: Told, references: Told) -> str:
+def _wrong(pair: str, sources: LanguageCounts, references: LanguageCounts) -> str:
     """What is wrong with a pair and the way out; empty for nothing."""
     source, target = split_pair(pair)
     if (sources.mostly(), references.mostly()) == (target, source):
@@ -98,9 +98,9 @@ def _wrong(pair: str, sources: Told, references: Told) -> str:
     return ""
 
 
-def _told(texts: Iterable[str], own: str, other: str) -> Told:
+def _told(texts: Iterable[str], own: str, other: str) -> LanguageCounts:
     """What these texts are in, which should be `own`; `other` is the pair's other language."""
-    return Told(Counter(_language(piece, own, other) for piece in _pieces(texts)))
+    return LanguageCounts(Counter(_language(piece, own, other) for piece in _pieces(texts)))
 
 
 def _pieces(texts: Iterable[str]) -> list[str]:

@@ -60,7 +60,7 @@ class Template:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class TemplateCall:
     """How a template is asked. in_parts: the content is a list of parts, not a text. coded: the template is given the
     languages' codes, "content" beside the text or as "variables", and the text alone. variables: those that turn
     thinking off. system: the message that does."""
@@ -117,7 +117,7 @@ def template_of(tokenizer: Any) -> Template | None:
 
 
 @lru_cache(maxsize=64)
-def way_of(template: Template) -> Way:
+def way_of(template: Template) -> TemplateCall:
     """How the template is asked for a translation without thinking first.
 
     Raises StudyError, with what the template says, where it takes none of the forms, or leaves the text out.
@@ -125,7 +125,7 @@ def way_of(template: Template) -> Way:
     if template.translates:
         return _coded(template)
     reasons: list[str] = []
-    for way in (Way(), Way(in_parts=True)):
+    for way in (TemplateCall(), TemplateCall(in_parts=True)):
         try:
             rendered = _asked(template, way)
         except refusals() as error:
@@ -145,7 +145,7 @@ def unusable(reason: str) -> StudyError:
     )
 
 
-def codes_for(template: Template, way: Way, source: str, target: str) -> tuple[str, str]:
+def codes_for(template: Template, way: TemplateCall, source: str, target: str) -> tuple[str, str]:
     """The codes under which a template that writes the request itself knows these languages, normalised codes.
 
     The nearest to each is taken that the template takes. Raises StudyError where it takes none.
@@ -154,7 +154,7 @@ def codes_for(template: Template, way: Way, source: str, target: str) -> tuple[s
 
 
 @lru_cache(maxsize=1024)
-def _codes_for(template: Template, way: Way, source: str, target: str) -> tuple[str, str]:
+def _codes_for(template: Template, way: TemplateCall, source: str, target: str) -> tuple[str, str]:
     reason = ""
     for wanted in spellings(target):
         for given in spellings(source):
@@ -218,10 +218,10 @@ def after_answer(template: Template) -> str:
     return ""
 
 
-def _coded(template: Template) -> Way:
+def _coded(template: Template) -> TemplateCall:
     """The way to ask a template that writes the request from the languages' codes."""
     reasons: list[StudyError] = []
-    for way in (Way(coded="content"), Way(coded="variables")):
+    for way in (TemplateCall(coded="content"), TemplateCall(coded="variables")):
         try:
             codes_for(template, way, "en", "de")
             return way
@@ -230,7 +230,7 @@ def _coded(template: Template) -> Way:
     raise reasons[0]
 
 
-def _without_thinking(template: Template, way: Way, rendered: str) -> Way:
+def _without_thinking(template: Template, way: TemplateCall, rendered: str) -> TemplateCall:
     """The way, with all that changes what is rendered by turning thinking off."""
     found: list[tuple[str, bool | int | str]] = []
     words = [(name, _least(template, name)) for name in EFFORTS]
@@ -243,9 +243,9 @@ def _without_thinking(template: Template, way: Way, rendered: str) -> Way:
             # A name that stands for something else here.
             continue
     if found:
-        return Way(way.in_parts, variables=tuple(found))
+        return TemplateCall(way.in_parts, variables=tuple(found))
     if NO_THINK in template.text:
-        quiet, loud = (Way(way.in_parts, system=text) for text in (NO_THINK, "Translate."))
+        quiet, loud = (TemplateCall(way.in_parts, system=text) for text in (NO_THINK, "Translate."))
         try:
             if _behind(_asked(template, quiet)) != _behind(_asked(template, loud)):
                 return quiet
@@ -272,7 +272,7 @@ def _compared_with(text: str, name: str) -> Iterator[str]:
                 yield from (str(one.value) for one in constants if isinstance(one.value, str))
 
 
-def _asked(template: Template, way: Way, source: str = "", target: str = "") -> str:
+def _asked(template: Template, way: TemplateCall, source: str = "", target: str = "") -> str:
     messages, variables = way.ask(PROBE, source, target)
     return render(template, messages, **variables)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from search_spaces.errors import StudyError
 from workers.decoder.decode import Decoder
-from workers.decoder.greedy import Request
+from workers.decoder.greedy import DecodeRequest
 from workers.reading.segments import Segment
 from workers.translation.decoding import Decoding, Hypothesis
 from workers.translation.prompts import CHATS, Prompt
@@ -73,7 +73,7 @@ class Translator:
         ]
         limit = self._decoding.max_new_tokens
         shared = shared_beginnings([one.ids for one in prepared], [line.langs for line in asked])
-        requests = [Request(one.ids, limit, alike) for one, alike in zip(prepared, shared, strict=True)]
+        requests = [DecodeRequest(one.ids, limit, alike) for one, alike in zip(prepared, shared, strict=True)]
         answers = self._decoder.decode(requests, lambda done: progress(done * len(segments) // len(asked)))
         opened = self._opened_by_prompt(asked)
         found = (

@@ -205,7 +205,7 @@ def test_a_disk_that_is_full_ends_any_command_with_one_line_and_a_code_of_its_ow
     def halted(folder: Path, console: Any) -> None:
         fault = unless_machine(lambda: full(folder, console), "compress")
         assert isinstance(fault, MachineFault)
-        raise MachineError(fault, f" Then go on with: mtpareto resume {folder}")
+        raise MachineError(fault, f" Then resume with: mtpareto resume {folder}")
 
     monkeypatch.setattr("orchestrator.finish.run_folder.report_again", halted)
     assert cli.main(["report", str(tmp_path)]) == MACHINE_EXIT

@@ -30,7 +30,7 @@ from workers.checkpoints.architectures import causal_models
 from workers.checkpoints.base_model import open_base, refuse_early
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint, read_config
 from workers.decoder.decode import Decoder
-from workers.decoder.greedy import Request
+from workers.decoder.greedy import DecodeRequest
 from workers.evaluation.candidate_folder import build_candidate, footprint
 from workers.failures.table import BaseChanged, whose_fault
 from workers.loading.load import load_model
@@ -198,7 +198,7 @@ def test_it_decodes_at_the_bytes_that_were_predicted(
     assert ("lm_head.weight" in stored) == (name not in ("gemma 3 with pictures", "tied head saved"))
     model = load_model(made.folder, "cpu", trust_remote_code=True)
     assert logits(model).isfinite().all()
-    asked = [Request((1, 40, 7, 90), 6), Request((1, 33, 5), 6)]
+    asked = [DecodeRequest((1, 40, 7, 90), 6), DecodeRequest((1, 33, 5), 6)]
     decoder = Decoder(model, (), 2)
     said = decoder.decode(asked)
     assert (decoder.unknown is None) == (name != "own code")

@@ -21,7 +21,7 @@ _LARGEST = 1e4
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class ByteRange:
     """The bytes an allocation may take, both ends included."""
 
     low: int
@@ -64,7 +64,10 @@ def isotonic(harm: Array) -> Array:
 
 
 def allocate(
-    options: Options, window: Window, fixed: Mapping[int, int] | None = None, near: tuple[Allocation, int] | None = None
+    options: Options,
+    window: ByteRange,
+    fixed: Mapping[int, int] | None = None,
+    near: tuple[Allocation, int] | None = None,
 ) -> Allocation | None:
     """The allocation of least summed harm whose bytes lie in the window, or None when there is none.
 
@@ -90,7 +93,10 @@ def allocate(
 def possible_totals(options: Options, budget: int) -> tuple[int | None, int | None]:
     """The most bytes that any allocation takes within the budget, and the fewest that one takes beyond it."""
     totals: list[int | None] = []
-    for sign, window in ((-1.0, Window(0, budget)), (1.0, Window(budget + 1, int(options.bytes.max(axis=1).sum())))):
+    for sign, window in (
+        (-1.0, ByteRange(0, budget)),
+        (1.0, ByteRange(budget + 1, int(options.bytes.max(axis=1).sum()))),
+    ):
         # Bytes stand for harm: as many as fit, or as few as go beyond.
         harm = np.where(np.isfinite(options.harm), sign * options.bytes.astype(np.float64), np.inf)
         found = allocate(Options(harm, options.bytes), window)

@@ -12,7 +12,7 @@ from search_spaces.methods.quantizers import MixedWidths
 from search_spaces.parameters import WIDTHS
 from search_spaces.sizes.quantized import BUDGETED_EMBEDDINGS, after_mixed
 from search_spaces.sizes.tensor_table import Checkpoint
-from workers.compression.mixed_widths.allocation import Allocation, Options, Window, isotonic, possible_totals
+from workers.compression.mixed_widths.allocation import Allocation, ByteRange, Options, isotonic, possible_totals
 from workers.compression.mixed_widths.sensitivity import Sensitivity
 from workers.compression.mixed_widths.width_groups import EMBEDDINGS
 
@@ -36,12 +36,12 @@ def options_of(groups: Sequence[Sensitivity], score: str) -> Options:
     return Options(isotonic(harm), size)
 
 
-def window_of(checkpoint: Checkpoint, groups: Sequence[Sensitivity], step: MixedWidths) -> Window:
+def window_of(checkpoint: Checkpoint, groups: Sequence[Sensitivity], step: MixedWidths) -> ByteRange:
     """What the groups may take so that the folder has the bytes that `after_mixed` predicts, or up to 0.3 % less."""
     below = replace(step, bits=float(max(width for width in WIDTHS if width <= step.bits)))
     rest = after_mixed(checkpoint, below).bytes - sum(one.group.bytes[_uniform(one, below)] for one in groups)
     budget = after_mixed(checkpoint, step).bytes
-    return Window(int(budget * (1 - UNUSED)) - rest, budget - rest)
+    return ByteRange(int(budget * (1 - UNUSED)) - rest, budget - rest)
 
 
 def chosen_widths(groups: Sequence[Sensitivity], allocation: Allocation) -> dict[str, int]:

@@ -18,7 +18,7 @@ from workers.calibration.calibrate import statistics_of
 from workers.calibration.damping import Dampings
 from workers.calibration.divergence import Divergence, measuring_batches
 from workers.checkpoints.model_files import read_checkpoint
-from workers.compression.mixed_widths.allocation import Allocation, Options, Window, allocate
+from workers.compression.mixed_widths.allocation import Allocation, ByteRange, Options, allocate
 from workers.compression.mixed_widths.budget import chosen_widths, competing, options_of, refuse_budget, window_of
 from workers.compression.mixed_widths.measured_model import MeasuredModel
 from workers.compression.mixed_widths.sensitivity import Sensitivity, profile_of
@@ -72,7 +72,7 @@ def _improve(
     start: Allocation,
     groups: Sequence[Sensitivity],
     options: Options,
-    window: Window,
+    window: ByteRange,
     step: MixedWidths,
     context: CompressionContext,
 ) -> Improved:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.compression.mixed_widths.allocation import Allocation, Options, Window, allocate
+from workers.compression.mixed_widths.allocation import Allocation, ByteRange, Options, allocate
 
 # Swaps measured before the best of them is taken.
 AT_ONCE = 6
@@ -41,7 +41,7 @@ class Improved:
 def improve(
     start: Allocation,
     options: Options,
-    window: Window,
+    window: ByteRange,
     measure: Callable[[Allocation], float],
     settle: Callable[[Allocation], None] = lambda allocation: None,
 ) -> Improved:
@@ -71,7 +71,7 @@ def improve(
     return Improved(current, before, value, len(seen), taken)
 
 
-def proposals(current: Allocation, options: Options, window: Window) -> Iterator[Allocation]:
+def proposals(current: Allocation, options: Options, window: ByteRange) -> Iterator[Allocation]:
     """Swaps from `current`, those of least summed harm first."""
     found = {
         swap

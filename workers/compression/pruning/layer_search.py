@@ -26,18 +26,18 @@ SPARE = 2
 
 # The divergence of the model without these layers.
 Cost = Callable[[Collection[int]], float]
-Search = Callable[[Cost, int, int], "Choice"]
+Search = Callable[[Cost, int, int], "LayerChoice"]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class LayerChoice:
     """removed: the layers that go, rising. notes: what was measured, for the trial's record."""
 
     removed: tuple[int, ...]
     notes: tuple[str, ...]
 
 
-def choose(search: Search, folder: Path, count: int, context: CompressionContext) -> Choice:
+def choose(search: Search, folder: Path, count: int, context: CompressionContext) -> LayerChoice:
     """The `count` layers of the model that `search` would remove.
 
     Raises StudyError without calibration pairs to measure on, CandidateError when no layer would stay.
@@ -58,7 +58,7 @@ def choose(search: Search, folder: Path, count: int, context: CompressionContext
     return search(cost, len(layers), count)
 
 
-def greedy(cost: Cost, depth: int, count: int) -> Choice:
+def greedy(cost: Cost, depth: int, count: int) -> LayerChoice:
     """One layer after another, each time the one whose absence, with that of those before it, costs least; of equals
     the later. Measures about depth · count sets."""
     removed: list[int] = []
@@ -68,13 +68,13 @@ def greedy(cost: Cost, depth: int, count: int) -> Choice:
         least = min(costs, key=lambda layer: (costs[layer], -layer))
         removed.append(least)
         said.append(f"{least} ({costs[least]:.4f})")
-    return Choice(
+    return LayerChoice(
         tuple(sorted(removed)),
         (f"layers removed in turn (divergence in nats a token once each is gone): {', '.join(said)}",),
     )
 
 
-def pairwise(cost: Cost, depth: int, count: int) -> Choice:
+def pairwise(cost: Cost, depth: int, count: int) -> LayerChoice:
     """The set of least Σ single + Σ over its pairs of what a pair costs beyond its two singles; every single, and every
     pair of the candidates, is measured. The minimum is exact: all sets of candidates are compared.
 
@@ -93,7 +93,7 @@ def pairwise(cost: Cost, depth: int, count: int) -> Choice:
     notes.append(f"divergence of all removed: {measured:.4f} measured, {predicted:.4f} by singles and pairs")
     if len(candidates) < depth:
         notes.append(f"pairs were measured among the {len(candidates)} layers of least single cost, of {depth}")
-    return Choice(removed, tuple(notes))
+    return LayerChoice(removed, tuple(notes))
 
 
 def least_set(

@@ -14,7 +14,7 @@ from search_spaces.errors import StudyError
 from search_spaces.methods.pruners import RemoveLayers
 from search_spaces.sizes.tensor_table import layer_of, renumbered
 from workers.checkpoints.model_files import context_length, read_checkpoint, read_config
-from workers.compression.pruning.layer_search import Choice, choose, greedy, pairwise
+from workers.compression.pruning.layer_search import LayerChoice, choose, greedy, pairwise
 from workers.loading.load import load_model, load_tokenizer
 from workers.plan.compression_context import CompressionContext, Report
 from workers.reading.segments import Segment
@@ -38,12 +38,12 @@ def compress(parent: Path, out: Path, step: RemoveLayers, context: CompressionCo
     return Report(targeted=lost, changed=lost, notes=chosen.notes)
 
 
-def by_similarity(parent: Path, count: int, context: CompressionContext) -> Choice:
+def by_similarity(parent: Path, count: int, context: CompressionContext) -> LayerChoice:
     """The `count` layers of least block influence."""
     influence = block_influence(parent, context)
     removed = least_influential(influence, count)
     said = ", ".join(f"{layer} ({influence[layer]:.4f})" for layer in removed)
-    return Choice(tuple(removed), (f"layers removed (block influence): {said}",))
+    return LayerChoice(tuple(removed), (f"layers removed (block influence): {said}",))
 
 
 def least_influential(influence: Sequence[float], count: int) -> list[int]:
@@ -157,7 +157,7 @@ def _layer_cosines(
     return torch.stack([sums[index] for index in sorted(sums)]), int(mask.sum())
 
 
-_CHOICES: dict[str, Callable[[Path, int, CompressionContext], Choice]] = {
+_CHOICES: dict[str, Callable[[Path, int, CompressionContext], LayerChoice]] = {
     "similarity": by_similarity,
     "greedy": partial(choose, greedy),
     "pairwise": partial(choose, pairwise),

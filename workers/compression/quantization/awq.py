@@ -57,13 +57,13 @@ def compress(parent: Path, out: Path, step: AWQ, context: CompressionContext) ->
 
 def search(
     parent: Path, step: AWQ, statistics: Statistics, device: torch.device
-) -> tuple[Folding, dict[ScaleMapping, Choice]]:
+) -> tuple[Folding, dict[ScaleMapping, MappingScales]]:
     """The scales for every mapping of the model, and how each was chosen. Memory: the weights of one layer (two where
     shards part a layer) and one Hessian."""
     checkpoint = read_checkpoint(parent)
     offset = 1.0 if text_config(checkpoint.config).get("model_type") in ONE_PLUS_WEIGHT else 0.0
     folding = Folding()
-    choices: dict[ScaleMapping, Choice] = {}
+    choices: dict[ScaleMapping, MappingScales] = {}
     for mapping, found in gathered(parent, mappings(checkpoint, statistics), device):
         norm = found[f"{mapping.writer}.weight"][0] if mapping.is_norm else None
         to_columns = mapping.to_columns if norm is None else partial(_columns_of_norm, norm, offset)
@@ -101,9 +101,9 @@ def gathered(
             yield mapping, held.pop(mapping)
 
 
-def _notes(choices: dict[ScaleMapping, Choice]) -> Iterator[str]:
+def _notes(choices: dict[ScaleMapping, MappingScales]) -> Iterator[str]:
     """For each kind of mapping, the mean exponent over the layers and what it left of the output error."""
-    by_kind: dict[str, list[Choice]] = {}
+    by_kind: dict[str, list[MappingScales]] = {}
     for mapping, choice in choices.items():
         by_kind.setdefault(" ".join(name.split(".")[-2] for name in mapping.readers), []).append(choice)
     for kind, group in by_kind.items():
@@ -114,7 +114,7 @@ def _notes(choices: dict[ScaleMapping, Choice]) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class MappingScales:
     """The scales of one mapping."""
 
     exponent: float
@@ -135,7 +135,7 @@ def choose(
     magnitude: torch.Tensor,
     step: AWQ,
     to_columns: Callable[[torch.Tensor], torch.Tensor] = lambda channels: channels,
-) -> Choice:
+) -> MappingScales:
     """The exponent that leaves the least output error, tr((W - Ŵ) H (W - Ŵ)ᵀ) summed over the weights that share an
     input, with Ŵ = Q(W diag(s)) diag(1/s) (https://arxiv.org/abs/2306.00978 eq. 4 and 5).
 
@@ -160,7 +160,7 @@ def choose(
             output_error(weights, hessian, to_columns(channels), clipped) for channels in (tried[best], tried[0])
         )
         best = best if scaled < unscaled else 0
-    return Choice(EXPONENTS[best], tried[best], to_columns(tried[best]), errors[best], errors[0])
+    return MappingScales(EXPONENTS[best], tried[best], to_columns(tried[best]), errors[best], errors[0])
 
 
 def scales_of(magnitude: torch.Tensor, exponent: float) -> torch.Tensor:

@@ -28,7 +28,7 @@ POOL_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class UnderWay:
+class PendingTokens:
     """Tokens on their way to the host."""
 
     values: torch.Tensor
@@ -99,13 +99,13 @@ class PagedEngine:
     def move(self, source: int, target: int) -> None:
         raise NotImplementedError("slots of this engine may have holes, so nothing need move")
 
-    def prefill(self, admissions: Sequence[Admission]) -> UnderWay:
+    def prefill(self, admissions: Sequence[Admission]) -> PendingTokens:
         slots = self._on_device([one.slot for one in admissions], torch.int64)
         chosen = self._lowered(slots, self._prefill(admissions)).argmax(dim=-1)
         self._last[slots] = chosen
         return _sent(chosen)
 
-    def step(self, slots: Sequence[int]) -> UnderWay:
+    def step(self, slots: Sequence[int]) -> PendingTokens:
         return _sent(self._stepped(slots).chosen[: len(slots)])
 
     def reserve(self, slot: int, room: int) -> None:
@@ -241,9 +241,9 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def _sent(tokens: torch.Tensor) -> UnderWay:
+def _sent(tokens: torch.Tensor) -> PendingTokens:
     values = torch.empty(tokens.shape, dtype=tokens.dtype, pin_memory=True)
     values.copy_(tokens, non_blocking=True)
     arrived = torch.cuda.Event()
     arrived.record()
-    return UnderWay(values, arrived)
+    return PendingTokens(values, arrived)

@@ -14,7 +14,7 @@ from workers.languages.codes import UnknownLanguage, normalise_language, normali
 from workers.reading import fields as check
 from workers.reading.errors import OR_SKIP, DataError, OtherPair, RowFault
 from workers.reading.segments import Segment
-from workers.reading.tally import Request, Row, Tally, one_a_row
+from workers.reading.tally import JsonRow, ReadRequest, Tally, one_a_row
 
 _CODE = "[a-z]{2,3}(?:_[A-Z][A-Za-z]{1,3})?"
 _NAMED_DIRECTION = re.compile(
@@ -22,7 +22,7 @@ _NAMED_DIRECTION = re.compile(
 )
 
 
-def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
+def read(rows: Iterable[JsonRow], request: ReadRequest, tally: Tally) -> list[Segment]:
     """The segments in the file's order; their ids are the pair and the row's ordinal (1-based).
 
     The direction is the caller's langs or else the end of the file's name (test.en-cs.json). Rows of two languages that
@@ -46,7 +46,7 @@ def named_direction(path: Path) -> str | None:
         return None
 
 
-def _no_direction(first: Row, path: Path) -> DataError:
+def _no_direction(first: JsonRow, path: Path) -> DataError:
     translation = first.fields.get("translation")
     keys = [key for key in translation if language_code(key)] if isinstance(translation, dict) else []
     one, other = [*keys, "de", "en"][:2] if len(keys) != 1 else (keys[0], "en")
@@ -55,7 +55,7 @@ def _no_direction(first: Row, path: Path) -> DataError:
     return DataError(path, first.line, ", ".join(keys) or None, rule, way_out)
 
 
-def _segment(row: Row, langs: str, asked: str | None) -> Segment:
+def _segment(row: JsonRow, langs: str, asked: str | None) -> Segment:
     translation = check.mapping(row.fields, "translation")
     if asked is not None:
         _select(translation, asked)

@@ -10,12 +10,12 @@ from workers.languages.codes import UnknownLanguage, normalise_language, split_p
 from workers.reading.errors import DataError, RowFault
 from workers.reading.files import decode, split_lines
 from workers.reading.segments import Segment
-from workers.reading.tally import Request, Tally
+from workers.reading.tally import ReadRequest, Tally
 
 KEY = "parallel_text"
 
 
-def read(sources: bytes, references: bytes, reference_path: Path, request: Request, tally: Tally) -> list[Segment]:
+def read(sources: bytes, references: bytes, reference_path: Path, request: ReadRequest, tally: Tally) -> list[Segment]:
     """One segment a line, in the files' order; ids are the pair and the line's number (1-based).
 
     The pair is the caller's langs or else the files' suffixes (x.en with x.de, .gz may follow). Raises DataError when
@@ -86,7 +86,7 @@ def _bare(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".txt")
 
 
-def _langs(request: Request, reference_path: Path) -> str:
+def _langs(request: ReadRequest, reference_path: Path) -> str:
     named = suffix_language(request.path), suffix_language(reference_path)
     value = f"{request.path.name} and {reference_path.name}"
     if request.langs is None:

@@ -9,10 +9,10 @@ from workers.reading import fields as check
 from workers.reading.errors import OR_SKIP, RowFault
 from workers.reading.formats.alma import named_direction
 from workers.reading.segments import Segment
-from workers.reading.tally import Request, Row, Tally, one_a_row
+from workers.reading.tally import JsonRow, ReadRequest, Tally, one_a_row
 
 
-def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
+def read(rows: Iterable[JsonRow], request: ReadRequest, tally: Tally) -> list[Segment]:
     """The segments in the file's order; those of another pair than the caller's are counted in the tally.
 
     The key `ref` holds a text or an array of them. Rows without `langs` take the caller's pair. A row without `id` gets
@@ -21,7 +21,7 @@ def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
     return one_a_row(rows, tally, lambda row: _segment(row, request))
 
 
-def _segment(row: Row, request: Request) -> Segment:
+def _segment(row: JsonRow, request: ReadRequest) -> Segment:
     fields = row.fields
     langs = row_langs(fields, request.langs, request.path)
     identity = _identity(fields) or f"{langs}:{row.number}"

@@ -10,7 +10,7 @@ from workers.reading.columns import columns_of
 from workers.reading.errors import OR_SKIP, DataError, RowFault
 from workers.reading.formats import alma, plain_json, wmt24_esa, wmt24pp, wmt_test, wmt_unified
 from workers.reading.segments import Segment
-from workers.reading.tally import Request, Row, Tally
+from workers.reading.tally import JsonRow, ReadRequest, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Format:
     what: str
     keys: tuple[str, ...]
     telling: tuple[str, ...]
-    read: Callable[[Iterable[Row], Request, Tally], list[Segment]]
+    read: Callable[[Iterable[JsonRow], ReadRequest, Tally], list[Segment]]
 
 
 FORMATS: dict[str, Format] = {
@@ -58,7 +58,7 @@ ACCEPTED = (
 )
 
 
-def recognise(rows: Iterable[Row], tally: Tally, langs: str | None = None) -> tuple[str, Iterator[Row]]:
+def recognise(rows: Iterable[JsonRow], tally: Tally, langs: str | None = None) -> tuple[str, Iterator[JsonRow]]:
     """The registry key of a file's format, and its rows from the one that told it on.
 
     The first row decides; where bad rows are skipped, the first that fits a format. Rows of no format whose keys name a
@@ -104,7 +104,7 @@ def nothing_usable(tally: Tally, asked: str | None = None) -> DataError:
     return DataError(tally.path, None, None, rule, way_out)
 
 
-def _misfit(row: Row) -> RowFault:
+def _misfit(row: JsonRow) -> RowFault:
     keys = row.fields.keys()
     value = "keys: " + ", ".join(keys)
     # A format is near by the share of its keys that are there, so that a row which only lacks its reference is told so.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from workers.reading import fields as check
 from workers.reading.errors import OtherPair, RowFault
 from workers.reading.segments import NO_REFERENCE, Segment
-from workers.reading.tally import Request, Row, Tally
+from workers.reading.tally import JsonRow, ReadRequest, Tally
 
 REFERENCE_SYSTEM = "refA"
 LOWEST_SCORE, HIGHEST_SCORE = 0.0, 100.0
@@ -37,7 +37,7 @@ class _Gathered:
     scores: list[float] = field(default_factory=list)
 
 
-def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
+def read(rows: Iterable[JsonRow], request: ReadRequest, tally: Tally) -> list[Segment]:
     """One segment for each (langs, line_id) with a reference: pairs as they appear, line_ids sorted.
 
     A segment's human score is the mean of `esa_score` (0 to 100) over all annotations of systems other than refA; None
@@ -70,7 +70,7 @@ def mean_score(scores: list[float]) -> float | None:
     return math.fsum(scores) / len(scores) if scores else None
 
 
-def _annotation(row: Row, request: Request) -> _Annotation:
+def _annotation(row: JsonRow, request: ReadRequest) -> _Annotation:
     fields = row.fields
     langs = check.pair(check.required(fields, "langs"), "langs", request.langs)
     line_id = check.whole_number(fields, "line_id")

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 
 from workers.reading import fields as check
 from workers.reading.segments import Segment
-from workers.reading.tally import LeftOut, Request, Row, Tally, one_a_row
+from workers.reading.tally import JsonRow, LeftOut, ReadRequest, Tally, one_a_row
 
 BAD_SOURCE = "bad source"
 CANARY = "canary"
 
 
-def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
+def read(rows: Iterable[JsonRow], request: ReadRequest, tally: Tally) -> list[Segment]:
     """The segments in the file's order, with the key `target` as their reference.
 
     Rows marked `is_bad_source` are left out, as the authors did, and counted in the tally; so is the canary row.
@@ -23,7 +23,7 @@ def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
     return one_a_row(rows, tally, lambda row: _segment(row.fields, request))
 
 
-def _segment(fields: dict[str, object], request: Request) -> Segment | LeftOut:
+def _segment(fields: dict[str, object], request: ReadRequest) -> Segment | LeftOut:
     langs = check.pair(check.required(fields, "lp"), "lp", request.langs)
     document, domain = check.label(fields, "document_id"), check.label(fields, "domain")
     number = check.whole_number(fields, "segment_id")

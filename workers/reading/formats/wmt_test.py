@@ -12,10 +12,10 @@ from workers.reading import fields as check
 from workers.reading.formats.alma import named_direction
 from workers.reading.formats.wmt_ids import Place, place_of
 from workers.reading.segments import NO_REFERENCE, Segment
-from workers.reading.tally import LeftOut, Request, Row, Tally, one_a_row
+from workers.reading.tally import JsonRow, LeftOut, ReadRequest, Tally, one_a_row
 
 
-def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
+def read(rows: Iterable[JsonRow], request: ReadRequest, tally: Tally) -> list[Segment]:
     """The segments in the file's order, a row each, with all of its references; rows without one are counted in the
     tally.
 
@@ -25,7 +25,7 @@ def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
     return one_a_row(rows, tally, lambda row: _segment(row, request))
 
 
-def _segment(row: Row, request: Request) -> Segment | LeftOut:
+def _segment(row: JsonRow, request: ReadRequest) -> Segment | LeftOut:
     fields = row.fields
     place = place_of(check.label(fields, "doc_id"))
     langs = check.pair(_langs(fields, place, request), "src_lang-tgt_lang", request.langs)
@@ -42,7 +42,7 @@ def _segment(row: Row, request: Request) -> Segment | LeftOut:
     )
 
 
-def _langs(fields: dict[str, object], place: Place, request: Request) -> object:
+def _langs(fields: dict[str, object], place: Place, request: ReadRequest) -> object:
     sides = [check.label(fields, key).replace("-", "_") for key in ("src_lang", "tgt_lang")]
     if all(sides):
         return "-".join(sides)

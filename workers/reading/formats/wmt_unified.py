@@ -11,12 +11,12 @@ from workers.reading import fields as check
 from workers.reading.formats.wmt24_esa import HIGHEST_SCORE, LOWEST_SCORE, REFERENCE_SYSTEM, mean_score
 from workers.reading.formats.wmt_ids import full_place
 from workers.reading.segments import NO_REFERENCE, Segment
-from workers.reading.tally import LeftOut, Request, Row, Tally, one_a_row
+from workers.reading.tally import JsonRow, LeftOut, ReadRequest, Tally, one_a_row
 
 _PROTOCOL = "ESA"
 
 
-def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
+def read(rows: Iterable[JsonRow], request: ReadRequest, tally: Tally) -> list[Segment]:
     """The segments in the file's order; those without a refA text are counted in the tally.
 
     The id is pair, document and number, since later files number the segments within a document. The human score is the
@@ -26,7 +26,7 @@ def read(rows: Iterable[Row], request: Request, tally: Tally) -> list[Segment]:
     return one_a_row(rows, tally, lambda row: _segment(row.fields, request))
 
 
-def _segment(fields: dict[str, object], request: Request) -> Segment | LeftOut:
+def _segment(fields: dict[str, object], request: ReadRequest) -> Segment | LeftOut:
     place = full_place(check.text(fields, "doc_id", "document id"))
     langs = check.pair(place.langs, "doc_id", request.langs)
     outputs = check.mapping(fields, "tgt_text")

@@ -22,7 +22,7 @@ import torch
 from workers.checkpoints.tensor_files import bytes_of, write_tensors
 from workers.failures.training import disk_full, is_full_disk
 from workers.runtime.atomic_files import DRAFT, sync
-from workers.runtime.training_progress import Point
+from workers.runtime.training_progress import CurvePoint
 from workers.training.loop.schedules import Schedule, decay_begins
 
 STANDING = "standing.json"
@@ -49,7 +49,7 @@ class TrainingState:
     rate_factor: float = 1.0
     micro_tokens: int
     recomputing: bool = False
-    curve: tuple[Point, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
     notes: tuple[str, ...] = ()
 
     def decay_is_next(self, schedule: Schedule, budget: int) -> bool:
@@ -68,7 +68,7 @@ class TrainingState:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class TrainingCheckpoint:
     """A whole checkpoint on disk."""
 
     folder: Path
@@ -88,21 +88,21 @@ def usable(standing: TrainingState, schedule: Schedule, budget: int) -> bool:
     return not standing.steps or (last < budget and last <= decay_begins(schedule, budget))
 
 
-def found(folder: Path) -> list[Checkpoint]:
+def found(folder: Path) -> list[TrainingCheckpoint]:
     """The whole checkpoints in the folder, fewest steps first. Others are passed over: their files are not those that
     their JSON names, or the JSON is cut short."""
     whole = [checkpoint for path in folder.glob("step-*") if (checkpoint := _read(path)) is not None]
     return sorted(whole, key=lambda checkpoint: (checkpoint.standing.steps, checkpoint.standing.decaying))
 
 
-def newest(folder: Path, schedule: Schedule, budget: int, steps: int | None = None) -> Checkpoint | None:
+def newest(folder: Path, schedule: Schedule, budget: int, steps: int | None = None) -> TrainingCheckpoint | None:
     """The checkpoint of most steps that a training of the budget may go on from; of no more than `steps`, if given."""
     return newest_of(found(folder), schedule, budget, steps)
 
 
 def newest_of(
-    checkpoints: Sequence[Checkpoint], schedule: Schedule, budget: int, steps: int | None
-) -> Checkpoint | None:
+    checkpoints: Sequence[TrainingCheckpoint], schedule: Schedule, budget: int, steps: int | None
+) -> TrainingCheckpoint | None:
     """Of checkpoints in the order of `found`, the last that a training of the budget may continue from; of no more than
     `steps`, if given."""
     fitting = [
@@ -113,7 +113,7 @@ def newest_of(
     return fitting[-1] if fitting else None
 
 
-def write(folder: Path, standing: TrainingState, tensors: Mapping[str, torch.Tensor]) -> Checkpoint:
+def write(folder: Path, standing: TrainingState, tensors: Mapping[str, torch.Tensor]) -> TrainingCheckpoint:
     """Put a checkpoint on the disk under a draft name, then rename it.
 
     Raises DiskFull, with what was written of it removed and the earlier ones as they were.
@@ -132,10 +132,12 @@ def write(folder: Path, standing: TrainingState, tensors: Mapping[str, torch.Ten
         if is_full_disk(error):
             raise disk_full(folder, needed, error) from error
         raise
-    return Checkpoint(target, standing)
+    return TrainingCheckpoint(target, standing)
 
 
-def superseded(checkpoints: Sequence[Checkpoint], mine: Set[Path], last: int = LAST) -> list[Checkpoint]:
+def superseded(
+    checkpoints: Sequence[TrainingCheckpoint], mine: Set[Path], last: int = LAST
+) -> list[TrainingCheckpoint]:
     """Which may go, of checkpoints in the order of `found`: all in `mine` but the `last` and, for larger budgets, the
     last before a decay; of the others, those at the end of their own budget's decay."""
     own = [checkpoint for checkpoint in checkpoints if checkpoint.folder in mine]
@@ -148,7 +150,7 @@ def superseded(checkpoints: Sequence[Checkpoint], mine: Set[Path], last: int = L
     ]
 
 
-def remove(checkpoint: Checkpoint) -> None:
+def remove(checkpoint: TrainingCheckpoint) -> None:
     """Remove a checkpoint; what is left of it when that is interrupted is none."""
     (checkpoint.folder / STANDING).unlink(missing_ok=True)
     shutil.rmtree(checkpoint.folder, ignore_errors=True)
@@ -173,7 +175,7 @@ def file_name(standing: TrainingState) -> str:
     return f"step-{standing.steps:08d}" + (f"-of-{standing.decaying}" if standing.decaying else "")
 
 
-def _read(folder: Path) -> Checkpoint | None:
+def _read(folder: Path) -> TrainingCheckpoint | None:
     try:
         record = json.loads((folder / STANDING).read_text(encoding="utf-8"))
         size = (folder / TENSORS).stat().st_size
@@ -181,12 +183,12 @@ def _read(folder: Path) -> Checkpoint | None:
         return None
     if size != record["bytes"]:
         return None
-    return Checkpoint(folder, state_of(record["standing"]))
+    return TrainingCheckpoint(folder, state_of(record["standing"]))
 
 
 def state_of(values: Mapping[str, Any]) -> TrainingState:
     """The state that a checkpoint's JSON spells."""
-    curve = tuple(Point(**point) for point in values["curve"])
+    curve = tuple(CurvePoint(**point) for point in values["curve"])
     return TrainingState(**{**values, "curve": curve, "notes": tuple(values["notes"])})
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from workers.checkpoints.tensor_files import read_tensors
-from workers.runtime.training_progress import Window
+from workers.runtime.training_progress import StepWindow
 from workers.training.data.batches import fewest_tokens_of
 from workers.training.data.prefetching import Prefetcher, prepare_step
 from workers.training.loop.checkpoints import TrainingState
@@ -94,7 +94,7 @@ class DeviceEngine:
             return True
         return self.task.checkpoint_steps > 0 and self.keeper.is_due(steps)
 
-    def read(self) -> tuple[Window, bool] | None:
+    def read(self) -> tuple[StepWindow, bool] | None:
         return None if self.meter.is_empty else self.meter.read()
 
     def checkpoint_is_due(self, steps: int) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from workers.runtime.training_progress import Window
+from workers.runtime.training_progress import StepWindow
 from workers.training.loop.checkpoints import TrainingState
 
 
-class Engine(Protocol):
+class TrainingEngine(Protocol):
     """Weights, optimizer and data, and the checkpoints of them. Where processes train together, each has an engine, and
     all of them answer alike."""
 
@@ -38,7 +38,7 @@ class Engine(Protocol):
         """Whether to wait for what the steps since the last look came to. steps: taken so far."""
         ...
 
-    def read(self) -> tuple[Window, bool] | None:
+    def read(self) -> tuple[StepWindow, bool] | None:
         """What the steps since the last look came to, and whether their losses and gradients were finite; None where
         no step was taken since."""
         ...

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from workers.runtime.training_progress import (
     MEASURED_SECONDS,
     REPORT_SECONDS,
-    Point,
+    CurvePoint,
     Progress,
-    Window,
+    StepWindow,
     evaluation_due,
     point_due,
 )
@@ -24,22 +24,22 @@ class History:
         self._report = report
         self._clock = clock
         self._reported_at = clock()
-        self._whole = Window()
+        self._whole = StepWindow()
         self._first_s: float | None = None
         self.evaluation_s = 0.0
         self.begin(())
 
-    def begin(self, curve: tuple[Point, ...]) -> None:
+    def begin(self, curve: tuple[CurvePoint, ...]) -> None:
         """Go on from a curve."""
         self.curve = curve
-        self._since_report = self._since_point = Window()
+        self._since_report = self._since_point = StepWindow()
 
     @property
     def chrf(self) -> float | None:
         """The last validation score."""
         return next((point.chrf for point in reversed(self.curve) if point.chrf is not None), None)
 
-    def add(self, window: Window, tokens: int) -> None:
+    def add(self, window: StepWindow, tokens: int) -> None:
         """Take in what was read up to `tokens`, and report when a second has passed, or at the budget's end."""
         if self._first_s is None:
             self._first_s = window.seconds
@@ -53,7 +53,7 @@ class History:
         left = self._left_s(tokens, speed)
         self._report(Progress(self._name, tokens, self._budget, speed, loss, self.chrf, left))
         self._reported_at = now
-        self._since_report = Window()
+        self._since_report = StepWindow()
 
     def _left_s(self, tokens: int, speed: float) -> float | None:
         if tokens >= self._budget:
@@ -73,5 +73,5 @@ class History:
     def mark(self, tokens: int, chrf: float | None) -> None:
         """Put a point on the curve."""
         since = self._since_point
-        self.curve += (Point(tokens, since.mean_loss if since.targets else None, since.tokens_s, chrf),)
-        self._since_point = Window()
+        self.curve += (CurvePoint(tokens, since.mean_loss if since.targets else None, since.tokens_s, chrf),)
+        self._since_point = StepWindow()

@@ -9,7 +9,7 @@ import torch
 
 from workers.training.loop.checkpoints import (
     LAST,
-    Checkpoint,
+    TrainingCheckpoint,
     TrainingState,
     found,
     newest,
@@ -49,7 +49,7 @@ class CheckpointManager:
         self._saved_at = clock()
         self.saved_steps = -1
 
-    def newest(self, steps: int | None = None) -> Checkpoint | None:
+    def newest(self, steps: int | None = None) -> TrainingCheckpoint | None:
         """Where to go on from, or back to: of no more than `steps` where they are given."""
         known = newest(self._folder, self._schedule, self._budget, steps)
         if known is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from workers.runtime.training_progress import Window
+from workers.runtime.training_progress import StepWindow
 
 
 class Meter:
@@ -41,9 +41,9 @@ class Meter:
         """Seconds since it was last read."""
         return self._clock() - self._since
 
-    def read(self) -> tuple[Window, bool]:
+    def read(self) -> tuple[StepWindow, bool]:
         """Wait for the device, and say what was read since the last time and whether all of it was finite."""
         loss, finite = torch.stack((self._loss.double(), self._finite.double())).tolist()
-        window = Window(self._tokens, self._targets, loss, self.age)
+        window = StepWindow(self._tokens, self._targets, loss, self.age)
         self.restart()
         return window, bool(finite)

@@ -9,7 +9,7 @@ from search_spaces.methods.trainers import Trainer
 from workers.failures.training import diverged
 from workers.runtime.training_progress import Progress, Trained
 from workers.training.loop.checkpoints import TrainingState
-from workers.training.loop.engine import Engine
+from workers.training.loop.engine import TrainingEngine
 from workers.training.loop.history import History
 from workers.training.loop.schedules import rate_share
 
@@ -20,7 +20,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: TrainingEngine,
         *,
         step: Trainer,
         budget: int,

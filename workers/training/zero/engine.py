@@ -22,7 +22,7 @@ from search_spaces.errors import StudyError
 from search_spaces.methods.trainers import Trainer
 from workers.failures.table import is_out_of_memory
 from workers.runtime.callbacks import ignore_progress
-from workers.runtime.training_progress import Progress, Trained, Window
+from workers.runtime.training_progress import Progress, StepWindow, Trained
 from workers.training.data.batches import TrainingBatch, fewest_tokens_of, micro_rows, padded_batch
 from workers.training.data.sampling import choose_rows
 from workers.training.data.tokenized_pairs import TokenizedPairs
@@ -108,7 +108,7 @@ class ShardedEngine:
         self.saved_at = task.clock()
         self.engine: Any = None
         self.is_due = False
-        self.seen: tuple[Window, bool] | None = None
+        self.seen: tuple[StepWindow, bool] | None = None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="training-share")
         self.next_share: Future[Share] | None = None
 
@@ -140,14 +140,14 @@ class ShardedEngine:
         torch.manual_seed(step_seed(self.task.seed, state.steps, self.rank, self.processes))
         loss, self.is_due = self._backward(share, state.steps)
         finite = math.isfinite(loss) and math.isfinite(float(self.engine.get_global_grad_norm()))
-        self.seen = Window(share.tokens, share.target_tokens, loss, self.task.clock() - started), finite
+        self.seen = StepWindow(share.tokens, share.target_tokens, loss, self.task.clock() - started), finite
         return share.tokens
 
     def look_is_due(self, steps: int) -> bool:
         """Every step's loss is added up over the processes anyway."""
         return True
 
-    def read(self) -> tuple[Window, bool] | None:
+    def read(self) -> tuple[StepWindow, bool] | None:
         seen, self.seen = self.seen, None
         return seen
 

@@ -21,7 +21,7 @@ from workers.failures.training import disk_full
 from workers.runtime.atomic_files import write_whole
 from workers.training.loop.checkpoints import (
     STANDING,
-    Checkpoint,
+    TrainingCheckpoint,
     TrainingState,
     file_name,
     newest_of,
@@ -40,7 +40,7 @@ def folder_of(checkpoints: Path, stage: int, processes: int) -> Path:
     return checkpoints / f"zero{stage}-by-{processes}"
 
 
-def save(engine: Any, folder: Path, standing: TrainingState) -> Checkpoint:
+def save(engine: Any, folder: Path, standing: TrainingState) -> TrainingCheckpoint:
     """Write a checkpoint; collective. It counts once its standing is on the disk, which is written last.
 
     Raises DiskFull in every process, before anything is written, when it would find no room.
@@ -58,10 +58,10 @@ def save(engine: Any, folder: Path, standing: TrainingState) -> Checkpoint:
     if first:
         _write_standing(target, standing)
     distributed.barrier()
-    return Checkpoint(target, standing)
+    return TrainingCheckpoint(target, standing)
 
 
-def load(engine: Any, checkpoint: Checkpoint) -> None:
+def load(engine: Any, checkpoint: TrainingCheckpoint) -> None:
     """Put the engine where the checkpoint was written; collective. Raises RuntimeError when DeepSpeed does not."""
     path, _ = engine.load_checkpoint(
         str(checkpoint.folder.parent), tag=checkpoint.folder.name, load_module_strict=False
@@ -70,15 +70,15 @@ def load(engine: Any, checkpoint: Checkpoint) -> None:
         raise RuntimeError(f"DeepSpeed found no checkpoint in {checkpoint.folder}; remove the folder to begin anew")
 
 
-def newest(folder: Path, schedule: Schedule, budget: int, steps: int | None = None) -> Checkpoint | None:
+def newest(folder: Path, schedule: Schedule, budget: int, steps: int | None = None) -> TrainingCheckpoint | None:
     """The whole checkpoint of most steps that a training of this budget may continue from; of no more than `steps`, if
     given."""
     return newest_of(found(folder), schedule, budget, steps)
 
 
-def found(folder: Path) -> list[Checkpoint]:
+def found(folder: Path) -> list[TrainingCheckpoint]:
     """The whole checkpoints in the folder, fewest steps first."""
-    whole = [Checkpoint(path.parent, _standing(path)) for path in folder.glob(f"step-*/{STANDING}")]
+    whole = [TrainingCheckpoint(path.parent, _standing(path)) for path in folder.glob(f"step-*/{STANDING}")]
     return sorted(whole, key=lambda one: (one.standing.steps, one.standing.decaying))
 
 

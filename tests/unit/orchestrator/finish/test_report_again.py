@@ -81,7 +81,7 @@ def test_fewer_trials_than_there_are_is_refused_and_none_left_is_said(tmp_path: 
     data = {"dev": write_data(tmp_path / "dev.jsonl")}
     folder = write_run(tmp_path / "run", data, [Made(10_000, bits=None), Made(5_000, cut=0.2)])
     before = (folder / "ledger.jsonl").read_bytes()
-    with pytest.raises(StudyError, match=r"--trials 1 asks for fewer trials than the study has \(2\); .* in all"):
+    with pytest.raises(StudyError, match=r"--trials 1 is fewer than the trials the study has \(2\); .* in all"):
         resume_search(folder, Console(quiet=True), trials=1)
     assert (folder / "ledger.jsonl").read_bytes() == before and read_ledger(folder).complete
 

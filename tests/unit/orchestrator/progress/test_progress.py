@@ -12,10 +12,10 @@ from rich.console import Console
 
 from orchestrator.number_format import spell_bytes, spell_seconds
 from orchestrator.progress import display as progress_module
-from orchestrator.progress.display import Progress
+from orchestrator.progress.display import ProgressDisplay
 from orchestrator.progress.training_lines import Lines, in_lines, training_line, training_text
 from orchestrator.progress.trial_table import (
-    Row,
+    TableRow,
     Totals,
     left_text,
     phase_left_text,
@@ -28,16 +28,16 @@ from search_spaces.outcome import Race
 from tests.support.fakes import Clock
 from workers.runtime.callbacks import Doing, at_most_every, counting
 from workers.runtime.stages import Stages
-from workers.runtime.training_progress import Progress as TrainingProgress
+from workers.runtime.training_progress import Progress
 from workers.training.preparing import Preparing
 
 
-def done(number: int, seconds: float, split: str = "dev") -> Row:
-    return Row(number, "rtn(bits=4)", split, "done", 0.0, seconds, 50.0, 1000)
+def done(number: int, seconds: float, split: str = "dev") -> TableRow:
+    return TableRow(number, "rtn(bits=4)", split, "done", 0.0, seconds, 50.0, 1000)
 
 
-def running(number: int, began: float, split: str = "dev") -> Row:
-    return Row(number, "rtn(bits=4)", split, "running", began)
+def running(number: int, began: float, split: str = "dev") -> TableRow:
+    return TableRow(number, "rtn(bits=4)", split, "running", began)
 
 
 def test_no_time_is_promised_before_a_trial_has_ended() -> None:
@@ -68,7 +68,7 @@ def test_held_out_trials_are_not_taken_for_the_searchs() -> None:
 
 
 def test_a_failure_takes_time_like_any_trial() -> None:
-    failed = Row(0, "x", "dev", "failed", 0.0, 30.0)
+    failed = TableRow(0, "x", "dev", "failed", 0.0, 30.0)
     assert time_left([failed], Totals(3, 0, baseline_bytes=4000), now=30.0) == 60.0
 
 
@@ -105,7 +105,7 @@ def test_bytes_are_spelt_in_decimal_units(size: int, text: str) -> None:
 
 
 def test_the_line_of_a_trial_that_ended_well() -> None:
-    row = Row(3, "rtn(bits=4)", "dev", "done", 0.0, 75.0, 51.234, 2_500_000)
+    row = TableRow(3, "rtn(bits=4)", "dev", "done", 0.0, 75.0, 51.234, 2_500_000)
     assert (
         trial_line(row, 4, Totals(12, 0), 10_000_000, "about 2 min 5 s left")
         == "[4/12] rtn(bits=4): chrF 51.23  2.50 MB  4.00x  in 1 min 15 s  about 2 min 5 s left"
@@ -114,12 +114,12 @@ def test_the_line_of_a_trial_that_ended_well() -> None:
 
 
 def test_the_line_of_a_failure_and_of_a_held_out_trial() -> None:
-    failed = Row(3, "rtn(bits=4)", "dev", "failed", 0.0, 5.0)
+    failed = TableRow(3, "rtn(bits=4)", "dev", "failed", 0.0, 5.0)
     assert (
         trial_line(failed, 4, Totals(12, 0), 10_000_000, "about 1 min 0 s left")
         == "[4/12] rtn(bits=4): failed  in 5 s  about 1 min 0 s left"
     )
-    held_out = Row(14, "baseline", "test", "done", 0.0, 5.0, 9.5, 1000)
+    held_out = TableRow(14, "baseline", "test", "done", 0.0, 5.0, 9.5, 1000)
     assert trial_line(held_out, 1, Totals(12, 0), None) == "[held-out] baseline: chrF  9.50  1.00 kB  in 5 s"
     line = trial_line(held_out, 1, Totals(12, 0), None, "about 10 s left", 3)
     assert line == "[held-out 1/3] baseline: chrF  9.50  1.00 kB  in 5 s  about 10 s left"
@@ -127,7 +127,7 @@ def test_the_line_of_a_failure_and_of_a_held_out_trial() -> None:
 
 def test_the_line_of_a_trial_that_a_race_ended_names_the_winner_instead_of_a_score() -> None:
     race = "dropped at 64 of 252 segments: tie with trial 1"
-    row = Row(3, "rtn(bits=2)", "dev", "done", 0.0, 5.0, 31.0, 2_500_000, race)
+    row = TableRow(3, "rtn(bits=2)", "dev", "done", 0.0, 5.0, 31.0, 2_500_000, race)
     assert (
         trial_line(row, 4, Totals(12, 0), 10_000_000)
         == "[4/12] rtn(bits=2): dropped at 64 of 252 segments: tie with trial 1  2.50 MB  4.00x  in 5 s"
@@ -135,7 +135,7 @@ def test_the_line_of_a_trial_that_a_race_ended_names_the_winner_instead_of_a_sco
 
 
 def test_the_quality_is_called_by_its_name() -> None:
-    row = Row(3, "rtn(bits=4)", "dev", "done", 0.0, 75.0, 81.234, 2_500_000)
+    row = TableRow(3, "rtn(bits=4)", "dev", "done", 0.0, 75.0, 81.234, 2_500_000)
     assert "COMET 81.23" in trial_line(row, 4, Totals(12, 0, quality="COMET"), None)
     text = shown(lambda console: console.print(trial_table([row], Totals(12, 0, quality="COMET"), now=9.0)))
     assert "COMET" in text and "chrF" not in text
@@ -152,7 +152,7 @@ def shown(show: Callable[[Console], None], terminal: bool = False) -> str:
 def test_without_a_terminal_each_end_is_a_line_under_the_given_clock() -> None:
     def show(console: Console) -> None:
         clock = Clock()
-        progress = Progress(Totals(4, 0, baseline_bytes=4000, segments=252), console, clock)
+        progress = ProgressDisplay(Totals(4, 0, baseline_bytes=4000, segments=252), console, clock)
         progress.started(0, "baseline", "dev")
         clock.now = 10.0
         progress.ended(0, 60.0, 4000)
@@ -178,7 +178,7 @@ def test_without_a_terminal_each_end_is_a_line_under_the_given_clock() -> None:
 
 def test_a_resumed_searchs_lines_count_its_trials_and_not_the_numbers_that_held_out_ones_took() -> None:
     def show(console: Console) -> None:
-        progress = Progress(Totals(16, 12), console, Clock())
+        progress = ProgressDisplay(Totals(16, 12), console, Clock())
         # The first session's twelve trials, five held-out and five timed ones took the numbers to 21.
         progress.started(22, "rtn(bits=4)", "dev")
         progress.started(23, "rtn(bits=3)", "dev")
@@ -199,7 +199,7 @@ def test_a_resumed_searchs_lines_count_its_trials_and_not_the_numbers_that_held_
 def test_a_trial_that_begins_again_is_timed_from_its_last_start() -> None:
     def show(console: Console) -> None:
         clock = Clock()
-        progress = Progress(Totals(1, 0), console, clock)
+        progress = ProgressDisplay(Totals(1, 0), console, clock)
         progress.started(0, "baseline", "dev")
         clock.now = 100.0
         progress.started(0, "baseline", "dev")
@@ -212,7 +212,7 @@ def test_a_trial_that_begins_again_is_timed_from_its_last_start() -> None:
 
 def test_in_a_terminal_the_last_table_holds_every_trial() -> None:
     def show(console: Console) -> None:
-        progress = Progress(Totals(2, 0, baseline_bytes=4000), console, Clock())
+        progress = ProgressDisplay(Totals(2, 0, baseline_bytes=4000), console, Clock())
         progress.started(0, "baseline", "dev")
         progress.ended(0, 60.0, 4000)
         progress.started(1, "rtn(bits=4)", "dev")
@@ -226,7 +226,7 @@ def test_in_a_terminal_the_last_table_holds_every_trial() -> None:
 def test_the_table_names_what_runs_what_failed_and_what_is_held_out() -> None:
     rows = [
         done(0, 4.0),
-        Row(1, "bitsandbytes(format=int8)", "dev", "failed", 0.0, 2.0),
+        TableRow(1, "bitsandbytes(format=int8)", "dev", "failed", 0.0, 2.0),
         running(2, began=3.0),
         done(3, 5.0, split="test"),
     ]
@@ -237,7 +237,7 @@ def test_the_table_names_what_runs_what_failed_and_what_is_held_out() -> None:
 
 def test_a_held_out_trial_bears_the_number_of_its_candidate() -> None:
     def show(console: Console) -> None:
-        progress = Progress(Totals(4, 1), console, Clock(), numbers={"baseline": 0})
+        progress = ProgressDisplay(Totals(4, 1), console, Clock(), numbers={"baseline": 0})
         progress.started(3, "rtn(bits=4)", "dev")
         progress.ended(3, 50.0, 1000)
         progress.started(16, "rtn(bits=4)", "test")
@@ -249,8 +249,8 @@ def test_a_held_out_trial_bears_the_number_of_its_candidate() -> None:
     assert rows == ["3", "0"]
 
 
-def baseline(seconds: float) -> Row:
-    return Row(0, "baseline", "dev", "done", 0.0, seconds, 60.0, 4000)
+def baseline(seconds: float) -> TableRow:
+    return TableRow(0, "baseline", "dev", "done", 0.0, seconds, 60.0, 4000)
 
 
 def test_what_is_left_is_no_more_than_known() -> None:
@@ -347,7 +347,7 @@ def test_without_a_terminal_a_line_comes_within_seconds_and_then_every_half_minu
     def show(console: Console) -> None:
         clock = Clock()
         told = Told(clock, 3.0, {0: Doing("load")}, 24)
-        progress = Progress(Totals(2, 0), console, clock, doings=told)
+        progress = ProgressDisplay(Totals(2, 0), console, clock, doings=told)
         progress.started(0, "baseline", "dev")
         told.begun.set()
         assert told.over.wait(10)
@@ -362,7 +362,7 @@ def test_without_a_terminal_a_line_comes_within_seconds_and_then_every_half_minu
 def test_timing_says_beforehand_what_it_will_do_and_counts() -> None:
     def show(console: Console) -> None:
         clock = Clock()
-        progress = Progress(Totals(1, 0, follow=("timing",)), console, clock)
+        progress = ProgressDisplay(Totals(1, 0, follow=("timing",)), console, clock)
         progress.started(0, "baseline", "dev")
         clock.now = 10.0
         progress.ended(0, 60.0, 4000)
@@ -382,7 +382,7 @@ def test_timing_says_beforehand_what_it_will_do_and_counts() -> None:
     ]
 
 
-HALFWAY = TrainingProgress("recover", 340_000, 1_000_000, 48_100.4, 1.204, 61.23, 200.0)
+HALFWAY = Progress("recover", 340_000, 1_000_000, 48_100.4, 1.204, 61.23, 200.0)
 
 
 def test_the_line_of_a_training() -> None:
@@ -403,7 +403,7 @@ def test_the_line_of_what_comes_before_a_training() -> None:
 
 def test_what_comes_before_a_training_is_told_about_once_a_second_and_its_time_left_once_measured() -> None:
     clock = Clock()
-    told: list[TrainingProgress] = []
+    told: list[Progress] = []
     preparing = Preparing("distill", "teacher's cache", told.append, clock)
     for now, done in ((0.0, 0), (30.0, 100), (30.5, 150), (31.0, 200), (40.0, 1100), (50.0, 2000), (50.1, 2100)):
         clock.now = now
@@ -447,12 +447,12 @@ def test_each_training_has_a_line_at_most_every_half_minute_and_none_while_it_st
 class Asked:
     """What trains, for a display that asks; `wait` until it has asked so often."""
 
-    def __init__(self, *answers: dict[int, TrainingProgress]) -> None:
+    def __init__(self, *answers: dict[int, Progress]) -> None:
         self._answers = answers
         self._asked = threading.Semaphore(0)
         self.count = 0
 
-    def __call__(self) -> dict[int, TrainingProgress]:
+    def __call__(self) -> dict[int, Progress]:
         answer = self._answers[min(self.count, len(self._answers) - 1)]
         self.count += 1
         self._asked.release()
@@ -467,7 +467,7 @@ def test_without_a_terminal_only_trials_that_run_and_train_on_have_a_line() -> N
     asked = Asked({7: HALFWAY, 8: HALFWAY, 9: over})
 
     def show(console: Console) -> None:
-        progress = Progress(Totals(9, 7), console, Clock(), asked)
+        progress = ProgressDisplay(Totals(9, 7), console, Clock(), asked)
         progress.started(7, "recover()", "dev")
         asked.wait()
         progress.started(9, "finetune()", "dev")
@@ -485,7 +485,7 @@ def test_without_a_terminal_only_trials_that_run_and_train_on_have_a_line() -> N
 def test_each_warning_of_trials_is_said_once_and_the_last_ones_at_the_end(terminal: bool) -> None:
     def show(console: Console) -> None:
         clock = Clock()
-        progress = Progress(Totals(9, 7), console, clock, warnings=lambda: ["slow: [no] kernel"])
+        progress = ProgressDisplay(Totals(9, 7), console, clock, warnings=lambda: ["slow: [no] kernel"])
         progress.started(7, "recover()", "dev")
         clock.now = 60.0
         progress.ended(7, None, None)
@@ -499,11 +499,11 @@ def test_each_warning_of_trials_is_said_once_and_the_last_ones_at_the_end(termin
 
 
 def test_in_a_terminal_trainings_stand_below_the_table_until_their_trial_ends() -> None:
-    def last(*also: Callable[[Progress], None]) -> str:
+    def last(*also: Callable[[ProgressDisplay], None]) -> str:
         asked = Asked({7: HALFWAY})
 
         def show(console: Console) -> None:
-            progress = Progress(Totals(9, 7), console, Clock(), asked)
+            progress = ProgressDisplay(Totals(9, 7), console, Clock(), asked)
             progress.started(7, "recover()", "dev")
             for do in also:
                 do(progress)

@@ -30,10 +30,10 @@ from tests.support.signals import heed_signals
 COMMAND = """
 import subprocess, sys, time
 from pathlib import Path
-from orchestrator.stopping.signals import UnderWay, stoppable
+from orchestrator.stopping.signals import RunningCommand, stoppable
 from orchestrator.stopping.terminal import lasting_streams
 
-work = UnderWay()
+work = RunningCommand()
 with lasting_streams(), stoppable(work):
     child = subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=-3, stderr=-3)
     {prepare}

@@ -44,7 +44,7 @@ from workers.checkpoints.adapters import ADAPTER, has_adapter
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint, weight_files
 from workers.decoder.decode import Decoder
 from workers.decoder.generate import generate
-from workers.decoder.greedy import Request
+from workers.decoder.greedy import DecodeRequest
 from workers.evaluation.methods import compress
 from workers.loading.load import load_model, load_tokenizer
 from workers.plan.compression_context import CompressionContext, Report
@@ -295,7 +295,7 @@ def test_the_decoder_translates_it_as_generate_does(make: Make, steps: tuple[Ste
     model = load_model(make(steps).folder, "cpu")
     decoder = Decoder(model, (2,), 1)
     assert decoder.unknown is None
-    asked = [Request(tuple(range(3 + place, 15 + 2 * place)), 12) for place in range(3)]
+    asked = [DecodeRequest(tuple(range(3 + place, 15 + 2 * place)), 12) for place in range(3)]
     expected: dict[int, list[int]] = {}
     generate(model, asked, (2,), 1, 1, expected, lambda count: None)
     assert decoder.decode(asked) == [expected[place] for place in range(3)]

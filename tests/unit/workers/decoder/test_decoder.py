@@ -12,19 +12,20 @@ from torch import nn
 from tests.support.tiny_models import SETTINGS, VOCABULARY, tiny_model
 from workers.decoder.decode import Decoder
 from workers.decoder.engines.dense import best_tokens
-from workers.decoder.greedy import Request
+from workers.decoder.greedy import DecodeRequest
 
 STOPS = tuple(range(2, VOCABULARY, 9))
 
 
-def requests(count: int, seed: int = 0, limit: int = 14) -> list[Request]:
+def requests(count: int, seed: int = 0, limit: int = 14) -> list[DecodeRequest]:
     rng = random.Random(seed)
     return [
-        Request(tuple(rng.randrange(3, VOCABULARY) for _ in range(rng.randrange(1, 24))), limit) for _ in range(count)
+        DecodeRequest(tuple(rng.randrange(3, VOCABULARY) for _ in range(rng.randrange(1, 24))), limit)
+        for _ in range(count)
     ]
 
 
-def by_generate(model: Any, asked: list[Request], stops: tuple[int, ...], beams: int = 1) -> list[list[int]]:
+def by_generate(model: Any, asked: list[DecodeRequest], stops: tuple[int, ...], beams: int = 1) -> list[list[int]]:
     """One request at a time: nothing is padded."""
     answers = []
     for request in asked:
@@ -65,7 +66,7 @@ def test_the_batch_changes_nothing(batch: int) -> None:
 def test_each_request_has_its_own_limit_and_none_stops_without_stop_tokens() -> None:
     model = tiny_model("llama")
     rng = random.Random(3)
-    asked = [Request(request.ids, rng.randrange(1, 20)) for request in requests(12)]
+    asked = [DecodeRequest(request.ids, rng.randrange(1, 20)) for request in requests(12)]
     answers = Decoder(model, (), 4).decode(asked)
     assert [len(tokens) for tokens in answers] == [request.limit for request in asked]
 
@@ -97,11 +98,11 @@ def test_beginnings_that_prompts_share_are_read_once_and_change_nothing(family: 
     model = tiny_model(family, seed=4)
     beginnings = [tuple(range(5, 15)), (*range(40, 43),), ()]
     asked = [
-        Request((*beginnings[place % 3], *one.ids), one.limit, len(beginnings[place % 3]))
+        DecodeRequest((*beginnings[place % 3], *one.ids), one.limit, len(beginnings[place % 3]))
         for place, one in enumerate(requests(14, seed=4, limit=8))
     ]
     # One that is nothing but its beginning: its last token is read all the same.
-    asked.append(Request(beginnings[0], 8, len(beginnings[0])))
+    asked.append(DecodeRequest(beginnings[0], 8, len(beginnings[0])))
     assert Decoder(model, STOPS, 4, beams).decode(asked) == by_generate(model, asked, STOPS, beams)
 
 

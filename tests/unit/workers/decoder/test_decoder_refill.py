@@ -13,7 +13,7 @@ from workers.decoder import decode
 from workers.decoder.decode import Decoder
 from workers.decoder.engines.dense import DenseEngine
 from workers.decoder.engines.engine import Admission
-from workers.decoder.greedy import PREFILL_TOKENS, GreedyLoop, Request, longest_first
+from workers.decoder.greedy import PREFILL_TOKENS, DecodeRequest, GreedyLoop, longest_first
 
 STOPS = tuple(range(2, VOCABULARY, 9))
 
@@ -73,26 +73,34 @@ class CountingEngine:
         del self.held[slot]
 
 
-def run(engine: Any, requests: list[Request], done: dict[int, list[int]] | None = None) -> dict[int, list[int]]:
+def run(engine: Any, requests: list[DecodeRequest], done: dict[int, list[int]] | None = None) -> dict[int, list[int]]:
     finished: dict[int, list[int]] = {} if done is None else done
     GreedyLoop(engine, requests, longest_first(requests, finished), (), finished, lambda count: None).run()
     return finished
 
 
-def of_lengths(*lengths: int, limit: int = 3) -> list[Request]:
-    return [Request((7,) * length, limit) for length in lengths]
+def of_lengths(*lengths: int, limit: int = 3) -> list[DecodeRequest]:
+    return [DecodeRequest((7,) * length, limit) for length in lengths]
 
 
 def test_the_longest_prompts_are_read_first_and_every_request_is_answered_in_its_place() -> None:
     engine = CountingEngine(slots=2)
-    done = run(engine, [Request((7,) * length, limit) for length, limit in ((2, 4), (9, 1), (5, 2), (7, 3))])
+    done = run(engine, [DecodeRequest((7,) * length, limit) for length, limit in ((2, 4), (9, 1), (5, 2), (7, 3))])
     assert [length for batch in engine.read for length in batch] == [9, 7, 5, 2]
     assert {position: len(tokens) for position, tokens in done.items()} == {0: 4, 1: 1, 2: 2, 3: 3}
 
 
 def test_a_slot_is_given_on_while_the_others_go_on() -> None:
     engine = CountingEngine(slots=2)
-    run(engine, [Request((7,) * 9, 10), Request((7,) * 8, 2), Request((7,) * 7, 2), Request((7,) * 6, 2)])
+    run(
+        engine,
+        [
+            DecodeRequest((7,) * 9, 10),
+            DecodeRequest((7,) * 8, 2),
+            DecodeRequest((7,) * 7, 2),
+            DecodeRequest((7,) * 6, 2),
+        ],
+    )
     assert engine.read == [[9, 8], [7], [6]]
     # Nine further tokens for the first; the others share the second slot meanwhile, one step each.
     assert len(engine.steps) == 9
@@ -102,7 +110,7 @@ def test_a_slot_is_given_on_while_the_others_go_on() -> None:
 def test_a_refill_waits_until_an_eighth_of_the_slots_is_free() -> None:
     engine = CountingEngine(slots=16)
     limits = [3, 20, *[20] * 14, 5]
-    run(engine, [Request((7,) * (40 - place), limit) for place, limit in enumerate(limits)])
+    run(engine, [DecodeRequest((7,) * (40 - place), limit) for place, limit in enumerate(limits)])
     assert len(engine.read[0]) == 16
     # One free slot of sixteen is not enough: the seventeenth waits for the rest.
     assert engine.steps[2] == list(range(1, 16))
@@ -128,7 +136,7 @@ def test_a_sequence_that_has_no_room_even_alone_is_out_of_memory() -> None:
 
 
 def test_an_engine_that_runs_ahead_is_asked_before_its_tokens_are_read_and_answers_alike() -> None:
-    requests = [Request((7,) * (12 - place), 2 + place % 4) for place in range(9)]
+    requests = [DecodeRequest((7,) * (12 - place), 2 + place % 4) for place in range(9)]
     behind, ahead = CountingEngine(slots=3), CountingEngine(slots=3, ahead=1)
     assert run(behind, requests) == run(ahead, requests)
     assert behind.most_unread == 1
@@ -137,7 +145,7 @@ def test_an_engine_that_runs_ahead_is_asked_before_its_tokens_are_read_and_answe
 
 def test_packed_slots_are_never_stepped_with_a_hole() -> None:
     engine = CountingEngine(slots=5, packed_slots=True)
-    run(engine, [Request((7,) * (20 - place), 1 + place % 5) for place in range(11)])
+    run(engine, [DecodeRequest((7,) * (20 - place), 1 + place % 5) for place in range(11)])
     assert all(slots == list(range(len(slots))) for slots in engine.steps)
 
 
@@ -164,7 +172,7 @@ def test_out_of_memory_halves_the_batch_keeps_what_is_done_and_says_so(
 ) -> None:
     Cramped.made = []
     model = tiny_model("llama")
-    asked = [Request(tuple(range(3, 5 + place)), 10) for place in range(12)]
+    asked = [DecodeRequest(tuple(range(3, 5 + place)), 10) for place in range(12)]
     expected = Decoder(model, STOPS, 8, beams).decode(asked)
     monkeypatch.setattr(decode, "_engine", Cramped)
     told: list[int] = []

@@ -13,7 +13,7 @@ from tests.support.tiny_models import tiny_model
 from tests.unit.workers.decoder.test_decoder import STOPS, by_generate, requests
 from workers.decoder.decode import Decoder
 from workers.decoder.engines.repetition import Repetition
-from workers.decoder.greedy import Request
+from workers.decoder.greedy import DecodeRequest
 from workers.decoder.settings import DONE, LEFT, LEFT_WITH_BEAMS, WITHOUT_EFFECT, settings_of, why_left
 
 # Each with a value that changes, or may change, what comes out.
@@ -44,7 +44,7 @@ def test_a_penalty_holds_with_shared_beginnings_caps_and_a_second_list(beams: in
     model = tiny_model("gemma2", seed=6)
     model.generation_config.repetition_penalty = 1.3
     beginning = tuple(range(5, 15))
-    asked = [Request((*beginning, *one.ids), one.limit, len(beginning)) for one in requests(9, seed=6, limit=8)]
+    asked = [DecodeRequest((*beginning, *one.ids), one.limit, len(beginning)) for one in requests(9, seed=6, limit=8)]
     decoder = Decoder(model, STOPS, 4, beams)
     assert decoder.decode(asked) == by_generate(model, asked, STOPS, beams)
     longer = requests(7, seed=7, limit=30)

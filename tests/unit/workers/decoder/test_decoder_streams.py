@@ -13,7 +13,7 @@ from workers.decoder import decode, streams
 from workers.decoder.blueprint import Blueprint
 from workers.decoder.decode import Decoder
 from workers.decoder.engines.dense import DenseEngine
-from workers.decoder.greedy import Request
+from workers.decoder.greedy import DecodeRequest
 from workers.decoder.streams import run_streams, shares, streams_for
 
 STOPS = tuple(range(2, VOCABULARY, 9))
@@ -28,8 +28,11 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def asked(count: int = 23) -> list[Request]:
-    return [Request(tuple(3 + (place * 7 + step) % 50 for step in range(1 + place % 11)), 12) for place in range(count)]
+def asked(count: int = 23) -> list[DecodeRequest]:
+    return [
+        DecodeRequest(tuple(3 + (place * 7 + step) % 50 for step in range(1 + place % 11)), 12)
+        for place in range(count)
+    ]
 
 
 @pytest.mark.parametrize(

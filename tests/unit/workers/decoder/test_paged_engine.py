@@ -11,21 +11,21 @@ from torch import nn
 from tests.support.tiny_models import SETTINGS, VOCABULARY, tiny_model
 from workers.decoder.decode import Decoder
 from workers.decoder.generate import generate
-from workers.decoder.greedy import Request
+from workers.decoder.greedy import DecodeRequest
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 STOPS = tuple(range(2, VOCABULARY, 9))
 
 
-def requests(count: int, seed: int = 0) -> list[Request]:
+def requests(count: int, seed: int = 0) -> list[DecodeRequest]:
     rng = random.Random(seed)
     return [
-        Request(tuple(rng.randrange(3, VOCABULARY) for _ in range(rng.randrange(1, 90))), rng.randrange(1, 40))
+        DecodeRequest(tuple(rng.randrange(3, VOCABULARY) for _ in range(rng.randrange(1, 90))), rng.randrange(1, 40))
         for _ in range(count)
     ]
 
 
-def one_by_one(model: object, asked: list[Request], beams: int) -> list[list[int]]:
+def one_by_one(model: object, asked: list[DecodeRequest], beams: int) -> list[list[int]]:
     answers = []
     for request in asked:
         done: dict[int, list[int]] = {}

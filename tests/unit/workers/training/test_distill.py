@@ -22,7 +22,7 @@ from workers.loading.load import load_model
 from workers.plan.compression_context import Report
 from workers.training import engines
 from workers.training import steps as one_step
-from workers.training.loop import optimizer, run
+from workers.training.loop import device_engine, optimizer
 from workers.training.loop.learner import Learner
 from workers.training.loop.one_device import Task
 from workers.training.losses.layer_map import spread
@@ -91,13 +91,13 @@ def test_a_killed_distillation_goes_on_from_its_checkpoint(
             raise KeyboardInterrupt
         return apply(*arguments)
 
-    monkeypatch.setattr(run, "apply_gradients", dies)
+    monkeypatch.setattr(device_engine, "apply_gradients", dies)
     with pytest.raises(KeyboardInterrupt):
         distilled(teacher, teacher, tmp_path / "killed", STUDENT)
     steps = len(taken)
     after, _ = distilled(teacher, teacher, tmp_path / "killed", STUDENT)
     # Two steps were on disk; they are not taken again.
-    monkeypatch.setattr(run, "apply_gradients", apply)
+    monkeypatch.setattr(device_engine, "apply_gradients", apply)
     assert steps == 4
     expected = load_file(whole / "model.safetensors")
     found = load_file(after / "model.safetensors")

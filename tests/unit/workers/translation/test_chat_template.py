@@ -16,7 +16,15 @@ from orchestrator.study.shipped import SHIPPED_CALIBRATION
 from orchestrator.study.spec import StudySpec
 from search_spaces.errors import StudyError
 from tests.support.examples import segment
-from workers.translation.chat_template import Template, Way, after_answer, codes_for, read_template, spellings, way_of
+from workers.translation.chat_template import (
+    Template,
+    TemplateCall,
+    after_answer,
+    codes_for,
+    read_template,
+    spellings,
+    way_of,
+)
 from workers.translation.prompts import PROMPTS, choose_prompt, refuse_unanswerable
 
 CHATML = (
@@ -113,10 +121,10 @@ def test_what_turns_thinking_off_is_passed_where_it_changes_something(text: str,
 
 
 def test_the_form_of_the_content_is_found_by_trying() -> None:
-    assert way_of(Template(CHATML)) == way_of(Template(WITHOUT_SYSTEM)) == Way()
-    assert way_of(Template(IN_PARTS)) == Way(in_parts=True)
-    assert way_of(Template(TRANSLATEGEMMA)) == Way(coded="content")
-    assert way_of(Template(CODED_BY_VARIABLES)) == Way(coded="variables")
+    assert way_of(Template(CHATML)) == way_of(Template(WITHOUT_SYSTEM)) == TemplateCall()
+    assert way_of(Template(IN_PARTS)) == TemplateCall(in_parts=True)
+    assert way_of(Template(TRANSLATEGEMMA)) == TemplateCall(coded="content")
+    assert way_of(Template(CODED_BY_VARIABLES)) == TemplateCall(coded="variables")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from workers.compression.mixed_widths.allocation import Allocation, Options, Window, allocate, isotonic, possible_totals
+from workers.compression.mixed_widths.allocation import (
+    Allocation,
+    ByteRange,
+    Options,
+    allocate,
+    isotonic,
+    possible_totals,
+)
 
 
 def drawn(seed: int, groups: int = 5) -> Options:
@@ -17,7 +24,7 @@ def drawn(seed: int, groups: int = 5) -> Options:
     return Options(harm, size)
 
 
-def by_trying_all(options: Options, window: Window) -> Allocation | None:
+def by_trying_all(options: Options, window: ByteRange) -> Allocation | None:
     choices = product(range(options.harm.shape[1]), repeat=len(options.harm))
     fitting = [choice for choice in choices if options.total(choice) in window]
     return min(fitting, key=options.predicted, default=None)
@@ -28,7 +35,7 @@ def by_trying_all(options: Options, window: Window) -> Allocation | None:
 def test_the_solver_finds_what_trying_all_finds(seed: int, share: float) -> None:
     options = drawn(seed)
     high = int(options.bytes.max(axis=1).sum() * share)
-    window = Window(int(high * 0.98), high)
+    window = ByteRange(int(high * 0.98), high)
     expected, found = by_trying_all(options, window), allocate(options, window)
     assert (found is None) == (expected is None)
     if expected is not None and found is not None:
@@ -39,19 +46,19 @@ def test_the_solver_finds_what_trying_all_finds(seed: int, share: float) -> None
 def test_harms_of_very_unlike_size_are_told_apart() -> None:
     harm = np.array([[0.0, 1e-9, 2e-9, 5.0], [0.0, 3e-9, 4e-9, 5.0]])
     options = Options(harm, np.array([[8, 4, 3, 2], [8, 4, 3, 2]]) * 1000)
-    assert allocate(options, Window(12_000, 12_000)) == (1, 0)
+    assert allocate(options, ByteRange(12_000, 12_000)) == (1, 0)
 
 
 def test_a_budget_is_kept_to_the_byte() -> None:
     options = Options(np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([[10**9, 1], [10**9 + 1, 1]]))
-    assert allocate(options, Window(0, 10**9 + 1)) == (0, 1)
-    assert allocate(options, Window(10**9 + 2, 10**9 + 2)) == (1, 0)
-    assert allocate(options, Window(10**9 + 3, 2 * 10**9)) is None
+    assert allocate(options, ByteRange(0, 10**9 + 1)) == (0, 1)
+    assert allocate(options, ByteRange(10**9 + 2, 10**9 + 2)) == (1, 0)
+    assert allocate(options, ByteRange(10**9 + 3, 2 * 10**9)) is None
 
 
 def test_a_missing_option_is_never_taken() -> None:
     options = Options(np.array([[0.0, 1.0, np.inf], [0.0, 9.0, 10.0]]), np.array([[8, 4, 0], [8, 4, 2]]))
-    assert allocate(options, Window(0, 8)) == (1, 1)
+    assert allocate(options, ByteRange(0, 8)) == (1, 1)
     assert possible_totals(options, 7) == (6, 8)
 
 
@@ -67,7 +74,7 @@ def test_totals_around_a_budget_are_the_nearest() -> None:
 
 def test_fixed_groups_and_neighbours_of_an_allocation() -> None:
     options = drawn(5)
-    window = Window(0, int(options.bytes.max(axis=1).sum() * 0.5))
+    window = ByteRange(0, int(options.bytes.max(axis=1).sum() * 0.5))
     start = allocate(options, window)
     assert start is not None
     near = allocate(options, window, {0: 3 if start[0] != 3 else 2}, (start, 1))

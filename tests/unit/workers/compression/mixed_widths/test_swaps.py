@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from workers.compression.mixed_widths import swaps
-from workers.compression.mixed_widths.allocation import Allocation, Options, Window, allocate
+from workers.compression.mixed_widths.allocation import Allocation, ByteRange, Options, allocate
 from workers.compression.mixed_widths.swaps import improve, proposals
 
 GROUPS = 8
@@ -16,7 +16,7 @@ OPTIONS = Options(
     np.tile([0.0, 1.0, 2.0, 6.0], (GROUPS, 1)) * np.linspace(1.0, 1.4, GROUPS)[:, None],
     np.tile(np.array([8, 4, 3, 2]) * 1000, (GROUPS, 1)),
 )
-WINDOW = Window(27_500, 28_000)
+WINDOW = ByteRange(27_500, 28_000)
 
 
 def interacting(allocation: Allocation) -> float:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.support.tiny_training import TinyLearner, tiny_pairs, tiny_task
 from workers.checkpoints.tensor_files import bytes_of, read_tensors, write_tensors
-from workers.runtime.training_progress import Point
+from workers.runtime.training_progress import CurvePoint
 from workers.training.loop.checkpoints import (
     DRAFT_SECONDS,
     STANDING,
@@ -58,7 +58,10 @@ def test_tensors_are_written_as_safetensors_of_any_float_type_and_shape(tmp_path
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     kept = replace(
-        standing(3), curve=(Point(0, None, 0.0, 31.5), Point(300, 2.5, 1000.0, None)), notes=("one",), rate_factor=0.5
+        standing(3),
+        curve=(CurvePoint(0, None, 0.0, 31.5), CurvePoint(300, 2.5, 1000.0, None)),
+        notes=("one",),
+        rate_factor=0.5,
     )
     write(tmp_path, kept, MOMENTS)
     (only,) = found(tmp_path)

@@ -19,7 +19,7 @@ from torch import nn
 from tests.support.paths import ROOT
 from tests.support.tiny_models import tiny_model
 from tests.support.tiny_training import VOCABULARY, TinyLearner, tiny_pairs, tiny_task, weights
-from workers.runtime.training_progress import MEASURED_SECONDS, Progress, Window, evaluation_due
+from workers.runtime.training_progress import MEASURED_SECONDS, Progress, StepWindow, evaluation_due
 from workers.training.data.batches import micro_batches
 from workers.training.data.prefetching import Prefetcher, prepare_step
 from workers.training.data.sampling import choose_rows
@@ -268,9 +268,9 @@ def test_a_slow_first_look_and_one_alone_tell_no_time_left() -> None:
     history = History("finetune", 1000, told.append, lambda: now[0])
     for tokens, seconds in ((10, 60.0), (110, 9.0), (210, 2.0), (310, 2.0)):
         now[0] += seconds
-        history.add(Window(tokens - history_tokens(told), 5, 5.0, seconds), tokens)
+        history.add(StepWindow(tokens - history_tokens(told), 5, 5.0, seconds), tokens)
     assert [one.left_s for one in told] == [None, None, pytest.approx(790 / 50), pytest.approx(690 / 50)]
-    history.add(Window(690, 5, 5.0, 0.1), 1000)
+    history.add(StepWindow(690, 5, 5.0, 0.1), 1000)
     assert told[-1].left_s == 0.0
 
 
