@@ -77,7 +77,7 @@ def _filled(folder: Path, device: torch.device, trust_remote_code: bool) -> Any:
     def make(stem: str, stored: dict[str, torch.Tensor], model: Any) -> Any:
         return _module(stem, stored, bits=bits_of(stem, config), model=model, dtype=dtype, with_inputs=with_inputs)
 
-    return fill_model(
+    return filled(
         folder,
         stored_tensors(folder, device),
         make=make,
@@ -87,7 +87,7 @@ def _filled(folder: Path, device: torch.device, trust_remote_code: bool) -> Any:
     )
 
 
-def fill_model(
+def filled(
     folder: Path,
     tensors: Iterable[tuple[str, torch.Tensor]],
     make: Make | None,

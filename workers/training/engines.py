@@ -49,7 +49,7 @@ def with_device(context: CompressionContext, work: Callable[..., Answer], *argum
     return answer
 
 
-def train_alone(
+def alone(
     trained: Trainable,
     out: Path,
     step: Trainer,
@@ -76,7 +76,7 @@ def train_alone(
     return train(task)
 
 
-def train_over_processes(
+def sharded(
     trained: Trainable,
     out: Path,
     step: Trainer,
