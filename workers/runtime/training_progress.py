@@ -53,8 +53,9 @@ def with_ends_scored(
     curve: tuple[CurvePoint, ...], before: float | None, after: float | None
 ) -> tuple[CurvePoint, ...]:
     """The curve with validation scores at its ends, where they were taken apart from it. before: at no token read."""
-    if curve and before is not None and curve[0].tokens > 0:
-        curve = (CurvePoint(0, None, 0.0, before), *curve)
+    if curve and before is not None and (curve[0].tokens > 0 or curve[0].chrf is None):
+        rest = curve if curve[0].tokens > 0 else curve[1:]
+        curve = (CurvePoint(0, None, 0.0, before), *rest)
     if curve and after is not None and curve[-1].chrf is None:
         curve = (*curve[:-1], replace(curve[-1], chrf=after))
     return curve

@@ -30,6 +30,7 @@ def test_scores_taken_apart_from_the_curve_are_put_at_its_ends() -> None:
     first, last = CurvePoint(10, 2.0, 5.0, None), CurvePoint(20, 1.0, 5.0, None)
     scored = with_ends_scored((first, last), 40.0, 50.0)
     assert scored == (CurvePoint(0, None, 0.0, 40.0), first, CurvePoint(20, 1.0, 5.0, 50.0))
+    assert with_ends_scored((CurvePoint(0, None, 0.0, None), first, last), 40.0, 50.0) == scored
     assert with_ends_scored(scored, 41.0, 51.0) == scored
     assert with_ends_scored((first, last), None, None) == (first, last)
     assert with_ends_scored((), 40.0, 50.0) == ()
