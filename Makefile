@@ -6,7 +6,8 @@ EXTRAS ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
-# Processes that run tests side by side; a test file stays in one. Tests that hold a search to seconds run alone.
+# Processes that run the tests without Ray side by side; a test file stays in one. Whole searches use both cores of
+# two themselves: two at a time took as long.
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -q --durations=20 --durations-min=5
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile
@@ -58,8 +59,7 @@ unit: $(VENV)/.installed-test ## the unit tests only
 
 test: check comet ## everything: checks, unit tests, data tests, whole searches
 	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/data tests/long
-	$(PYTEST) $(SIDE_BY_SIDE) -m 'not alone' tests/ray
-	$(PYTEST) -m alone tests/ray
+	$(PYTEST) tests/ray
 
 clean: ## remove .venv, .venv-comet and runs
 	rm -rf $(VENV) $(VENV)-comet $(VENV)-comet.lock runs

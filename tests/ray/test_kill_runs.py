@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from tests import kill_runs
-
-pytestmark = pytest.mark.alone
 
 
 def test_a_search_stopped_at_any_moment_loses_and_repeats_nothing(tmp_path: Path) -> None:

@@ -20,8 +20,6 @@ WILDCARDS = ("0.0.0.0", "::", "::ffff:0.0.0.0")
 # From the death of one of Ray's servers to the end of the search, its pages written.
 LOST_SECONDS = 15.0
 
-pytestmark = pytest.mark.alone
-
 
 def server(command: Running, name: str) -> psutil.Process:
     (found,) = (child for child in psutil.Process(command.process.pid).children() if child.name() == name)
