@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.run is _resume:
         # Whenever it is stopped from here on, its pages are there, and how to go on is said.
         options.work.ledger = (options.folder / LEDGER).resolve()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     with lasting_streams(), stoppable(options.work):
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
         return exit_code_of(partial(options.run, options))
 
 

@@ -28,7 +28,7 @@ LOOK_SECONDS = 1.0
 
 
 class DeviceEngine:
-    """The task's learner on its device (`engine.Engine`)."""
+    """The task's learner on its device (`engine.TrainingEngine`)."""
 
     keeps_beginning = True
 

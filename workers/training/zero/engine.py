@@ -93,7 +93,7 @@ def train_rank(task: RankTask) -> Trained:
 
 
 class ShardedEngine:
-    """One process's part of the weights, the optimizer and the rows (`loop.engine.Engine`)."""
+    """One process's part of the weights, the optimizer and the rows (`loop.engine.TrainingEngine`)."""
 
     # Every process builds the learner, so the beginning can be had again without a checkpoint of it.
     keeps_beginning = False
