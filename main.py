@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from orchestrator.cli import exit_code_of
-from orchestrator.commands.measure import HYPHENS, add_arguments, measure, spelt
+from orchestrator.commands.measure import HYPHENS, add_arguments, measure, with_underscores
 from orchestrator.stopping.signals import RunningCommand, stoppable
 from orchestrator.stopping.terminal import lasting_streams
 
@@ -19,7 +19,9 @@ from orchestrator.stopping.terminal import lasting_streams
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 when measured, 1 when the candidate failed, 2 for what the user can mend, 75 where the machine
     must be mended first, 130 for what a signal stopped."""
-    options = parser().parse_args([spelt(word) for word in (sys.argv[1:] if arguments is None else arguments)])
+    options = parser().parse_args(
+        [with_underscores(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    )
     work = RunningCommand()
     with lasting_streams(), stoppable(work):
         return exit_code_of(partial(measure, options, work))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mlflow_tracking.store import is_sqlite, made_by_one
+from mlflow_tracking.store import hold_store, is_sqlite
 from search_spaces.candidate import Candidate
 from search_spaces.methods.registry import step_to_json
 from search_spaces.outcome import Failure, Measurement, Outcome
@@ -78,7 +78,7 @@ class Mirror:
         from mlflow import MlflowClient
 
         self._study = _study_tag(study)
-        with made_by_one(tracking_uri):
+        with hold_store(tracking_uri):
             self._client = MlflowClient(tracking_uri=tracking_uri)
             self._experiment = self._experiment_id(experiment, artefacts if is_sqlite(tracking_uri) else None)
         self._parent: str | None = None

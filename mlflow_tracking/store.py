@@ -15,7 +15,7 @@ SQLITE = "sqlite:///"
 
 
 @contextmanager
-def made_by_one(uri: str) -> Iterator[None]:
+def hold_store(uri: str) -> Iterator[None]:
     """Hold the store's lock, with the store made where it was missing; nothing to do for a server.
 
     MLflow itself runs its migrations in the file, so two processes that find none spoil it for good, and so does one

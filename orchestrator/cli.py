@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import environment
-from orchestrator.commands.measure import ABOUT, HYPHENS, add_arguments, measure, spelt
+from orchestrator.commands.measure import ABOUT, HYPHENS, add_arguments, measure, with_underscores
 from orchestrator.ledger.names import LEDGER
 from orchestrator.stopping.signals import RunningCommand, quiet_ray, stoppable
 from orchestrator.stopping.terminal import console, lasting_streams
@@ -29,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 2 for what the user can mend, 75 where the machine
     must be mended first, 130 for what a signal stopped."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser(words).parse_args([spelt(word) for word in words] if words[:1] == ["measure"] else words)
+    options = parser(words).parse_args(
+        [with_underscores(word) for word in words] if words[:1] == ["measure"] else words
+    )
     options.work = RunningCommand()
     if options.run is _resume:
         # Whenever it is stopped from here on, its pages are there, and how to go on is said.

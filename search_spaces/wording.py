@@ -5,7 +5,7 @@ from __future__ import annotations
 MINUS = "\N{MINUS SIGN}"
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """`1 point`, `2 points`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 

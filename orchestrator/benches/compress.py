@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.benches.figures import COMPRESS
-from orchestrator.benches.results_file import earlier, merged, this_device, write_record
+from orchestrator.benches.results_file import earlier, merge_results, this_device, write_record
 from orchestrator.study.shipped import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from search_spaces.parameters import DEFAULT_CALIBRATION_TOKENS
 from workers.checkpoints.locate import resolve
 from workers.checkpoints.model_files import read_config
-from workers.plan.conditions import installed
+from workers.plan.conditions import installed_versions
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.reading.dataset import read_dataset
 from workers.translation.decoding import Decoding
@@ -135,15 +135,15 @@ def bench_compress(request: BenchRequest, command: str, say: Callable[[str], Non
         "seed": request.seed,
         "date": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),
-        **installed(DISTRIBUTIONS),
+        **installed_versions(DISTRIBUTIONS),
     }
-    record = merged(earlier(request.output), figures, run_conditions, command)
+    record = merge_results(earlier(request.output), figures, run_conditions, command)
     write_record(request.output, COMPRESS, record)
     return record
 
 
 def _refuse_missing_rival() -> None:
-    if not installed(["llmcompressor"]):
+    if not installed_versions(["llmcompressor"]):
         raise StudyError(
             "llm-compressor is not installed here; `pip install --no-deps llmcompressor==0.14.0.1 "
             "compressed-tensors==0.19.0 auto-round==0.15.1` in an environment of its own, or leave the part out"

@@ -17,7 +17,7 @@ from orchestrator.stopping.signals import RunningCommand
 from orchestrator.study.shipped import SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from workers.checkpoints.locate import resolve
-from workers.plan.conditions import device_name, installed
+from workers.plan.conditions import device_name, installed_versions
 from workers.reading.dataset import read_dataset
 from workers.reading.segments import Segment
 from workers.runtime.torch_environment import WAIT_VARIABLES, set_waiting
@@ -60,7 +60,7 @@ def bench_cpu(
             "data": f"{dataset.name} sha256:{dataset.digest[:16]}, its first {', '.join(map(str, BATCHES))} segments",
             "date": datetime.now(UTC).date().isoformat(),
             "python": platform.python_version(),
-            **installed(DISTRIBUTIONS),
+            **installed_versions(DISTRIBUTIONS),
         },
         "command": command,
     }

@@ -11,11 +11,11 @@ from typing import Any
 
 from orchestrator.benches.compress import SHAPES
 from orchestrator.benches.figures import DECODE
-from orchestrator.benches.results_file import earlier, merged, this_device, write_record
+from orchestrator.benches.results_file import earlier, merge_results, this_device, write_record
 from orchestrator.study.shipped import SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from workers.checkpoints.locate import resolve
-from workers.plan.conditions import device_name, installed
+from workers.plan.conditions import device_name, installed_versions
 from workers.reading.dataset import read_dataset
 
 PARTS = ("speed", "identical", "packed", "cpu")
@@ -78,8 +78,8 @@ def bench_decode(request: DecodeRequest, command: str, say: Callable[[str], None
         "data": f"{data.name} sha256:{data.digest[:16]}, {len(data.segments)} segments",
         "date": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),
-        **installed(DISTRIBUTIONS),
+        **installed_versions(DISTRIBUTIONS),
     }
-    record = merged(before, figures, conditions, command)
+    record = merge_results(before, figures, conditions, command)
     write_record(request.output, DECODE, record)
     return record

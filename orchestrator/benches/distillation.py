@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.benches.figures import DISTILLATION
-from orchestrator.benches.results_file import earlier, merged, this_device, write_record
+from orchestrator.benches.results_file import earlier, merge_results, this_device, write_record
 from orchestrator.progress.training_lines import in_lines
 from orchestrator.study.shipped import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from search_spaces.errors import StudyError
 from workers.checkpoints.locate import resolve
-from workers.plan.conditions import installed
+from workers.plan.conditions import installed_versions
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.reading.dataset import read_dataset
 from workers.reading.training_data import TrainingData, training_data
@@ -110,7 +110,7 @@ def bench_distillation(request: DistillationRequest, command: str, say: Callable
             "date": datetime.now(UTC).date().isoformat(),
             "python": platform.python_version(),
         }
-        record = merged(before, figures, about | installed(DISTRIBUTIONS), command)
+        record = merge_results(before, figures, about | installed_versions(DISTRIBUTIONS), command)
         write_record(request.output, DISTILLATION, record)
     return record
 

@@ -24,7 +24,7 @@ from orchestrator.benches.race_replay import (
 from orchestrator.benches.results_file import write_results
 from orchestrator.racing.judging import ALPHA, DROP_SHARE, DROPS, MARGIN
 from orchestrator.study.spec import DEFAULT_FLOOR
-from workers.plan.conditions import installed
+from workers.plan.conditions import installed_versions
 from workers.scoring.rungs import documents_by_pair
 
 REPLAYS = 2000
@@ -55,7 +55,7 @@ def bench_racing(output: Path, command: str) -> dict[str, Any]:
             "seed": str(SEED),
             "date": datetime.now(UTC).date().isoformat(),
             "python": platform.python_version(),
-            **installed(["numpy"]),
+            **installed_versions(["numpy"]),
         },
         "command": command,
     }

@@ -16,7 +16,7 @@ from workers.runtime.atomic_files import write_whole
 THEN = "; then "
 
 
-def merged(
+def merge_results(
     before: Mapping[str, Any] | None, figures: Mapping[str, float], conditions: Mapping[str, Any], command: str
 ) -> dict[str, Any]:
     """The results file after a run: its figures take the place of an earlier run's, whose others stay.

@@ -67,7 +67,7 @@ def bench_search(
     ledger = read_ledger(found.folder)
     record = {
         "figures": figures(seconds, ledger.trials, sampler.samples),
-        "conditions": {**_conditions(ledger.trials), "asked": asked(spec), **ledger.header["conditions"]},
+        "conditions": {**_conditions(ledger.trials), "asked": non_default_keys(spec), **ledger.header["conditions"]},
         "command": command,
     }
     write_results(output, record)
@@ -101,7 +101,7 @@ def figures(seconds: float, trials: Sequence[TrialRecord], busy: Sequence[float]
     return {name: round(value, 4) for name, value in values.items()}
 
 
-def asked(spec: StudySpec) -> dict[str, Any]:
+def non_default_keys(spec: StudySpec) -> dict[str, Any]:
     """What of the study was asked for: every value that is not the default, as it was written."""
     record = spec.to_json()
     defaults = StudySpec(out=spec.out, data=spec.data).to_json()

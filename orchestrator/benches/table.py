@@ -23,7 +23,7 @@ class Figures:
     above_zero: tuple[str, ...] = ()
 
 
-def explained(name: str, figures: Figures) -> tuple[str, str]:
+def explain_figure(name: str, figures: Figures) -> tuple[str, str]:
     """What a figure is, and its mark; empty for one that is not known here."""
     for end, what in ENDS.items():
         if name.endswith(end):
@@ -60,7 +60,7 @@ def _rows(values: Mapping[str, float], figures: Figures) -> list[tuple[str, str,
     rows = []
     order = list(figures.known)
     for name in sorted(values, key=lambda name: _place(name, order)):
-        what, mark = explained(name, figures)
+        what, mark = explain_figure(name, figures)
         met = {True: "yes", False: "no", None: ""}[meets(values[name], mark)]
         rows.append((name, f"{values[name]:g}", mark, met, what))
     return rows

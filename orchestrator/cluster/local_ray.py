@@ -49,7 +49,7 @@ def start(settings: Mapping[str, Any], began: Callable[[Path], None]) -> Callabl
             ray.init(address="local", include_dashboard=False, _temp_dir=str(folder / "ray"), **settings)
     finally:
         if not ray.is_initialized():
-            processes.kill(lambda: processes.marked(str(folder)))
+            processes.kill(lambda: processes.find_marked(str(folder)))
     servers = [process for process in psutil.Process().children() if process.name() in SERVERS]
     names = {process.pid: process.name() for process in servers}
 
@@ -63,7 +63,7 @@ def start(settings: Mapping[str, Any], began: Callable[[Path], None]) -> Callabl
 def leave(folder: Path) -> None:
     """End it, and remove its folder."""
     ray.shutdown()
-    processes.kill(lambda: processes.marked(str(folder)))
+    processes.kill(lambda: processes.find_marked(str(folder)))
     os.environ.pop(processes.MARK, None)
     shutil.rmtree(folder, ignore_errors=True)
 

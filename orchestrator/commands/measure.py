@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def spelt(word: str) -> str:
+def with_underscores(word: str) -> str:
     """A flag with underscores, as this command spells them; hyphens are taken as well."""
     name, equals, value = word.partition("=")
     return name[:2] + name[2:].replace("-", "_") + equals + value if name.startswith("--") else word

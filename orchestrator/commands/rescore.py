@@ -52,7 +52,7 @@ def rescore(
     return write_rescored(spec.folder, {**read_rescored(spec.folder), **scored})
 
 
-def paired(folder: Path, record: TrialRecord, dataset: DataSet) -> tuple[list[Segment], list[str]]:
+def pair_hypotheses(folder: Path, record: TrialRecord, dataset: DataSet) -> tuple[list[Segment], list[str]]:
     """The segments that a trial translated, and its hypotheses; raises StudyError where they are not the data set's."""
     lines = read_lines(folder, record)
     by_id = {segment.id: segment for segment in dataset.segments}
@@ -69,7 +69,7 @@ def _score_all(ledger: Ledger, folder: Path, plan: EvaluationPlan, say: Said) ->
     scored: dict[str, dict[str, dict[str, Score]]] = {metric: {} for metric in plan.metrics}
     measured = [record for record in ledger.trials if record.measurement is not None]
     for count, record in enumerate(measured, start=1):
-        segments, texts = paired(folder, record, plan.data[record.split])
+        segments, texts = pair_hypotheses(folder, record, plan.data[record.split])
         scores, _ = measure(plan, segments, texts)
         for metric in plan.metrics:
             scored[metric][trial_key(record)] = scores[metric]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.commands.score_files import Role, ScoreError, TextFile, read_lines, refuse_unequal
-from search_spaces.wording import counted
+from search_spaces.wording import pluralize
 from workers.languages.codes import UnknownLanguage, normalise_language
 from workers.scoring.metrics import METRICS, known_metrics
 
@@ -50,7 +50,9 @@ def run_score(
     systems, streams = _read_all(hypotheses, "hypotheses"), _read_all(references, "references")
     source = read_lines(sources, "sources") if sources is not None else None
     refuse_unequal([*systems, *streams, *([source] if source else [])])
-    echo(f"target {language}, {counted(len(systems[0].lines), 'segment')}, {counted(len(streams), 'reference')} each")
+    echo(
+        f"target {language}, {pluralize(len(systems[0].lines), 'segment')}, {pluralize(len(streams), 'reference')} each"
+    )
     _warn_of_empty_references(streams, echo)
     for system in systems:
         echo("")
@@ -121,7 +123,7 @@ def _warn_of_empty_references(streams: Sequence[TextFile], echo: Callable[[str],
         empty = [number for number, line in enumerate(stream.lines, start=1) if not line]
         if empty:
             echo(
-                f"warning: {stream.path} has {counted(len(empty), 'empty line')} (the first is line {empty[0]}); "
+                f"warning: {stream.path} has {pluralize(len(empty), 'empty line')} (the first is line {empty[0]}); "
                 "sacreBLEU scores against them as they are"
             )
 

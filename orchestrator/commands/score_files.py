@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from search_spaces.errors import UserError
-from search_spaces.wording import counted
+from search_spaces.wording import pluralize
 from workers.reading.binary_tables import table_kind
 from workers.reading.errors import DataError, shorten
 from workers.reading.files import read_content, split_lines
@@ -59,7 +59,7 @@ def read_lines(path: Path, role: Role = "hypotheses") -> TextFile:
 def refuse_unequal(files: Sequence[TextFile]) -> None:
     """Raise ScoreError when the files have not as many lines each."""
     if len({len(file.lines) for file in files}) > 1:
-        counts = ", ".join(f"{file.path} has {counted(len(file.lines), 'line')}" for file in files)
+        counts = ", ".join(f"{file.path} has {pluralize(len(file.lines), 'line')}" for file in files)
         raise ScoreError(
             f"the files must be line by line with each other, one segment a line: {counts}. "
             "Write them again from the same segments; an empty hypothesis is an empty line."

@@ -13,9 +13,9 @@ from typing import Any
 from orchestrator.commands.single_files import FILES, Line, refuse_unwritable, write_files
 from orchestrator.environment import prepare
 from orchestrator.number_format import spell_bytes, spell_seconds
-from orchestrator.progress.single import followed
+from orchestrator.progress.single import follow_stages
 from orchestrator.stopping.signals import RunningCommand
-from orchestrator.study.base_model import refuse_unaskable, told
+from orchestrator.study.base_model import describe_base, refuse_unaskable
 from orchestrator.study.shipped import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from orchestrator.study.spec import NO_LANGUAGE_CHECK, know_languages
 from orchestrator.study.splits import spell_left_out
@@ -33,7 +33,7 @@ from workers.scoring.bins import bin_of, parse_bins
 from workers.scoring.direction_check import refuse_wrong_direction
 from workers.scoring.measure import neural_model
 from workers.scoring.metrics import NEURAL_METRICS, known_metrics
-from workers.scoring.sanity import failed_checks, spell_failures, unchecked
+from workers.scoring.sanity import failed_checks, spell_failures, unchecked_languages
 from workers.scoring.summary import summarize
 from workers.translation.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
 
@@ -94,9 +94,9 @@ def measure_one(
     )
     refuse_unaskable(opened, request.prompt, [dataset], request.trust_remote_code)
     candidate = Candidate(opened.base, request.steps)
-    for line in (*spell_left_out(dataset), *told(opened, plan.store)):
+    for line in (*spell_left_out(dataset), *describe_base(opened, plan.store)):
         say(line)
-    with _comet(plan, work), followed(say) as measure:
+    with _comet(plan, work), follow_stages(say) as measure:
         outcome, hypotheses = attempt(candidate, "dev", plan, measure)
     if isinstance(outcome, Failure):
         say(f"failed, {outcome.reason} in {outcome.stage}: {outcome.message}")
@@ -123,7 +123,7 @@ def measure_one(
     }
     write_files(request.outdir, summary, lines)
     _say_scores(summary, outcome, request.outdir, say)
-    for check, languages in unchecked(dataset.segments).items():
+    for check, languages in unchecked_languages(dataset.segments).items():
         say(f"note      the check {check.replace('_', ' ')!r} knows nothing of {', '.join(languages)}: it was not made")
     return outcome
 

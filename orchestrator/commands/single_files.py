@@ -12,7 +12,7 @@ from typing import Any
 
 from search_spaces.errors import UserError
 from workers.reading.segments import Segment
-from workers.runtime.atomic_files import drafted, write_whole
+from workers.runtime.atomic_files import write_through_draft, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ def refuse_unwritable(outdir: Path, overwrite: bool = False) -> None:
 def write_files(outdir: Path, summary: dict[str, Any], lines: Sequence[Line]) -> None:
     """Write the four files; lines: one a segment, in the data set's order."""
     outdir.mkdir(parents=True, exist_ok=True)
-    with drafted(outdir / HYPOTHESES) as draft, draft.open("w", encoding="utf-8") as stream:
+    with write_through_draft(outdir / HYPOTHESES) as draft, draft.open("w", encoding="utf-8") as stream:
         stream.writelines(f"{one_line(line.text)}\n" for line in lines)
-    with drafted(outdir / PREDICTIONS) as draft, draft.open("w", encoding="utf-8") as stream:
+    with write_through_draft(outdir / PREDICTIONS) as draft, draft.open("w", encoding="utf-8") as stream:
         for line in lines:
             stream.write(json.dumps(_prediction(line), ensure_ascii=False) + "\n")
     _write_rows(outdir / ROWS, lines)
@@ -81,7 +81,7 @@ def _prediction(line: Line) -> dict[str, Any]:
 
 
 def _write_rows(path: Path, lines: Sequence[Line]) -> None:
-    with drafted(path) as draft, draft.open("w", encoding="utf-8", newline="") as stream:
+    with write_through_draft(path) as draft, draft.open("w", encoding="utf-8", newline="") as stream:
         names = list(lines[0].scores) if lines else []
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["id", "langs", "domain", "doc_id", "score", "bin", "truncated", *names, "failed_checks"])

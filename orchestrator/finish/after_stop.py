@@ -127,7 +127,7 @@ def _hear(orders: queue.SimpleQueue[dict[str, Any]]) -> None:
         if "load" in order or "stopped" in order:
             orders.put(order)
     if ray_folder is not None and not done:
-        processes.kill(lambda: processes.marked(ray_folder))
+        processes.kill(lambda: processes.find_marked(ray_folder))
         shutil.rmtree(ray_folder, ignore_errors=True)
     os._exit(INTERRUPTED)
 

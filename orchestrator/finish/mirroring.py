@@ -33,7 +33,7 @@ def mirror_ledger(mirror: Mirror, folder: Path, ledger: Ledger, done: set[str]) 
     # A speed has no run of its own: it stands beside its point's scores.
     splits = dict.fromkeys(record.split for record in ledger.trials if record.split != SPEED_SPLIT)
     for record in (record for split in splits for record in ledger.on(split)):
-        trial = mirrored(record)
+        trial = mirrored_trial(record)
         if trial.uid not in done:
             mirror.trial(trial)
             done.add(trial.uid)
@@ -55,12 +55,12 @@ def mirror_results(
     """
     mirror_ledger(mirror, folder, ledger, set())
     for point in results.points:
-        trial = mirrored(point.record, _standing(point), _words(point))
+        trial = mirrored_trial(point.record, _standing(point), _words(point))
         run_id = mirror.trial(trial)
         if point.record.number in kept:
             mirror.model(trial, run_id, kept[point.record.number])
     for dropped in results.dropped:
-        trial = mirrored(dropped.record, {"ratio": dropped.ratio, "on_frontier": 0.0}, {"race": dropped.why})
+        trial = mirrored_trial(dropped.record, {"ratio": dropped.ratio, "on_frontier": 0.0}, {"race": dropped.why})
         run_id = mirror.trial(trial)
         if dropped.record.number in kept:
             mirror.model(trial, run_id, kept[dropped.record.number])
@@ -92,7 +92,7 @@ def _headlines(results: Results, held_out: Results | None) -> dict[str, float]:
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def mirrored(
+def mirrored_trial(
     record: TrialRecord, more: Mapping[str, float] | None = None, words: Mapping[str, str] | None = None
 ) -> MirroredTrial:
     """A ledger record as the mirror takes it. more, words: what the whole study adds, as metrics and as tags."""

@@ -13,7 +13,7 @@ from orchestrator.finish.wrap_up import SearchResult, wrap_up
 from orchestrator.ledger.records import Ledger, read_ledger
 from orchestrator.results.intervals import Known
 from orchestrator.study.spec import StudySpec, know_languages, spec_from_mapping
-from orchestrator.study.splits import apart
+from orchestrator.study.splits import separate_splits
 from search_spaces.errors import StudyError
 from workers.reading.dataset import read_dataset
 from workers.reading.segments import DataSet
@@ -36,7 +36,7 @@ def read_data(spec: StudySpec) -> dict[str, DataSet]:
     data = {"dev": read_dev(spec)}
     if spec.test is not None:
         data["test"] = read_dataset(spec.test, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows)
-    return apart(data, spec.skip_bad_rows)
+    return separate_splits(data, spec.skip_bad_rows)
 
 
 def read_dev(spec: StudySpec) -> DataSet:
@@ -45,7 +45,7 @@ def read_dev(spec: StudySpec) -> DataSet:
     return read_dataset(spec.data, references=spec.references, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows)
 
 
-def alone(folder: Path) -> AbstractContextManager[object]:
+def hold_search_lock(folder: Path) -> AbstractContextManager[object]:
     """Keep other searches out of the folder; raises StudyError when one runs there."""
     try:
         return hold(folder / LOCK, 0.0)

@@ -19,7 +19,7 @@ from orchestrator.ledger.records import Ledger, TrialRecord, read_ledger
 from orchestrator.ledger.rescored import read_rescored, with_rescored
 from orchestrator.results.csv_table import frontier_csv
 from orchestrator.results.intervals import Intervals, Known
-from orchestrator.results.points import Results, collect, judged, quality_of
+from orchestrator.results.points import Results, collect, judge_on_test, quality_of
 from orchestrator.results.statement import statement, with_folder
 from orchestrator.results.step_labels import short_label
 from orchestrator.results.terminal_table import print_frontier
@@ -31,7 +31,7 @@ from workers.evaluation.attempt import or_else
 from workers.plan.evaluation_plan import SPEED_SPLIT
 from workers.reading.segments import DataSet
 from workers.runtime.artefact_store import MANIFEST, ArtefactStore
-from workers.runtime.atomic_files import DRAFT, drafted
+from workers.runtime.atomic_files import DRAFT, write_through_draft
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def read_results(
     Metrics that reached the run later count like those of the ledger.
     """
     test = _read(ledger, spec, data, "test", known) if ledger.on("test") else None
-    return judged(_read(ledger, spec, data, "dev", known), test), test
+    return judge_on_test(_read(ledger, spec, data, "dev", known), test), test
 
 
 def worth_scoring(spec: StudySpec, data: Mapping[str, DataSet], known: Known | None = None) -> list[str]:
@@ -220,7 +220,7 @@ def _write_pages(
 
     def points() -> Path:
         path = spec.folder / "frontier.csv"
-        with drafted(path) as draft:
+        with write_through_draft(path) as draft:
             draft.write_text(frontier_csv(dev), encoding="utf-8")
         return path
 

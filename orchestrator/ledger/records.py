@@ -24,7 +24,7 @@ from search_spaces.outcome import Failure, Measurement, Outcome, Race, outcome_f
 from workers.evaluation.trial_lines import AskedTrial, BegunTrial, EndedTrial, HypothesisLine, TrialLine
 from workers.failures.table import LedgerMoved, fault_in_words
 from workers.plan.evaluation_plan import RACED_SPLIT
-from workers.runtime.atomic_files import drafted
+from workers.runtime.atomic_files import write_through_draft
 from workers.runtime.callbacks import Doing
 from workers.runtime.file_locks import hold
 from workers.runtime.training_progress import Progress
@@ -185,7 +185,7 @@ def create_ledger(folder: Path, header: StudyHeader) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StudyError(f"{folder} can't be made: {error.strerror}; choose another --out") from error
-    with drafted(folder / LEDGER, durable=True) as draft:
+    with write_through_draft(folder / LEDGER, durable=True) as draft:
         draft.unlink(missing_ok=True)
         _append_line(draft, {"kind": "study", "schema": SCHEMA, **header})
 
@@ -427,5 +427,5 @@ def _append_line(path: Path, line: Line) -> None:
 
 def _write_lines(path: Path, lines: Sequence[HypothesisLine]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with drafted(path, durable=True) as draft, draft.open("w", encoding="utf-8") as stream:
+    with write_through_draft(path, durable=True) as draft, draft.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -34,7 +34,7 @@ class Followed:
 
 
 @contextmanager
-def followed(
+def follow_stages(
     say: Callable[[str], None], first: float = FIRST_SECONDS, between: float = LINE_SECONDS
 ) -> Iterator[Followed]:
     """Inside, a line says after `first` seconds what is done, and then one every `between` seconds."""

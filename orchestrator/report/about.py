@@ -12,7 +12,7 @@ from orchestrator.number_format import NONE, Unit, metric_name
 from orchestrator.report.html_parts import facts, text
 from orchestrator.results.points import DEFAULT_QUALITY, Results
 from orchestrator.statistics.telling_apart import ALPHA
-from search_spaces.wording import counted
+from search_spaces.wording import pluralize
 from workers.reading.segments import DataSet
 from workers.scoring.metrics import BOOTSTRAP_SAMPLES, lines_by_pair
 
@@ -48,7 +48,7 @@ def heading_facts(
 def conditions_block(results: Sequence[Results], data: Sequence[DataSet], header: Mapping[str, Any]) -> str:
     """A collapsible block: the conditions of the measurements, the study's header, and the data sets."""
     measured = [(name, text(value)) for name, value in shared_conditions(results)]
-    study = [(name, text(value)) for name, value in flattened(header)]
+    study = [(name, text(value)) for name, value in flatten(header)]
     sets = [(dataset.name, text(data_details(dataset))) for dataset in data]
     parts = (("Measured under", measured), ("The study", study), ("Data", sets))
     inside = "".join(f"<h3>{text(name)}</h3>{facts(rows, 'conditions')}" for name, rows in parts if rows)
@@ -67,14 +67,14 @@ def shared_conditions(results: Sequence[Results]) -> list[tuple[str, str]]:
     return [(name, _values(by_value, total)) for name, by_value in counts.items()]
 
 
-def flattened(header: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flatten(header: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """A nested header as (dotted name, value) rows."""
     rows: list[tuple[str, str]] = []
     for name, value in header.items():
         if not prefix and name in LEFT_OUT:
             continue
         if isinstance(value, Mapping):
-            rows += flattened(value, f"{prefix}{name}.")
+            rows += flatten(value, f"{prefix}{name}.")
         else:
             rows.append((f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
     return rows
@@ -121,7 +121,7 @@ def trials_text(results: Results) -> str:
     """`14 trials: 9 measured in full, 3 dropped early, 2 failed`; without a race, `12 ended well, 2 failed`."""
     well, failed, dropped = len(results.points), len(results.failures), len(results.dropped)
     ended = f"{well} measured in full, {dropped} dropped early" if dropped else f"{well} ended well"
-    return f"{counted(well + failed + dropped, 'trial')}: {ended}, {failed} failed"
+    return f"{pluralize(well + failed + dropped, 'trial')}: {ended}, {failed} failed"
 
 
 def date_range(records: Sequence[TrialRecord]) -> str:
@@ -136,21 +136,21 @@ def date_range(records: Sequence[TrialRecord]) -> str:
 
 def data_text(dataset: DataSet) -> str:
     """`test.jsonl: 252 segments, en-de, en-ja, en-zh`; more than six pairs are counted."""
-    pairs = ", ".join(dataset.pairs) if len(dataset.pairs) <= 6 else counted(len(dataset.pairs), "pair")
-    return f"{dataset.name}: {counted(len(dataset.segments), 'segment')}, {pairs}"
+    pairs = ", ".join(dataset.pairs) if len(dataset.pairs) <= 6 else pluralize(len(dataset.pairs), "pair")
+    return f"{dataset.name}: {pluralize(len(dataset.segments), 'segment')}, {pairs}"
 
 
 def data_details(dataset: DataSet) -> str:
     """A data set's format, checksum, pairs, and all that was not taken from the file."""
     left_out = [f"{count:,} left out ({reason})" for reason, count in dataset.left_out]
-    skipped = [f"{counted(len(dataset.bad_rows), 'bad row')} skipped"] if dataset.bad_rows else []
-    first = [dataset.format, f"{counted(len(dataset.segments), 'segment')}", f"pairs {', '.join(dataset.pairs)}"]
+    skipped = [f"{pluralize(len(dataset.bad_rows), 'bad row')} skipped"] if dataset.bad_rows else []
+    first = [dataset.format, f"{pluralize(len(dataset.segments), 'segment')}", f"pairs {', '.join(dataset.pairs)}"]
     return "; ".join([*first, *left_out, *skipped, f"sha256 {dataset.digest}"])
 
 
 def _frontier_text(dev: Results) -> str:
     """`5 points of 12, 2 more not told apart from one of them; 1 kept off it`."""
-    said = f"{counted(len(dev.frontier), 'point')} of {len(dev.points)}"
+    said = f"{pluralize(len(dev.frontier), 'point')} of {len(dev.points)}"
     said += f", {len(dev.ties)} more not told apart from one of them" if dev.ties else ""
     return said + (f"; {len(dev.kept_off)} kept off it" if dev.kept_off else "")
 
@@ -158,7 +158,7 @@ def _frontier_text(dev: Results) -> str:
 def _documents_text(dataset: DataSet) -> str:
     counts = documents_by_pair(dataset)
     low, high = min(counts.values()), max(counts.values())
-    return f"{counted(low, 'document')} a pair" if low == high else f"{low} to {high} documents a pair"
+    return f"{pluralize(low, 'document')} a pair" if low == high else f"{low} to {high} documents a pair"
 
 
 def _values(by_value: Mapping[str, int], total: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.number_format import NONE
 from orchestrator.report.html_parts import cell, head, table, text
-from orchestrator.report.pairs import grouped, tinted
+from orchestrator.report.pairs import row_class, tinted_cell
 from orchestrator.report.samples import System
 from workers.reading.segments import DataSet
 from workers.scoring.bins import UNSCORED, parse_bins
@@ -31,7 +31,7 @@ def breakdown_table(dataset: DataSet, systems: Sequence[System], metric: str) ->
         _row(
             heading,
             name,
-            style=grouped(at, len(parts[0][key])),
+            style=row_class(at, len(parts[0][key])),
             values=[part[key].get(name) for part in parts],
             usual=usual and usual[key],
             metric=metric,
@@ -71,7 +71,7 @@ def _row(
         elif usual is None or system.is_baseline:
             cells.append(cell(f"{value:.2f}", style="number"))
         else:
-            cells.append(tinted(f"{value:.2f}", value - usual[name], metric))
+            cells.append(tinted_cell(f"{value:.2f}", value - usual[name], metric))
     named = "" if "second" in style else text(heading)
     return f'<tr class="{style}"><th scope="row">{named}</th>{cell(text(name))}{"".join(cells)}</tr>'
 

@@ -26,14 +26,14 @@ def pairs_table(results: Results, points: Sequence[Point], unit: Unit) -> str:
     header = head(names).replace("</tr></thead>", f"{columns}</tr></thead>")
     metrics = [metric for metric in results.metrics if points and metric in points[0].measurement.scores]
     rows = [
-        _pair_row(pair, metric, grouped(at, len(metrics)), points, results.baseline)
+        _pair_row(pair, metric, row_class(at, len(metrics)), points, results.baseline)
         for pair in (sorted(points[0].measurement.scores[results.metric]) if points else [])
         for at, metric in enumerate(metrics)
     ]
     return table(header, rows, "pairs")
 
 
-def grouped(at: int, count: int) -> str:
+def row_class(at: int, count: int) -> str:
     """The class of a group's row number `at` of `count`: no line is drawn between the rows of one group."""
     return " ".join([*(["first"] if at < count - 1 else []), *(["second"] if at else [])])
 
@@ -53,10 +53,10 @@ def _pair_cell(pair: str, metric: str, point: Point, baseline: Point | None) -> 
     shown = f'<strong title="its worst pair">{score.value:.2f}</strong>' if lowest else f"{score.value:.2f}"
     if usual is None or not point.steps:
         return cell(shown, style="number")
-    return tinted(shown, score.value - usual.value, metric)
+    return tinted_cell(shown, score.value - usual.value, metric)
 
 
-def tinted(shown: str, difference: float, metric: str) -> str:
+def tinted_cell(shown: str, difference: float, metric: str) -> str:
     """A score's cell, with its difference from the baseline's and a tint by how much better or worse it is.
 
     shown: HTML.

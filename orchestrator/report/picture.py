@@ -13,7 +13,7 @@ from orchestrator.report.view import OTHERS, interval_bounds, quality_range, sta
 from orchestrator.results.labels import kinds_of, unit_for
 from orchestrator.results.points import Point, Results
 from orchestrator.results.step_labels import short_label
-from workers.runtime.atomic_files import drafted
+from workers.runtime.atomic_files import write_through_draft
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ def write_picture(path: Path, title: str, results: Results) -> Path:
     ]
     rules = [results.baseline.quality] if results.baseline else []
     place_labels(axes, frontier, points=drawn, bars=bars, rules=rules, colour=INK)
-    with drafted(path) as draft:
+    with write_through_draft(path) as draft:
         figure.savefig(draft, format="png", metadata={"Software": None})
     return path
 

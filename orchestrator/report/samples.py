@@ -92,7 +92,7 @@ def samples_html(dataset: DataSet, systems: Sequence[System]) -> str:
     return selector + groups
 
 
-def marked(hypothesis: str, baseline: str) -> str:
+def mark_differences(hypothesis: str, baseline: str) -> str:
     """The hypothesis as HTML: words that the baseline has not are marked, and so is each place where it has more."""
     ours, theirs = TOKEN.findall(hypothesis), TOKEN.findall(baseline)
     parts: list[str] = []
@@ -115,7 +115,7 @@ def _segment(segment: Segment, line: int, systems: Sequence[System]) -> str:
     rows += [_row("reference", "", text(one), segment.target_language, "given") for one in segment.references]
     for system in systems:
         hypothesis = system.hypotheses[line]
-        shown = text(hypothesis) if system.is_baseline or baseline is None else marked(hypothesis, baseline)
+        shown = text(hypothesis) if system.is_baseline or baseline is None else mark_differences(hypothesis, baseline)
         if not hypothesis.strip():
             shown = '<span class="empty">(empty)</span>'
         rows.append(

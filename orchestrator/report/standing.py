@@ -9,10 +9,10 @@ from orchestrator.report.html_parts import cell, head, number, table, text
 from orchestrator.results.points import Dropped, Point, Results
 from orchestrator.results.step_labels import short_label
 from search_spaces.outcome import Measurement
-from search_spaces.wording import counted
+from search_spaces.wording import pluralize
 from workers.reading.segments import DataSet
 from workers.scoring.human_agreement import noticeable
-from workers.scoring.sanity import over_limits, unchecked
+from workers.scoring.sanity import over_limits, unchecked_languages
 from workers.training.enough import TROUBLES
 
 
@@ -89,8 +89,8 @@ def sanity_note(results: Results, data: DataSet) -> str:
     )
     usual = results.baseline.measurement.sanity if results.baseline else {}
     over = sum(bool(over_limits(point.measurement.sanity, usual)) for point in results.points)
-    note += f" Here that is {counted(over, 'trial')}." if over else " Here every trial is within the limits."
-    for check, targets in unchecked(data.segments).items():
+    note += f" Here that is {pluralize(over, 'trial')}." if over else " Here every trial is within the limits."
+    for check, targets in unchecked_languages(data.segments).items():
         note += f" {check.replace('_', ' ').capitalize()} is not checked for {', '.join(targets)}."
     return note
 

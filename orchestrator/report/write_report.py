@@ -13,7 +13,7 @@ from orchestrator.report.tables import shown_points
 from orchestrator.results.labels import unit_for
 from orchestrator.results.points import Results
 from workers.reading.segments import DataSet
-from workers.runtime.atomic_files import drafted
+from workers.runtime.atomic_files import write_through_draft
 
 REPORT = "report.html"
 
@@ -50,6 +50,6 @@ def write_report(
         systems=systems,
     )
     path = folder / REPORT
-    with drafted(path) as draft:
+    with write_through_draft(path) as draft:
         draft.write_text(page(content, get_plotlyjs()), encoding="utf-8")
     return path

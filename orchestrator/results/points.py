@@ -211,7 +211,7 @@ def collect(
     return Results(tuple(standing), tuple(failures), tuple(dropped), intervals.metric, spread)
 
 
-def judged(dev: Results, test: Results | None) -> Results:
+def judge_on_test(dev: Results, test: Results | None) -> Results:
     """The dev results with each point's standing as the held-out data have it, where the point was measured there.
 
     A point that failed there, or is kept off there, is kept off. One that was not measured there stands as on dev; if

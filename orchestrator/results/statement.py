@@ -11,7 +11,7 @@ from orchestrator.number_format import metric_name, ratio_text, signed
 from orchestrator.results.points import Point, Results
 from orchestrator.results.step_labels import short_label
 from orchestrator.statistics.telling_apart import ALPHA, LEAST_FOR_LOSS, LossBound, Spread
-from search_spaces.wording import counted
+from search_spaces.wording import pluralize
 from workers.scoring.human_agreement import LEAST, margin
 
 HELD_OUT, DEV = "the held-out test", "dev"
@@ -80,13 +80,13 @@ def groups_said(results: Results) -> list[str]:
             other.record.number for other in results.points if other.tie and other.tie.key == point.record.key
         )
         if ties:
-            numbers = f"{'trial' if len(ties) == 1 else 'trials'} {listed(ties)}"
+            numbers = f"{'trial' if len(ties) == 1 else 'trials'} {join_numbers(ties)}"
             verb = "is" if len(ties) == 1 else "are"
             lines.append(f"{numbers} {verb} not told apart from trial {point.record.number}, which is no larger")
     return lines
 
 
-def listed(numbers: Sequence[int]) -> str:
+def join_numbers(numbers: Sequence[int]) -> str:
     """`1`, `1 and 2`, `1, 2 and 3`."""
     words = [str(number) for number in numbers]
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
@@ -123,7 +123,7 @@ def _most(bounds: Sequence[tuple[Point, LossBound]], dev: Results) -> str:
 
 
 def _too_few(spread: Spread, split: str) -> str:
-    what = f"{spread.segments:,} segments in {counted(spread.documents, 'document')} of {split}"
+    what = f"{spread.segments:,} segments in {pluralize(spread.documents, 'document')} of {split}"
     return (
         f"These data can't tell how much a candidate loses: {what}, and below {LEAST_FOR_LOSS} documents no loss is "
         "ruled out. Give more documents with --test."

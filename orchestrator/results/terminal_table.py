@@ -15,7 +15,7 @@ from orchestrator.results.points import QUALITIES, Dropped, Point, Results
 from orchestrator.results.statement import groups_said
 from orchestrator.results.step_labels import short_label
 from orchestrator.statistics.telling_apart import LEAST_DOCUMENTS
-from search_spaces.wording import counted
+from search_spaces.wording import pluralize
 from workers.training.enough import TROUBLES
 
 # Columns left to the candidate below which the worst pair gives its place up.
@@ -58,16 +58,16 @@ def print_frontier(console: Console, dev: Results, test: Results | None) -> None
             row.append("" if judged is None else f"{judged.quality:.2f}")
         table.add_row(*row)
     console.print(table)
-    for line in said_below(dev):
+    for line in lines_below(dev):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def said_below(results: Results) -> list[str]:
+def lines_below(results: Results) -> list[str]:
     """What the table's mark means, which trials are not in it for a reason of their own, and which training did harm or
     nothing."""
     lines = [f"{TIE} {line}" for line in groups_said(results)]
     if lines and results.spread is not None and results.spread.documents < LEAST_DOCUMENTS:
-        documents = counted(results.spread.documents, "document")
+        documents = pluralize(results.spread.documents, "document")
         lines.append(f"{documents} tell no trial from another; that takes {LEAST_DOCUMENTS}")
     lines += [
         f"trial {point.record.number} ({short_label(point.record.candidate)}) is kept off the frontier: "

@@ -14,7 +14,7 @@ from ray import tune
 from rich.console import Console
 
 from orchestrator.cluster import join as cluster
-from orchestrator.finish.run_folder import alone, refuse_changed_data, reopen
+from orchestrator.finish.run_folder import hold_search_lock, refuse_changed_data, reopen
 from orchestrator.finish.wrap_up import SearchResult, wrap_up
 from orchestrator.ledger.names import LEDGER
 from orchestrator.ledger.records import create_ledger, mend_torn_tail, read_ledger, refuse_taken
@@ -58,7 +58,7 @@ def run_search(spec: StudySpec, console: Console, work: RunningCommand | None = 
         placement = _place(study)
         work.ledger = spec.folder / LEDGER
         create_ledger(spec.folder, header(study))
-        with alone(spec.folder):
+        with hold_search_lock(spec.folder):
             work.begin(work.ledger)
             return _run(study, console, joined, placement)
     except RAY_FAILS as error:
@@ -77,7 +77,7 @@ def resume_search(
     """
     work = work or RunningCommand()
     _, spec = reopen(folder)
-    with alone(spec.folder):
+    with hold_search_lock(spec.folder):
         work.begin(spec.folder / LEDGER)
         study = _reopened(spec, console, trials)
         joined = cluster.join(spec.address, work)

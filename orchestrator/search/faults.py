@@ -17,7 +17,7 @@ from orchestrator.number_format import spell_bytes
 from orchestrator.progress.display import ProgressDisplay
 from orchestrator.results.findings import TrialFinding, finding_of
 from orchestrator.search.proposals import Proposal, Proposer
-from orchestrator.search.room import half_made, make_room, may_go, needed, stored
+from orchestrator.search.room import half_made, make_room, may_go, needed_bytes, stored_artefacts
 from search_spaces.candidate import Candidate
 from search_spaces.methods.family import Family
 from search_spaces.outcome import Failure
@@ -87,7 +87,7 @@ class Driving:
         if self._store is None or not self._store.is_dir() or not proposal.candidate.steps:
             return
         disk = shutil.disk_usage(self._store)
-        wanted = needed(self._proposer.bytes_to_make(proposal.candidate), disk.total)
+        wanted = needed_bytes(self._proposer.bytes_to_make(proposal.candidate), disk.total)
         if disk.free < wanted:
             self._remove(shared=False, wanted=wanted)
 
@@ -117,7 +117,7 @@ class Driving:
         assert store is not None
 
         def removed() -> int:
-            choice = may_go(stored(store), self._whole(), self._proposer.under_way(), shared)
+            choice = may_go(stored_artefacts(store), self._whole(), self._proposer.under_way(), shared)
             return make_room(choice, store, wanted)
 
         went = unless_machine(removed, "store")

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from orchestrator.finish.run_folder import read_data
 from orchestrator.ledger.lines import StudyHeader
-from orchestrator.study.base_model import refuse_candidates, refuse_unaskable, told
+from orchestrator.study.base_model import describe_base, refuse_candidates, refuse_unaskable
 from orchestrator.study.calibration import Calibration, read_calibration
 from orchestrator.study.metrics import metrics_of
 from orchestrator.study.preflight import refuse_missing_packages, worker_packages
@@ -97,7 +97,7 @@ def prepare(spec: StudySpec, console: Console, begun: StudyHeader | None = None)
     opened = open_base(spec.model, spec.revision, spec.trust_remote_code, check)
     refuse_unaskable(opened, spec.prompt, data.values(), spec.trust_remote_code)
     short = short_trainings(spec, training, opened.tokenizer_folder) if training else []
-    for line in (*told(opened, spec.store_folder), *short):
+    for line in (*describe_base(opened, spec.store_folder), *short):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     earlier = None if begun is None else begun.get("metrics", ())
     metrics = metrics_of(spec, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), earlier)

@@ -28,7 +28,7 @@ from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.choices import Space, every_choice
 from search_spaces.spaces.offers import offer_for
-from search_spaces.spaces.training_suggestions import raised
+from search_spaces.spaces.training_suggestions import raise_budget
 from workers.evaluation.trial_lines import AskedTrial
 from workers.plan.evaluation_plan import SPEED_SPLIT
 
@@ -243,7 +243,7 @@ class Proposer:
             if candidate.digest in self._raised:
                 continue
             self._raised.add(candidate.digest)
-            choices = raised(self._choices.get(candidate.digest, {}))
+            choices = raise_budget(self._choices.get(candidate.digest, {}))
             if choices is not None and (proposal := self._chosen(choices)) is not None:
                 return proposal
         return None

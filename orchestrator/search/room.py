@@ -36,7 +36,7 @@ class Stored:
     steps: Steps | None
 
 
-def stored(store: Path) -> list[Stored]:
+def stored_artefacts(store: Path) -> list[Stored]:
     """What the store holds whole, in the order in which it was made."""
     found: list[tuple[float, Stored]] = []
     for folder in store.iterdir() if store.is_dir() else ():
@@ -68,7 +68,7 @@ def half_made(store: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def needed(artefacts: int, disk: int) -> int:
+def needed_bytes(artefacts: int, disk: int) -> int:
     """The bytes that a disk of this size should have free before a candidate is made. artefacts: of all its steps."""
     return int(TIMES * artefacts + min(RESERVE, RESERVED_SHARE * disk))
 

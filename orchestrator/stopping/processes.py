@@ -23,7 +23,7 @@ def descendants() -> list[psutil.Process]:
     return [process for process in psutil.Process().children(recursive=True) if alive(process)]
 
 
-def marked(mark: str) -> list[psutil.Process]:
+def find_marked(mark: str) -> list[psutil.Process]:
     """All processes but this one that belong to the local Ray of this folder, by the mark in their environment or by a
     file of that folder that they have open: also those whose parents are gone.
 

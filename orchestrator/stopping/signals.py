@@ -76,7 +76,7 @@ class RunningCommand:
 
     def started(self) -> list[psutil.Process]:
         """All that was started for the work, but who stands by."""
-        found = processes.descendants() + (processes.marked(str(self.ray_folder)) if self.ray_folder else [])
+        found = processes.descendants() + (processes.find_marked(str(self.ray_folder)) if self.ray_folder else [])
         return [process for process in found if self.standby is None or process.pid != self.standby.pid]
 
     def begin(self, ledger: Path) -> None:

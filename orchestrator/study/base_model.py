@@ -66,7 +66,7 @@ def refuse_changed_base(began: BaseJson, now: BaseModel, size: int) -> None:
         )
 
 
-def told(opened: OpenedBase, store: Path) -> list[str]:
+def describe_base(opened: OpenedBase, store: Path) -> list[str]:
     """What a person has to know of the model, and of the plain one that the store will hold; raises StudyError where
     there is no room for that."""
     lines = [f"model: {note}" for note in opened.notes]

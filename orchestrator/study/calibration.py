@@ -10,12 +10,12 @@ from orchestrator.ledger.lines import StudyHeader
 from orchestrator.study.coverage import coverage, in_directions, serving
 from orchestrator.study.shipped import SHIPPED_CALIBRATION
 from orchestrator.study.spec import StudySpec
-from orchestrator.study.splits import SHOWN, cut, more, spell_left_out, spelt, without
+from orchestrator.study.splits import SHOWN, more, quote_sources, shorten, spell_left_out, without
 from search_spaces.candidate import digest_of
 from search_spaces.errors import StudyError
 from search_spaces.methods.pruners import TrimVocabulary
 from search_spaces.spaces.registry import SPACES
-from search_spaces.wording import counted
+from search_spaces.wording import pluralize
 from workers.languages.codes import split_pair
 from workers.languages.detection import languages_without_text
 from workers.reading.binary_tables import table_kind
@@ -64,13 +64,13 @@ class Calibration:
         lines = spell_left_out(self.pairs)
         if self.lines_left_out:
             lines.append(
-                f"calibration_text: {counted(self.lines_left_out, 'line')} left out that the study measures on"
+                f"calibration_text: {pluralize(self.lines_left_out, 'line')} left out that the study measures on"
             )
-        there, unseen = listed(self.pairs.pairs), ", ".join(self.unseen)
+        there, unseen = list_pairs(self.pairs.pairs), ", ".join(self.unseen)
         if self.missing and not self.text:
             lines.append(
-                f"warning: no calibration pair is in {listed(self.missing)} (they are in {there}): there, statistics "
-                "of activations come from other languages; name pairs of these with --calibration"
+                f"warning: no calibration pair is in {list_pairs(self.missing)} (they are in {there}): there, "
+                "statistics of activations come from other languages; name pairs of these with --calibration"
             )
         if self.unseen and self.text:
             lines.append(f"warning: calibration_text has next to nothing in {unseen}: what methods take from it is not")
@@ -117,7 +117,7 @@ def read_calibration(spec: StudySpec, data: Mapping[str, DataSet], begun: StudyH
     return found
 
 
-def listed(pairs: Sequence[str]) -> str:
+def list_pairs(pairs: Sequence[str]) -> str:
     """`en-de, en-cs`, the first few where there are many."""
     return ", ".join(pairs[:MOST_NAMED]) + (f" and {len(pairs) - MOST_NAMED} more" if len(pairs) > MOST_NAMED else "")
 
@@ -127,7 +127,7 @@ def _refuse_blind_trimming(spec: StudySpec, found: Calibration) -> None:
     if not found.unseen or not (asked or SPACES[spec.space].needs_vocabulary):
         return
     what = "an anchor with trim_vocabulary" if asked else f"the space {spec.space}"
-    where = "calibration_text" if found.text else f"the calibration pairs ({listed(found.pairs.pairs)})"
+    where = "calibration_text" if found.text else f"the calibration pairs ({list_pairs(found.pairs.pairs)})"
     instead = "such text with --calibration-text" if found.text else "pairs of these languages with --calibration"
     raise StudyError(
         f"{what} keeps the tokens that calibration data use, and {where} have no text in {', '.join(found.unseen)}, "
@@ -174,10 +174,10 @@ def _apart(pairs: DataSet, wanted: set[str], data: Mapping[str, DataSet], leave_
         return pairs
     if leave_out and len(shared) < len(pairs.segments):
         return without(pairs, shared, "pairs of sources that are in the study's data")
-    splits = listed(sorted({sources.get(pair.source, sources.get(pair.references[0], "")) for pair in shared}))
+    splits = list_pairs(sorted({sources.get(pair.source, sources.get(pair.references[0], "")) for pair in shared}))
     raise StudyError(
-        f"the calibration and the {splits} data share {counted(len(shared), 'source')}: {spelt(shared)}; what a "
-        "model is calibrated on must not be what it is measured on: take "
+        f"the calibration and the {splits} data share {pluralize(len(shared), 'source')}: {quote_sources(shared)}; "
+        "what a model is calibrated on must not be what it is measured on: take "
         "them out of one, or leave them out with --skip-bad-rows"
     )
 
@@ -192,10 +192,10 @@ def _text_apart(lines: tuple[str, ...], data: Mapping[str, DataSet], leave_out: 
     shared = [(number, line) for number, line in enumerate(lines, start=1) if line in texts]
     if not shared or (leave_out and len(shared) < len(lines)):
         return tuple(line for line in lines if line not in texts)
-    shown = ", ".join(f"{cut(line)!r} (its line {number})" for number, line in shared[:SHOWN])
-    splits = listed(sorted({texts[line] for _, line in shared}))
+    shown = ", ".join(f"{shorten(line)!r} (its line {number})" for number, line in shared[:SHOWN])
+    splits = list_pairs(sorted({texts[line] for _, line in shared}))
     raise StudyError(
-        f"calibration_text and the {splits} data share {counted(len(shared), 'line')}: {shown}{more(len(shared))}, "
+        f"calibration_text and the {splits} data share {pluralize(len(shared), 'line')}: {shown}{more(len(shared))}, "
         f"blank lines not counted; what a model is calibrated on must not be what it is measured "
         "on: take them out, or leave them out with --skip-bad-rows"
     )

@@ -24,18 +24,18 @@ def coverage(pairs: Sequence[Segment], wanted: Iterable[str]) -> Coverage:
     """What these pairs leave out of the wanted directions."""
     found = sorted({pair.langs for pair in pairs})
     directions = sorted(set(wanted))
-    there = {tuple(map(written, split_pair(langs))) for langs in found}
+    there = {tuple(map(with_script, split_pair(langs))) for langs in found}
     texts = {language for both in there for language in both}
     languages = sorted({language for langs in directions for language in split_pair(langs)})
     return Coverage(
         tuple(found),
         tuple(langs for langs in directions if not _served(langs, there)),
-        tuple(language for language in languages if written(language) not in texts),
+        tuple(language for language in languages if with_script(language) not in texts),
     )
 
 
 def _served(langs: str, there: set[tuple[str, ...]]) -> bool:
-    one, other = map(written, split_pair(langs))
+    one, other = map(with_script, split_pair(langs))
     return (one, other) in there or (other, one) in there
 
 
@@ -68,15 +68,15 @@ def in_directions(pairs: DataSet, wanted: Iterable[str]) -> DataSet:
     return replace(pairs, segments=kept, digest=segments_digest(kept))
 
 
-def written(language: str) -> str:
+def with_script(language: str) -> str:
     """A language and the script that it is written in: `zh_Hans` for zh, `zh_Hant` for zh_TW, `pt_Latn` for pt_BR."""
     return f"{language.split('_')[0]}_{script_of(language)}"
 
 
 def _turned(pair: Segment, langs: str) -> Segment | None:
     """The pair as one of this direction; None where its languages are others."""
-    one, other = map(written, split_pair(langs))
-    source, target = map(written, split_pair(pair.langs))
+    one, other = map(with_script, split_pair(langs))
+    source, target = map(with_script, split_pair(pair.langs))
     if (source, target) == (one, other):
         return replace(pair, langs=langs, id=f"{pair.id}:{langs}")
     if (source, target) == (other, one):

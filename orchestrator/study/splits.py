@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from search_spaces.errors import StudyError
-from search_spaces.wording import counted
+from search_spaces.wording import pluralize
 from workers.reading.segments import DataSet, Segment, segments_digest
 
 # How many of the shared texts are shown, and how much of each.
@@ -14,7 +14,7 @@ SHOWN, SHOWN_CHARACTERS = 3, 40
 IN_TEST = "sources that are in the test data too"
 
 
-def apart(data: Mapping[str, DataSet], leave_out: bool) -> dict[str, DataSet]:
+def separate_splits(data: Mapping[str, DataSet], leave_out: bool) -> dict[str, DataSet]:
     """The data sets by split, none of dev's segments being one of test's by direction and source.
 
     Raises StudyError that counts what both have and shows the first few; with `leave_out` these are left out of dev
@@ -26,7 +26,7 @@ def apart(data: Mapping[str, DataSet], leave_out: bool) -> dict[str, DataSet]:
     shared = [segment for segment in data["dev"].segments if (segment.langs, segment.source) in judged]
     if not shared:
         return dict(data)
-    there = counted(len(data["dev"].segments), "segment")
+    there = pluralize(len(data["dev"].segments), "segment")
     if len(shared) == len(data["dev"].segments):
         raise StudyError(
             f"all {there} of the dev data are in the test data too; what selects must not be what judges: name other "
@@ -34,8 +34,8 @@ def apart(data: Mapping[str, DataSet], leave_out: bool) -> dict[str, DataSet]:
         )
     if not leave_out:
         raise StudyError(
-            f"the dev and the test data share {counted(len(shared), 'source')}: {spelt(shared)}; what selects must not "
-            "be what judges: take them out of one, or leave them out of dev with --skip-bad-rows"
+            f"the dev and the test data share {pluralize(len(shared), 'source')}: {quote_sources(shared)}; what "
+            "selects must not be what judges: take them out of one, or leave them out of dev with --skip-bad-rows"
         )
     return {**data, "dev": without(data["dev"], shared, IN_TEST)}
 
@@ -48,9 +48,9 @@ def without(dataset: DataSet, segments: Iterable[Segment], reason: str) -> DataS
     return replace(dataset, segments=kept, digest=segments_digest(kept), left_out=left_out)
 
 
-def spelt(segments: Sequence[Segment]) -> str:
+def quote_sources(segments: Sequence[Segment]) -> str:
     """The first few sources with their pairs, and how many more there are."""
-    shown = [f"{cut(segment.source)!r} ({segment.langs})" for segment in segments[:SHOWN]]
+    shown = [f"{shorten(segment.source)!r} ({segment.langs})" for segment in segments[:SHOWN]]
     return ", ".join(shown) + more(len(segments))
 
 
@@ -59,7 +59,7 @@ def more(count: int) -> str:
     return f" and {count - SHOWN:,} more" if count > SHOWN else ""
 
 
-def cut(text: str) -> str:
+def shorten(text: str) -> str:
     """The beginning of a text, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= SHOWN_CHARACTERS else f"{line[: SHOWN_CHARACTERS - 1]}…"

@@ -15,7 +15,7 @@ from search_spaces.candidate import digest_of
 from search_spaces.errors import StudyError
 from search_spaces.methods.trainers import Distill, Trainer
 from search_spaces.sizes.student_shape import read_student_config
-from search_spaces.wording import counted
+from search_spaces.wording import pluralize
 from workers.reading.segments import DataSet
 from workers.reading.training_data import TrainingData, examples, training_data
 from workers.training.data.overlap import refuse_overlap
@@ -41,10 +41,10 @@ class Training:
 
     def told(self) -> list[str]:
         """What a person should know of it before the search, a line each."""
-        files, langs = counted(len(self.data.files), "file"), ", ".join(self.data.langs)
+        files, langs = pluralize(len(self.data.files), "file"), ", ".join(self.data.langs)
         lines = [f"trained on {files} of pairs, in the directions {langs}"]
         if self.data.measured:
-            texts = counted(len(self.data.measured), "text")
+            texts = pluralize(len(self.data.measured), "text")
             lines.append(f"left out of the training data: {texts} that the study measures on")
         if self.missing:
             lines.append(

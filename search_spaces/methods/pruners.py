@@ -16,7 +16,7 @@ from search_spaces.sizes.pruned import (
     after_trim_vocabulary,
 )
 from search_spaces.sizes.tensor_table import Checkpoint
-from search_spaces.wording import MINUS, counted, percent
+from search_spaces.wording import MINUS, percent, pluralize
 
 Pattern = Literal["unstructured", "2:4"]
 
@@ -48,7 +48,7 @@ class RemoveLayers(Method):
 
     def short_label(self) -> str:
         by = "" if self.by == default_of(self, "by") else f" {self.by}"
-        return f"{MINUS}{counted(self.count, 'layer')}{by}"
+        return f"{MINUS}{pluralize(self.count, 'layer')}{by}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class RemoveHeads(Method):
         return after_remove_heads(checkpoint, self)
 
     def short_label(self) -> str:
-        return f"{MINUS}{counted(self.groups, 'kv head')}"
+        return f"{MINUS}{pluralize(self.groups, 'kv head')}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

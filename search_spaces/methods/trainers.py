@@ -16,7 +16,7 @@ from search_spaces.methods.quantizers import QUANTIZERS
 from search_spaces.parameters import between, one_of, whole
 from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.sizes.trained import after_distill, after_finetune, after_recover
-from search_spaces.wording import counted, percent
+from search_spaces.wording import percent, pluralize
 
 LossName = Literal["references", "sequence", "forward_kl", "reverse_kl", "skew_kl"]
 LOSSES: tuple[LossName, ...] = ("references", "sequence", "forward_kl", "reverse_kl", "skew_kl")
@@ -289,7 +289,7 @@ class Distill(Trainer):
 
     def short_label(self) -> str:
         words = ["student"]
-        words += [counted(self.layers, "layer")] if self.layers else []
+        words += [pluralize(self.layers, "layer")] if self.layers else []
         words += [f"{percent(self.width)} width"] if self.width != 1.0 else []
         words += [f"{percent(self.channels)} mlp"] if self.channels != 1.0 else []
         words += [Path(self.config).name] if self.config else []

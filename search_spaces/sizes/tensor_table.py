@@ -116,7 +116,7 @@ def layer_of(name: str) -> int | None:
     return int(match["index"]) if match else None
 
 
-def renumbered(name: str, index: int) -> str:
+def renumber_layer(name: str, index: int) -> str:
     """The tensor's name with its layer number replaced; raises ValueError when it names no layer."""
     match = _LAYER.match(name)
     if match is None:

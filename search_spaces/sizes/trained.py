@@ -10,7 +10,7 @@ from search_spaces.errors import CandidateError
 from search_spaces.sizes.pruned import ATTENTION_OUT, KEY_VALUE, MLP_IN, MLP_OUT, QUERY, with_text
 from search_spaces.sizes.quantized import with_tensors
 from search_spaces.sizes.student_shape import StudentShape, student_shape
-from search_spaces.sizes.tensor_table import Checkpoint, Tensor, header_size, layer_of, renumbered
+from search_spaces.sizes.tensor_table import Checkpoint, Tensor, header_size, layer_of, renumber_layer
 
 if TYPE_CHECKING:
     from search_spaces.methods.trainers import Distill, Recover
@@ -78,7 +78,7 @@ def student_tensors(checkpoint: Checkpoint, shape: StudentShape) -> dict[str, Te
                 tensors[name] = _reshaped(name, tensor, shape)
         elif name in first:
             layers = range(shape.layers)
-            tensors |= {renumbered(name, index): _reshaped(name, tensor, shape) for index in layers}
+            tensors |= {renumber_layer(name, index): _reshaped(name, tensor, shape) for index in layers}
     if not shape.tied and not any(name.endswith(HEAD) for name in tensors):
         embeddings = next(tensor for name, tensor in tensors.items() if name.endswith(EMBEDDINGS))
         tensors[HEAD] = embeddings

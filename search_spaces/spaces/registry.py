@@ -14,24 +14,24 @@ from search_spaces.spaces.offers import Offer
 from search_spaces.spaces.suggestions import (
     NONE,
     layers,
-    mixed,
-    quantized,
     quantizer_alone,
     sparsity,
+    suggest_mixed,
+    suggest_quantization,
     vocabulary,
     width,
 )
-from search_spaces.spaces.training_suggestions import healed, quantized_and_recovered, student
+from search_spaces.spaces.training_suggestions import quantized_and_recovered, student, suggest_healing
 
 INTEGERS = ("rtn", "hqq", "awq", "gptq")
 
 
 def _bit_width(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
-    return quantized(source, offer, (*INTEGERS, "bitsandbytes", "fp8", "w8a8"), WIDTHS)
+    return suggest_quantization(source, offer, (*INTEGERS, "bitsandbytes", "fp8", "w8a8"), WIDTHS)
 
 
 def _mixed(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
-    return (mixed(source, offer),)
+    return (suggest_mixed(source, offer),)
 
 
 def _sparsity(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
@@ -43,17 +43,17 @@ def _depth(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
 
 
 def _vocabulary(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
-    return vocabulary(source, offer) + quantized(source, offer, (NONE, "rtn", "gptq"), (8, 4, 3))
+    return vocabulary(source, offer) + suggest_quantization(source, offer, (NONE, "rtn", "gptq"), (8, 4, 3))
 
 
 def _joint(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
     pruned = vocabulary(source, offer) + layers(source, offer) + width(source, offer)
     names = (NONE, *INTEGERS, "mixed", "bitsandbytes")
-    return quantized_and_recovered(source, offer, names, WIDTHS, healed(source, offer, pruned))
+    return quantized_and_recovered(source, offer, names, WIDTHS, suggest_healing(source, offer, pruned))
 
 
 def _student(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
-    return student(source, offer) + quantized(source, offer, (NONE, "rtn", "gptq"), (8, 4, 3))
+    return student(source, offer) + suggest_quantization(source, offer, (NONE, "rtn", "gptq"), (8, 4, 3))
 
 
 SPACES: dict[str, Space] = {

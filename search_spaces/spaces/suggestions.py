@@ -41,7 +41,9 @@ TWO_OF_FOUR = "2:4"
 SIXTEEN = 16
 
 
-def quantized(source: ChoiceSource, offer: Offer, names: Sequence[str], bits: Sequence[int]) -> tuple[Step, ...]:
+def suggest_quantization(
+    source: ChoiceSource, offer: Offer, names: Sequence[str], bits: Sequence[int]
+) -> tuple[Step, ...]:
     """A quantizer of these names, if any, and a width for the embeddings."""
     quantizer = quantizer_alone(source, offer, names, bits)
     if any(isinstance(step, MixedWidths) and step.embeddings for step in quantizer):
@@ -63,7 +65,7 @@ def _quantizer(source: ChoiceSource, offer: Offer, name: str, bits: Sequence[int
             symmetric=source.suggest_categorical("quantizer.symmetric", (True, False)),
         )
     if name == MixedWidths.name:
-        return mixed(source, offer)
+        return suggest_mixed(source, offer)
     if name == BitsAndBytes.name:
         stored = source.suggest_categorical("bitsandbytes.format", ("int8", "nf4", "fp4"))
         twice = stored != "int8" and source.suggest_categorical("bitsandbytes.double_quantization", (False, True))
@@ -75,7 +77,7 @@ def _quantizer(source: ChoiceSource, offer: Offer, name: str, bits: Sequence[int
     raise ValueError(f"no quantizer is called {name!r}; the methods are {', '.join(METHODS)}")
 
 
-def mixed(source: ChoiceSource, offer: Offer) -> MixedWidths:
+def suggest_mixed(source: ChoiceSource, offer: Offer) -> MixedWidths:
     """Widths by measured divergence, for a budget on a grid."""
     return MixedWidths(
         bits=source.suggest_categorical("mixed.bits", MIXED_BITS),

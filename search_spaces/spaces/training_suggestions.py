@@ -24,7 +24,7 @@ RANKS = (4, 16, 64)
 RECOVERIES = ("scales", "lora", "quantization-aware")
 
 
-def raised(choices: Choices) -> dict[str, Any] | None:
+def raise_budget(choices: Choices) -> dict[str, Any] | None:
     """The same choices with the next budget for the last step that has one, so that what comes before it is shared;
     None where every budget is the highest, or there is none."""
     for name in reversed(BUDGET_CHOICES):
@@ -49,7 +49,7 @@ def student(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
     return (Distill(tokens=source.suggest_categorical("distill.budget", BUDGETS), **shape),)
 
 
-def healed(source: ChoiceSource, offer: Offer, pruned: tuple[Step, ...]) -> tuple[Step, ...]:
+def suggest_healing(source: ChoiceSource, offer: Offer, pruned: tuple[Step, ...]) -> tuple[Step, ...]:
     """The pruned model, then a training of a merged adapter or of all weights, or none."""
     if not (offer.training and pruned):
         return pruned

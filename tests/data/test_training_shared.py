@@ -16,7 +16,7 @@ from workers.reading.training_data import MEASURED, TrainingData, examples, trai
 from workers.training.data.batches import micro_batches
 from workers.training.data.overlap import refuse_overlap
 from workers.training.data.sampling import choose_rows
-from workers.training.data.tokenized_pairs import KEPT_APART, tokenized
+from workers.training.data.tokenized_pairs import KEPT_APART, tokenize_pairs
 from workers.translation.prompts import PROMPTS
 
 DATA = ROOT.parent / "shared" / "data"
@@ -71,7 +71,7 @@ def test_a_caption_that_multi30ks_parts_share_is_named_or_left_out() -> None:
 def test_shipped_model_reads_icelandic_in_a_small_store(tmp_path: Path) -> None:
     data = training_data([(str(DATA / "alma" / "train.is-en.json.gz"), 1.0)], ["is-en", "en-is"])
     tokenizer = load_tokenizer(ROOT / "models" / "captions")
-    pairs = tokenized(data, tokenizer, "captions", PROMPTS["alma"], tmp_path)
+    pairs = tokenize_pairs(data, tokenizer, "captions", PROMPTS["alma"], tmp_path)
     assert len(pairs.held_out) == 128 and Counter(one.langs for one in pairs.held_out) == {"is-en": 64, "en-is": 64}
     assert len(pairs) + sum(pairs.left_out.values()) == 2 * 2009 and pairs.left_out[KEPT_APART] >= 128
     made = [one for step in range(4) for one in micro_batches(pairs, choose_rows(pairs, step, 64, 0), 8192)]

@@ -13,7 +13,7 @@ import torch
 from orchestrator.benches import distillation as bench_distillation
 from orchestrator.benches.distillation import DistillationRequest
 from orchestrator.benches.figures import DISTILLATION
-from orchestrator.benches.table import as_page, explained
+from orchestrator.benches.table import as_page, explain_figure
 from orchestrator.cli import main
 from orchestrator.study.shipped import SHIPPED_CALIBRATION
 from search_spaces.methods.trainers import Finetune
@@ -49,7 +49,7 @@ def test_recovery_is_trained_on_made_up_sources_in_the_bytes_of_its_parent(
         figures["half_depth_chrf_share"] * figures["chrf_baseline"], rel=1e-3
     )
     assert record["conditions"]["made up"] == "200 sources, drawn 10 times as often as a file's pairs"
-    assert all(explained(name, DISTILLATION)[0] for name in figures)
+    assert all(explain_figure(name, DISTILLATION)[0] for name in figures)
     said = capsys.readouterr().err
     # The same seed's at 2 bits were made already.
     assert said.count("teacher's translations 100 %") == 1 and "half_healed: chrF " in said
@@ -69,7 +69,7 @@ def test_two_processes_on_a_cpu_show_the_loss_curve_of_one(tmp_path: Path, monke
     assert figures["zero3_speedup_2gpu"] == pytest.approx(speeds[2] / speeds[0], rel=1e-3)
     gaps = [figures[f"{way}_curve_gap{of}"] for way in ways[1:] for of in ("", "_mean")]
     assert max(gaps) < 1e-3
-    assert all(explained(name, DISTILLATION)[0] for name in figures)
+    assert all(explain_figure(name, DISTILLATION)[0] for name in figures)
     assert record["conditions"]["shape"] == TINY
     assert "8 pairs a step of 8 to 32 tokens" in record["conditions"]["sharded"]
     assert output.with_suffix(".md").read_text(encoding="utf-8") == as_page(record, DISTILLATION)

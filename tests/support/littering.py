@@ -11,5 +11,5 @@ class Littering(trial_actor.CompressionTrial):
     """Between two trials it sees a whole GPU taken."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        trial_actor.left_behind = lambda: 80 * 2**30
+        trial_actor.bytes_left_behind = lambda: 80 * 2**30
         return super().reset_config(new_config)

@@ -18,7 +18,7 @@ from torch import nn
 from search_spaces.methods.trainers import Finetune
 from workers.reading.training_data import training_data
 from workers.training.data.batches import TrainingBatch
-from workers.training.data.tokenized_pairs import TokenizedPairs, tokenized
+from workers.training.data.tokenized_pairs import TokenizedPairs, tokenize_pairs
 from workers.training.loop.one_device import Task
 from workers.translation.prompts import PROMPTS
 
@@ -34,7 +34,7 @@ class Summed(NamedTuple):
 
 
 class Words:
-    """A tokenizer of one token a letter, as far as `tokenized` asks."""
+    """A tokenizer of one token a letter, as far as `tokenize_pairs` asks."""
 
     eos_token_id = 2
     chat_template = None
@@ -56,7 +56,7 @@ def tiny_pairs(folder: Path, count: int = 60) -> TokenizedPairs:
     )
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     data = training_data([(str(file), 1.0)], ["en-de"])
-    return tokenized(data, Words(), "letters", PROMPTS["few-shot"], folder / "store", held_out_count=0)
+    return tokenize_pairs(data, Words(), "letters", PROMPTS["few-shot"], folder / "store", held_out_count=0)
 
 
 class TinyLearner(nn.Module):

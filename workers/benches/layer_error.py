@@ -10,7 +10,7 @@ import torch
 
 from workers.calibration.calibrate import statistics_of
 from workers.calibration.capture import LayerSums, capture
-from workers.calibration.sequences import Batch, balanced, batches, parts
+from workers.calibration.sequences import Batch, balance_pairs, batches, parts
 from workers.compression.quantization import gptq, rtn
 from workers.loading.load import load_for_calibration, load_tokenizer
 from workers.plan.compression_context import CompressionContext
@@ -32,7 +32,7 @@ def held_out_errors(folder: Path, context: CompressionContext, widths: Sequence[
     """
     statistics = statistics_of(folder, context)
     tokenizer = load_tokenizer(folder)
-    kept_apart = balanced(parts(context.calibration, context.seed)[1], tokenizer, context.prompt, 2**30)
+    kept_apart = balance_pairs(parts(context.calibration, context.seed)[1], tokenizer, context.prompt, 2**30)
     model = load_for_calibration(folder, context.device)
     errors: dict[str, float] = {}
     for name, weight, sums in _weights(model, batches(kept_apart), context.device):

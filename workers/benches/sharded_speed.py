@@ -258,7 +258,7 @@ def load_of(name: str) -> Load:
 
 def translated_pairs(folder: Path, vocabulary: int, load: Load) -> TokenizedPairs:
     """Pairs whose sources are drawn tokens, some of them common, and whose translations are the same tokens under a
-    fixed table, so that losses fall; as `tokenized` would have written them."""
+    fixed table, so that losses fall; as `tokenize_pairs` would have written them."""
     draw = random.Random(SEED)
     words = list(range(3, vocabulary))
     table = words[:]

@@ -25,7 +25,7 @@ from workers.training.data.pairs_file import pairs_writer
 from workers.training.data.tokenized_pairs import TokenizedPairs
 from workers.training.loop.learner import Learner
 from workers.training.loop.one_device import Task, train
-from workers.training.model_forms.lora import adapted
+from workers.training.model_forms.lora import add_adapters
 from workers.training.teachers.cache import open_cache
 from workers.training.teachers.teacher import CachedTeacher, LiveTeacher, Teacher, fill
 
@@ -152,7 +152,7 @@ def pace(
 
 
 def random_pairs(folder: Path, vocabulary: int, count: int, seed: int = 0) -> TokenizedPairs:
-    """Pairs of random ids with lengths drawn uniformly, as `tokenized` would have written them."""
+    """Pairs of random ids with lengths drawn uniformly, as `tokenize_pairs` would have written them."""
     draw = random.Random(seed)
     folder.mkdir(parents=True)
     with pairs_writer(folder, [("en-de", 1.0)]) as writer:
@@ -190,5 +190,5 @@ def linear_parameters(learner: Any) -> int:
 
 
 def _learner(shape: Shape, step: Recover, teacher: Teacher | None, device: torch.device) -> nn.Module:
-    model, _ = adapted(random_model(shape, device), step, 0)
+    model, _ = add_adapters(random_model(shape, device), step, 0)
     return Learner(model, step, teacher)

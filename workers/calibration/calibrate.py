@@ -12,7 +12,7 @@ from search_spaces.candidate import digest_of
 from search_spaces.errors import StudyError
 from search_spaces.sizes.tensor_table import layer_of
 from workers.calibration.capture import capture, linear_layers
-from workers.calibration.sequences import Shown, balanced, batches, parts, plain
+from workers.calibration.sequences import Shown, balance_pairs, batches, parts, plain
 from workers.calibration.statistics import Statistics, read_statistics, write_statistics
 from workers.checkpoints.model_files import read_checkpoint
 from workers.plan.code_version import code_version
@@ -55,7 +55,7 @@ def calibration_sequences(tokenizer: Any, context: CompressionContext) -> list[S
     if not context.calibration:
         raise StudyError("this method needs calibration pairs; name a file of them with --calibration")
     chosen, _ = parts(context.calibration, context.seed)
-    return balanced(chosen, tokenizer, context.prompt, context.calibration_tokens)
+    return balance_pairs(chosen, tokenizer, context.prompt, context.calibration_tokens)
 
 
 def _build(parent: Path, folder: Path, context: CompressionContext) -> dict[str, Any]:

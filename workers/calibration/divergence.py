@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from search_spaces.errors import StudyError
-from workers.calibration.sequences import Batch, balanced, batches, parts
+from workers.calibration.sequences import Batch, balance_pairs, batches, parts
 from workers.plan.compression_context import CompressionContext
 from workers.runtime.gpu_memory import free_memory
 
@@ -77,7 +77,7 @@ def measuring_batches(tokenizer: Any, context: CompressionContext, tokens: int =
             f"{len(context.calibration)} calibration pairs are too few to leave some out for measuring divergence; "
             "name a file of more with --calibration"
         )
-    return batches(balanced(measuring, tokenizer, context.prompt, tokens), MEASURING_BATCH_TOKENS)
+    return batches(balance_pairs(measuring, tokenizer, context.prompt, tokens), MEASURING_BATCH_TOKENS)
 
 
 def predicting(batch: Batch) -> torch.Tensor:

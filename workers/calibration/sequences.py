@@ -59,7 +59,7 @@ def parts(pairs: Sequence[Segment], seed: int) -> tuple[list[Segment], list[Segm
     return statistics, measuring
 
 
-def balanced(
+def balance_pairs(
     pairs: Sequence[Segment], tokenizer: Any, prompt: Prompt, tokens: int, longest: int = LONGEST
 ) -> list[Shown]:
     """Pairs in the model's prompt with their translation and end of sequence, about as many tokens of each language
@@ -74,22 +74,22 @@ def balanced(
         for pair in by_langs[langs]:
             if share <= 0:
                 break
-            sequence = shown(pair, tokenizer, prompt, longest)
+            sequence = encode_pair(pair, tokenizer, prompt, longest)
             chosen.append(sequence)
             share -= len(sequence.ids)
             left -= len(sequence.ids)
     return chosen
 
 
-def shown(pair: Segment, tokenizer: Any, prompt: Prompt, longest: int = LONGEST) -> Shown:
+def encode_pair(pair: Segment, tokenizer: Any, prompt: Prompt, longest: int = LONGEST) -> Shown:
     """A pair as the model is shown it: the prompt, the first reference and the end of sequence, cut at `longest`
     tokens."""
-    return shown_all([pair], tokenizer, prompt, longest)[0]
+    return encode_pairs([pair], tokenizer, prompt, longest)[0]
 
 
-def shown_all(pairs: Sequence[Segment], tokenizer: Any, prompt: Prompt, longest: int = LONGEST) -> list[Shown]:
-    """Pairs as `shown` gives them, tokenized together, which is faster for many. `target_start` is `longest` where the
-    cut leaves nothing of the translation."""
+def encode_pairs(pairs: Sequence[Segment], tokenizer: Any, prompt: Prompt, longest: int = LONGEST) -> list[Shown]:
+    """Pairs as `encode_pair` gives them, tokenized together, which is faster for many. `target_start` is `longest`
+    where the cut leaves nothing of the translation."""
     before = [prompt.render(pair, tokenizer, ()) for pair in pairs]
     whole = [with_translation(request, pair) for request, pair in zip(before, pairs, strict=True)]
     asked = tokenizer(before, add_special_tokens=prompt.special_tokens)["input_ids"]

@@ -16,7 +16,7 @@ from search_spaces.sizes.refusals import why_not_by_config
 from search_spaces.sizes.tensor_table import Checkpoint
 from workers.checkpoints.adapters import ROOT_ADAPTER_CONFIG
 from workers.checkpoints.architectures import causal_models
-from workers.checkpoints.locate import located
+from workers.checkpoints.locate import locate_model
 from workers.checkpoints.model_files import (
     CONFIG,
     SINGLE_WEIGHTS,
@@ -105,7 +105,7 @@ def refuse_early(
     """Raise what `open_base` would, as far as a local model's headers tell, or config.json of one on the hub."""
     look = partial(_look, trust_remote_code=trust_remote_code, compressed=compressed)
     own, _ = _parts(revision)
-    folder, commit = located(name, own, look, weights=False)
+    folder, commit = locate_model(name, own, look, weights=False)
     if commit is None and not is_adapter(folder):
         check(_understood(name, _Files(folder, None, None, None))[1])
 
@@ -123,7 +123,7 @@ class _Files:
 
 def _files(name: str, revision: str | None, look: Callable[[Path], None]) -> _Files:
     own, onto = _parts(revision)
-    folder, commit = located(name, own, look)
+    folder, commit = locate_model(name, own, look)
     if not is_adapter(folder):
         return _Files(folder, commit, None, None)
     adapter = read_root_adapter(folder)

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from search_spaces.errors import ModelFilesError
 from workers.checkpoints.adapters import ADAPTER_FILES, ROOT_ADAPTER_CONFIG, ROOT_ADAPTER_WEIGHTS
-from workers.checkpoints.model_files import OWN_WEIGHTS, SINGLE_WEIGHTS, SMALL_FILES, index_of, indexed, refuse_pointers
+from workers.checkpoints.model_files import (
+    OWN_WEIGHTS,
+    SINGLE_WEIGHTS,
+    SMALL_FILES,
+    index_of,
+    indexed_files,
+    refuse_pointers,
+)
 
 # `auto_map` names modules in the root. None of it runs unless it is asked for.
 CODE = "*.py"
@@ -31,7 +38,7 @@ def fetch(
     _snapshot(name, commit, [SINGLE_WEIGHTS])
     if not (folder / SINGLE_WEIGHTS).is_file():
         index = index_of(folder)
-        _snapshot(name, commit, indexed(folder / index) if index else [OWN_WEIGHTS, ROOT_ADAPTER_WEIGHTS])
+        _snapshot(name, commit, indexed_files(folder / index) if index else [OWN_WEIGHTS, ROOT_ADAPTER_WEIGHTS])
     refuse_pointers(folder)
     return folder, commit
 

@@ -16,11 +16,11 @@ def resolve(name: str, revision: str | None = None, trust_remote_code: bool = Fa
     trust_remote_code: whether code that comes with the model runs, and so decides what its bytes mean. Raises
     ModelFilesError when it can't be found or holds no safetensors weights.
     """
-    folder, commit = located(name, revision)
+    folder, commit = locate_model(name, revision)
     return BaseModel(name, commit or content_revision(folder, trust_remote_code)), folder
 
 
-def located(
+def locate_model(
     name: str,
     revision: str | None = None,
     look: Callable[[Path], None] = lambda folder: None,

@@ -57,7 +57,7 @@ def refuse_pointers(folder: Path) -> None:
     single = (SINGLE_WEIGHTS, OWN_WEIGHTS, ROOT_ADAPTER_WEIGHTS)
     _refuse_pointers(folder, (*SMALL_FILES, *ADAPTER_FILES, ROOT_ADAPTER_CONFIG, *single))
     if (index := index_of(folder)) is not None:
-        _refuse_pointers(folder, indexed(folder / index))
+        _refuse_pointers(folder, indexed_files(folder / index))
 
 
 def _refuse_pointers(folder: Path, names: Iterable[str]) -> None:
@@ -109,7 +109,7 @@ def weight_files(folder: Path) -> list[Path]:
     """
     index = index_of(folder)
     if index is not None:
-        names = indexed(folder / index)
+        names = indexed_files(folder / index)
     else:
         names = [name for name in (SINGLE_WEIGHTS, OWN_WEIGHTS) if (folder / name).is_file()][:1]
     missing = [name for name in names if not (folder / name).is_file()]
@@ -130,7 +130,7 @@ def index_of(folder: Path) -> str | None:
     return None
 
 
-def indexed(index: Path) -> list[str]:
+def indexed_files(index: Path) -> list[str]:
     """The names of the files that an index of weights names."""
     try:
         return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.errors import ModelFilesError
 from search_spaces.sizes.plain_model import Conversion, plain_name
 from workers.checkpoints.adapters import BEFORE, DOWN, MAGNITUDE, ROOT_ADAPTER_CONFIG, ROOT_ADAPTER_WEIGHTS, UP, LowRank
-from workers.checkpoints.locate import located
+from workers.checkpoints.locate import locate_model
 from workers.checkpoints.model_files import TOKENIZER_FILES, read_header
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class RootAdapter:
         if revision is None and not Path(name).is_dir():
             revision = self.config.get("revision")
         try:
-            return located(name, revision, look)
+            return locate_model(name, revision, look)
         except ModelFilesError as error:
             raise ModelFilesError(
                 f"{self.folder} is an adapter for {self.onto}, which can't be loaded: {error}. Put a folder or hub "

@@ -15,7 +15,7 @@ from itertools import islice
 import torch
 
 from workers.decoder.engines.engine import Admission, BeamEngine
-from workers.decoder.greedy import PREFILL_TOKENS, REFILL_SHARE, DecodeRequest, room_of, within
+from workers.decoder.greedy import PREFILL_TOKENS, REFILL_SHARE, DecodeRequest, fitting_count, room_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class BeamLoop:
         rooms = [room_of(self._requests[position]) for position in taken for _ in range(self._beams)]
         count = min(
             self._engine.fits(rooms) // self._beams,
-            within(PREFILL_TOKENS, [len(self._requests[position].ids) for position in taken]),
+            fitting_count(PREFILL_TOKENS, [len(self._requests[position].ids) for position in taken]),
         )
         if count == 0:
             if not self._active:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from workers.decoder.blueprint import Activation, Blueprint, Layer, Norm
-from workers.decoder.projections import alone, head, is_capturable, side_by_side
+from workers.decoder.projections import head, is_capturable, module_output, side_by_side
 from workers.decoder.settings import why_left
 
 # Their attention, feed-forward and rotary modules are named alike in transformers 5; what differs is read from them.
@@ -101,11 +101,11 @@ def _layer(layer: Any, config: Any, offset: bool, cap: float | None, rope_by_kin
         qkv=side_by_side([attention.q_proj, attention.k_proj, attention.v_proj]),
         q_norm=_norm(q_norm, offset) if q_norm is not None else None,
         k_norm=_norm(k_norm, offset) if k_norm is not None else None,
-        out=alone(attention.o_proj),
+        out=module_output(attention.o_proj),
         after_attention=_norm(layer.post_attention_layernorm, offset) if sandwich else None,
         before_mlp=_norm(layer.pre_feedforward_layernorm if sandwich else layer.post_attention_layernorm, offset),
         gate_up=side_by_side([mlp.gate_proj, mlp.up_proj]),
-        down=alone(mlp.down_proj),
+        down=module_output(mlp.down_proj),
         after_mlp=_norm(layer.post_feedforward_layernorm, offset) if sandwich else None,
         heads=attention.q_proj.out_features // head_dim,
         kv_heads=attention.k_proj.out_features // head_dim,

@@ -81,7 +81,7 @@ class GreedyLoop:
             taken = list(islice(self._queue, len(free)))
             count = min(
                 self._engine.fits([room_of(self._requests[position]) for position in taken]),
-                within(PREFILL_TOKENS, [len(self._requests[position].ids) for position in taken]),
+                fitting_count(PREFILL_TOKENS, [len(self._requests[position].ids) for position in taken]),
             )
             if count == 0:
                 if not self._active:
@@ -141,7 +141,7 @@ def room_of(request: DecodeRequest) -> int:
     return len(request.ids) + request.limit
 
 
-def within(limit: int, sizes: Sequence[int]) -> int:
+def fitting_count(limit: int, sizes: Sequence[int]) -> int:
     """How many of the sizes, from the first on, stay within the limit together; at least one."""
     total = 0
     for count, size in enumerate(sizes):

@@ -38,7 +38,7 @@ def side_by_side(modules: Sequence[nn.Module]) -> Apply:
     Plain modules share one weight, which their own become views of, so that the model keeps its size and still works.
     """
     if len(modules) == 1:
-        return alone(modules[0])
+        return module_output(modules[0])
     if (packed := packed_side_by_side(modules)) is not None:
         return lambda x: packed(x)
     if all(is_plain(module) for module in modules):
@@ -51,7 +51,7 @@ def side_by_side(modules: Sequence[nn.Module]) -> Apply:
     return lambda x: torch.cat([module(x) for module in modules], dim=-1)
 
 
-def alone(module: nn.Module) -> Apply:
+def module_output(module: nn.Module) -> Apply:
     """The module's output; a plain one without the detour through its hooks."""
     if isinstance(module, nn.Linear) and is_plain(module):
         return _product(module.weight, module.bias)
@@ -61,7 +61,7 @@ def alone(module: nn.Module) -> Apply:
 def head(module: nn.Module) -> Apply:
     """The output head. A plain one on a CPU takes few tokens as columns, and gives a transposed view."""
     if not isinstance(module, nn.Linear) or not is_plain(module) or module.weight.device.type != "cpu":
-        return alone(module)
+        return module_output(module)
     weight, bias = module.weight, module.bias
 
     def product(x: torch.Tensor) -> torch.Tensor:

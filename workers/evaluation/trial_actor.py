@@ -29,7 +29,7 @@ from workers.failures.table import MachineFault
 from workers.languages.codes import name_languages
 from workers.plan.evaluation_plan import SPEED_SPLIT, EvaluationPlan
 from workers.runtime.callbacks import Doing, ProgressCallback, at_most_every, counting
-from workers.runtime.gpu_memory import MOST_LEFT_BEHIND, left_behind, release_memory
+from workers.runtime.gpu_memory import MOST_LEFT_BEHIND, bytes_left_behind, release_memory
 from workers.runtime.ray_process import Resources
 from workers.runtime.stages import Stages
 from workers.runtime.torch_environment import prepare_torch
@@ -85,7 +85,7 @@ class CompressionTrial(Trainable):
         """
         self._trial = new_config
         self._under_way = None
-        if (held := left_behind()) > MOST_LEFT_BEHIND:
+        if (held := bytes_left_behind()) > MOST_LEFT_BEHIND:
             raise RuntimeError(
                 f"{held / 2**30:.2f} GiB were left on the GPU by the trial before; another process takes this one"
             )

@@ -77,7 +77,7 @@ def _filled(folder: Path, device: torch.device, trust_remote_code: bool) -> Any:
     def make(stem: str, stored: dict[str, torch.Tensor], model: Any) -> Any:
         return _module(stem, stored, bits=bits_of(stem, config), model=model, dtype=dtype, with_inputs=with_inputs)
 
-    return filled(
+    return fill_model(
         folder,
         stored_tensors(folder, device),
         make=make,
@@ -87,7 +87,7 @@ def _filled(folder: Path, device: torch.device, trust_remote_code: bool) -> Any:
     )
 
 
-def filled(
+def fill_model(
     folder: Path,
     tensors: Iterable[tuple[str, torch.Tensor]],
     make: Make | None,

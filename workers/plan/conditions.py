@@ -30,11 +30,11 @@ def conditions(
         "seed": str(plan.seed),
         "device": device_name(device),
         "python": platform.python_version(),
-        **installed(DISTRIBUTIONS),
+        **installed_versions(DISTRIBUTIONS),
     }
 
 
-def installed(names: Sequence[str]) -> dict[str, str]:
+def installed_versions(names: Sequence[str]) -> dict[str, str]:
     """The versions of those distributions that are installed here."""
     found: dict[str, str] = {}
     for name in names:

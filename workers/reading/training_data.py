@@ -40,8 +40,8 @@ class TrainingFile:
 class TrainingData:
     """files: where the pairs are. langs: the directions that are trained, such as ("de-en", "en-de"): those of the
     study's data. A pair serves every direction that its languages allow. skip_bad_rows: bad rows are left out and
-    counted; else the first one is raised as a DataError. measured: texts, `normalised`, that a study measures on:
-    pairs with one of them are left out and counted."""
+    counted; else the first one is raised as a DataError. measured: texts, by `normalise_text`, that a study measures
+    on: pairs with one of them are left out and counted."""
 
     files: tuple[TrainingFile, ...]
     langs: tuple[str, ...]
@@ -128,7 +128,7 @@ def examples(data: TrainingData, counts: Counter[str], sources_alone: bool = Fal
         served = [(langs, sides[one], sides[other]) for langs, one, other in directions if {one, other} <= sides.keys()]
         if not served:
             counts[OTHER_LANGUAGES] += 1
-        if measured and not measured.isdisjoint(normalised(text) for _, *both in served for text in both):
+        if measured and not measured.isdisjoint(normalise_text(text) for _, *both in served for text in both):
             # The others of a row give away what one of its texts is a translation of.
             counts[MEASURED] += len(served)
             continue
@@ -139,6 +139,6 @@ def examples(data: TrainingData, counts: Counter[str], sources_alone: bool = Fal
                 yield Example(langs, source, reference, position, texts.line)
 
 
-def normalised(text: str) -> str:
+def normalise_text(text: str) -> str:
     """The text as texts are compared: in Unicode's NFC, its white space as single spaces."""
     return " ".join(unicodedata.normalize("NFC", text).split())

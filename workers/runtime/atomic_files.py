@@ -12,7 +12,7 @@ DRAFT = ".draft-"
 
 
 @contextmanager
-def drafted(path: Path, durable: bool = False) -> Iterator[Path]:
+def write_through_draft(path: Path, durable: bool = False) -> Iterator[Path]:
     """The draft to write to; it takes the file's place at the end, and goes where that is not reached.
 
     durable: whether the file outlasts a power cut from then on.
@@ -31,7 +31,7 @@ def drafted(path: Path, durable: bool = False) -> Iterator[Path]:
 
 def write_whole(path: Path, text: str, durable: bool = False) -> None:
     """Write a text file, whole or not at all."""
-    with drafted(path, durable) as draft:
+    with write_through_draft(path, durable) as draft:
         draft.write_text(text, encoding="utf-8")
 
 

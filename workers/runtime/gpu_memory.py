@@ -59,7 +59,7 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def left_behind() -> int:
+def bytes_left_behind() -> int:
     """Bytes that this process's tensors still take of a GPU where nothing is under way; 0 without a GPU.
 
     cuBLAS' workspaces go first: torch keeps one for each stream that multiplied, 32 MiB on an H100, and a captured

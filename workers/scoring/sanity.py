@@ -53,7 +53,7 @@ def shares(failed: Iterable[Sequence[str]]) -> dict[str, float]:
     return {name: counts[name] / max(len(rows), 1) for name in CHECKS}
 
 
-def unchecked(segments: Iterable[Segment]) -> dict[str, tuple[str, ...]]:
+def unchecked_languages(segments: Iterable[Segment]) -> dict[str, tuple[str, ...]]:
     """check -> the target languages that it knows nothing of, so that it never fails there; empty when it knows all."""
     targets = sorted({segment.target_language for segment in segments})
     return {

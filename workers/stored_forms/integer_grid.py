@@ -45,7 +45,7 @@ def bounds(bits: int) -> tuple[int, int]:
     return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
 
-def grouped(weight: torch.Tensor, group_size: int) -> torch.Tensor:
+def view_groups(weight: torch.Tensor, group_size: int) -> torch.Tensor:
     """A view (rows, groups, columns a group); raises ValueError when the groups don't come out even."""
     rows, columns = weight.shape
     size = columns if group_size == -1 else group_size
@@ -68,7 +68,7 @@ def fit_grid(weight: torch.Tensor, bits: int, group_size: int, symmetric: bool, 
     is not finite.
     """
     refuse_not_finite(weight)
-    groups = grouped(weight.float(), group_size)
+    groups = view_groups(weight.float(), group_size)
     if symmetric:
         return Grid(_stored(groups.abs().amax(dim=-1) * shrink / ((2**bits - 1) / 2)), None)
     low = groups.amin(dim=-1).clamp(max=0) * shrink

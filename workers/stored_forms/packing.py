@@ -50,7 +50,7 @@ def unpack(stored: Tensors, bits: int | None) -> tuple[torch.Tensor, torch.Tenso
     if "weight_values" in stored:
         shape = torch.Size(stored["weight_shape"].tolist())
         mask = mask_of(stored["weight_mask"], shape)
-        return scattered(stored["weight_values"], mask), mask
+        return scatter_values(stored["weight_values"], mask), mask
     if "weight" in stored and "weight_scale" in stored:
         return stored["weight"].float() * stored["weight_scale"].float(), None
     raise ValueError(f"no weight is stored as {', '.join(sorted(stored))}")
@@ -64,7 +64,7 @@ def _unpack_integers(stored: Tensors, bits: int) -> tuple[torch.Tensor, torch.Te
     packed = shape if mask is None else torch.Size([shape[0], int(mask[0].sum())])
     integers = unpack_from_int32(stored["weight_packed"], bits, packed)
     if mask is not None:
-        integers = scattered(integers, mask)
+        integers = scatter_values(integers, mask)
     zero = stored.get("weight_zero_point")
     scale = stored["weight_scale"]
     if zero is not None:
@@ -95,7 +95,7 @@ def kept_values(weight: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return weight[mask].reshape(weight.shape[0], int(kept[0]))
 
 
-def scattered(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def scatter_values(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The dense weight whose kept values these are; zeros elsewhere."""
     dense = torch.zeros(mask.shape, dtype=values.dtype, device=values.device)
     dense[mask] = values.reshape(-1)

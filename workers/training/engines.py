@@ -49,7 +49,7 @@ def with_device(context: CompressionContext, work: Callable[..., Answer], *argum
     return answer
 
 
-def alone(
+def train_alone(
     trained: Trainable,
     out: Path,
     step: Trainer,
@@ -76,7 +76,7 @@ def alone(
     return train(task)
 
 
-def sharded(
+def train_over_processes(
     trained: Trainable,
     out: Path,
     step: Trainer,

@@ -16,8 +16,8 @@ from workers.runtime.gpu_memory import release_memory
 from workers.runtime.training_progress import MADE_WORSE, Trained, with_ends_scored
 from workers.scoring.metrics import Interval
 from workers.training.data.teacher_translations import teacher_translations
-from workers.training.data.tokenized_pairs import TokenizedPairs, tokenized
-from workers.training.engines import LayerMap, alone, form, sharded, with_device
+from workers.training.data.tokenized_pairs import TokenizedPairs, tokenize_pairs
+from workers.training.engines import LayerMap, form, train_alone, train_over_processes, with_device
 from workers.training.enough import CHANGED_NOTHING, changed_nothing, too_short
 from workers.training.held_out_check import changed_interval, enough_to_judge, folder_chrf
 from workers.training.losses.vocabularies import refuse_other_vocabulary
@@ -56,7 +56,7 @@ def train_step(
     """
     began = time.monotonic()
     trained = form(parent, step, context)
-    run = sharded if context.processes > 1 else alone
+    run = train_over_processes if context.processes > 1 else train_alone
     done = run(trained, out, step, pairs, context, layer_map=layer_map)
     written = write_trained(trained, out)
     del trained
@@ -112,7 +112,7 @@ def _pairs(parent: Path, step: Trainer, context: CompressionContext) -> Tokenize
     tokenizer = load_tokenizer(parent, context.trust_remote_code)
     key = _tokenizer_key(parent)
     translated = step.has_translated_targets
-    pairs = tokenized(
+    pairs = tokenize_pairs(
         study.data, tokenizer, key, context.prompt, study.store, seed=context.seed, sources_alone=translated
     )
     if not translated:

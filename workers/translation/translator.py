@@ -80,7 +80,7 @@ class Translator:
             self._hypothesis(line, one, ids, opened) for line, one, ids in zip(asked, prepared, answers, strict=True)
         )
         return [
-            joined(segment, list(islice(found, len(of_segment))))
+            join_lines(segment, list(islice(found, len(of_segment))))
             for segment, of_segment in zip(segments, lines, strict=True)
         ]
 
@@ -124,7 +124,7 @@ def lines_of(segment: Segment, prompt: Prompt) -> list[Segment]:
     return [replace(segment, source=line.strip()) for line in segment.source.split("\n") if line.strip()]
 
 
-def joined(segment: Segment, lines: Sequence[Hypothesis]) -> Hypothesis:
+def join_lines(segment: Segment, lines: Sequence[Hypothesis]) -> Hypothesis:
     """The hypothesis of a segment whose lines were asked for one at a time, broken and spaced as its source is."""
     if len(lines) == 1:
         return lines[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_tracking.mirror import EXPERIMENT, Mirror
-from mlflow_tracking.store import is_sqlite, made_by_one, sqlite_file
+from mlflow_tracking.store import hold_store, is_sqlite, sqlite_file
 from orchestrator.study.spec import StudySpec, spec_from_mapping
 
 PROCESSES = 8
@@ -47,7 +47,7 @@ def test_many_processes_that_find_no_store_make_one(tmp_path: Path, attempt: int
 def test_what_a_killed_process_left_of_a_store_is_no_store(tmp_path: Path) -> None:
     (tmp_path / ".mlflow.db.draft-1").write_bytes(b"half a store")
     (tmp_path / "mlflow.db").touch()
-    with made_by_one(f"sqlite:///{tmp_path / 'mlflow.db'}"):
+    with hold_store(f"sqlite:///{tmp_path / 'mlflow.db'}"):
         assert (tmp_path / "mlflow.db").stat().st_size > 0
     assert not list(tmp_path.glob(".*.draft-*"))
 
@@ -57,7 +57,7 @@ def test_a_server_and_a_store_in_memory_are_no_files() -> None:
         False, False, False, True,
     ]  # fmt: skip
     assert sqlite_file("sqlite:////data/a.db?timeout=9") == Path("/data/a.db")
-    with made_by_one("http://tracking:5000"):
+    with hold_store("http://tracking:5000"):
         pass
 
 

@@ -20,7 +20,7 @@ from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.choices import every_choice
 from search_spaces.spaces.offers import Offer, offer_for
 from search_spaces.spaces.registry import SPACES
-from search_spaces.spaces.training_suggestions import BUDGETS, raised
+from search_spaces.spaces.training_suggestions import BUDGETS, raise_budget
 from tests.support.examples import BASE, llama_table
 from tests.support.paths import ROOT
 from workers.checkpoints.model_files import read_checkpoint
@@ -315,11 +315,11 @@ def test_the_student_space_offers_shapes_that_take_every_group_size_and_the_whol
 def test_a_budget_is_raised_by_a_rung_from_the_last_step_to_the_first() -> None:
     low, middle, high = BUDGETS
     choices = {"heal.budget": middle, "recovery.budget": middle, "quantizer.bits": 4}
-    once = raised(choices)
+    once = raise_budget(choices)
     assert once == choices | {"recovery.budget": high}
-    twice = raised(once)
+    twice = raise_budget(once)
     assert twice == {"heal.budget": high, "recovery.budget": high, "quantizer.bits": 4}
-    assert raised(twice) is None
-    assert raised({"distill.budget": low}) == {"distill.budget": middle}
-    assert raised({"trim_vocabulary.tokens": 250_000}) is None
-    assert raised({}) is None
+    assert raise_budget(twice) is None
+    assert raise_budget({"distill.budget": low}) == {"distill.budget": middle}
+    assert raise_budget({"trim_vocabulary.tokens": 250_000}) is None
+    assert raise_budget({}) is None

@@ -42,7 +42,7 @@ def quantize_group(
 
 
 @contextmanager
-def replaced(model: Any, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
+def replace_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """Inside, the model has these weights, in its own type; afterwards those it had."""
     homes = {name: parameter(model, name).data for name in weights}
     try:

@@ -11,7 +11,7 @@ import torch
 from workers.calibration.divergence import Divergence
 from workers.calibration.statistics import Statistics
 from workers.compression.mixed_widths.allocation import Allocation
-from workers.compression.mixed_widths.group_quantizing import put, quantize_group, replaced
+from workers.compression.mixed_widths.group_quantizing import put, quantize_group, replace_weights
 from workers.compression.mixed_widths.width_groups import AS_IS, WidthGroup
 from workers.stored_forms.single_weights import StoredWeights
 
@@ -38,7 +38,7 @@ class MeasuredModel:
 
     def measure(self, allocation: Allocation) -> float:
         """The divergence under this allocation; the model is left as it was."""
-        with replaced(self.model, dict(self._changes(allocation))):
+        with replace_weights(self.model, dict(self._changes(allocation))):
             return self.divergence.of(self.model)
 
     def settle(self, allocation: Allocation) -> None:

@@ -24,7 +24,7 @@ from workers.calibration.divergence import MEASURING_TOKENS, Divergence, measuri
 from workers.calibration.fisher import OutputFisher, embeddings_error, fisher_error, output_fisher
 from workers.calibration.sequences import batches
 from workers.calibration.statistics import Statistics
-from workers.compression.mixed_widths.group_quantizing import quantize_group, replaced
+from workers.compression.mixed_widths.group_quantizing import quantize_group, replace_weights
 from workers.compression.mixed_widths.width_groups import AS_IS, WidthGroup, width_groups
 from workers.plan.code_version import code_version
 from workers.plan.compression_context import CompressionContext
@@ -117,7 +117,7 @@ class _Profiler:
         scores["error"] = {bits: error / (whole or 1.0) for bits, error in scores["error"].items()}
         for bits, quantized_weights in found.items():
             dense = {name: quantized.dequantized() for name, quantized in quantized_weights.items()}
-            with replaced(self.model, dense):
+            with replace_weights(self.model, dense):
                 scores["kl"][bits] = self.divergence.of(self.model)
         _log.info("profiled %s", group.name)
         return Sensitivity(group, scores)

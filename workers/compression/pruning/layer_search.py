@@ -52,7 +52,7 @@ def choose(search: Search, folder: Path, count: int, context: CompressionContext
     divergence = Divergence(model, measured)
 
     def cost(removed: Collection[int]) -> float:
-        with bypassed([layers[index] for index in removed]):
+        with bypass_layers([layers[index] for index in removed]):
             return divergence.of(model)
 
     return search(cost, len(layers), count)
@@ -114,7 +114,7 @@ def least_set(
 
 
 @contextmanager
-def bypassed(layers: Sequence[torch.nn.Module]) -> Iterator[None]:
+def bypass_layers(layers: Sequence[torch.nn.Module]) -> Iterator[None]:
     """Inside, these layers hand on the hidden state they are given. They keep their place, by which a model picks each
     layer's attention mask and rotary embedding."""
 

@@ -12,7 +12,7 @@ import torch
 
 from search_spaces.errors import StudyError
 from search_spaces.methods.pruners import RemoveLayers
-from search_spaces.sizes.tensor_table import layer_of, renumbered
+from search_spaces.sizes.tensor_table import layer_of, renumber_layer
 from workers.checkpoints.model_files import context_length, read_checkpoint, read_config
 from workers.compression.pruning.layer_search import LayerChoice, choose, greedy, pairwise
 from workers.loading.load import load_model, load_tokenizer
@@ -88,7 +88,7 @@ def kept_tensors(folder: Path, keep: Sequence[int], device: torch.device) -> Ite
         if layer is None:
             yield name, tensor
         elif layer in new_index:
-            yield renumbered(name, new_index[layer]), tensor
+            yield renumber_layer(name, new_index[layer]), tensor
 
 
 def shallower_config(config: dict[str, Any], keep: Sequence[int]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def search(
     offset = 1.0 if text_config(checkpoint.config).get("model_type") in ONE_PLUS_WEIGHT else 0.0
     folding = Folding()
     choices: dict[ScaleMapping, MappingScales] = {}
-    for mapping, found in gathered(parent, mappings(checkpoint, statistics), device):
+    for mapping, found in gather_mappings(parent, mappings(checkpoint, statistics), device):
         norm = found[f"{mapping.writer}.weight"][0] if mapping.is_norm else None
         to_columns = mapping.to_columns if norm is None else partial(_columns_of_norm, norm, offset)
         choice = choose(
@@ -83,7 +83,7 @@ def _columns_of_norm(norm: torch.Tensor, offset: float, channels: torch.Tensor) 
     return folded_norm(norm, channels, offset)[1]
 
 
-def gathered(
+def gather_mappings(
     parent: Path, found: Sequence[ScaleMapping], device: torch.device
 ) -> Iterator[tuple[ScaleMapping, dict[str, Masked]]]:
     """Each mapping with its readers (and its norm) by name, as soon as the checkpoint's files have shown them all."""

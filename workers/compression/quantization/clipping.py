@@ -56,13 +56,13 @@ def _search(
         share = 1 - (1 - LEAST_SHARE[bits]) * step / (SHARES - 1)
         grid = fit_grid(weight, bits, group_size, symmetric, shrink=share)
         error = group_errors(_wrong(weight, grid, bits, mask), blocks)
-        best = chosen(error < least, grid, best)
+        best = choose_grids(error < least, grid, best)
         least = torch.minimum(error, least)
     clipped, whole = (row_errors(_wrong(weight, grid, bits, mask), hessian) for grid in (best, full))
-    return chosen((clipped < whole)[:, None], best, full)
+    return choose_grids((clipped < whole)[:, None], best, full)
 
 
-def chosen(which: torch.Tensor, one: Grid, other: Grid) -> Grid:
+def choose_grids(which: torch.Tensor, one: Grid, other: Grid) -> Grid:
     """The one grid where `which`, bool (rows, groups) or (rows, 1), is True, and the other elsewhere."""
     scale = torch.where(which, one.scale, other.scale)
     if one.zero_point is None or other.zero_point is None:

@@ -17,7 +17,7 @@ from workers.compression.quantization.gptq_loop import quantize_columns
 from workers.compression.quantization.range_search import search_grid
 from workers.compression.quantization.write_quantized import write_quantized
 from workers.plan.compression_context import CompressionContext, Report
-from workers.stored_forms.integer_grid import QuantizedWeight, grouped
+from workers.stored_forms.integer_grid import QuantizedWeight, view_groups
 
 
 def compress(parent: Path, out: Path, step: GPTQ, context: CompressionContext) -> Report:
@@ -81,7 +81,7 @@ def quantize_widths(
     finite or a group size that does not divide its columns.
     """
     weight = weight.float()
-    grouped(weight, group_size)
+    view_groups(weight, group_size)
     importance = factor.diagonal().square().reciprocal()
     if order is not None:
         importance = importance[torch.argsort(order)]

@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from workers.stored_forms.integer_grid import SCALE_DTYPE, Grid, bounds, grouped
+from workers.stored_forms.integer_grid import SCALE_DTYPE, Grid, bounds, view_groups
 
 ROWS = 32
 SEARCH_ROWS = 32
@@ -128,7 +128,7 @@ def search_grid_on_gpu(
 ) -> Grid:
     """What `grid_search.search_grid` does."""
     rows, columns = weight.shape
-    ranges = grouped(weight, group_size)
+    ranges = view_groups(weight, group_size)
     groups, size = ranges.shape[1:]
     top = ranges.amax(dim=-1).float().clamp(min=0)
     bottom = ranges.amin(dim=-1).float().clamp(max=0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from workers.stored_forms.integer_grid import Grid, fit_grid, grouped, on_grid, refuse_not_finite, to_integers
+from workers.stored_forms.integer_grid import Grid, fit_grid, on_grid, refuse_not_finite, to_integers, view_groups
 
 # The least share of the spanned range that is tried, and how many are: the fewer bits, the more clipping pays.
 LEAST_SHARE = {8: 0.95, 4: 0.6, 3: 0.45, 2: 0.25}
@@ -49,7 +49,7 @@ def _search(weight: torch.Tensor, importance: torch.Tensor, bits: int, group_siz
     for share in shares(bits):
         grid = fit_grid(weight, bits, group_size, symmetric, shrink=share)
         wrong = (on_grid(to_integers(weight, grid, bits), grid) - weight.float()).square() * importance
-        error = grouped(wrong, group_size).sum(dim=-1)
+        error = view_groups(wrong, group_size).sum(dim=-1)
         if best is None:
             best, scale, zero = error, grid.scale, grid.zero_point
             continue

@@ -47,7 +47,7 @@ def usage_of(tokenizer: Any, context: CompressionContext) -> Usage:
     return usage
 
 
-def encoded(tokenizer: Any, texts: Sequence[str], special_tokens: bool) -> Iterator[list[int]]:
+def encode_texts(tokenizer: Any, texts: Sequence[str], special_tokens: bool) -> Iterator[list[int]]:
     """Each text's ids."""
     for start in range(0, len(texts), TEXTS_AT_A_TIME):
         some = list(texts[start : start + TEXTS_AT_A_TIME])
@@ -57,7 +57,7 @@ def encoded(tokenizer: Any, texts: Sequence[str], special_tokens: bool) -> Itera
 def _of_text(tokenizer: Any, context: CompressionContext, prompt: frozenset[int]) -> Usage:
     lines = context.calibration_text
     counted = [line for number, line in enumerate(lines, start=1) if number % MEASURING_SHARE]
-    counts = Counter(token for ids in encoded(tokenizer, counted, True) for token in ids)
+    counts = Counter(token for ids in encode_texts(tokenizer, counted, True) for token in ids)
     return Usage(_shares([counts]), prompt, tuple(lines[MEASURING_SHARE - 1 :: MEASURING_SHARE]), True, 0)
 
 
@@ -66,7 +66,7 @@ def _of_pairs(tokenizer: Any, context: CompressionContext, prompt: frozenset[int
     counted, measuring = parts(context.calibration, context.seed)
     counts: dict[str, Counter[int]] = {}
     texts = [context.prompt.answered(pair, tokenizer) for pair in counted]
-    for pair, ids in zip(counted, encoded(tokenizer, texts, special), strict=True):
+    for pair, ids in zip(counted, encode_texts(tokenizer, texts, special), strict=True):
         counts.setdefault(pair.langs, Counter()).update(ids)
     without_source = [context.prompt.render(replace(pair, source=""), tokenizer, ()) for pair in measuring]
     return Usage(
@@ -74,7 +74,7 @@ def _of_pairs(tokenizer: Any, context: CompressionContext, prompt: frozenset[int
         prompt=prompt,
         held_out=tuple(context.prompt.answered(pair, tokenizer) for pair in measuring),
         special_tokens=special,
-        prompt_tokens=sum(len(ids) for ids in encoded(tokenizer, without_source, special)),
+        prompt_tokens=sum(len(ids) for ids in encode_texts(tokenizer, without_source, special)),
     )
 
 
@@ -97,5 +97,5 @@ def _prompt_ids(tokenizer: Any, context: CompressionContext) -> frozenset[int]:
     found: set[int] = set()
     for pairs in by_langs.values():
         texts = [context.prompt.render(pair, tokenizer, context.calibration) for pair in pairs]
-        found.update(set.intersection(*map(set, encoded(tokenizer, texts, context.prompt.special_tokens))))
+        found.update(set.intersection(*map(set, encode_texts(tokenizer, texts, context.prompt.special_tokens))))
     return frozenset(found)

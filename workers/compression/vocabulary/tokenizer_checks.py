@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search_spaces.errors import ModelFilesError
-from workers.compression.vocabulary.token_usage import Usage, encoded
+from workers.compression.vocabulary.token_usage import Usage, encode_texts
 
 
 def refuse_other_ids(parent: Any, trimmed: Any, new_ids: Mapping[int, int]) -> None:
@@ -29,8 +29,8 @@ def refuse_changed_text(parent: Any, trimmed: Any, usage: Usage, new_ids: Mappin
     parent's, or when one whose tokens all stay is cut into other tokens.
     """
     dropped = total = 0
-    before = encoded(parent, usage.held_out, usage.special_tokens)
-    after = encoded(trimmed, usage.held_out, usage.special_tokens)
+    before = encode_texts(parent, usage.held_out, usage.special_tokens)
+    after = encode_texts(trimmed, usage.held_out, usage.special_tokens)
     for text, old, new in zip(usage.held_out, before, after, strict=True):
         gone = sum(token not in new_ids for token in old)
         same_ids = gone > 0 or [new_ids[token] for token in old] == new

@@ -68,7 +68,7 @@ def fewest_tokens_of(model: torch.nn.Module, device: torch.device) -> int:
     return fewest_tokens(sum(one.numel() for one in model.parameters()), device)
 
 
-def halved(micro_tokens: int, too_large: int) -> int:
+def halve_micro_tokens(micro_tokens: int, too_large: int) -> int:
     """`micro_tokens`, halved until a micro-batch is smaller than one of `too_large` tokens with padding."""
     while micro_tokens >= too_large:
         micro_tokens //= 2

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from workers.reading.segments import Segment
-from workers.reading.training_data import Example, TrainingData, examples, normalised
+from workers.reading.training_data import Example, TrainingData, examples, normalise_text
 
 # At most this share of a direction's pairs is kept from training.
 LARGEST_SHARE = 0.1
@@ -48,7 +48,7 @@ def held_out(data: TrainingData, count: int = 128, seed: int = 0) -> tuple[Segme
     most = -(-count // max(len(data.langs), 1))
     kept = {langs: _Kept() for langs in data.langs}
     for example in examples(data, Counter()):
-        source = normalised(example.source)
+        source = normalise_text(example.source)
         kept[example.langs].offer(_rank(source, seed), source, example, most)
     by_langs = [kept[langs].pairs() for langs in data.langs]
     turns = [pairs[turn] for turn in range(most) for pairs in by_langs if turn < len(pairs)]

@@ -9,22 +9,22 @@ from pathlib import Path
 
 from workers.reading.errors import OR_SKIP, DataError, shorten
 from workers.reading.segments import DataSet
-from workers.reading.training_data import Example, TrainingData, examples, normalised
+from workers.reading.training_data import Example, TrainingData, examples, normalise_text
 
 
 def refuse_overlap(data: TrainingData, splits: Mapping[str, DataSet]) -> TrainingData:
     """The training data without what the splits (dev, test) measure on.
 
     Raises DataError, which counts them and shows the first, when a source of a split is a source or a target of
-    training (a pair that is trained in the other direction gives the same content away), compared as `normalised` gives
-    them; where the data skips bad rows, such rows are left out of what is returned, and counted when it is read. Reads
-    the training files once; only the splits' sources are held in memory.
+    training (a pair that is trained in the other direction gives the same content away), compared as `normalise_text`
+    gives them; where the data skips bad rows, such rows are left out of what is returned, and counted when it is read.
+    Reads the training files once; only the splits' sources are held in memory.
     """
-    sources = {normalised(segment.source): name for name, split in splits.items() for segment in split.segments}
+    sources = {normalise_text(segment.source): name for name, split in splits.items() for segment in split.segments}
     found: set[str] = set()
     first: tuple[Example, str, str] | None = None
     for example in examples(data, Counter(), sources_alone=True):
-        for what, text in (("source", normalised(example.source)), ("target", normalised(example.reference))):
+        for what, text in (("source", normalise_text(example.source)), ("target", normalise_text(example.reference))):
             if text not in sources:
                 continue
             first = first or (example, what, text)

@@ -18,7 +18,7 @@ def key_of(*parts: Any) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest())
 
 
-def permuted(indices: Indices, size: int, key: int) -> Indices:
+def permute(indices: Indices, size: int, key: int) -> Indices:
     """Where a permutation of range(size), one for each 64-bit key, sends these indices.
 
     A Feistel network over the next power of four, applied again to what falls outside the range (cycle walking; Black

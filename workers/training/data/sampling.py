@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workers.training.data.permutation import Indices, key_of, permuted
+from workers.training.data.permutation import Indices, key_of, permute
 
 if TYPE_CHECKING:
     from workers.training.data.tokenized_pairs import TokenizedPairs
@@ -62,7 +62,7 @@ def rows_of(pairs: TokenizedPairs, strata: Indices, ordinals: Indices, seed: int
         for epoch in np.unique(ordinals[here] // size):
             now = here & (ordinals // size == epoch)
             key = key_of("rows", seed, int(stratum), int(epoch))
-            rows[now] = pairs.order[start + permuted(ordinals[now] % size, size, key)]
+            rows[now] = pairs.order[start + permute(ordinals[now] % size, size, key)]
     return rows
 
 
@@ -84,7 +84,7 @@ def _in_turn(size: int, first: int, count: int, seed: int) -> Indices:
     for epoch in np.unique(numbers // size):
         if epoch:
             now = numbers // size == epoch
-            places[now] = permuted(places[now], size, key_of("turns", seed, int(epoch)))
+            places[now] = permute(places[now], size, key_of("turns", seed, int(epoch)))
     return places
 
 
@@ -103,7 +103,7 @@ def _quotas(shares: tuple[float, ...]) -> tuple[int, ...]:
 @lru_cache(maxsize=8)
 def _block(quotas: tuple[int, ...], block: int, seed: int) -> tuple[Indices, Indices]:
     """The stratum of each draw of a block, and how many draws of that stratum the block holds before it."""
-    places = permuted(np.arange(BLOCK), BLOCK, key_of("block", seed, block))
+    places = permute(np.arange(BLOCK), BLOCK, key_of("block", seed, block))
     strata = np.searchsorted(np.cumsum(quotas), places, side="right")
     before = np.empty(BLOCK, np.int64)
     for stratum, quota in enumerate(quotas):

@@ -21,7 +21,7 @@ from pathlib import Path
 from search_spaces.errors import StudyError, UserError
 from workers.languages.codes import split_pair
 from workers.languages.scripts import UNSPACED, script_of
-from workers.reading.training_data import TrainingData, examples, normalised, training_data
+from workers.reading.training_data import TrainingData, examples, normalise_text, training_data
 
 # So many drawn in a row that are no new source: then there are too few to be had.
 MOST_IN_VAIN = 10_000
@@ -29,7 +29,7 @@ MOST_IN_VAIN = 10_000
 SHORTER, LONGER = 0.01, 0.01
 
 
-def made_up(data: TrainingData, count: int, seed: int = 0) -> Iterator[tuple[str, str]]:
+def draw_sources(data: TrainingData, count: int, seed: int = 0) -> Iterator[tuple[str, str]]:
     """(direction, source) so many times, directions in the proportion of the data's pairs, no source twice.
 
     Reads the files once; memory holds their sources. Raises StudyError for a language without spaces between words, and
@@ -41,7 +41,7 @@ def made_up(data: TrainingData, count: int, seed: int = 0) -> Iterator[tuple[str
     sources: dict[str, dict[str, None]] = defaultdict(dict)
     for example in examples(data, Counter(), sources_alone=True):
         pairs[example.langs] += 1
-        sources[split_pair(example.langs)[0]][normalised(example.source)] = None
+        sources[split_pair(example.langs)[0]][normalise_text(example.source)] = None
     if not pairs:
         raise StudyError(f"the training data has no source in {', '.join(data.langs)}; name other files or directions")
     for language in sources:
@@ -56,8 +56,8 @@ def made_up(data: TrainingData, count: int, seed: int = 0) -> Iterator[tuple[str
 
 
 def write_made_up(data: TrainingData, count: int, out: Path, seed: int = 0) -> None:
-    """What `made_up` gives, as JSON lines with an empty `ref`; the same errors."""
-    rows = [{"src": source, "ref": "", "langs": langs} for langs, source in made_up(data, count, seed)]
+    """What `draw_sources` gives, as JSON lines with an empty `ref`; the same errors."""
+    rows = [{"src": source, "ref": "", "langs": langs} for langs, source in draw_sources(data, count, seed)]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from search_spaces.candidate import digest_of
-from workers.calibration.sequences import LONGEST, Shown, shown_all
+from workers.calibration.sequences import LONGEST, Shown, encode_pairs
 from workers.reading.segments import Segment
-from workers.reading.training_data import Example, TrainingData, examples, normalised
+from workers.reading.training_data import Example, TrainingData, examples, normalise_text
 from workers.runtime.artefact_store import ArtefactStore
 from workers.training.data.held_out import held_out
 from workers.training.data.pairs_file import ABOUT, HELD_OUT, TYPES, PairsWriter, Stratum, pairs_writer
 from workers.training.data.permutation import Indices
 from workers.translation.prompts import Prompt, request_identity
 
-__all__ = ["HELD_OUT_COUNT", "TokenizedPairs", "held_out", "tokenized"]
+__all__ = ["HELD_OUT_COUNT", "TokenizedPairs", "held_out", "tokenize_pairs"]
 
 HELD_OUT_COUNT = 128
 # Raised when the same files would give other sequences.
@@ -119,7 +119,7 @@ class TokenizedPairs:
         return (int(where[place - 1]) if place else 0), int(where[place])
 
 
-def tokenized(
+def tokenize_pairs(
     data: TrainingData,
     tokenizer: Any,
     tokenizer_key: str,
@@ -184,7 +184,9 @@ def add_all(
 ) -> list[int | None]:
     """Tokenize pairs and write them; returns their rows, None for one whose translation the cut leaves nothing of."""
     rows: list[int | None] = []
-    for segment, weight, shown in zip(segments, weights, shown_all(segments, tokenizer, prompt, longest), strict=True):
+    for segment, weight, shown in zip(
+        segments, weights, encode_pairs(segments, tokenizer, prompt, longest), strict=True
+    ):
         if shown.target_start >= len(shown.ids):
             counts[CUT_OFF] += 1
             rows.append(None)
@@ -194,9 +196,9 @@ def add_all(
 
 
 def _without(found: Iterator[Example], apart: Sequence[Segment], counts: Counter[str]) -> Iterator[Example]:
-    texts = {normalised(text) for segment in apart for text in (segment.source, *segment.references)}
+    texts = {normalise_text(text) for segment in apart for text in (segment.source, *segment.references)}
     for example in found:
-        if texts and not texts.isdisjoint((normalised(example.source), normalised(example.reference))):
+        if texts and not texts.isdisjoint((normalise_text(example.source), normalise_text(example.reference))):
             counts[KEPT_APART] += 1
         else:
             yield example

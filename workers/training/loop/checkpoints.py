@@ -88,7 +88,7 @@ def usable(standing: TrainingState, schedule: Schedule, budget: int) -> bool:
     return not standing.steps or (last < budget and last <= decay_begins(schedule, budget))
 
 
-def found(folder: Path) -> list[TrainingCheckpoint]:
+def find_checkpoints(folder: Path) -> list[TrainingCheckpoint]:
     """The whole checkpoints in the folder, fewest steps first. Others are passed over: their files are not those that
     their JSON names, or the JSON is cut short."""
     whole = [checkpoint for path in folder.glob("step-*") if (checkpoint := _read(path)) is not None]
@@ -97,14 +97,14 @@ def found(folder: Path) -> list[TrainingCheckpoint]:
 
 def newest(folder: Path, schedule: Schedule, budget: int, steps: int | None = None) -> TrainingCheckpoint | None:
     """The checkpoint of most steps that a training of the budget may go on from; of no more than `steps`, if given."""
-    return newest_of(found(folder), schedule, budget, steps)
+    return newest_of(find_checkpoints(folder), schedule, budget, steps)
 
 
 def newest_of(
     checkpoints: Sequence[TrainingCheckpoint], schedule: Schedule, budget: int, steps: int | None
 ) -> TrainingCheckpoint | None:
-    """Of checkpoints in the order of `found`, the last that a training of the budget may continue from; of no more than
-    `steps`, if given."""
+    """Of checkpoints in the order of `find_checkpoints`, the last that a training of the budget may continue from; of
+    no more than `steps`, if given."""
     fitting = [
         checkpoint
         for checkpoint in checkpoints
@@ -138,8 +138,8 @@ def write(folder: Path, standing: TrainingState, tensors: Mapping[str, torch.Ten
 def superseded(
     checkpoints: Sequence[TrainingCheckpoint], mine: Set[Path], last: int = LAST
 ) -> list[TrainingCheckpoint]:
-    """Which may go, of checkpoints in the order of `found`: all in `mine` but the `last` and, for larger budgets, the
-    last before a decay; of the others, those at the end of their own budget's decay."""
+    """Which may go, of checkpoints in the order of `find_checkpoints`: all in `mine` but the `last` and, for larger
+    budgets, the last before a decay; of the others, those at the end of their own budget's decay."""
     own = [checkpoint for checkpoint in checkpoints if checkpoint.folder in mine]
     steady = [checkpoint for checkpoint in own if not checkpoint.standing.decaying]
     kept = {checkpoint.folder for checkpoint in own[-last:] + steady[-1:]}

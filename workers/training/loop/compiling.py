@@ -44,7 +44,7 @@ def worth_compiling(layers: Iterable[nn.Module], tokens: int, device: torch.devi
 
 
 @contextmanager
-def compiled(layers: Iterable[nn.Module]) -> Iterator[None]:
+def compile_layers(layers: Iterable[nn.Module]) -> Iterator[None]:
     """While inside, these layers' forward passes run compiled where gradients are wanted, from the first such call on.
 
     layers: called with hidden states (sequences, tokens, width) first. Sequences and tokens may be any number, but a

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from workers.failures.table import is_out_of_memory
-from workers.training.data.batches import TrainingBatch, halved
+from workers.training.data.batches import TrainingBatch, halve_micro_tokens
 from workers.training.data.prefetching import StepBatches
 from workers.training.loop.checkpoints import TrainingState
 
@@ -62,7 +62,7 @@ def smaller(standing: TrainingState, learner: nn.Module, over: TooLarge) -> Trai
         learner.enable_checkpointing()
         note = f"{said}: activations are computed again in the backward pass"
         return replace(standing, recomputing=True, notes=(*standing.notes, note))
-    fewer = halved(standing.micro_tokens, over.tokens)
+    fewer = halve_micro_tokens(standing.micro_tokens, over.tokens)
     note = f"{said}: micro-batches of {fewer} tokens, the steps as they were"
     return replace(standing, micro_tokens=fewer, notes=(*standing.notes, note))
 

@@ -11,7 +11,7 @@ from workers.training.loop.checkpoints import (
     LAST,
     TrainingCheckpoint,
     TrainingState,
-    found,
+    find_checkpoints,
     newest,
     remove,
     remove_old_drafts,
@@ -44,7 +44,7 @@ class CheckpointManager:
         self._every_s = every_s
         self._every_steps = every_steps
         remove_old_drafts(folder)
-        self._mine = {one.folder for one in found(folder) if usable(one.standing, schedule, budget)}
+        self._mine = {one.folder for one in find_checkpoints(folder) if usable(one.standing, schedule, budget)}
         self._writing_s = 0.0
         self._saved_at = clock()
         self.saved_steps = -1
@@ -67,7 +67,7 @@ class CheckpointManager:
         began = self._clock()
         self._mine.add(write(self._folder, standing, tensors).folder)
         last = 1 if standing.tokens >= self._budget else LAST
-        for old in superseded(found(self._folder), self._mine, last):
+        for old in superseded(find_checkpoints(self._folder), self._mine, last):
             remove(old)
         self._saved_at = self._clock()
         self._writing_s = self._saved_at - began

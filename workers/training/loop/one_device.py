@@ -19,7 +19,7 @@ from search_spaces.methods.trainers import Trainer
 from workers.runtime.training_progress import Progress, Trained
 from workers.training.data.tokenized_pairs import TokenizedPairs
 from workers.training.loop.checkpoints import TrainingState
-from workers.training.loop.compiling import compiled
+from workers.training.loop.compiling import compile_layers
 from workers.training.loop.device_engine import DeviceEngine
 from workers.training.loop.run import TrainingRun
 
@@ -32,8 +32,8 @@ class Task:
     scalar on the device; `enable_checkpointing()`, where it has one, makes it compute activations again in the backward
     pass. checkpoints: a folder that names everything but the budget. held_out: scores translations of validation
     pairs (chrF) with the learner in eval mode. micro_tokens: padded tokens a micro-batch. recompute: activations from
-    the start. compile: whether the learner's `decoder_layers` run compiled (`compiling.compiled`). checkpoint_seconds:
-    between checkpoints; checkpoint_steps: a number of steps instead. clock: seconds, from anywhere.
+    the start. compile: whether the learner's `decoder_layers` run compiled (`compiling.compile_layers`).
+    checkpoint_seconds: between checkpoints; checkpoint_steps: a number of steps instead. clock: seconds, from anywhere.
     """
 
     learner: nn.Module
@@ -61,7 +61,7 @@ def train(task: Task) -> Trained:
     as they were.
     """
     layers = task.learner.decoder_layers if task.compile else ()
-    with torch.random.fork_rng([task.device] if task.device.type == "cuda" else []), compiled(layers):
+    with torch.random.fork_rng([task.device] if task.device.type == "cuda" else []), compile_layers(layers):
         engine = DeviceEngine(task)
         run = TrainingRun(
             engine,

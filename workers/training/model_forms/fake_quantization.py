@@ -17,7 +17,7 @@ from torch.nn import functional
 from search_spaces.errors import CandidateError
 from workers.packed.weight import PackedWeight
 from workers.stored_forms.integer_grid import SCALE_DTYPE, SMALLEST_SCALE, Grid, QuantizedWeight, bounds, to_integers
-from workers.stored_forms.packing import kept_values, mask_of, pack, scattered
+from workers.stored_forms.packing import kept_values, mask_of, pack, scatter_values
 
 
 class StoredLinear(nn.Linear):
@@ -250,7 +250,7 @@ def quantized_weight(stored: Mapping[str, torch.Tensor], bits: int | None) -> Qu
     scale, zero = stored["weight_scale"], stored.get("weight_zero_point")
     if zero is not None:
         zero = unpack_from_int32(zero, bits, scale.shape, packed_dim=0)
-    return QuantizedWeight(integers if mask is None else scattered(integers, mask), Grid(scale, zero), bits, mask)
+    return QuantizedWeight(integers if mask is None else scatter_values(integers, mask), Grid(scale, zero), bits, mask)
 
 
 def _decoded(weight: PackedWeight, dtype: torch.dtype) -> torch.Tensor:

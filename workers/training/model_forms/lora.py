@@ -13,7 +13,7 @@ from search_spaces.sizes.tensor_table import layer_of
 from workers.checkpoints.adapters import AdapterSettings, LowRank
 
 
-def adapted(model: Any, step: Recover, seed: int) -> tuple[Any, AdapterSettings]:
+def add_adapters(model: Any, step: Recover, seed: int) -> tuple[Any, AdapterSettings]:
     """The model with a new adapter beside every linear layer of its decoder layers, and the adapter's settings.
 
     Only the adapter's parameters, float32, are trained. The model itself is changed: its linear layers become peft's,
@@ -72,7 +72,7 @@ def linear_names(model: Any) -> tuple[str, ...]:
 
 
 def low_rank(model: Any, dtype: torch.dtype = torch.float32) -> dict[str, LowRank]:
-    """Stem -> adapter as it stands, of a model that `adapted` has changed; values rounded to dtype."""
+    """Stem -> adapter as it stands, of a model that `add_adapters` has changed; values rounded to dtype."""
     from peft.tuners.lora import LoraLayer
 
     found: dict[str, LowRank] = {}

@@ -16,7 +16,7 @@ import torch
 from search_spaces.errors import CandidateError
 from search_spaces.methods.trainers import Distill
 from search_spaces.sizes.student_shape import StudentShape, read_student_config, student_shape
-from search_spaces.sizes.tensor_table import layer_of, renumbered, text_config
+from search_spaces.sizes.tensor_table import layer_of, renumber_layer, text_config
 from search_spaces.sizes.trained import student_tensors
 from workers.checkpoints.model_files import read_checkpoint
 from workers.checkpoints.tensor_files import FLOATS
@@ -157,7 +157,7 @@ def _source(name: str, layers: Mapping[int, int], tensors: Mapping[str, Any]) ->
     """The parent's tensor that the student's comes from; None where there is none."""
     layer = layer_of(name)
     if layer is not None:
-        return renumbered(name, layers[layer]) if layer in layers else None
+        return renumber_layer(name, layers[layer]) if layer in layers else None
     if name in tensors:
         return name
     # An untied head begins as the embeddings it was tied to.

@@ -19,7 +19,7 @@ from search_spaces.sizes.tensor_table import is_embedding
 from workers.checkpoints.adapters import AdapterSettings, LowRank
 from workers.checkpoints.model_files import read_checkpoint, read_config
 from workers.loading.load import CPU_DTYPE, CUDA_DTYPE, is_bitsandbytes, load_model
-from workers.packed.load import filled
+from workers.packed.load import fill_model
 from workers.packed.weight import packed_weight
 from workers.stored_forms.checkpoint import packed_stems, stored_tensors
 from workers.stored_forms.packing import unpack
@@ -32,7 +32,7 @@ from workers.training.model_forms.fake_quantization import (
     StoredLinear,
     quantized_weight,
 )
-from workers.training.model_forms.lora import adapted, low_rank
+from workers.training.model_forms.lora import add_adapters, low_rank
 
 Parts = dict[str, torch.Tensor]
 
@@ -105,7 +105,7 @@ def finetune_form(parent: Path, device: torch.device, trust_remote_code: bool = 
             raise _unfit("finetune", parent, " and ".join(sorted(stored)))
         return SparseLinear(weight, mask)
 
-    model = filled(
+    model = fill_model(
         parent,
         stored_tensors(parent, device),
         make=make,
@@ -138,7 +138,7 @@ def scales_form(parent: Path, device: torch.device, trust_remote_code: bool = Fa
             raise _unfit("recover with adapter 'scales'", parent, " and ".join(sorted(stored)))
         return ScaledLinear(packed_weight(stored, bits_of(stem, config)))
 
-    model = filled(
+    model = fill_model(
         parent,
         stored_tensors(parent, device),
         make=make,
@@ -183,7 +183,7 @@ def adapter_form(
     if is_bitsandbytes(parent):
         base = _as_stored(load_model(parent, str(device), trust_remote_code))
     else:
-        base = filled(
+        base = fill_model(
             parent,
             stored_tensors(parent, device),
             make=make,
@@ -191,7 +191,7 @@ def adapter_form(
             dtype=dtype,
             trust_remote_code=trust_remote_code,
         )
-    model, settings = adapted(base, step, seed)
+    model, settings = add_adapters(base, step, seed)
     return Trainable(
         model=model, base=base, parent=parent, trust_remote_code=trust_remote_code, adapter=settings, merged=step.merged
     )
@@ -216,7 +216,7 @@ def _dense_frozen(stem: str, stored: Parts, model: Any, bits: int | None, dtype:
     module = model.get_submodule(stem)
     module.weight = nn.Parameter(unpack(stored, bits)[0].to(dtype), requires_grad=False)
     if isinstance(module, nn.Linear) and module.bias is not None:
-        # `filled` hands it the stored bias as a plain tensor.
+        # `fill_model` hands it the stored bias as a plain tensor.
         del module.bias
         module.register_buffer("bias", None)
     return module

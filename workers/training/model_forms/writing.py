@@ -18,7 +18,7 @@ from workers.checkpoints.tensor_files import FLOATS
 from workers.loading.custom_format import is_own
 from workers.loading.dequantized import with_dense_layers
 from workers.loading.load import is_bitsandbytes, load_model
-from workers.packed.load import filled
+from workers.packed.load import fill_model
 from workers.runtime.artefact_store import MANIFEST
 from workers.stored_forms.checkpoint import OWN, PLAIN, copy_small_files, stored_tensors, write_tensors
 from workers.training.model_forms.fake_quantization import StoredLinear
@@ -50,7 +50,7 @@ def plain_model(trained: Trainable, device: torch.device, dtype: torch.dtype) ->
     if is_bitsandbytes(trained.parent):
         model = load_model(trained.parent, str(device), trained.trust_remote_code)
         return with_dense_layers(model, trained.low_rank()).eval()
-    return filled(
+    return fill_model(
         trained.parent,
         _weights(trained),
         make=None,

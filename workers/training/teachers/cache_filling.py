@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from workers.runtime.gpu_memory import release_memory
-from workers.training.data.batches import fewest_tokens_of, halved, micro_batches
+from workers.training.data.batches import fewest_tokens_of, halve_micro_tokens, micro_batches
 from workers.training.data.sampling import choose_rows
 from workers.training.teachers.cache import TeacherCache
 from workers.training.teachers.teacher import CachedTeacher, LiveTeacher, fill
@@ -70,7 +70,7 @@ def fill_teacher_cache(
                 read += sum(map(pairs.length, asked)) - sum(map(pairs.length, left))
                 if too_large is not None:
                     release_memory()
-                    micro_tokens = halved(micro_tokens, too_large.ids.numel())
+                    micro_tokens = halve_micro_tokens(micro_tokens, too_large.ids.numel())
                     log.warning("out of memory: the teacher is asked for %d tokens at a time from here", micro_tokens)
         del live
         release_memory()

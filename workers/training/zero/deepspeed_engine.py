@@ -12,7 +12,7 @@ from workers.training.zero.configs import Stage, config_for
 from workers.training.zero.weights import beyond_bfloat16, set_masters
 
 
-def sharded(learner: Learner, stage: Stage, device: torch.device, weight_decay: float) -> Any:
+def wrap_learner(learner: Learner, stage: Stage, device: torch.device, weight_decay: float) -> Any:
     """DeepSpeed's engine around the learner, with AdamW; the default process group must be there."""
     import deepspeed
 

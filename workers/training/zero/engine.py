@@ -33,9 +33,9 @@ from workers.training.loop.run import TrainingRun
 from workers.training.losses.readout import Readout, chunks
 from workers.training.zero import saving
 from workers.training.zero.configs import Stage
-from workers.training.zero.deepspeed_engine import sharded
+from workers.training.zero.deepspeed_engine import wrap_learner
 from workers.training.zero.sharing import MicroBatchTooLarge, Share, share_of
-from workers.training.zero.weights import gathered, shapes_of, write_trained
+from workers.training.zero.weights import gather_trained, shapes_of, write_trained
 
 # Of the logits of a micro-batch at stage 3: at most 33,500 target tokens of a vocabulary of 32,000 in bfloat16.
 ONE_PIECE_BYTES = 2**31
@@ -163,7 +163,7 @@ class ShardedEngine:
 
     def write(self) -> None:
         """The first process puts the trained tensors where the task says, and all give up their part."""
-        tensors = gathered(self.engine, self.shapes, keep=self.first)
+        tensors = gather_trained(self.engine, self.shapes, keep=self.first)
         if self.first:
             write_trained(self.task.out, tensors)
         distributed.barrier()
@@ -181,7 +181,7 @@ class ShardedEngine:
         self.most_targets = self._most_targets(learner)
         # Before stage 3 takes the weights apart.
         self.fewest = fewest_tokens_of(learner, self.task.device)
-        self.engine = sharded(learner, self.task.stage, self.task.device, self.task.step.weight_decay)
+        self.engine = wrap_learner(learner, self.task.stage, self.task.device, self.task.step.weight_decay)
         distributed.barrier()
 
     def _most_targets(self, learner: Learner) -> float:

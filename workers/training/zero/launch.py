@@ -20,7 +20,7 @@ from workers.failures.table import is_out_of_memory, is_transient, whose_fault
 from workers.runtime.ray_process import has_gpus
 from workers.runtime.torch_environment import prepare_torch, waiting
 from workers.runtime.training_progress import Progress, Trained
-from workers.training.data.batches import halved
+from workers.training.data.batches import halve_micro_tokens
 from workers.training.data.tokenized_pairs import TokenizedPairs
 from workers.training.zero.configs import Stage, refuse_packed, stage_for
 from workers.training.zero.sharing import MicroBatchTooLarge
@@ -149,7 +149,7 @@ def _smaller(training: ShardedTraining, error: BaseException) -> ShardedTraining
     if isinstance(error, MicroBatchTooLarge):
         if error.sequences == 1:
             return None
-        fewer = halved(training.micro_tokens, error.tokens)
+        fewer = halve_micro_tokens(training.micro_tokens, error.tokens)
     else:
         fewer = training.micro_tokens // 2
         if fewer < FEWEST_MICRO_TOKENS:

@@ -73,10 +73,10 @@ def load(engine: Any, checkpoint: TrainingCheckpoint) -> None:
 def newest(folder: Path, schedule: Schedule, budget: int, steps: int | None = None) -> TrainingCheckpoint | None:
     """The whole checkpoint of most steps that a training of this budget may continue from; of no more than `steps`, if
     given."""
-    return newest_of(found(folder), schedule, budget, steps)
+    return newest_of(find_checkpoints(folder), schedule, budget, steps)
 
 
-def found(folder: Path) -> list[TrainingCheckpoint]:
+def find_checkpoints(folder: Path) -> list[TrainingCheckpoint]:
     """The whole checkpoints in the folder, fewest steps first."""
     whole = [TrainingCheckpoint(path.parent, _standing(path)) for path in folder.glob(f"step-*/{STANDING}")]
     return sorted(whole, key=lambda one: (one.standing.steps, one.standing.decaying))
@@ -84,7 +84,7 @@ def found(folder: Path) -> list[TrainingCheckpoint]:
 
 def remove_superseded(folder: Path, schedule: Schedule, budget: int) -> None:
     """Remove the checkpoints that nobody goes on from; one process does it."""
-    checkpoints = found(folder)
+    checkpoints = find_checkpoints(folder)
     mine = {one.folder for one in checkpoints if usable(one.standing, schedule, budget)}
     for checkpoint in superseded(checkpoints, mine):
         # First, so that a half removed folder is no checkpoint.

@@ -42,7 +42,7 @@ class Share:
     target_tokens: int
 
 
-def dealt(rows: Sequence[int], lengths: Sequence[int], processes: int) -> list[list[int]]:
+def deal_rows(rows: Sequence[int], lengths: Sequence[int], processes: int) -> list[list[int]]:
     """The rows of each process: dealt from the longest down, to and fro, so that all have about as many tokens."""
     order = sorted(range(len(rows)), key=lambda at: (-lengths[at], at))
     shares: list[list[int]] = [[] for _ in range(processes)]
@@ -67,7 +67,7 @@ def share_of(
     counts nothing.
     """
     lengths = [pairs.length(row) for row in rows]
-    everyone = [cut(part) for part in dealt(rows, lengths, processes)]
+    everyone = [cut(part) for part in deal_rows(rows, lengths, processes)]
     most = max(len(of_one) for of_one in everyone)
     mine = [made(part) for part in everyone[rank]]
     shortest = min(range(len(rows)), key=lambda at: (lengths[at], at))

@@ -38,7 +38,7 @@ def set_masters(engine: Any, values: Mapping[str, torch.Tensor]) -> None:
         safe_set_full_fp32_param(trained[name], value.to(engine.device))
 
 
-def gathered(engine: Any, shapes: Mapping[str, torch.Size], keep: bool) -> dict[str, torch.Tensor]:
+def gather_trained(engine: Any, shapes: Mapping[str, torch.Size], keep: bool) -> dict[str, torch.Tensor]:
     """Every trained tensor in float32 in host memory. Collective: all processes call it, and those of `keep` hold it.
 
     Raises RuntimeError for a tensor that does not come back, or not whole: at stage 3 a model's own tensors are empty,

@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator.benches.compress import BenchRequest
 from orchestrator.benches.figures import COMPRESS
-from orchestrator.benches.results_file import merged
-from orchestrator.benches.table import as_page, explained, meets
+from orchestrator.benches.results_file import merge_results
+from orchestrator.benches.table import as_page, explain_figure, meets
 from orchestrator.cli import main
 from tests.support.paths import ROOT
 
@@ -45,13 +45,13 @@ def test_a_file_that_is_no_results_file_is_left_alone(tmp_path: Path, capsys: py
 
 
 def test_a_later_run_replaces_what_it_measured_and_says_so() -> None:
-    first = merged(None, {"a": 1.00004, "b": 2.0}, {"parts": "all", "seed": 0}, "one")
+    first = merge_results(None, {"a": 1.00004, "b": 2.0}, {"parts": "all", "seed": 0}, "one")
     assert first == {"figures": {"a": 1.0, "b": 2.0}, "conditions": {"parts": "all", "seed": 0}, "command": "one"}
-    second = merged(first, {"b": 3.0}, {"parts": "some", "seed": 0, "more": "x"}, "two")
+    second = merge_results(first, {"b": 3.0}, {"parts": "some", "seed": 0, "more": "x"}, "two")
     assert second["figures"] == {"a": 1.0, "b": 3.0}
     assert second["conditions"] == {"parts": "all; then some", "seed": 0, "more": "x"}
     assert second["command"] == "one; then two"
-    third = merged(second, {"b": 4.0}, {"parts": "some", "seed": 1}, "three")
+    third = merge_results(second, {"b": 4.0}, {"parts": "some", "seed": 1}, "three")
     assert third["conditions"] == {"parts": "all; then some", "seed": "0; then 1", "more": "x"}
 
 
@@ -60,15 +60,15 @@ def test_marks_are_held_on_their_own_side() -> None:
     assert meets(1.31, "<= 1.3") is False
     assert meets(2.4, ">= 2.5") is False
     assert meets(2.4, "") is None
-    assert explained("mixed_minus_uniform3_low", COMPRESS) == ("lower end of its 95 % interval, paired", ">= 0")
-    assert explained("mixed_minus_uniform3_high", COMPRESS)[1] == ""
+    assert explain_figure("mixed_minus_uniform3_low", COMPRESS) == ("lower end of its 95 % interval, paired", ">= 0")
+    assert explain_figure("mixed_minus_uniform3_high", COMPRESS)[1] == ""
 
 
 def test_the_page_that_ships_is_made_of_the_results_that_ship() -> None:
     record = json.loads(RESULTS.read_text(encoding="utf-8"))
     page = RESULTS.with_suffix(".md").read_text(encoding="utf-8")
     assert page == as_page(record, COMPRESS)
-    assert all(explained(name, COMPRESS)[0] for name in record["figures"])
+    assert all(explain_figure(name, COMPRESS)[0] for name in record["figures"])
 
 
 def test_a_request_keeps_its_defaults() -> None:

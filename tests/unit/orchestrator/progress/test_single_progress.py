@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.progress import single as single_progress
-from orchestrator.progress.single import followed
+from orchestrator.progress.single import follow_stages
 from search_spaces.candidate import Candidate
 from tests.support.examples import BASE, dataset, segment
 from workers.plan.evaluation_plan import EvaluationPlan
@@ -42,13 +42,13 @@ def test_stages_and_segments_are_said_now_and_then(monkeypatch: pytest.MonkeyPat
     lines: list[str] = []
     monkeypatch.setattr(single_progress, "evaluate", evaluate)
     plan = EvaluationPlan({"dev": dataset([segment(), segment()])}, None, ("chrf",), Decoding(), tmp_path, seed=0)
-    with followed(say, first=0.001, between=0.001) as measure:
+    with follow_stages(say, first=0.001, between=0.001) as measure:
         assert measure(Candidate(BASE), "dev", plan, Stages()) == "measured"
     assert lines == ["loading, 0 s so far", "translating 1 of 2, 0 s so far"]
 
 
 def test_what_is_short_says_nothing() -> None:
     said: list[str] = []
-    with followed(said.append):
+    with follow_stages(said.append):
         pass
     assert said == []

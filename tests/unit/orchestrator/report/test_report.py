@@ -19,14 +19,14 @@ from orchestrator.number_format import GIGABYTES, MEGABYTES, interval_text, sign
 from orchestrator.report.about import date_range, interval_note, shared_conditions
 from orchestrator.report.breakdown import breakdown_table
 from orchestrator.report.picture_labels import Box, Label, choose_boxes
-from orchestrator.report.samples import TOKEN, System, evenly_spread, marked
+from orchestrator.report.samples import TOKEN, System, evenly_spread, mark_differences
 from orchestrator.report.tables import points_table
 from orchestrator.report.write_report import write_picture, write_report
 from orchestrator.results.intervals import Intervals
 from orchestrator.results.labels import unit_for
 from orchestrator.results.points import Results, collect
 from orchestrator.results.step_labels import short_label
-from orchestrator.results.terminal_table import said_below
+from orchestrator.results.terminal_table import lines_below
 from orchestrator.study.spec import StudySpec
 from search_spaces.candidate import BaseModel, Candidate
 from search_spaces.errors import StudyError
@@ -350,7 +350,7 @@ def test_only_a_training_that_made_a_model_worse_stands_out(raced_run: tuple[Res
 
 def test_the_terminal_says_which_training_made_a_model_worse(raced_run: tuple[Results, str]) -> None:
     dev, _ = raced_run
-    lines = [line for line in said_below(dev) if "training" in line]
+    lines = [line for line in lines_below(dev) if "training" in line]
     assert lines == [f"trial 3 (rtn 3-bit g64): {HARMED[-1]}"]
 
 
@@ -508,7 +508,7 @@ def test_samples_are_spread_evenly() -> None:
     ],
 )
 def test_words_that_differ_are_marked(hypothesis: str, baseline: str, shown: str) -> None:
-    assert marked(hypothesis, baseline) == shown
+    assert mark_differences(hypothesis, baseline) == shown
 
 
 @pytest.mark.parametrize(

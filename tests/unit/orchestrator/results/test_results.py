@@ -17,11 +17,11 @@ from orchestrator.report.write_report import write_report
 from orchestrator.results.baseline import baseline_faults
 from orchestrator.results.csv_table import FIRST_COLUMNS, frontier_csv
 from orchestrator.results.intervals import Intervals, resampled_means
-from orchestrator.results.points import Results, collect, judged, quality_of
+from orchestrator.results.points import Results, collect, judge_on_test, quality_of
 from orchestrator.results.resampling import Resampling
 from orchestrator.results.standing import race_text
 from orchestrator.results.statement import groups_said, statement
-from orchestrator.results.terminal_table import print_frontier, said_below
+from orchestrator.results.terminal_table import lines_below, print_frontier
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Failure, Race
 from tests.support.recorded_run import Made, write_data, write_run
@@ -258,7 +258,7 @@ def test_too_few_documents_tell_no_point_from_another(tmp_path: Path) -> None:
     data = write_data(tmp_path / "dev.jsonl")
     results = found(write_run(tmp_path / "run", {"dev": data}, tied_trials()), data)
     assert standing(results) == ["tie 3", "tie 3", "tie 3", "frontier"]
-    assert "6 documents tell no trial from another; that takes 10" in said_below(results)
+    assert "6 documents tell no trial from another; that takes 10" in lines_below(results)
     only = statement(results, None)
     assert only is not None and not only.bold
     assert only.said.startswith("These data can't tell how much a candidate loses: 24 segments in 6 documents of dev, ")
@@ -279,11 +279,11 @@ def test_held_out_data_decide_where_a_point_stands(tmp_path: Path, data: DataSet
         Made(60, 0.3, 4, split="test"),
     ]
     folder = write_run(tmp_path / "run", {"dev": data, "test": test}, [*tied_trials(), *judges])
-    dev = judged(found(folder, data), found(folder, test, split="test"))
+    dev = judge_on_test(found(folder, data), found(folder, test, split="test"))
     assert standing(dev) == ["frontier", "tie 2", "frontier", "frontier"]
     assert dev.points[1].tie == dev.points[2].record, "named by its number on dev"
     assert [point.held_out is not None for point in dev.points] == [True, True, True, False]
-    assert judged(dev, None) == dev
+    assert judge_on_test(dev, None) == dev
 
 
 def test_what_fails_or_is_kept_off_on_held_out_data_is_kept_off(tmp_path: Path, data: DataSet) -> None:
@@ -293,7 +293,7 @@ def test_what_fails_or_is_kept_off_on_held_out_data_is_kept_off(tmp_path: Path, 
     there = found(folder, test, split="test")
     failure = Failure("out_of_memory", "load", "made up")
     lost = replace(there.points[0].record, candidate=found(folder, data).points[3].record.candidate)
-    dev = judged(found(folder, data), replace(there, failures=((lost, failure),)))
+    dev = judge_on_test(found(folder, data), replace(there, failures=((lost, failure),)))
     assert standing(dev) == ["frontier", "frontier", "kept off", "kept off"], "of trial 1 they say nothing yet"
     assert dev.points[2].kept_off[0].startswith("on held-out data: 25 % of hypotheses repeat themselves")
     assert dev.points[3].kept_off == ("on held-out data: failed, out of memory",)

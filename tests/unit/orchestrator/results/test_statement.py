@@ -12,8 +12,8 @@ from orchestrator.finish.wrap_up import keep_artefacts
 from orchestrator.ledger.records import read_ledger
 from orchestrator.report.view import quality_range
 from orchestrator.results.intervals import Intervals
-from orchestrator.results.points import Results, collect, judged
-from orchestrator.results.statement import listed, statement, with_folder
+from orchestrator.results.points import Results, collect, judge_on_test
+from orchestrator.results.statement import join_numbers, statement, with_folder
 from orchestrator.study.spec import StudySpec
 from search_spaces.outcome import Race
 from tests.support.recorded_run import Made, write_data, write_run
@@ -40,7 +40,7 @@ def studied(tmp_path: Path, dev: list[Made], test: list[Made], segments: int = S
         return collect(read_ledger(folder).on(split), Intervals(folder, of, 0, "comet"), floor=0.5)
 
     there = read("test", data["test"])
-    return judged(read("dev", data["dev"]), there), there
+    return judge_on_test(read("dev", data["dev"]), there), there
 
 
 def made(size: int, bits: int | None, loss: float, seed: int = 0, split: str = "dev", spread: float = 2.0) -> Made:
@@ -131,7 +131,7 @@ def test_nothing_is_said_where_nothing_was_compressed(tmp_path: Path) -> None:
 
 
 def test_numbers_are_listed_as_in_a_sentence() -> None:
-    assert [listed(numbers) for numbers in ([], [1], [1, 2], [1, 2, 3])] == ["", "1", "1 and 2", "1, 2 and 3"]
+    assert [join_numbers(numbers) for numbers in ([], [1], [1, 2], [1, 2, 3])] == ["", "1", "1 and 2", "1, 2 and 3"]
 
 
 def tied(tmp_path: Path) -> tuple[Results, StudySpec]:

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.search import room
 from orchestrator.search.proposals import Proposer
-from orchestrator.search.room import make_room, may_go, needed, stored
+from orchestrator.search.room import make_room, may_go, needed_bytes, stored_artefacts
 from search_spaces.candidate import Candidate
 from search_spaces.methods.pruners import RemoveLayers
 from search_spaces.methods.quantizers import RTN
@@ -50,16 +50,16 @@ def names(found: list[room.Stored]) -> set[str]:
 def test_what_is_on_the_frontier_and_what_is_under_way_stay(store: Path) -> None:
     whole = [Candidate(BASE), Candidate(BASE, (RTN8,))]
     pending = [Candidate(BASE, (PRUNED, RTN8))]
-    assert names(may_go(stored(store), whole, pending, shared=False)) == {"pruned-4", "four"}
+    assert names(may_go(stored_artefacts(store), whole, pending, shared=False)) == {"pruned-4", "four"}
     # A frontier point's parents can be made again; statistics go last.
-    free = may_go(stored(store), [Candidate(BASE, (PRUNED, RTN4))], [], shared=True)
+    free = may_go(stored_artefacts(store), [Candidate(BASE, (PRUNED, RTN4))], [], shared=True)
     assert names(free) == {"pruned", "four", "eight", "statistics-a"} and free[-1].path.name == "statistics-a"
 
 
 def test_what_goes_is_gone_whole_and_can_be_made_again(store: Path) -> None:
-    free = may_go(stored(store), [Candidate(BASE, (RTN8,))], [], shared=True)
+    free = may_go(stored_artefacts(store), [Candidate(BASE, (RTN8,))], [], shared=True)
     assert make_room(free, store, wanted=None) == 8000
-    assert names(stored(store)) == {"eight", "pairs-b"}
+    assert names(stored_artefacts(store)) == {"eight", "pairs-b"}
     assert ArtefactStore(store).find("four") is None
     put(store, "four", (RTN4,))
     assert ArtefactStore(store).find("four") is not None
@@ -76,18 +76,18 @@ def test_no_more_goes_than_is_wanted(store: Path, monkeypatch: pytest.MonkeyPatc
             return self
 
     monkeypatch.setattr(room.shutil, "disk_usage", Disk())
-    free = may_go(stored(store), [], [], shared=False)
+    free = may_go(stored_artefacts(store), [], [], shared=False)
     assert make_room(free, store, wanted=2500) == 2000
-    assert len(stored(store)) == 4
+    assert len(stored_artefacts(store)) == 4
     assert make_room([], store, wanted=None) == 0
 
 
 def test_a_candidate_needs_room_for_what_is_written_beside_it() -> None:
-    assert needed(10**9, 10**12) == 1.5 * 10**9 + room.RESERVE
-    assert needed(10**6, 10**8) == 11.5 * 10**6
+    assert needed_bytes(10**9, 10**12) == 1.5 * 10**9 + room.RESERVE
+    assert needed_bytes(10**6, 10**8) == 11.5 * 10**6
     proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials=3, seed=0)
     pruned, whole = (Candidate(BASE, steps) for steps in ((PRUNED,), (PRUNED, RTN4)))
     alone = proposer.bytes_to_make(pruned)
     assert proposer.bytes_to_make(Candidate(BASE)) == 0
     assert proposer.bytes_to_make(whole) == alone + predicted_bytes(llama_table(), whole.steps) < 2 * alone
-    assert stored(Path("/nowhere/at/all")) == []
+    assert stored_artefacts(Path("/nowhere/at/all")) == []

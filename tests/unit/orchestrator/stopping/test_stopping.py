@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mlflow_tracking.store import made_by_one
+from mlflow_tracking.store import hold_store
 from orchestrator import cli
 from orchestrator.cluster.join import _unreachable_since
 from orchestrator.ledger.names import LEDGER
@@ -81,7 +81,7 @@ class Command:
 def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's store, as a search makes it when it begins."""
     file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    with made_by_one(f"sqlite:///{file}"):
+    with hold_store(f"sqlite:///{file}"):
         return file
 
 
@@ -229,6 +229,6 @@ def test_processes_whose_parents_are_gone_are_found_by_their_mark() -> None:
         start_new_session=True, preexec_fn=heed_signals,
     )  # fmt: skip
     orphan = int(done.stdout)
-    assert [process.pid for process in processes.marked(mark)] == [orphan]
-    assert processes.kill(lambda: processes.marked(mark)) == []
-    assert not psutil.pid_exists(orphan) or not processes.marked(mark)
+    assert [process.pid for process in processes.find_marked(mark)] == [orphan]
+    assert processes.kill(lambda: processes.find_marked(mark)) == []
+    assert not psutil.pid_exists(orphan) or not processes.find_marked(mark)

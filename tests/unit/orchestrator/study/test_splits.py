@@ -11,7 +11,7 @@ from rich.console import Console
 from orchestrator.finish.run_folder import read_data
 from orchestrator.search.prepared import prepare
 from orchestrator.study.spec import StudySpec
-from orchestrator.study.splits import apart
+from orchestrator.study.splits import separate_splits
 from search_spaces.errors import StudyError
 from tests.support.examples import dataset, segment
 from workers.reading.segments import segments_digest
@@ -27,7 +27,7 @@ def test_shared_sources_are_all_counted_and_the_first_few_shown() -> None:
     dev = dataset([segment(f"Thank you {number}.", id=str(number)) for number in range(6)])
     test = dataset([segment(f"Thank you {number}.", id=f"t{number}") for number in range(5)])
     with pytest.raises(StudyError) as caught:
-        apart({"dev": dev, "test": test}, leave_out=False)
+        separate_splits({"dev": dev, "test": test}, leave_out=False)
     said = str(caught.value)
     assert "the dev and the test data share 5 sources: 'Thank you 0.' (en-de), 'Thank you 1.' (en-de)" in said
     assert "and 2 more" in said and "--skip-bad-rows" in said and len(said) < 300
@@ -49,10 +49,10 @@ def test_they_are_left_out_of_dev_alone_and_counted(tmp_path: Path) -> None:
 
 def test_the_same_source_in_another_direction_is_apart() -> None:
     splits = {"dev": dataset([segment(langs="en-de")]), "test": dataset([segment(langs="en-cs")])}
-    assert apart(splits, leave_out=False) == splits
+    assert separate_splits(splits, leave_out=False) == splits
 
 
 def test_where_nothing_of_dev_stays_it_is_refused_in_any_case() -> None:
     both = {"dev": dataset([segment()]), "test": dataset([segment(id="2")])}
     with pytest.raises(StudyError, match="all 1 segment of the dev data are in the test data too"):
-        apart(both, leave_out=True)
+        separate_splits(both, leave_out=True)

@@ -14,7 +14,7 @@ from tests.support.examples import segment
 from workers.calibration import calibrate, statistics
 from workers.calibration.calibrate import calibration_sequences, statistics_key, statistics_of
 from workers.calibration.capture import add_products, capture
-from workers.calibration.sequences import Shown, balanced, batches, parts, plain
+from workers.calibration.sequences import Shown, balance_pairs, batches, parts, plain
 from workers.loading.load import load_for_calibration, load_tokenizer
 from workers.plan.compression_context import CompressionContext
 from workers.runtime.artefact_store import ArtefactStore
@@ -185,7 +185,7 @@ def test_every_language_has_its_share_of_tokens(folder: Path) -> None:
     tokenizer = load_tokenizer(folder)
     long = [segment("A dog. " * 9, "Ein Hund. " * 9, langs="en-de", id=str(count)) for count in range(60)]
     short = [segment("A cat.", "Un chat.", langs="en-fr", id=str(count)) for count in range(400)]
-    taken = balanced(long + short, tokenizer, PROMPTS["alma"], 12_000)
+    taken = balance_pairs(long + short, tokenizer, PROMPTS["alma"], 12_000)
     french = sum(len(one.ids) for one in taken if len(one.ids) < 120)
     whole = sum(len(one.ids) for one in taken)
     assert 12_000 <= whole < 12_400
@@ -196,7 +196,7 @@ def test_a_language_with_little_gives_all_it_has_and_the_others_make_up_for_it(f
     tokenizer = load_tokenizer(folder)
     many = [segment(f"Dog {count} runs.", "Ein Hund.", langs="en-de", id=str(count)) for count in range(200)]
     few = [segment("A cat.", "Un chat.", langs="en-fr")]
-    whole = sum(len(one.ids) for one in balanced(many + few, tokenizer, PROMPTS["alma"], 6000))
+    whole = sum(len(one.ids) for one in balance_pairs(many + few, tokenizer, PROMPTS["alma"], 6000))
     assert 6000 <= whole < 6100
 
 
@@ -210,7 +210,7 @@ def test_statistics_and_measuring_pairs_share_no_source_and_both_have_every_lang
 
 def test_a_shown_pair_ends_in_end_of_sequence_and_knows_where_its_translation_begins(folder: Path) -> None:
     tokenizer = load_tokenizer(folder)
-    (one,) = balanced(PAIRS[:1], tokenizer, PROMPTS["alma"], 1)
+    (one,) = balance_pairs(PAIRS[:1], tokenizer, PROMPTS["alma"], 1)
     assert one.ids[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(one.ids[one.target_start : -1]).strip() == PAIRS[0].references[0]
 

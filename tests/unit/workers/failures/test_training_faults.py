@@ -16,7 +16,7 @@ from workers.failures.table import as_failure, is_transient, whose_fault
 from workers.failures.training import DiskFull, TrainingDiverged
 from workers.training.data.tokenized_pairs import TokenizedPairs
 from workers.training.loop import checkpoints
-from workers.training.loop.checkpoints import found
+from workers.training.loop.checkpoints import find_checkpoints
 from workers.training.loop.device_engine import DeviceEngine
 from workers.training.loop.one_device import train
 
@@ -36,7 +36,7 @@ def test_a_loss_that_is_no_number_goes_back_once_with_half_the_rate(pairs: Token
     )
     assert learner.calls == done.steps + 3
     assert all(bool(torch.isfinite(tensor).all()) for tensor in weights(learner).values())
-    assert found(tmp_path)[-1].standing.rate_factor == 0.5
+    assert find_checkpoints(tmp_path)[-1].standing.rate_factor == 0.5
 
 
 def test_going_back_is_to_the_beginning_where_no_step_was_kept(pairs: TokenizedPairs, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_too_little_memory_makes_micro_batches_smaller_and_the_steps_stay(
     done = train(tiny_task(learner, pairs, tmp_path / "short"))
     assert max(learner.sizes[-10:]) <= limit
     assert done.notes[0].startswith("out of memory at step 0 with a micro-batch of ")
-    held = found(tmp_path / "short")[-1].standing.micro_tokens
+    held = find_checkpoints(tmp_path / "short")[-1].standing.micro_tokens
     assert done.notes[-1].endswith(f"micro-batches of {held} tokens, the steps as they were")
     small = TinyLearner()
     again = train(tiny_task(small, pairs, tmp_path / "small", micro_tokens=held))
@@ -115,7 +115,7 @@ def test_activations_are_computed_again_before_micro_batches_get_smaller(pairs: 
     assert learner.asked == 1
     assert done.notes[0].endswith("activations are computed again in the backward pass")
     assert all("micro-batches of" in note for note in done.notes[1:])
-    assert found(tmp_path)[-1].standing.recomputing
+    assert find_checkpoints(tmp_path)[-1].standing.recomputing
     resumed = Recomputing(limit=60)
     train(tiny_task(resumed, pairs, tmp_path, tokens=3000))
     assert resumed.asked == 1
@@ -171,7 +171,7 @@ def test_a_full_disk_says_where_and_how_much_and_what_was_kept_stays(
             train(tiny_task(TinyLearner(), pairs, folder))
     said = str(caught.value)
     assert str(folder) in said and "--store" in said
-    kept = found(folder)
+    kept = find_checkpoints(folder)
     assert [one.standing.steps for one in kept] == [5, 10]
     size = kept[-1].tensors.stat().st_size
     assert f"a checkpoint of {size} bytes" in said

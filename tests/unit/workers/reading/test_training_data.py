@@ -14,7 +14,7 @@ import pytest
 
 from search_spaces.errors import StudyError
 from tests.support.examples import dataset, segment
-from workers.calibration.sequences import shown, shown_all
+from workers.calibration.sequences import encode_pair, encode_pairs
 from workers.reading.errors import DataError
 from workers.reading.json_array import array_elements
 from workers.reading.training_data import (
@@ -24,12 +24,12 @@ from workers.reading.training_data import (
     OTHER_LANGUAGES,
     TrainingData,
     examples,
-    normalised,
+    normalise_text,
     training_data,
 )
 from workers.training.data.held_out import held_out
 from workers.training.data.overlap import refuse_overlap
-from workers.training.data.tokenized_pairs import CUT_OFF, KEPT_APART, TokenizedPairs, tokenized
+from workers.training.data.tokenized_pairs import CUT_OFF, KEPT_APART, TokenizedPairs, tokenize_pairs
 from workers.translation.prompts import PROMPTS
 
 ALMA = PROMPTS["alma"]
@@ -87,8 +87,8 @@ def test_sources_alone_are_examples_where_targets_are_made(tmp_path: Path, chara
     assert found[40:] == [("en-de", "A cow.", ""), ("en-de", "A cow", ""), ("de-en", "Eine Kuh.", "")]
     assert counts[EMPTY] == 3
     store = tmp_path / "store"
-    given = tokenized(data, character_tokenizer, "t", ALMA, store, held_out_count=4)
-    with_alone = tokenized(data, character_tokenizer, "t", ALMA, store, held_out_count=4, sources_alone=True)
+    given = tokenize_pairs(data, character_tokenizer, "t", ALMA, store, held_out_count=4)
+    with_alone = tokenize_pairs(data, character_tokenizer, "t", ALMA, store, held_out_count=4, sources_alone=True)
     assert with_alone.held_out == given.held_out and len(given.held_out) == 4
     assert len(with_alone) == len(given) + 3 and with_alone.digest != given.digest
     assert with_alone.segment(len(given)).source == "A cow."
@@ -188,7 +188,7 @@ def test_a_source_that_is_measured_on_may_not_be_trained_on(
     assert (error.value.path, error.value.line) == (Path(file), 2)
     side = "target" if flipped else "source"
     assert f"a {side} of the training data (en-de) is a source of the test data too" in str(error.value)
-    assert normalised(measured) in str(error.value) and "--skip-bad-rows" in str(error.value)
+    assert normalise_text(measured) in str(error.value) and "--skip-bad-rows" in str(error.value)
     without = refuse_overlap(training_data([(file, 1.0)], ["en-de"], skip_bad_rows=True), splits)
     found, counts = read(without)
     assert [source for _, source, _, _ in found] == ["A cat."] and counts == {MEASURED: 1}
@@ -228,7 +228,7 @@ def test_what_a_held_out_pair_is_translated_to_is_no_target_of_another_direction
     one = plain(tmp_path / "en.jsonl", *((f"A dog runs {n} times.", f"Ein Hund {n}.") for n in range(200)))
     other = plain(tmp_path / "fr.jsonl", *((f"Un chien {n}.", f"Ein Hund {n}.") for n in range(200)), langs="fr-de")
     data = training_data([(one, 1.0), (other, 1.0)], ["en-de", "fr-de"])
-    pairs = tokenized(data, character_tokenizer, "t", ALMA, tmp_path / "store", held_out_count=20)
+    pairs = tokenize_pairs(data, character_tokenizer, "t", ALMA, tmp_path / "store", held_out_count=20)
     kept = {one.references[0] for one in pairs.held_out}
     assert len(pairs.held_out) == 20
     assert kept.isdisjoint(pairs.segment(row).references[0] for row in range(len(pairs)))
@@ -248,7 +248,7 @@ def test_held_out_pairs_are_balanced_and_share_no_source_with_training(
     apart = held_out(data, 30, seed=3)
     assert Counter(one.langs for one in apart) == {"en-de": 10, "de-en": 10, "en-fr": 10}
     assert apart == held_out(data, 30, seed=3) != held_out(data, 30, seed=4)
-    pairs = tokenized(data, character_tokenizer, "t", ALMA, tmp_path / "store", held_out_count=30, seed=3)
+    pairs = tokenize_pairs(data, character_tokenizer, "t", ALMA, tmp_path / "store", held_out_count=30, seed=3)
     sources = {one.source for one in apart}
     for row in range(len(pairs)):
         one = pairs.segment(row)
@@ -259,9 +259,9 @@ def test_held_out_pairs_are_balanced_and_share_no_source_with_training(
 
 def test_tokenized_pairs_are_those_of_the_prompt(tmp_path: Path, character_tokenizer: Any) -> None:
     data = training_data([(many(tmp_path / "pairs.jsonl", 40), 1.0)], BOTH)
-    pairs = tokenized(data, character_tokenizer, "t", ALMA, tmp_path / "store", held_out_count=0)
+    pairs = tokenize_pairs(data, character_tokenizer, "t", ALMA, tmp_path / "store", held_out_count=0)
     assert len(pairs) == 80 and pairs.langs == ("de-en", "en-de") and pairs.left_out == {}
-    expected = [(one.langs, shown(one.segment, character_tokenizer, ALMA)) for one in examples(data, Counter())]
+    expected = [(one.langs, encode_pair(one.segment, character_tokenizer, ALMA)) for one in examples(data, Counter())]
     assert [(pairs.langs_of(row), pairs.shown(row)) for row in range(80)] == expected
     assert [pairs.length(row) for row in range(80)] == [len(one.ids) for _, one in expected]
     assert (pairs.budget(0), pairs.budget(5)) == (pairs.tokens, 5)
@@ -278,19 +278,19 @@ def test_tokenized_pairs_are_those_of_the_prompt(tmp_path: Path, character_token
 def test_the_store_keeps_them_by_what_decides_them(tmp_path: Path, character_tokenizer: Any) -> None:
     file = many(tmp_path / "pairs.jsonl", 40)
     data, store = training_data([(file, 1.0)], ["en-de"]), tmp_path / "store"
-    first = tokenized(data, character_tokenizer, "t", ALMA, store)
+    first = tokenize_pairs(data, character_tokenizer, "t", ALMA, store)
     Path(file).unlink()  # not read again
-    again = tokenized(data, None, "t", ALMA, store)
+    again = tokenize_pairs(data, None, "t", ALMA, store)
     assert (again.folder, again.digest) == (first.folder, first.digest)
     loaded: TokenizedPairs = pickle.loads(pickle.dumps(first))
     assert loaded.shown(3) == first.shown(3)
     many(tmp_path / "pairs.jsonl", 40)
     others = [
-        tokenized(data, character_tokenizer, "another", ALMA, store),
-        tokenized(data, character_tokenizer, "t", PROMPTS["few-shot"], store),
-        tokenized(data, character_tokenizer, "t", ALMA, store, 90),
-        tokenized(data, character_tokenizer, "t", ALMA, store, seed=1),
-        tokenized(data, character_tokenizer, "t", ALMA, store, held_out_count=2),
+        tokenize_pairs(data, character_tokenizer, "another", ALMA, store),
+        tokenize_pairs(data, character_tokenizer, "t", PROMPTS["few-shot"], store),
+        tokenize_pairs(data, character_tokenizer, "t", ALMA, store, 90),
+        tokenize_pairs(data, character_tokenizer, "t", ALMA, store, seed=1),
+        tokenize_pairs(data, character_tokenizer, "t", ALMA, store, held_out_count=2),
     ]
     assert len({first.digest, *(other.digest for other in others)}) == 6
 
@@ -298,7 +298,7 @@ def test_the_store_keeps_them_by_what_decides_them(tmp_path: Path, character_tok
 def test_sequences_are_cut_and_those_without_translation_left_out(tmp_path: Path, character_tokenizer: Any) -> None:
     rows = [("A dog.", "Ein Hund."), ("A very long story. " * 9, "Kurz."), ("A cat.", "Lang. " * 40)]
     data = training_data([(plain(tmp_path / "pairs.jsonl", *rows), 1.0)], ["en-de"])
-    pairs = tokenized(data, character_tokenizer, "t", ALMA, tmp_path / "store", 100, held_out_count=0)
+    pairs = tokenize_pairs(data, character_tokenizer, "t", ALMA, tmp_path / "store", 100, held_out_count=0)
     assert len(pairs) == 2 and pairs.left_out == {CUT_OFF: 1}
     assert pairs.length(1) == 100 and pairs.shown(1).target_start < 100
 
@@ -306,13 +306,13 @@ def test_sequences_are_cut_and_those_without_translation_left_out(tmp_path: Path
 def test_data_without_a_pair_is_refused_with_the_reasons(tmp_path: Path, character_tokenizer: Any) -> None:
     data = training_data([(many(tmp_path / "pairs.jsonl", 5), 1.0)], ["en-cs"])
     with pytest.raises(StudyError, match=r"no pair to train on \(5 pairs of other languages\)"):
-        tokenized(data, character_tokenizer, "t", ALMA, tmp_path / "store")
+        tokenize_pairs(data, character_tokenizer, "t", ALMA, tmp_path / "store")
 
 
 def test_tokenizing_together_gives_what_tokenizing_alone_gives(character_tokenizer: Any) -> None:
     pairs = [segment("A dog.", "Ein Hund."), segment("A much longer sentence.", "Ein viel längerer Satz.")]
-    together = shown_all(pairs, character_tokenizer, ALMA, 80)
-    assert together == [shown(one, character_tokenizer, ALMA, 80) for one in pairs]
+    together = encode_pairs(pairs, character_tokenizer, ALMA, 80)
+    assert together == [encode_pair(one, character_tokenizer, ALMA, 80) for one in pairs]
 
 
 class CoarseTokenizer:
@@ -331,7 +331,7 @@ def test_memory_stays_far_below_the_files_size(tmp_path: Path) -> None:
         stream.writelines(f'{{"src": "{n} {text}", "ref": "{n} {text}", "langs": "en-de"}}\n' for n in range(10_000))
     data = training_data([(str(file), 1.0)], ["en-de"])
     tracemalloc.start()
-    pairs = tokenized(data, CoarseTokenizer(), "t", ALMA, tmp_path / "store", seed=1)
+    pairs = tokenize_pairs(data, CoarseTokenizer(), "t", ALMA, tmp_path / "store", seed=1)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(pairs) == 10_000 - 128 and file.stat().st_size > 25e6

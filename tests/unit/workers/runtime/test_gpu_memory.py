@@ -13,8 +13,8 @@ import torch
 from workers.runtime.gpu_memory import (
     ALLOCATOR_SETTINGS,
     ALLOCATOR_VARIABLES,
+    bytes_left_behind,
     free_memory,
-    left_behind,
     set_allocator,
     usable_memory,
 )
@@ -40,14 +40,14 @@ except torch.OutOfMemoryError:
 # cuBLAS keeps a workspace for every stream that it has multiplied in.
 STREAMS = """
 import torch
-from workers.runtime.gpu_memory import left_behind
+from workers.runtime.gpu_memory import bytes_left_behind
 
 one = torch.ones(64, 64, device="cuda")
 for _ in range(32):
     with torch.cuda.stream(torch.cuda.Stream()):
         one @ one
 torch.cuda.synchronize()
-print(torch.cuda.memory_allocated() > 32 * 2**20, left_behind() < 2**20)
+print(torch.cuda.memory_allocated() > 32 * 2**20, bytes_left_behind() < 2**20)
 """
 
 
@@ -75,7 +75,7 @@ def test_the_users_settings_stay(variable: str, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_without_a_gpu_nothing_is_left_behind() -> None:
-    assert left_behind() == 0
+    assert bytes_left_behind() == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

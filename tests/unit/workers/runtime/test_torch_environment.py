@@ -11,7 +11,7 @@ import pytest
 from orchestrator.benches import cpu as bench_cpu
 from orchestrator.benches.cpu import ARMS, figures
 from orchestrator.benches.figures import CPU
-from orchestrator.benches.table import explained
+from orchestrator.benches.table import explain_figure
 from orchestrator.cli import main
 from workers.runtime.ray_process import _done, _packed
 from workers.runtime.torch_environment import WAIT_POLICY, WAIT_VARIABLES, prepare_torch, waiting
@@ -85,9 +85,9 @@ def test_the_benchs_figures_are_known_and_hold_the_mark() -> None:
     assert values["worst_over_best_b64"] == 3.0
     assert values["median_s_b64"] == 2.0
     assert values["worst_over_best_b128"] == 1.0
-    assert all(explained(f"{prefix}{name}", CPU)[0] for prefix in ARMS for name in values)
-    assert explained("worst_over_best_b64", CPU)[1] == "<= 2"
-    assert explained("spinning_worst_over_best_b64", CPU)[1] == ""
+    assert all(explain_figure(f"{prefix}{name}", CPU)[0] for prefix in ARMS for name in values)
+    assert explain_figure("worst_over_best_b64", CPU)[1] == "<= 2"
+    assert explain_figure("spinning_worst_over_best_b64", CPU)[1] == ""
 
 
 def test_the_bench_measures_this_machine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from workers.scoring.sanity import (
     over_limits,
     shares,
     spell_failures,
-    unchecked,
+    unchecked_languages,
 )
 
 SOURCE = "The old fisherman repairs his net on the pier while two gulls wait for the fish beside him."
@@ -203,9 +203,11 @@ def test_simplified_and_traditional_characters_are_told_apart(
 
 
 def test_a_language_that_a_check_knows_nothing_of_is_told() -> None:
-    assert unchecked([into("de"), into("ja")]) == {}
-    assert unchecked([segment(langs="en-liv"), into("de")]) == {"wrong_language": ("liv",)}
-    assert unchecked([segment(langs="en-sr_Latn"), segment(langs="en-zh_HK")]) == {"wrong_language": ("sr_Latn",)}
+    assert unchecked_languages([into("de"), into("ja")]) == {}
+    assert unchecked_languages([segment(langs="en-liv"), into("de")]) == {"wrong_language": ("liv",)}
+    assert unchecked_languages([segment(langs="en-sr_Latn"), segment(langs="en-zh_HK")]) == {
+        "wrong_language": ("sr_Latn",)
+    }
 
 
 def test_shares_have_every_check_and_count_lines() -> None:

@@ -11,9 +11,9 @@ from workers.stored_forms.integer_grid import (
     QuantizedWeight,
     bounds,
     fit_grid,
-    grouped,
     on_grid,
     to_integers,
+    view_groups,
 )
 
 WIDTHS = (2, 3, 4, 8)
@@ -96,4 +96,4 @@ def test_a_weight_that_is_not_finite_is_refused(value: float) -> None:
 
 def test_groups_that_do_not_come_out_even_are_refused() -> None:
     with pytest.raises(ValueError, match="32 does not divide 48 columns"):
-        grouped(torch.zeros(2, 48), 32)
+        view_groups(torch.zeros(2, 48), 32)

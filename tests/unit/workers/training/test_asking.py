@@ -43,7 +43,7 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*arguments: Any, **keywords: Any) -> Any:
         raise AssertionError("the training data was read")
 
-    monkeypatch.setattr(steps, "tokenized", never)
+    monkeypatch.setattr(steps, "tokenize_pairs", never)
     monkeypatch.setattr(steps, "form", never)
 
 

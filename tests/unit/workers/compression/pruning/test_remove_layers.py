@@ -18,7 +18,7 @@ from search_spaces.errors import CandidateError, StudyError
 from search_spaces.methods.pruners import RemoveLayers
 from tests.support.examples import segment
 from workers.calibration.divergence import Divergence, measuring_batches
-from workers.compression.pruning.layer_search import bypassed, greedy, least_set, pairwise
+from workers.compression.pruning.layer_search import bypass_layers, greedy, least_set, pairwise
 from workers.compression.pruning.remove_layers import (
     block_influence,
     compress,
@@ -252,7 +252,7 @@ def test_a_bypassed_layer_is_as_good_as_gone_where_layers_differ_in_kind(
     report = compress(parent, out, RemoveLayers(count=1, by="greedy"), measuring())
     gone = int(report.notes[0].split(": ")[1].split()[0])
     model = load_model(parent, "cpu")
-    with torch.inference_mode(), bypassed([model.model.layers[gone]]):
+    with torch.inference_mode(), bypass_layers([model.model.layers[gone]]):
         assert torch.equal(model(IDS, use_cache=False).logits, logits(out))
     assert not torch.equal(logits(parent), logits(out))
 

@@ -10,9 +10,16 @@ import torch
 from tests.support.paths import ROOT
 from workers.loading.load import load_tokenizer
 from workers.reading.training_data import training_data
-from workers.training.data.batches import TrainingBatch, fewest_tokens, halved, micro_batches, micro_rows, padded_batch
+from workers.training.data.batches import (
+    TrainingBatch,
+    fewest_tokens,
+    halve_micro_tokens,
+    micro_batches,
+    micro_rows,
+    padded_batch,
+)
 from workers.training.data.sampling import choose_rows
-from workers.training.data.tokenized_pairs import TokenizedPairs, tokenized
+from workers.training.data.tokenized_pairs import TokenizedPairs, tokenize_pairs
 from workers.translation.prompts import PROMPTS
 
 
@@ -20,7 +27,7 @@ from workers.translation.prompts import PROMPTS
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> TokenizedPairs:
     data = training_data([(str(ROOT / "data" / "calibration.jsonl"), 1.0)], ["en-de", "en-fr", "de-en"])
     tokenizer = load_tokenizer(ROOT / "models" / "captions")
-    return tokenized(data, tokenizer, "captions", PROMPTS["alma"], tmp_path_factory.mktemp("store"))
+    return tokenize_pairs(data, tokenizer, "captions", PROMPTS["alma"], tmp_path_factory.mktemp("store"))
 
 
 def test_a_batch_holds_its_sequences_with_their_targets(pairs: TokenizedPairs) -> None:
@@ -78,7 +85,7 @@ def test_a_small_model_on_a_gpu_is_not_told_of_small_micro_batches() -> None:
 
 
 def test_a_limit_is_halved_until_it_is_below_what_was_too_large() -> None:
-    assert [halved(4096, too_large) for too_large in (4096, 4095, 700, 3)] == [2048, 2048, 512, 2]
+    assert [halve_micro_tokens(4096, too_large) for too_large in (4096, 4095, 700, 3)] == [2048, 2048, 512, 2]
 
 
 def test_the_loss_is_over_the_same_tokens_however_a_step_is_cut(pairs: TokenizedPairs) -> None:

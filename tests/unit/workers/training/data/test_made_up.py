@@ -10,7 +10,7 @@ import pytest
 
 from search_spaces.errors import StudyError
 from workers.reading.training_data import TrainingData, examples, training_data
-from workers.training.data.synthetic_sources import made_up, main
+from workers.training.data.synthetic_sources import draw_sources, main
 
 WHO = ("a man", "a woman", "a dog", "two children", "an old man")
 DOES = ("runs", "sits", "looks at a bird", "plays with a ball", "jumps")
@@ -35,34 +35,34 @@ def trigrams(text: str) -> set[tuple[str, ...]]:
 
 
 def test_what_is_made_up_is_new_and_every_three_words_were_seen(data: TrainingData) -> None:
-    made = list(made_up(data, 24, seed=1))
+    made = list(draw_sources(data, 24, seed=1))
     seen = set().union(*map(trigrams, TEXTS))
     assert all(trigrams(source) <= seen for _, source in made)
     sources = [source for _, source in made]
     assert len(set(sources)) == 24 and not set(sources) & set(TEXTS)
     assert Counter(langs for langs, _ in made)["en-de"] > 12
-    assert made == list(made_up(data, 24, seed=1)) != list(made_up(data, 24, seed=2))
+    assert made == list(draw_sources(data, 24, seed=1)) != list(draw_sources(data, 24, seed=2))
 
 
 def test_more_than_there_can_be_is_refused_with_how_many_there_are(data: TrainingData) -> None:
     with pytest.raises(StudyError, match=r"(\d+) sources are all that could be made up of 50; ask for fewer"):
-        list(made_up(data, 5000))
+        list(draw_sources(data, 5000))
 
 
 def test_what_can_not_be_made_up_is_refused(tmp_path: Path) -> None:
     chinese = training_data([(written(tmp_path / "zh.jsonl", "zh-en", ["一只狗。"]), 1.0)], ["zh-en"])
     with pytest.raises(StudyError, match="can't be made up in zh, which sets no spaces between words"):
-        list(made_up(chinese, 5))
+        list(draw_sources(chinese, 5))
     lao = training_data([(written(tmp_path / "lo.jsonl", "lo-en", ["ໝາໂຕໜຶ່ງ."]), 1.0)], ["lo-en"])
     with pytest.raises(StudyError, match="can't be made up in lo"):
-        list(made_up(lao, 5))
+        list(draw_sources(lao, 5))
     dzongkha = training_data([(written(tmp_path / "dz.jsonl", "dz-en", ["ཁྱི་གཅིག"]), 1.0)], ["dz-en"])
     with pytest.raises(StudyError, match="can't be made up in dz"):
-        list(made_up(dzongkha, 5))
+        list(draw_sources(dzongkha, 5))
     with pytest.raises(StudyError, match="no source in de-cs"):
-        list(made_up(training_data([(written(tmp_path / "de.jsonl"), 1.0)], ["de-cs"]), 5))
+        list(draw_sources(training_data([(written(tmp_path / "de.jsonl"), 1.0)], ["de-cs"]), 5))
     with pytest.raises(StudyError, match="count is 0"):
-        list(made_up(chinese, 0))
+        list(draw_sources(chinese, 0))
 
 
 def test_the_command_writes_sources_that_training_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

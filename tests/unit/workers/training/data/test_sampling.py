@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workers.training.data.permutation import key_of, permuted
+from workers.training.data.permutation import key_of, permute
 from workers.training.data.sampling import BLOCK, balanced_shares, choose_rows, draws
 
 
@@ -42,15 +42,15 @@ def stratum_of(data: Any, row: int) -> int:
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 16, 17, 1000, 4096, 70_001])
 def test_a_permutation_holds_every_index_once(size: int) -> None:
     for key in (0, 1, key_of("any", 7)):
-        assert sorted(permuted(np.arange(size), size, key)) == list(range(size))
+        assert sorted(permute(np.arange(size), size, key)) == list(range(size))
 
 
 def test_permutations_differ_by_key_and_look_drawn() -> None:
-    first = permuted(np.arange(1000), 1000, 1)
-    assert (first != permuted(np.arange(1000), 1000, 2)).mean() > 0.98
+    first = permute(np.arange(1000), 1000, 1)
+    assert (first != permute(np.arange(1000), 1000, 2)).mean() > 0.98
     assert abs(np.corrcoef(np.arange(1000), first)[0, 1]) < 0.1
     # Where index 0 goes, over 4000 keys, in ten bins of 400 each: chi-squared with 9 degrees of freedom.
-    places = [int(permuted(np.array([0]), 1000, key)[0]) // 100 for key in range(4000)]
+    places = [int(permute(np.array([0]), 1000, key)[0]) // 100 for key in range(4000)]
     counts = np.bincount(places, minlength=10)
     assert ((counts - 400) ** 2 / 400).sum() < 27.9  # one in a thousand
 

@@ -18,7 +18,7 @@ from workers.reading.training_data import training_data
 from workers.scoring.sanity import failed_checks
 from workers.training.data.sampling import choose_rows
 from workers.training.data.teacher_translations import TeacherModel, teacher_translations
-from workers.training.data.tokenized_pairs import TokenizedPairs, tokenized
+from workers.training.data.tokenized_pairs import TokenizedPairs, tokenize_pairs
 from workers.translation.decoding import Decoding, Hypothesis
 from workers.translation.prompts import PROMPTS
 
@@ -33,7 +33,7 @@ def pairs(tmp_path: Path, character_tokenizer: Any) -> TokenizedPairs:
     file = tmp_path / "pairs.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     data = training_data([(str(file), 1.0)], ["en-de", "en-fr"])
-    return tokenized(data, character_tokenizer, "t", ALMA, tmp_path / "store", held_out_count=4)
+    return tokenize_pairs(data, character_tokenizer, "t", ALMA, tmp_path / "store", held_out_count=4)
 
 
 class Spoken:
@@ -112,7 +112,7 @@ def sources_alone(
         rows = [{"src": f"A dog runs {n} times.", "ref": "", "langs": "en-de"} for n in range(1, count + 1)]
         (tmp_path / "sources.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         data = training_data([(str(tmp_path / "sources.jsonl"), 1.0)], ["en-de"])
-        alone = tokenized(data, character_tokenizer, "t", ALMA, tmp_path / "store", sources_alone=True)
+        alone = tokenize_pairs(data, character_tokenizer, "t", ALMA, tmp_path / "store", sources_alone=True)
         spoken = Spoken(lambda segment: Hypothesis(f"Ein Hund: {segment.source[2:]}", 9, False))
         monkeypatch.setattr(sequence_data, "_translator", spoken.load)
         who = teacher(tmp_path)

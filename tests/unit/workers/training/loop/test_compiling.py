@@ -17,11 +17,11 @@ from torch._dynamo.utils import counters
 from search_spaces.methods.trainers import Distill, Recover
 from tests.support.tiny_models import VOCABULARY, tiny_model
 from tests.support.tiny_training import batch_of, tiny_pairs, tiny_task, weights
-from workers.training.loop.compiling import compiled, worth_compiling
+from workers.training.loop.compiling import compile_layers, worth_compiling
 from workers.training.loop.learner import Learner
 from workers.training.loop.one_device import train
 from workers.training.model_forms.fake_quantization import FrozenPackedLinear
-from workers.training.model_forms.lora import adapted
+from workers.training.model_forms.lora import add_adapters
 from workers.training.teachers.teacher import LiveTeacher
 
 Gradients = dict[str, torch.Tensor]
@@ -61,7 +61,7 @@ def same(found: list[tuple[float, Gradients]], expected: list[tuple[float, Gradi
 
 def recovering(family: str = "llama", **changes: Any) -> Learner:
     step = Recover(**{"dropout": 0.0, "rank": 4, "loss": "references", **changes})
-    model, _ = adapted(tiny_model(family, seed=1), step, 0)
+    model, _ = add_adapters(tiny_model(family, seed=1), step, 0)
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -117,7 +117,7 @@ def test_inductors_code_serves_all_layers_and_shapes(graphs: Callable[[], int]) 
         layers(states).square().sum().backward()
     expected = [weight.grad.clone() for weight in layers.parameters() if weight.grad is not None]
     layers.zero_grad()
-    with compiled(layers):
+    with compile_layers(layers):
         for states in asked:
             layers(states).square().sum().backward()
     assert graphs() == 1
@@ -131,7 +131,7 @@ def test_one_graph_serves_whatever_is_trained(
 ) -> None:
     learner = make()
     expected = answers(learner)
-    with compiled(learner.decoder_layers):
+    with compile_layers(learner.decoder_layers):
         found = answers(learner)
     assert graphs() == 1
     same(found, expected)
@@ -140,7 +140,7 @@ def test_one_graph_serves_whatever_is_trained(
 def test_dora_is_trained_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     learner = recovering(adapter="dora")
     expected = answers(learner)
-    with compiled(learner.decoder_layers), caplog.at_level(logging.WARNING):
+    with compile_layers(learner.decoder_layers), caplog.at_level(logging.WARNING):
         found = answers(learner)
     same(found, expected)
     assert "training goes on uncompiled: Unsupported" in caplog.text
@@ -149,7 +149,7 @@ def test_dora_is_trained_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
 def test_layers_are_as_they_were_afterwards_and_without_gradients(traced: None, graphs: Callable[[], int]) -> None:
     learner = recovering()
     names = list(learner.state_dict())
-    with compiled(learner.decoder_layers):
+    with compile_layers(learner.decoder_layers):
         assert list(learner.state_dict()) == names
         with torch.no_grad():
             learner(batches()[0])
@@ -173,7 +173,7 @@ def test_what_cannot_be_compiled_is_trained_as_it_is(
     monkeypatch.setattr(torch, "compile", partial(TORCH_COMPILE, backend=backend))
     learner = recovering()
     expected = answers(learner)
-    with compiled(learner.decoder_layers), caplog.at_level(logging.WARNING):
+    with compile_layers(learner.decoder_layers), caplog.at_level(logging.WARNING):
         found = answers(learner)
     same(found, expected)
     assert tried == [1]
@@ -187,7 +187,7 @@ def test_out_of_memory_while_compiling_is_the_trainings_to_answer(monkeypatch: p
 
     monkeypatch.setattr(torch, "compile", partial(TORCH_COMPILE, backend=refuse))
     learner = recovering()
-    with compiled(learner.decoder_layers), pytest.raises(RuntimeError, match="out of memory"):
+    with compile_layers(learner.decoder_layers), pytest.raises(RuntimeError, match="out of memory"):
         answers(learner)
 
 

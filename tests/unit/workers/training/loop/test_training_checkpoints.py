@@ -19,7 +19,7 @@ from workers.training.loop.checkpoints import (
     STANDING,
     TENSORS,
     TrainingState,
-    found,
+    find_checkpoints,
     newest,
     remove_old_drafts,
     superseded,
@@ -64,7 +64,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
         rate_factor=0.5,
     )
     write(tmp_path, kept, MOMENTS)
-    (only,) = found(tmp_path)
+    (only,) = find_checkpoints(tmp_path)
     assert only.standing == kept
     assert torch.equal(dict(read_tensors(only.tensors, torch.device("cpu")))["weight:a"], MOMENTS["weight:a"])
     assert not list(tmp_path.glob(".draft-*"))
@@ -73,7 +73,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_a_checkpoint_written_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
     write(tmp_path, standing(3), MOMENTS)
     write(tmp_path, replace(standing(3), rate_factor=0.5), MOMENTS)
-    assert [one.standing.rate_factor for one in found(tmp_path)] == [0.5]
+    assert [one.standing.rate_factor for one in find_checkpoints(tmp_path)] == [0.5]
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -83,7 +83,7 @@ def test_what_is_not_whole_is_passed_over(tmp_path: Path) -> None:
     text = (folders[2] / STANDING).read_text()
     (folders[2] / STANDING).write_text(text[: len(text) // 2])
     (folders[1] / TENSORS).unlink()
-    assert [one.standing.steps for one in found(tmp_path)] == [1]
+    assert [one.standing.steps for one in find_checkpoints(tmp_path)] == [1]
 
 
 def test_only_drafts_that_nobody_touches_are_removed(tmp_path: Path) -> None:
@@ -136,10 +136,10 @@ def test_the_last_two_and_the_last_before_the_decay_stay(tmp_path: Path) -> None
     others = [write(tmp_path, one, MOMENTS) for one in (standing(5, 500), standing(9, 3000), standing(29))]
     own = [standing(7), standing(8), *(standing(steps, 1000) for steps in (9, 10, 11))]
     mine = {write(tmp_path, one, MOMENTS).folder for one in own}
-    gone = superseded(found(tmp_path), mine)
+    gone = superseded(find_checkpoints(tmp_path), mine)
     assert [(one.standing.steps, one.standing.decaying) for one in gone] == [(5, 500), (7, 0), (9, 1000)]
     assert others[0].folder == gone[0].folder
-    gone = superseded(found(tmp_path), mine, last=1)
+    gone = superseded(find_checkpoints(tmp_path), mine, last=1)
     assert [one.standing.steps for one in gone] == [5, 7, 9, 10]
 
 
@@ -148,7 +148,7 @@ def test_a_folder_of_checkpoints_stays_small(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     for budget in (1000, 2000, 3000):
         train(tiny_task(TinyLearner(), pairs, folder, tokens=budget, checkpoint_steps=1))
-        kept = found(folder)
+        kept = find_checkpoints(folder)
         steady = [one.standing.steps for one in kept if not one.standing.decaying]
         assert len(kept) <= 3 and len(steady) == 1
         assert any(one.standing.decaying == budget and one.standing.tokens >= budget for one in kept)

@@ -24,7 +24,7 @@ from workers.training.data.batches import micro_batches
 from workers.training.data.prefetching import Prefetcher, prepare_step
 from workers.training.data.sampling import choose_rows
 from workers.training.data.tokenized_pairs import TokenizedPairs
-from workers.training.loop.checkpoints import found
+from workers.training.loop.checkpoints import find_checkpoints
 from workers.training.loop.history import History
 from workers.training.loop.learner import Learner
 from workers.training.loop.one_device import train
@@ -129,16 +129,16 @@ def test_a_killed_training_goes_on_and_ends_bitwise_where_it_would_have(pairs: T
 
     process = started(outs[0])
     until = time.monotonic() + 120
-    while not [one for one in found(tmp_path / "killed") if one.standing.steps >= 10]:
+    while not [one for one in find_checkpoints(tmp_path / "killed") if one.standing.steps >= 10]:
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not outs[0].exists()
-    reached = found(tmp_path / "killed")[-1].standing.steps
+    reached = find_checkpoints(tmp_path / "killed")[-1].standing.steps
     # In a process of its own too: what other tests set in this one, such as threads, decides the last bits of a sum.
     assert started(tmp_path / "whole.safetensors", "whole").wait(120) == 0
-    assert 10 <= reached < found(tmp_path / "whole")[-1].standing.steps
+    assert 10 <= reached < find_checkpoints(tmp_path / "whole")[-1].standing.steps
     # Two workers go on with it at once, as two candidates with the same training may.
     for process in [started(out) for out in outs]:
         assert process.wait(120) == 0

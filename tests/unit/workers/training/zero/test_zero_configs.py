@@ -27,7 +27,7 @@ from workers.training.zero import launch
 from workers.training.zero.configs import STAGES, USABLE, Stage, bytes_needed, config_for, refuse_packed, stage_for
 from workers.training.zero.engine import ShardedEngine
 from workers.training.zero.launch import ShardedTraining, cause_of, train_sharded
-from workers.training.zero.sharing import MicroBatchTooLarge, dealt, share_of
+from workers.training.zero.sharing import MicroBatchTooLarge, deal_rows, share_of
 
 BILLION = 10**9
 
@@ -92,7 +92,7 @@ def test_shipped_configurations(stage: Stage) -> None:
 
 def test_rows_are_dealt_once_each_and_evenly() -> None:
     lengths = [5, 30, 7, 22, 9, 9, 14]
-    shares = dealt(list(range(7)), lengths, 3)
+    shares = deal_rows(list(range(7)), lengths, 3)
     assert sorted(row for share in shares for row in share) == list(range(7))
     assert shares == [[1, 2, 0], [3, 5], [6, 4]]
 
