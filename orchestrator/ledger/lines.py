@@ -24,6 +24,7 @@ class StudyHeader(TypedDict):
     spec: dict[str, Any]
     """The study as it was given."""
     base: BaseJson
+    """The model, what its files are known by, and its bytes."""
     data: dict[str, str]
     """Split -> digest of its data set."""
     calibration: NotRequired[dict[str, str]]

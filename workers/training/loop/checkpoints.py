@@ -35,22 +35,24 @@ LAST = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingState:
-    """Where a training stands after a whole number of optimizer steps.
-
-    steps; tokens: real ones read; before_last: those read before the last step. decaying: the budget whose decay has
-    begun, 0 while none has. rate_factor: 0.5 after a loss that was not finite, else 1.0. micro_tokens: padded tokens a
-    micro-batch; recomputing: whether activations are computed again in the backward pass.
-    """
+    """Where a training stands after a whole number of optimizer steps."""
 
     steps: int = 0
     tokens: int = 0
+    """Real tokens read."""
     before_last: int = 0
+    """Real tokens read before the last step."""
     decaying: int = 0
+    """The budget whose decay has begun, in tokens; 0 before any has."""
     rate_factor: float = 1.0
+    """0.5 after a loss that was not finite."""
     micro_tokens: int
+    """Padded tokens a micro-batch."""
     recomputing: bool = False
+    """Whether activations are computed again in the backward pass."""
     curve: tuple[CurvePoint, ...] = ()
     notes: tuple[str, ...] = ()
+    """Facts for the trial's record, such as a smaller micro-batch."""
 
     def decay_is_next(self, schedule: Schedule, budget: int) -> bool:
         """Whether the next step's rate is the first that depends on the budget."""

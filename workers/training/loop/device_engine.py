@@ -41,9 +41,9 @@ class DeviceEngine:
             task.checkpoints,
             task.step.schedule,
             task.pairs.budget(task.step.tokens),
-            task.clock,
-            task.checkpoint_seconds,
-            task.checkpoint_steps,
+            clock=task.clock,
+            every_s=task.checkpoint_seconds,
+            every_steps=task.checkpoint_steps,
         )
         self.meter = Meter(task.device, task.clock)
         self.feed: Prefetcher | None = None

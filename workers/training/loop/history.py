@@ -50,8 +50,16 @@ class History:
         if now - self._reported_at < REPORT_SECONDS and tokens < self._budget:
             return
         speed, loss = self._since_report.tokens_s, self._since_report.mean_loss
-        left = self._left_s(tokens, speed)
-        self._report(Progress(self._name, tokens, self._budget, speed, loss, self.chrf, left))
+        progress = Progress(
+            name=self._name,
+            tokens=tokens,
+            of=self._budget,
+            tokens_s=speed,
+            loss=loss,
+            chrf=self.chrf,
+            left_s=self._left_s(tokens, speed),
+        )
+        self._report(progress)
         self._reported_at = now
         self._since_report = StepWindow()
 

@@ -26,30 +26,33 @@ from workers.training.loop.run import TrainingRun
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What is trained, on what, and how.
-
-    learner: called with a TrainingBatch, it answers with `sum`, the loss summed over the batch's target tokens, a
-    scalar on the device; `enable_checkpointing()`, where it has one, makes it compute activations again in the backward
-    pass. checkpoints: a folder that names everything but the budget. held_out: scores translations of validation
-    pairs (chrF) with the learner in eval mode. micro_tokens: padded tokens a micro-batch. recompute: activations from
-    the start. compile: whether the learner's `decoder_layers` run compiled (`compiling.compile_layers`).
-    checkpoint_seconds: between checkpoints; checkpoint_steps: a number of steps instead. clock: seconds, from anywhere.
-    """
+    """What is trained, on what, and how."""
 
     learner: nn.Module
+    """Called with a TrainingBatch, it returns the loss as `sum`, over the target tokens, a scalar on the device.
+    Its `enable_checkpointing()`, if it has one, makes it compute activations again in the backward pass."""
     pairs: TokenizedPairs
     step: Trainer
+    """The method, with its budget and schedule."""
     seed: int
     device: torch.device
     checkpoints: Path
+    """A folder that names everything but the budget."""
     held_out: Callable[[], float] | None
+    """Scores translations of validation pairs (chrF) with the learner in eval mode."""
     report: Callable[[Progress], None]
     micro_tokens: int
+    """Padded tokens a micro-batch."""
     recompute: bool = False
+    """Whether activations are computed again in the backward pass from the start."""
     compile: bool = False
+    """Whether the learner's `decoder_layers` run compiled (`compiling.compile_layers`)."""
     checkpoint_seconds: float = 60.0
+    """Between checkpoints."""
     checkpoint_steps: int = 0
+    """Steps between checkpoints, instead of seconds, unless 0."""
     clock: Callable[[], float] = time.monotonic
+    """Seconds, from anywhere."""
 
 
 def train(task: Task) -> Trained:

@@ -52,7 +52,15 @@ class TrainingRun:
                 self._look()
         self._finish()
         curve, state = self.history.curve, self.state
-        return Trained(state.tokens, state.steps, curve, state.notes, curve[0].chrf, curve[-1].chrf, since)
+        return Trained(
+            tokens=state.tokens,
+            steps=state.steps,
+            curve=curve,
+            notes=state.notes,
+            chrf_before=curve[0].chrf,
+            chrf_after=curve[-1].chrf,
+            since=since,
+        )
 
     def _begin(self) -> int:
         """Take up the newest checkpoint, or begin. Returns the tokens that were read before."""

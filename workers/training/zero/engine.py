@@ -43,30 +43,36 @@ ONE_PIECE_BYTES = 2**31
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankTask:
-    """What is trained, on what, and how; the same in every process but for the device.
-
-    build: makes the learner; called again after a loss that was not finite. device: where the learner computes.
-    checkpoints: a folder that names everything but the budget. out: where the trained tensors go. report: called in the
-    first process. micro_tokens: padded tokens a micro-batch. recompute: make activations again in the backward pass.
-    notes: what the record shall say beforehand. checkpoint_seconds: between checkpoints; checkpoint_steps: a number of
-    steps instead.
-    """
+    """What is trained, on what, and how; the same in every process but for the device."""
 
     build: Callable[[torch.device], Learner]
+    """Makes the learner; called again after a loss that was not finite."""
     pairs: TokenizedPairs
     step: Trainer
+    """The method, with its budget and schedule."""
     seed: int
     stage: Stage
+    """Of ZeRO."""
     device: torch.device
+    """Where this process's learner computes."""
     checkpoints: Path
+    """A folder that names everything but the budget."""
     out: Path
+    """Where the trained tensors go."""
     report: Callable[[Progress], None]
+    """Called in the first process."""
     micro_tokens: int
+    """Padded tokens a micro-batch."""
     recompute: bool = False
+    """Whether activations are computed again in the backward pass."""
     notes: tuple[str, ...] = ()
+    """What the trial's record says before the training's own notes."""
     checkpoint_seconds: float = 600.0
+    """Between checkpoints."""
     checkpoint_steps: int = 0
+    """Steps between checkpoints, instead of seconds, unless 0."""
     clock: Callable[[], float] = time.monotonic
+    """Seconds, from anywhere."""
 
 
 def train_rank(task: RankTask) -> Trained:
@@ -209,7 +215,7 @@ class ShardedEngine:
             batch = padded_batch(pairs, some)
             return batch.pinned() if self.task.device.type == "cuda" else batch
 
-        return share_of(self.rank, self.processes, rows, pairs, cut, made)
+        return share_of(self.rank, self.processes, rows, pairs, cut=cut, made=made)
 
     def _backward(self, share: Share, step: int) -> tuple[float, bool]:
         """Forward, backward and update. Answers the step's summed loss, of all processes, and whether it is time for a

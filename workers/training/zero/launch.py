@@ -33,30 +33,37 @@ TIMEOUT_SECONDS = 1800
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardedTraining:
-    """What is trained, on what, and over how many processes; it travels to them.
-
-    builder: "module:function", called in each process as function(device, **arguments), answers the learner; arguments
-    are plain values and paths. trained, parameters, teacher: how many parameters are trained, the learner has, and a
-    live teacher has. packed: whether any are held in fewer bits. stage: None takes
-    what fits. checkpoints, out: folders that every node reaches (see `engine.RankTask`).
-    """
+    """What is trained, on what, and over how many processes; it travels to them."""
 
     builder: str
+    """"module:function", called in each process as function(device, **arguments); it returns the learner."""
     arguments: Mapping[str, Any]
+    """Plain values and paths."""
     pairs: TokenizedPairs
     step: Trainer
+    """The method, with its budget and schedule."""
     seed: int
     processes: int
     trained: int
+    """Parameters that are trained."""
     parameters: int
+    """All of the learner's parameters."""
     packed: bool
+    """Whether any of them are held in fewer bits."""
     checkpoints: Path
+    """A folder that names everything but the budget, and that every node reaches."""
     out: Path
+    """Where the trained tensors go; every node reaches it."""
     micro_tokens: int
+    """Padded tokens a micro-batch."""
     teacher: int = 0
+    """Parameters of a live teacher."""
     stage: Stage | None = None
+    """Of ZeRO; None takes the lowest that fits."""
     recompute: bool = False
+    """Whether activations are computed again in the backward pass."""
     notes: tuple[str, ...] = ()
+    """What the trial's record says before the training's own notes."""
 
 
 def train_sharded(training: ShardedTraining, report: Callable[[Progress], None]) -> Trained:
@@ -172,9 +179,13 @@ def _rank(config: dict[str, Any]) -> Trained:
         # Where DeepSpeed looks; Ray numbers devices by the GPUs that it gave the processes of this node.
         os.environ["LOCAL_RANK"] = str(device.index)
     stage = training.stage or stage_for(
-        training.trained, training.parameters, _smallest_memory(device), training.processes, training.packed,
-        training.teacher,
-    )  # fmt: skip
+        training.trained,
+        training.parameters,
+        gpu_bytes=_smallest_memory(device),
+        processes=training.processes,
+        packed=training.packed,
+        teacher=training.teacher,
+    )
     module, _, name = training.builder.partition(":")
     builder = getattr(importlib.import_module(module), name)
     note = f"trained by {training.processes} processes together, ZeRO stage {stage}"

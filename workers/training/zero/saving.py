@@ -25,6 +25,7 @@ from workers.training.loop.checkpoints import (
     TrainingState,
     file_name,
     newest_of,
+    remove,
     state_of,
     superseded,
     usable,
@@ -87,9 +88,7 @@ def remove_superseded(folder: Path, schedule: Schedule, budget: int) -> None:
     checkpoints = find_checkpoints(folder)
     mine = {one.folder for one in checkpoints if usable(one.standing, schedule, budget)}
     for checkpoint in superseded(checkpoints, mine):
-        # First, so that a half removed folder is no checkpoint.
-        (checkpoint.folder / STANDING).unlink()
-        shutil.rmtree(checkpoint.folder)
+        remove(checkpoint)
 
 
 def _refuse_full_disk(engine: Any, folder: Path) -> None:
