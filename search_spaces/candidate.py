@@ -13,20 +13,27 @@ from search_spaces.methods.quantizers import QUANTIZERS
 from search_spaces.methods.registry import Step, step_from_json, step_to_json
 from search_spaces.methods.trainers import WITH_GRID, Finetune, Recover
 
+# How the revision of a local folder begins: over all bytes of its files, or over samples of large ones.
+WHOLE, SAMPLED = "sha256:", "sampled:"
+
+
+def is_of_content(revision: str) -> bool:
+    """Whether the revision is of a local folder's content, and no hub's commit."""
+    return revision.startswith((WHOLE, SAMPLED))
+
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """Which model: a hub id or local folder, and the revision that fixes its bytes.
-
-    revision is a hub commit, or `sha256:…` over the needed files of a local folder.
-    """
+    """Which model: its files' place, and what fixes their bytes."""
 
     name: str
+    """A hub id or a local folder."""
     revision: str
+    """A hub commit, or `sha256:…` or `sampled:…` over the needed files of a local folder."""
 
     def identity(self) -> str:
         """What the digest sees: a content hash alone names a local folder, wherever it lies."""
-        return self.revision if self.revision.startswith("sha256:") else f"{self.name}@{self.revision}"
+        return self.revision if is_of_content(self.revision) else f"{self.name}@{self.revision}"
 
 
 class CandidateJson(TypedDict):

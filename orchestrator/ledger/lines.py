@@ -13,7 +13,7 @@ class BaseJson(TypedDict):
     name: str
     """Its hub id or folder."""
     revision: str
-    """The hub's commit, or `sha256:…` of a folder."""
+    """The hub's commit, or `sha256:…` or `sampled:…` of a folder."""
     bytes: int
     """Its size on disk."""
 

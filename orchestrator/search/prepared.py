@@ -20,7 +20,7 @@ from orchestrator.study.preflight import refuse_missing_packages, worker_package
 from orchestrator.study.spec import NO_LANGUAGE_CHECK, StudySpec
 from orchestrator.study.splits import spell_left_out
 from orchestrator.study.training import Training, read_training, short_trainings
-from search_spaces.candidate import BaseModel
+from search_spaces.candidate import BaseModel, is_of_content
 from search_spaces.sizes.tensor_table import Checkpoint
 from workers.checkpoints.base_model import open_base, refuse_early
 from workers.plan.evaluation_plan import EvaluationPlan
@@ -94,7 +94,7 @@ def prepare(spec: StudySpec, console: Console, begun: StudyHeader | None = None)
     training = read_training(spec, data)
     for line in (*calibration.told(spec), *(training.told() if training else ())):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    opened = open_base(spec.model, spec.revision, spec.trust_remote_code, check)
+    opened = open_base(spec.model, spec.revision or _known_by(begun), spec.trust_remote_code, check)
     refuse_unaskable(opened, spec.prompt, data.values(), spec.trust_remote_code)
     short = short_trainings(spec, training, opened.tokenizer_folder) if training else []
     for line in (*describe_base(opened, spec.store_folder), *short):
@@ -113,6 +113,12 @@ def prepare(spec: StudySpec, console: Console, begun: StudyHeader | None = None)
         training=training,
         packages=packages,
     )
+
+
+def _known_by(begun: StudyHeader | None) -> str | None:
+    """What the ledger knows a local model by; None for a new study and for a hub model."""
+    revision = begun["base"]["revision"] if begun else ""
+    return revision if is_of_content(revision) else None
 
 
 def header(study: Study) -> StudyHeader:

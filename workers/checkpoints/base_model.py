@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from search_spaces.candidate import BaseModel
+from search_spaces.candidate import WHOLE, BaseModel, is_of_content
 from search_spaces.errors import CandidateError, ModelFilesError
 from search_spaces.sizes.plain_model import FORM, TEXT_TYPES, Conversion, conversion, text_model_config
 from search_spaces.sizes.refusals import why_not_by_config
 from search_spaces.sizes.tensor_table import Checkpoint
 from workers.checkpoints.adapters import ROOT_ADAPTER_CONFIG
 from workers.checkpoints.architectures import causal_models
+from workers.checkpoints.content import content_revision, digest_of_files
 from workers.checkpoints.locate import locate_model
 from workers.checkpoints.model_files import (
     CONFIG,
@@ -23,8 +24,6 @@ from workers.checkpoints.model_files import (
     TOKENIZER_FILES,
     WEIGHTS_INDEX,
     config_text,
-    content_revision,
-    digest_of_files,
     index_of,
     left_alone,
     read_checkpoint,
@@ -72,7 +71,7 @@ def open_base(
     compressed: bool = True,
 ) -> OpenedBase:
     """The model that a local folder, a hub id or the folder of an adapter names. revision: of the hub, or the one of a
-    `BaseModel` that this gave.
+    `BaseModel` that this gave, which also says how local files are known.
 
     check: sees what candidates start from before any weights are read, and may refuse it. compressed: whether it is to
     be compressed, so that what can't be is refused before its weights are downloaded. Raises ModelFilesError or
@@ -81,9 +80,13 @@ def open_base(
     files = _files(name, revision, partial(_look, trust_remote_code=trust_remote_code, compressed=compressed))
     made, checkpoint = _understood(name, files)
     check(checkpoint)
-    fixed = files.commit or content_revision(files.folder, trust_remote_code)
-    if files.adapter is not None:
-        fixed = f"{files.adapter_commit or digest_of_files(files.adapter.folder, files.adapter.files())}{ONTO}{fixed}"
+    own, onto = _whole_parts(revision)
+    if files.adapter is None:
+        fixed = files.commit or content_revision(files.folder, trust_remote_code, own)
+    else:
+        under = files.commit or content_revision(files.folder, trust_remote_code, onto)
+        over = files.adapter_commit or digest_of_files(files.adapter.folder, files.adapter.files(), own)
+        fixed = f"{over}{ONTO}{under}"
     base = BaseModel(name, fixed + (PLAIN if made else ""))
     return OpenedBase(
         base=base,
@@ -176,8 +179,15 @@ def _parts(revision: str | None) -> tuple[str | None, str | None]:
     if revision is None:
         return None, None
     own, _, onto = revision.removesuffix(PLAIN).partition(ONTO)
-    known = [part if part and not part.startswith("sha256:") else None for part in (own, onto)]
+    known = [part if part and not is_of_content(part) else None for part in (own, onto)]
     return known[0], known[1]
+
+
+def _whole_parts(revision: str | None) -> tuple[bool, bool]:
+    """Whether the model, and what an adapter lies on, are known by all their bytes: `sha256:…`, also of large files,
+    which older studies read whole."""
+    own, _, onto = (revision or "").partition(ONTO)
+    return own.startswith(WHOLE), onto.startswith(WHOLE)
 
 
 def _look(folder: Path, trust_remote_code: bool, compressed: bool) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from search_spaces.candidate import BaseModel
 from search_spaces.errors import ModelFilesError
-from workers.checkpoints.model_files import content_revision, refuse_pointers, refuse_single_file
+from workers.checkpoints.content import content_revision
+from workers.checkpoints.model_files import refuse_pointers, refuse_single_file
 
 
 def resolve(name: str, revision: str | None = None, trust_remote_code: bool = False) -> tuple[BaseModel, Path]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -266,19 +265,3 @@ def context_length(config: dict[str, Any]) -> int | None:
     inner = config.get("text_config", config)
     value = inner.get("max_position_embeddings")
     return int(value) if value else None
-
-
-def content_revision(folder: Path, trust_remote_code: bool = False) -> str:
-    """`sha256:…` over the needed files of a local folder; over code of the model's own where it runs."""
-    files = needed_files(folder)
-    return digest_of_files(folder, files if trust_remote_code else [file for file in files if file.suffix != ".py"])
-
-
-def digest_of_files(folder: Path, files: Sequence[Path]) -> str:
-    """`sha256:…` over the names and contents of a folder's files."""
-    hasher = hashlib.sha256()
-    for file in sorted(files):
-        hasher.update(file.relative_to(folder).as_posix().encode() + b"\0")
-        with file.open("rb") as stream:
-            hasher.update(hashlib.file_digest(stream, "sha256").digest())
-    return f"sha256:{hasher.hexdigest()[:32]}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.candidate import BaseModel, digest_of
+from search_spaces.candidate import BaseModel, digest_of, is_of_content
 from search_spaces.errors import ModelFilesError
 from workers.checkpoints.base_model import OpenedBase, is_plain_revision, open_base, plain_files
 from workers.checkpoints.model_files import read_config
@@ -46,7 +46,7 @@ def plain_key(base: BaseModel) -> str:
 @functools.lru_cache(maxsize=4)
 def _opened(base: BaseModel, trust_remote_code: bool) -> tuple[OpenedBase, dict[str, tuple[int, int]]]:
     """The checked base model, and how its files looked then."""
-    local = base.revision.startswith("sha256:")
+    local = is_of_content(base.revision)
     try:
         opened = open_base(base.name, base.revision, trust_remote_code, compressed=False)
     except ModelFilesError as error:
