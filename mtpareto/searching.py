@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtpareto.runs import Run, load_run
-from orchestrator import environment
-from orchestrator.ledger.records import read_ledger
-from orchestrator.stopping.signals import RunningCommand, quiet_ray
+from orchestrator.search import start
+from orchestrator.stopping.signals import RunningCommand
 from orchestrator.stopping.terminal import console as of_the_process
 
 if TYPE_CHECKING:
@@ -25,13 +24,7 @@ def search(study: StudySpec, console: Console | None = None) -> Run:
     can't be done, and MachineError where the machine must be mended before `resume` continues. Call it from the main
     thread of a script, below `if __name__ == "__main__":`.
     """
-    study = study.told_by(os.environ)
-    environment.prepare(study.address)
-    work = RunningCommand()
-    with quiet_ray(work):
-        from orchestrator.search.driver import run_search
-
-        found = run_search(study, console or of_the_process(), work)
+    found = start.start_search(study.told_by(os.environ), console or of_the_process(), RunningCommand())
     return load_run(found.folder)
 
 
@@ -41,10 +34,5 @@ def resume(folder: str | Path, trials: int | None = None, console: Console | Non
     trials: a new, larger number of trials in all. Raises StudyError when a search is running there, and what `search`
     raises.
     """
-    environment.prepare(read_ledger(Path(folder)).header["spec"]["address"])
-    work = RunningCommand()
-    with quiet_ray(work):
-        from orchestrator.search.driver import resume_search
-
-        found = resume_search(Path(folder), console or of_the_process(), trials, work)
+    found = start.resume(Path(folder), console or of_the_process(), trials, RunningCommand())
     return load_run(found.folder)

@@ -200,12 +200,9 @@ def _add_rescore(commands: Any) -> None:
 
 
 def _search(options: argparse.Namespace) -> int:
-    spec = _spec(options)
-    environment.prepare(spec.address)
-    with quiet_ray(options.work):
-        from orchestrator.search.driver import run_search
+    from orchestrator.search.start import start_search
 
-        return _exit_code(run_search(spec, console(), options.work))
+    return _exit_code(start_search(_spec(options), console(), options.work))
 
 
 def _bench_search(options: argparse.Namespace) -> int:
@@ -311,13 +308,9 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from orchestrator.ledger.records import read_ledger
+    from orchestrator.search.start import resume
 
-    environment.prepare(read_ledger(options.folder).header["spec"]["address"])
-    with quiet_ray(options.work):
-        from orchestrator.search.driver import resume_search
-
-        return _exit_code(resume_search(options.folder, console(), options.trials, options.work))
+    return _exit_code(resume(options.folder, console(), options.trials, options.work))
 
 
 def _report(options: argparse.Namespace) -> int:

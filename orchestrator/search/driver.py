@@ -52,7 +52,7 @@ def run_search(spec: StudySpec, console: Console, work: RunningCommand | None = 
     for steps in spec.anchors:
         refuse_idle_training(steps)
     study = prepare(spec, console)
-    refuse_small_disk(spec.store_folder, study.checkpoint.bytes, _first_artefact(study))
+    refuse_small_disk(spec.store_folder, study.checkpoint.bytes, _first_artefact(study), spec.store_limit)
     joined = cluster.join(spec.address, work)
     try:
         placement = _place(study)

@@ -17,7 +17,15 @@ from orchestrator.number_format import spell_bytes
 from orchestrator.progress.display import ProgressDisplay
 from orchestrator.results.findings import TrialFinding, finding_of
 from orchestrator.search.proposals import Proposal, Proposer
-from orchestrator.search.room import half_made, make_room, may_go, needed_bytes, stored_artefacts
+from orchestrator.search.room import (
+    half_made,
+    make_room,
+    may_go,
+    needed_bytes,
+    reserved_bytes,
+    stored_artefacts,
+    within_limit,
+)
 from search_spaces.candidate import Candidate
 from search_spaces.methods.family import Family
 from search_spaces.outcome import Failure
@@ -33,8 +41,8 @@ log = logging.getLogger(__name__)
 class Driving:
     """The searcher's answers from the world: the ledger's actor, the store's disk, the console.
 
-    store: the study's own; None where other studies share it, whose artefacts are not ours to remove. keep: which
-    artefacts are to stay at the end, as the study says.
+    store: the study's own; None where other studies share it, whose artefacts are not ours to remove. limit: of the
+    store, in bytes. keep: which artefacts are to stay at the end, as the study says.
     """
 
     def __init__(
@@ -46,6 +54,7 @@ class Driving:
         progress: ProgressDisplay,
         nudge: Callable[[], None],
         store: Path | None,
+        limit: int | None,
         keep: str,
     ) -> None:
         self._proposer = proposer
@@ -54,6 +63,7 @@ class Driving:
         self._progress = progress
         self._nudge = nudge
         self._store = store
+        self._limit = limit
         self._keep = keep
 
     def begun(self, proposal: Proposal) -> int | MachineFault:
@@ -83,13 +93,32 @@ class Driving:
         return found
 
     def room_for(self, proposal: Proposal) -> None:
-        """Before a trial: where its candidate may not fit on the disk, artefacts that nobody needs make room."""
+        """Before a trial: where its candidate may not fit into the store's limit or on the disk, artefacts make room.
+
+        First those that nobody needs. For the limit then those that are to stay at the end, which are made again when
+        they are wanted; what a trial under way stands on never goes.
+        """
         if self._store is None or not self._store.is_dir() or not proposal.candidate.steps:
             return
+        if self._limit is not None:
+            unless_machine(self._keep_to_limit, "store")
         disk = shutil.disk_usage(self._store)
         wanted = needed_bytes(self._proposer.bytes_to_make(proposal.candidate), disk.total)
         if disk.free < wanted:
             self._remove(shared=False, wanted=wanted)
+
+    def _keep_to_limit(self) -> None:
+        assert self._store is not None and self._limit is not None
+        pending, held = self._proposer.under_way(), stored_artefacts(self._store)
+        reserved = reserved_bytes(held, pending, self._proposer.prefix_bytes)
+        needless = may_go(held, self._whole(), pending, shared=False)
+        rest = [one for one in may_go(held, [], pending, shared=False) if one not in needless]
+        gone = within_limit(held, [*needless, *rest], reserved, self._limit)
+        if went := make_room(gone, self._store, wanted=None):
+            self._say(f"the store's limit of {spell_bytes(self._limit)}: {spell_bytes(went)} made room")
+        over = sum(one.bytes for one in held) - went + reserved - self._limit
+        if over > 0:
+            self._say(f"the store's limit is passed by {spell_bytes(over)}: what runs now takes that much")
 
     def make_room(self) -> int:
         """On a full disk, while nothing runs: whatever can be made again and nobody needs goes. Returns its bytes."""

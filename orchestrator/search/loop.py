@@ -22,7 +22,7 @@ from orchestrator.finish.mirroring import MirrorThread
 from orchestrator.finish.run_folder import read_data
 from orchestrator.finish.wrap_up import TUNE_FOLDER, connect, worth_scoring
 from orchestrator.ledger.records import Ledger
-from orchestrator.number_format import metric_name
+from orchestrator.number_format import metric_name, spell_bytes
 from orchestrator.progress.display import ProgressDisplay
 from orchestrator.progress.polling import TrainingPoller
 from orchestrator.progress.trial_table import PHASES, Totals
@@ -33,6 +33,7 @@ from orchestrator.search.callbacks import TrialWatcher
 from orchestrator.search.faults import Driving, spell_due
 from orchestrator.search.prepared import Study
 from orchestrator.search.proposals import Proposer
+from orchestrator.search.room import default_limit
 from orchestrator.search.searcher import ParetoSearcher
 from orchestrator.study.spec import StudySpec
 from search_spaces.methods.timable import timable_on_cpu
@@ -102,7 +103,10 @@ def run_loop(
     resampling.nudge()
     progress = _start_progress(study, ledger, console, writer.actor, placement.side_by_side)
     beside = Beside(progress, MirrorThread(lambda: connect(study.spec), study.spec.folder), resampling)
-    searcher = _searcher(study.spec, proposer, writer.actor, console, beside)
+    limit = store_limit(study.spec)
+    if limit is not None:
+        _say_limit(study.spec, limit, console)
+    searcher = _searcher(study.spec, proposer, writer.actor, console, beside, limit)
     watcher = TrialWatcher(progress, beside.mirror, resampling, due=proposer.due)
     measured = _measured(study, placement, trial, writer.name)
     tuner = _tuner(study.spec, measured, placement.side_by_side, searcher, watcher)
@@ -141,6 +145,19 @@ def proposer_of(
         worth=partial(worth_scoring, spec, study.data, samples),
         timable=lambda steps: on_gpu or timable_on_cpu(steps),
     )
+
+
+def store_limit(spec: StudySpec) -> int | None:
+    """The bytes that the study's own store may hold; None for a shared store."""
+    if spec.store is not None:
+        return None
+    return default_limit(spec.store_folder) if spec.store_limit is None else spec.store_limit
+
+
+def _say_limit(spec: StudySpec, limit: int, console: Console) -> None:
+    why = "half of what is free; --store-limit sets it" if spec.store_limit is None else "--store-limit"
+    line = f"store     at most {spell_bytes(limit)} in {spec.store_folder} ({why})"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _times_on_gpu(spec: StudySpec) -> bool:
@@ -186,8 +203,11 @@ def _phases(study: Study) -> tuple[str, ...]:
     return tuple(PHASES[split] for split, wanted in asked.items() if wanted)
 
 
-def _searcher(spec: StudySpec, proposer: Proposer, actor: Any, console: Console, beside: Beside) -> ParetoSearcher:
-    """Tune's way to the Proposer, with what is done when trials end otherwise than well."""
+def _searcher(
+    spec: StudySpec, proposer: Proposer, actor: Any, console: Console, beside: Beside, limit: int | None
+) -> ParetoSearcher:
+    """Tune's way to the Proposer, with what is done when trials end otherwise than well. limit: of the store, in
+    bytes."""
     driving = Driving(
         proposer,
         actor,
@@ -195,6 +215,7 @@ def _searcher(spec: StudySpec, proposer: Proposer, actor: Any, console: Console,
         progress=beside.progress,
         nudge=beside.mirror.nudge,
         store=spec.store_folder if spec.store is None else None,
+        limit=limit,
         keep=spec.keep,
     )
     return ParetoSearcher(

@@ -195,9 +195,11 @@ class Proposer:
 
     def bytes_to_make(self, candidate: Candidate) -> int:
         """The predicted bytes of all artefacts on the way to a candidate, each prefix of its steps being one."""
-        return sum(
-            predicted_bytes(self._checkpoint, candidate.steps[:length]) for length in range(1, len(candidate.steps) + 1)
-        )
+        return sum(self.prefix_bytes(candidate, length) for length in range(1, len(candidate.steps) + 1))
+
+    def prefix_bytes(self, candidate: Candidate, length: int) -> int:
+        """The predicted bytes of the artefact of a candidate's first steps."""
+        return predicted_bytes(self._checkpoint, candidate.steps[:length])
 
     def measured(self) -> list[Candidate]:
         """The candidates that did not fail on dev."""

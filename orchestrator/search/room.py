@@ -1,4 +1,4 @@
-"""Room in a study's own artefact store: what may go when the disk is short, and for how much a trial asks.
+"""Room in a study's own artefact store: its limit, what may go when that or the disk is short, and in which order.
 
 Whatever goes can be made again: it is named by everything that decides its content.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,19 @@ RESERVE = 256 * 2**20
 RESERVED_SHARE = 0.1
 
 Steps = Sequence[Any]
+Predicted = Callable[[Candidate, int], int]
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A folder of the store. steps: of the candidate that it is the artefact of, as JSON; None for anything else."""
+    """A folder of the store."""
 
     path: Path
     bytes: int
     steps: Steps | None
+    """Of the candidate that it is the artefact of, as JSON; None for anything else."""
+    seconds: float = 0.0
+    """What it took to make, the steps before its last not counted; 0 where that is not known."""
 
 
 def stored_artefacts(store: Path) -> list[Stored]:
@@ -45,21 +49,55 @@ def stored_artefacts(store: Path) -> list[Stored]:
             continue
         record = json.loads(manifest.read_text(encoding="utf-8"))
         steps = record["about"].get("steps")
-        found.append((manifest.stat().st_mtime, Stored(folder, sum(record["files"].values()), steps)))
+        one = Stored(folder, sum(record["files"].values()), steps, record.get("seconds", 0.0))
+        found.append((manifest.stat().st_mtime, one))
     return [one for _, one in sorted(found, key=lambda pair: pair[0])]
 
 
 def may_go(
     held: Iterable[Stored], whole: Collection[Candidate], pending: Collection[Candidate], shared: bool
 ) -> list[Stored]:
-    """What no candidate needs: no artefact of `whole`, no prefix of anything `pending`. shared: whether calibration
-    statistics may go too, which is so when nothing runs that could be reading them."""
+    """What no candidate needs: no artefact of `whole`, no prefix of anything `pending`; first what is made again
+    soonest for its bytes. shared: whether calibration statistics may go too, which is so when nothing runs that could
+    be reading them."""
+    held = list(held)
     kept = {_spelt(candidate.to_json()["steps"]) for candidate in whole}
     for candidate in pending:
-        steps = candidate.to_json()["steps"]
-        kept |= {_spelt(steps[:length]) for length in range(1, len(steps) + 1)}
+        kept |= {_spelt(prefix) for prefix in _prefixes(candidate)}
     free = [one for one in held if one.steps is not None and _spelt(one.steps) not in kept]
+    free.sort(key=lambda one: one.seconds / max(one.bytes, 1))
     return free + [one for one in held if shared and one.path.name.startswith(SHARED)]
+
+
+def reserved_bytes(held: Iterable[Stored], pending: Iterable[Candidate], predicted: Predicted) -> int:
+    """The bytes of what pending candidates will put into the store: each prefix of their steps that is not there yet,
+    once. predicted: the bytes of the artefact of a candidate with so many of its steps."""
+    there = {_spelt(one.steps) for one in held if one.steps is not None}
+    missing: dict[str, int] = {}
+    for candidate in pending:
+        for length, prefix in enumerate(_prefixes(candidate), start=1):
+            if _spelt(prefix) not in there:
+                missing[_spelt(prefix)] = predicted(candidate, length)
+    return sum(missing.values())
+
+
+def within_limit(held: Sequence[Stored], choice: Iterable[Stored], reserved: int, limit: int) -> list[Stored]:
+    """Of `choice`, the first so many that must go for what is held and reserved to keep to the limit; all of it where
+    that is not enough."""
+    over = sum(one.bytes for one in held) + reserved - limit
+    gone: list[Stored] = []
+    for one in choice:
+        if over <= 0:
+            break
+        gone.append(one)
+        over -= one.bytes
+    return gone
+
+
+def default_limit(store: Path) -> int:
+    """Half of what is free on the store's disk, beside what the store holds already."""
+    there = next(folder for folder in (store, *store.parents) if folder.is_dir())
+    return sum(one.bytes for one in stored_artefacts(store)) + shutil.disk_usage(there).free // 2
 
 
 def half_made(store: Path) -> int:
@@ -88,6 +126,11 @@ def make_room(choice: Iterable[Stored], store: Path, wanted: int | None) -> int:
         shutil.rmtree(gone)
         went += one.bytes
     return went
+
+
+def _prefixes(candidate: Candidate) -> list[Steps]:
+    steps = candidate.to_json()["steps"]
+    return [steps[:length] for length in range(1, len(steps) + 1)]
 
 
 def _spelt(steps: Steps) -> str:

@@ -36,9 +36,14 @@ def refuse_missing_packages(packages: Iterable[str], address: str | None) -> Non
     refuse_missing((*DRIVER, *PAGES, *(packages if local else ())))
 
 
-def refuse_small_disk(store: Path, base: int, first: int) -> None:
+def refuse_small_disk(store: Path, base: int, first: int, limit: int | None = None) -> None:
     """Raise StudyError where the store's disk has no room for a copy of the base model and the first artefact beside
-    it, of so many bytes: steps pass whole copies on, and calibration statistics are of a like size."""
+    it, of so many bytes: steps pass whole copies on, and calibration statistics are of a like size. limit: of the
+    store, which must hold that artefact."""
+    if limit is not None and limit < first:
+        raise StudyError(
+            f"--store-limit {spell_bytes(limit)} does not hold the first candidate's {spell_bytes(first)}; ask for more"
+        )
     folder = next(folder for folder in (store, *store.parents) if folder.is_dir())
     free = shutil.disk_usage(folder).free
     if free < base + first:

@@ -24,6 +24,7 @@ from orchestrator.study.values import (
     Languages,
     Positive,
     Rungs,
+    Size,
     Switch,
     Text,
     Training,
@@ -165,6 +166,10 @@ class StudySpec:
     """The run's folder, such as runs/NAME."""
     store: Annotated[Text | None, Flag(RESULTS, default="inside the run's folder")] = None
     """The artefact store, on storage every node reaches."""
+    store_limit: Annotated[
+        Size, Flag(RESULTS, metavar="SIZE", read=str, default="half of what is free when the search starts")
+    ] = None
+    """Bytes that the store inside the run's folder holds at most, such as 20GB."""
     keep: Annotated[Keep, OneOf(get_args(Keep)), Flag(RESULTS)] = "frontier"
     """Artefacts that stay when the search is over."""
     tracking_uri: Annotated[
@@ -180,6 +185,11 @@ class StudySpec:
 
     def __post_init__(self) -> None:
         self._refuse_training_without_data()
+        if self.store is not None and self.store_limit is not None:
+            raise StudyError(
+                f"store_limit is for the store inside the run's folder, and {self.store} is shared: the artefacts of "
+                "other studies are not this one's to remove; leave out one of --store and --store-limit"
+            )
 
     def _refuse_training_without_data(self) -> None:
         if self.training:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,6 +16,8 @@ from search_spaces.candidate import refuse_senseless_order
 from search_spaces.methods.registry import Step, step_from_json
 
 RUNGS_RULE = "a list of ascending whole numbers of at least 1, or [] for no racing"
+SIZE_RULE = "a size such as 20GB, or a whole number of bytes"
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 LANGUAGES_RULE = "codes with their names, such as {xx: Name} or --language xx=Name"
 TRAINING_RULE = "a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
 ANCHORS_RULE = "a list of candidates, each a list of steps"
@@ -78,6 +81,17 @@ def _training_sources(found: object) -> tuple[TrainingSource, ...]:
     return tuple(sources)
 
 
+def _size(found: object) -> int | None:
+    if found is None:
+        return None
+    text = str(found).strip().upper() if isinstance(found, (str, int)) and not isinstance(found, bool) else ""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B?)", text)
+    size = int(float(parts[1]) * UNITS[parts[2]]) if parts and parts[2] in UNITS else 0
+    if size < 1:
+        raise refuse("store_limit", found, SIZE_RULE)
+    return size
+
+
 def language_names(found: object) -> dict[str, str]:
     """code -> name, from a mapping, or from `CODE=NAME` as the flag has it; raises StudyError for anything else."""
     named = found or {}
@@ -109,6 +123,11 @@ Rungs = Annotated[
     tuple[int, ...],
     PlainValidator(_rungs, json_schema_input_type=list[Annotated[int, Field(ge=1)]]),
     ValueRule(RUNGS_RULE),
+]
+Size = Annotated[
+    int | None,
+    PlainValidator(_size, json_schema_input_type=Annotated[int, Field(ge=1)] | str | None),
+    ValueRule(SIZE_RULE),
 ]
 Anchors = Annotated[
     tuple[tuple[Step, ...], ...],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,9 +85,10 @@ class ArtefactStore:
     def _built(self, key: str, build: Callable[[Path], dict[str, Any]], queue: str) -> Artefact:
         draft = self.root / f"{DRAFT}{key}{queue}-{uuid.uuid4().hex[:8]}"
         draft.mkdir()
+        began = time.monotonic()
         try:
             about = build(draft)
-            _write_manifest(draft, about)
+            _write_manifest(draft, about, time.monotonic() - began)
             self._settle(draft, key)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -107,11 +109,12 @@ class ArtefactStore:
                 raise
 
 
-def _write_manifest(folder: Path, about: dict[str, Any]) -> None:
+def _write_manifest(folder: Path, about: dict[str, Any], seconds: float) -> None:
+    """seconds: what making the folder took, for whoever has to choose what to give up."""
     found = sorted(file for file in folder.rglob("*") if file.is_file())
     files = {file.relative_to(folder).as_posix(): file.stat().st_size for file in found}
     for name in files:
         sync(folder / name)
     with (folder / MANIFEST).open("w", encoding="utf-8") as stream:
-        json.dump({"files": files, "about": about}, stream, indent=1, sort_keys=True)
+        json.dump({"files": files, "about": about, "seconds": round(seconds, 3)}, stream, indent=1, sort_keys=True)
     sync(folder / MANIFEST)

@@ -51,7 +51,14 @@ class Quiet:
 class Scene:
     """A search in a folder, two trials of which have ended."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, keep: str = "frontier", own: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        keep: str = "frontier",
+        own: bool = True,
+        limit: int | None = None,
+    ) -> None:
         monkeypatch.setattr(driving.ray, "get", lambda answer: answer)
         self.folder, self.store = folder, folder / "store"
         create_ledger(folder, {"spec": {}})
@@ -61,9 +68,15 @@ class Scene:
         self.shown = Quiet()
         progress: Any = self.shown
         self.driving = Driving(
-            self.proposer, Near(self.writer), Console(file=self.said, width=300), progress=progress, nudge=lambda: None,
-            store=self.store if own else None, keep=keep,
-        )  # fmt: skip
+            self.proposer,
+            Near(self.writer),
+            Console(file=self.said, width=300),
+            progress=progress,
+            nudge=lambda: None,
+            store=self.store if own else None,
+            limit=limit,
+            keep=keep,
+        )
         self.baseline = self.next(Objectives(60.0, 10_000))
         # Larger and worse than the next: off the frontier.
         self.beaten = self.next(Objectives(50.0, 6_000))
@@ -129,6 +142,38 @@ def test_room_is_made_before_a_trial_that_would_find_none(
     monkeypatch.setattr(driving.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free, total=10**12))
     at.driving.room_for(following)
     assert at.has(at.beaten) != goes and at.has(following) and at.has(at.best)
+
+
+def test_a_store_within_its_limit_is_left_alone(scene: Make) -> None:
+    at = scene(limit=10**12)
+    at.driving.room_for(at.next(None))
+    assert at.has(at.beaten) and at.has(at.best) and at.said.getvalue() == ""
+
+
+def test_a_store_at_its_limit_gives_up_what_nobody_needs_and_then_what_can_be_made_again(scene: Make) -> None:
+    # The trial under way has its artefact already, so that nothing is reserved: three of a thousand bytes are held.
+    at = scene(limit=2500)
+    following = at.next(None)
+    at.driving.room_for(following)
+    assert not at.has(at.beaten) and at.has(at.best) and at.has(following)
+    assert "the store's limit of 2.50 kB: 1.00 kB made room" in at.said.getvalue()
+
+
+def test_what_a_trial_under_way_stands_on_stays_beyond_the_limit_and_that_is_said(scene: Make) -> None:
+    at = scene(limit=500)
+    following = at.next(None)
+    at.driving.room_for(following)
+    assert not at.has(at.beaten) and not at.has(at.best) and at.has(following)
+    assert "the store's limit is passed by 500 B: what runs now takes that much" in at.said.getvalue()
+
+
+def test_bytes_are_reserved_before_they_are_written(scene: Make) -> None:
+    at = scene(limit=2500)
+    proposal = at.proposer.propose()
+    assert isinstance(proposal, Proposal)
+    at.driving.room_for(proposal)
+    # Its artefact is larger than the limit, so everything else goes.
+    assert not at.has(at.beaten) and not at.has(at.best)
 
 
 def test_a_worker_lost_for_good_is_booked_with_its_last_words_and_a_machines_fault_is_not(scene: Make) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from orchestrator.search import room
 from orchestrator.search.proposals import Proposer
-from orchestrator.search.room import make_room, may_go, needed_bytes, stored_artefacts
+from orchestrator.search.room import make_room, may_go, needed_bytes, reserved_bytes, stored_artefacts, within_limit
 from search_spaces.candidate import Candidate
 from search_spaces.methods.pruners import RemoveLayers
 from search_spaces.methods.quantizers import RTN
@@ -54,6 +56,47 @@ def test_what_is_on_the_frontier_and_what_is_under_way_stay(store: Path) -> None
     # A frontier point's parents can be made again; statistics go last.
     free = may_go(stored_artefacts(store), [Candidate(BASE, (PRUNED, RTN4))], [], shared=True)
     assert names(free) == {"pruned", "four", "eight", "statistics-a"} and free[-1].path.name == "statistics-a"
+
+
+def test_what_is_made_again_soonest_for_its_bytes_goes_first(tmp_path: Path) -> None:
+    seconds = {"slow": 40.0, "quick": 2.0, "large": 40.0}
+    held = [
+        room.Stored(tmp_path / name, 10**6 if name == "large" else 1000, [step_to_json(RTN(bits=bits))], seconds[name])
+        for name, bits in zip(seconds, (2, 3, 4), strict=True)
+    ]
+    found = may_go(held, [], [], shared=False)
+    assert [one.path.name for one in found] == ["large", "quick", "slow"]
+    gone = within_limit(held, found, reserved=500, limit=1_002_000)
+    assert [one.path.name for one in gone] == ["large"]
+    assert within_limit(held, found, reserved=0, limit=1_002_000) == []
+    assert within_limit(held, found, reserved=10**9, limit=10) == found
+
+
+def test_the_store_knows_what_an_artefact_took(tmp_path: Path) -> None:
+    put(tmp_path, "four", (RTN4,))
+    (one,) = stored_artefacts(tmp_path)
+    assert 0.0 <= one.seconds < 10.0
+    manifest = one.path / "artefact.json"
+    before = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({key: value for key, value in before.items() if key != "seconds"}))
+    assert stored_artefacts(tmp_path)[0].seconds == 0.0
+
+
+def test_what_pending_candidates_share_is_reserved_once(store: Path) -> None:
+    pending = [Candidate(BASE, (PRUNED, RTN8)), Candidate(BASE, (PRUNED, RTN(bits=3))), Candidate(BASE, (RTN(bits=3),))]
+    predicted = lambda candidate, length: 10**length + (candidate.steps[length - 1] == RTN(bits=3))  # noqa: E731
+    # The pruned model is there; three last steps are not.
+    assert reserved_bytes(stored_artefacts(store), pending, predicted) == 100 + 101 + 11
+    assert reserved_bytes([], pending, predicted) == 10 + 100 + 101 + 11
+    assert reserved_bytes([], [Candidate(BASE)], predicted) == 0
+
+
+def test_by_default_the_limit_is_half_of_what_is_free_and_what_is_held(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    assert room.default_limit(store) == 10_000 + 500
+    assert room.default_limit(store / "not" / "yet") == 500
 
 
 def test_what_goes_is_gone_whole_and_can_be_made_again(store: Path) -> None:

@@ -151,5 +151,8 @@ def test_a_store_on_a_full_disk_is_a_full_disk(tmp_path: Path, monkeypatch: pyte
 
 def test_a_disk_without_room_for_the_model_and_its_first_artefact_is_refused(tmp_path: Path) -> None:
     refuse_small_disk(tmp_path / "not" / "there" / "yet", 1000, 500)
+    refuse_small_disk(tmp_path, 1000, 500, limit=500)
+    with pytest.raises(StudyError, match=r"--store-limit 499 B does not hold the first candidate's 500 B"):
+        refuse_small_disk(tmp_path, 1000, 500, limit=499)
     with pytest.raises(StudyError, match=r"free; the artefact store needs .* the first candidate's .*--store"):
         refuse_small_disk(tmp_path, 10**18, 5 * 10**17)

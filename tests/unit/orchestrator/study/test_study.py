@@ -54,6 +54,34 @@ def test_the_keys_of_a_study_are_given_by_name() -> None:
         StudySpec(out="runs/x")  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize(
+    ("said", "size"),
+    [
+        ("20GB", 20 * 10**9),
+        ("1.5 tb", 15 * 10**11),
+        ("500MB", 5 * 10**8),
+        (12345, 12345),
+        ("12345", 12345),
+        (None, None),
+    ],
+)
+def test_a_store_has_a_limit_of_bytes(said: object, size: int | None) -> None:
+    spec = spec_from_mapping(LEAST | {"store_limit": said})
+    assert spec.store_limit == size
+    assert spec_from_mapping(spec.to_json()).store_limit == size
+
+
+@pytest.mark.parametrize("said", ["", "much", "20 GiB", 0, -5, True, 2.5, [1], "1e9"])
+def test_a_limit_that_is_no_size_is_refused(said: object) -> None:
+    with pytest.raises(StudyError, match=r"store_limit is .*; it must be a size such as 20GB"):
+        spec_from_mapping(LEAST | {"store_limit": said})
+
+
+def test_a_shared_store_has_no_limit() -> None:
+    with pytest.raises(StudyError, match="leave out one of --store and --store-limit"):
+        spec_from_mapping(LEAST | {"store_limit": "1GB", "store": "/shared"})
+
+
 def test_languages_are_named_in_a_mapping_or_by_flags() -> None:
     named = {"qaa": "Klingon", "no": "Norsk"}
     assert spec_from_mapping(LEAST | {"languages": named}).languages == named

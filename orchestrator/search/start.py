@@ -1,0 +1,44 @@
+"""The way into a search for the command and for Python: it answers at once, and only then loads Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator import environment
+from orchestrator.ledger.records import read_ledger, refuse_taken
+from orchestrator.stopping.signals import RunningCommand, quiet_ray
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orchestrator.finish.wrap_up import SearchResult
+    from orchestrator.study.spec import StudySpec
+
+
+def start_search(spec: StudySpec, console: Console, work: RunningCommand) -> SearchResult:
+    """Run a study in a new folder; raises what `driver.run_search` raises.
+
+    A folder that is taken is refused, and the first line is printed, before anything is loaded or read.
+    """
+    spec = spec.absolute()
+    refuse_taken(spec.folder)
+    say = f"search    {spec.model} on {Path(spec.data).name}, {spec.trials} trials, results in {spec.folder}"
+    console.print(say, markup=False, highlight=False, soft_wrap=True)
+    environment.prepare(spec.address)
+    with quiet_ray(work):
+        from orchestrator.search.driver import run_search
+
+        return run_search(spec, console, work)
+
+
+def resume(folder: Path, console: Console, trials: int | None, work: RunningCommand) -> SearchResult:
+    """Continue the study in a run's folder; raises what `driver.resume_search` raises. trials: a new, larger number."""
+    ledger = read_ledger(folder)
+    say = f"resume    {folder}, {len(ledger.trials)} outcomes known"
+    console.print(say, markup=False, highlight=False, soft_wrap=True)
+    environment.prepare(ledger.header["spec"]["address"])
+    with quiet_ray(work):
+        from orchestrator.search.driver import resume_search
+
+        return resume_search(folder, console, trials, work)
