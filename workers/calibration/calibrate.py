@@ -1,8 +1,9 @@
-"""The statistics of a checkpoint: from the artefact store, or the first time from one pass over calibration pairs."""
+"""The statistics of a checkpoint: known from before, or the first time from one pass over calibration pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,15 @@ from search_spaces.candidate import digest_of
 from search_spaces.errors import StudyError
 from search_spaces.sizes.tensor_table import layer_of
 from workers.calibration.capture import capture, linear_layers
+from workers.calibration.kept_statistics import KEPT
 from workers.calibration.sequences import Shown, balance_pairs, batches, parts, plain
-from workers.calibration.statistics import Statistics, read_statistics, write_statistics
+from workers.calibration.statistics import (
+    LayerStatistics,
+    Statistics,
+    read_statistics,
+    upper_halves,
+    write_statistics,
+)
 from workers.checkpoints.model_files import read_checkpoint
 from workers.plan.code_version import code_version
 from workers.plan.compression_context import CompressionContext
@@ -22,11 +30,24 @@ from workers.translation.prompts import request_identity
 
 
 def statistics_of(parent: Path, context: CompressionContext) -> Statistics:
-    """The parent's statistics; raises StudyError without pairs and for a layer that can't be calibrated."""
+    """The parent's statistics; raises StudyError without pairs and for a layer that can't be calibrated.
+
+    This process keeps them in memory. Where that is too small they are in the artefact store.
+    """
     if context.store is None:
-        raise StudyError("calibration statistics need an artefact store to be kept in")
-    artefact = ArtefactStore(context.store).get(statistics_key(context), lambda folder: _build(parent, folder, context))
-    return read_statistics(artefact.path)
+        raise StudyError("calibration statistics need an artefact store, for where memory can't hold them")
+    key, store = statistics_key(context), ArtefactStore(context.store)
+    # A key is one of its store.
+    name = str(context.store / key)
+    if (kept := KEPT.get(name)) is not None:
+        return kept
+    if (found := store.find(key)) is None:
+        layers = _taken(parent, context)
+        first = KEPT.take(name, layers)
+        if first is None:
+            return KEPT.found[name]
+        found = store.get(key, lambda folder: _written(folder, chain(first, layers)))
+    return read_statistics(found.path)
 
 
 def statistics_key(context: CompressionContext) -> str:
@@ -58,7 +79,13 @@ def calibration_sequences(tokenizer: Any, context: CompressionContext) -> list[S
     return balance_pairs(chosen, tokenizer, context.prompt, context.calibration_tokens)
 
 
-def _build(parent: Path, folder: Path, context: CompressionContext) -> dict[str, Any]:
+def _written(folder: Path, layers: Iterable[LayerStatistics]) -> dict[str, Any]:
+    write_statistics(folder, layers)
+    return {}
+
+
+def _taken(parent: Path, context: CompressionContext) -> Iterator[LayerStatistics]:
+    """One pass over the parent, layer by layer."""
     from workers.loading.load import load_for_calibration, load_tokenizer
 
     sequences = calibration_sequences(load_tokenizer(parent, context.trust_remote_code), context)
@@ -67,10 +94,9 @@ def _build(parent: Path, folder: Path, context: CompressionContext) -> dict[str,
         # Refuses a layer that can't be calibrated before the pass over all of them begins.
         linear_layers(layer)
     prefix = _layers_prefix(read_checkpoint(parent).tensors)
-    write_statistics(folder, capture(model, batches(sequences), context.device), prefix)
+    yield from upper_halves(capture(model, batches(sequences), context.device), prefix)
     if context.device.type == "cuda":
         torch.cuda.empty_cache()
-    return {"tokens": sum(len(sequence.ids) for sequence in sequences), "sequences": len(sequences)}
 
 
 def _layers_prefix(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Calibration statistics on disk: written layer by layer as safetensors, read back one weight at a time.
+"""Calibration statistics of a model: held in memory, or on disk as safetensors, a file a layer.
 
 A Hessian is symmetric, so only the blocks on and right of its diagonal are kept.
 """
@@ -6,10 +6,9 @@ A Hessian is symmetric, so only the blocks on and right of its diagonal are kept
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -23,20 +22,36 @@ BLOCK = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
-    """Read statistics. tokens: how many they were taken over. files: weight name -> its file. keys: weight name -> the
-    key of its input, shared by the weights that read the same one."""
+class LayerStatistics:
+    """One decoder layer's sums over all tokens, in host memory."""
 
-    folder: Path
+    index: int
     tokens: int
-    files: dict[str, str]
-    keys: dict[str, str]
+    """How many the sums are over."""
+    keys: Mapping[str, str]
+    """Weight name -> the key of its input, shared by the weights that read the same one."""
+    tensors: Mapping[str, torch.Tensor]
+    """`KEY.magnitude`, float32 (columns,), and `KEY.hessian.ROW`, the rows of the upper half from ROW on."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What goes into every linear weight of a model's decoder layers, averaged over the calibration tokens."""
+
+    tokens: int
+    """How many they were taken over."""
+    keys: Mapping[str, str]
+    """Weight name -> the key of its input, shared by the weights that read the same one."""
+    layers: Mapping[str, Path | Mapping[str, torch.Tensor]]
+    """Weight name -> its layer's file, or its layer's tensors."""
 
     def hessian(self, weight: str, device: torch.device) -> torch.Tensor:
         """Mean over tokens of x xᵀ, x being what enters the weight: float32 (columns, columns)."""
-        with self._open(weight, device) as stream:
-            key = self.keys[weight]
-            rows = [stream.get_tensor(name) for name in _block_names(stream, key)]
+        rows = self._read(weight, "hessian.", device)
         width = rows[0].shape[1]
         full = torch.zeros(width, width, dtype=torch.float32, device=device)
         start = 0
@@ -48,8 +63,7 @@ class Statistics:
 
     def magnitude(self, weight: str, device: torch.device) -> torch.Tensor:
         """Mean over tokens of |x|: float32 (columns,)."""
-        with self._open(weight, device) as stream:
-            found: torch.Tensor = stream.get_tensor(f"{self.keys[weight]}.magnitude")
+        (found,) = self._read(weight, "magnitude", device)
         return found / self.tokens
 
     def norm(self, weight: str, device: torch.device) -> torch.Tensor:
@@ -58,48 +72,69 @@ class Statistics:
 
     def shares_input(self, weight: str) -> list[str]:
         """The weights that read the same input as this one, itself among them, in the model's order."""
-        return [
-            name
-            for name in self.keys
-            if self.keys[name] == self.keys[weight] and self.files[name] == self.files[weight]
-        ]
+        layer, key = self.layers[weight], self.keys[weight]
+        return [name for name in self.keys if self.keys[name] == key and _is_same(self.layers[name], layer)]
 
-    def _open(self, weight: str, device: torch.device) -> Any:
-        if weight not in self.files:
+    def _read(self, weight: str, what: str, device: torch.device) -> list[torch.Tensor]:
+        """The tensors of the weight's input whose names go on so, in order."""
+        if weight not in self.layers:
             raise StudyError(
                 f"there are no calibration statistics for {weight}: the model does not run it as a torch.nn.Linear of "
                 "that name. Use a method without calibration (rtn, hqq, bitsandbytes)"
             )
-        return safe_open(self.folder / self.files[weight], framework="pt", device=str(device))
+        layer, begin = self.layers[weight], f"{self.keys[weight]}.{what}"
+        if not isinstance(layer, Path):
+            return [layer[name].to(device) for name in sorted(layer) if name.startswith(begin)]
+        with safe_open(layer, framework="pt", device=str(device)) as stream:
+            return [stream.get_tensor(name) for name in sorted(stream.keys()) if name.startswith(begin)]
 
 
-def write_statistics(folder: Path, layers: Iterable[LayerSums], prefix: str) -> None:
-    """Write the sums as they come, a file a layer. prefix: of weight names, such as `model.layers`."""
-    files: dict[str, str] = {}
+def statistics_in_memory(layers: Iterable[LayerStatistics]) -> Statistics:
+    """The statistics that these layers hold."""
     keys: dict[str, str] = {}
+    tensors: dict[str, Path | Mapping[str, torch.Tensor]] = {}
     tokens = 0
+    for layer in layers:
+        keys |= layer.keys
+        tensors |= dict.fromkeys(layer.keys, layer.tensors)
+        tokens = layer.tokens
+    return Statistics(tokens, keys, tensors)
+
+
+def upper_halves(layers: Iterable[LayerSums], prefix: str) -> Iterator[LayerStatistics]:
+    """The sums as they come, moved into host memory. prefix: of weight names, such as `model.layers`."""
     for sums in layers:
-        name = f"layer-{sums.index:04d}.safetensors"
         tensors: dict[str, torch.Tensor] = {}
         for key, inputs in sums.inputs.items():
             tensors[f"{key}.magnitude"] = inputs.magnitude.cpu()
             for start in range(0, inputs.hessian.shape[0], BLOCK):
-                block = inputs.hessian[start : start + BLOCK, start:].contiguous().cpu()
-                tensors[f"{key}.hessian.{start:06d}"] = block
-        save_file(tensors, folder / name)
-        for weight, key in sums.keys.items():
-            files[f"{prefix}.{sums.index}.{weight}"] = name
-            keys[f"{prefix}.{sums.index}.{weight}"] = key
-        tokens = sums.tokens
+                # A copy, so that nothing keeps the whole alive.
+                rows = inputs.hessian[start : start + BLOCK, start:].clone(memory_format=torch.contiguous_format)
+                tensors[f"{key}.hessian.{start:06d}"] = rows.cpu()
+        keys = {f"{prefix}.{sums.index}.{weight}": key for weight, key in sums.keys.items()}
+        yield LayerStatistics(sums.index, sums.tokens, keys, tensors)
+
+
+def write_statistics(folder: Path, layers: Iterable[LayerStatistics]) -> None:
+    """Write the layers as they come, a file each."""
+    files: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    tokens = 0
+    for layer in layers:
+        name = f"layer-{layer.index:04d}.safetensors"
+        save_file(dict(layer.tensors), folder / name)
+        files |= dict.fromkeys(layer.keys, name)
+        keys |= layer.keys
+        tokens = layer.tokens
     record = {"tokens": tokens, "files": files, "keys": keys}
     (folder / INDEX).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def read_statistics(folder: Path) -> Statistics:
-    """The statistics that `write_statistics` wrote."""
+    """The statistics that `write_statistics` wrote; tensors are read when they are asked for."""
     record = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    return Statistics(folder, record["tokens"], record["files"], record["keys"])
+    return Statistics(record["tokens"], record["keys"], {name: folder / file for name, file in record["files"].items()})
 
 
-def _block_names(stream: Any, key: str) -> list[str]:
-    return sorted(name for name in stream.keys() if name.startswith(f"{key}.hessian."))  # noqa: SIM118
+def _is_same(one: Path | Mapping[str, torch.Tensor], other: Path | Mapping[str, torch.Tensor]) -> bool:
+    return one == other if isinstance(one, Path) and isinstance(other, Path) else one is other

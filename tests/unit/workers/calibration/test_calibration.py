@@ -11,10 +11,12 @@ import torch
 
 from search_spaces.errors import StudyError
 from tests.support.examples import segment
-from workers.calibration import calibrate, statistics
+from workers.calibration import calibrate, kept_statistics, statistics
 from workers.calibration.calibrate import calibration_sequences, statistics_key, statistics_of
 from workers.calibration.capture import add_products, capture
+from workers.calibration.kept_statistics import KeptStatistics
 from workers.calibration.sequences import Shown, balance_pairs, batches, parts, plain
+from workers.calibration.statistics import LayerStatistics, Statistics
 from workers.loading.load import load_for_calibration, load_tokenizer
 from workers.plan.compression_context import CompressionContext
 from workers.runtime.artefact_store import ArtefactStore
@@ -32,6 +34,11 @@ PAIRS = [
 def folder(save_llama: Any) -> Path:
     saved: Path = save_llama(dtype=torch.float32, initializer_range=0.2)
     return saved
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "KEPT", KeptStatistics())
 
 
 @pytest.fixture
@@ -61,7 +68,7 @@ def inputs_by_hooks(folder: Path, sequences: list[Shown]) -> dict[str, torch.Ten
 def test_the_statistics_are_those_of_the_whole_model_run_plainly(folder: Path, context: CompressionContext) -> None:
     found = statistics_of(folder, context)
     expected = inputs_by_hooks(folder, calibration_sequences(load_tokenizer(folder), context))
-    assert set(found.files) == set(expected)
+    assert set(found.layers) == set(found.keys) == set(expected)
     for name, rows in expected.items():
         assert found.tokens == len(rows)
         hessian = found.hessian(name, CPU).double()
@@ -78,15 +85,60 @@ def test_weights_that_read_one_input_share_its_hessian(folder: Path, context: Co
     gate, up, down = (f"{stem}.mlp.{name}_proj.weight" for name in ("gate", "up", "down"))
     assert found.shares_input(up) == [gate, up]
     assert found.shares_input(down) == [down]
-    assert len({(found.files[name], found.keys[name]) for name in found.files}) == 3 * 4
+    assert len({tuple(found.shares_input(name)) for name in found.keys}) == 3 * 4
 
 
-def test_the_store_answers_a_second_asking_without_the_model(
+def test_memory_answers_a_second_asking_without_the_model(
     folder: Path, context: CompressionContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = statistics_of(folder, context)
     monkeypatch.setattr(calibrate, "capture", None)
-    assert statistics_of(folder, context) == first
+    assert statistics_of(folder, context) is first
+    assert context.store is not None
+    assert list(context.store.iterdir()) == []
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_where_memory_is_short_the_store_keeps_them(
+    folder: Path, context: CompressionContext, monkeypatch: pytest.MonkeyPatch, layers: int
+) -> None:
+    """layers: how many memory holds before it is short."""
+    in_memory = statistics_of(folder, context)
+    size = sum(tensor.nbytes for tensor in in_memory.layers["model.layers.0.mlp.up_proj.weight"].values())  # type: ignore[union-attr]
+    monkeypatch.setattr(calibrate, "KEPT", kept := KeptStatistics())
+    # What is available shrinks by what was taken.
+    room = (layers + 0.5) * size / kept_statistics.SHARE
+    taken = iter(range(1, 10))
+    monkeypatch.setattr(kept_statistics, "available_bytes", lambda: room - next(taken) * size)
+    on_disk = statistics_of(folder, context)
+    assert kept.found == {}
+    assert {type(layer) for layer in on_disk.layers.values()} == {type(folder)}
+    assert on_disk.keys == in_memory.keys and on_disk.tokens == in_memory.tokens
+    for name in in_memory.keys:
+        assert torch.equal(on_disk.hessian(name, CPU), in_memory.hessian(name, CPU))
+        assert torch.equal(on_disk.magnitude(name, CPU), in_memory.magnitude(name, CPU))
+        assert on_disk.shares_input(name) == in_memory.shares_input(name)
+    monkeypatch.setattr(calibrate, "capture", None)
+    assert statistics_of(folder, context) == on_disk
+
+
+def test_the_oldest_statistics_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    def layer(index: int) -> LayerStatistics:
+        return LayerStatistics(index, 1, {f"layers.{index}.weight": "in"}, {"in.magnitude": torch.ones(1000)})
+
+    kept = KeptStatistics()
+    monkeypatch.setattr(kept_statistics, "available_bytes", lambda: 25_000 - sum(kept.sizes.values()))
+    # Room for 10,000 bytes and what is being taken; a set of two layers has 8,000.
+    assert kept.take("first", iter([layer(0), layer(1)])) is None
+    assert kept.get("first") is not None
+    assert kept.take("second", iter([layer(0), layer(1)])) is None
+    assert kept.get("first") is None and kept.get("second") is not None
+    assert kept.sizes == {"second": 8000}
+    more = iter([layer(index) for index in range(9)])
+    taken = kept.take("third", more)
+    assert taken is not None and [one.index for one in taken] == list(range(len(taken)))
+    assert [one.index for one in more] == list(range(len(taken), 9))
+    assert kept.found == {}
 
 
 @pytest.mark.parametrize(
@@ -112,8 +164,13 @@ def test_hessians_wider_than_a_block_are_stored_by_their_upper_half(
     parted = statistics_of(folder, replace(context, parent_key="again"))
     name = "model.layers.0.mlp.down_proj.weight"
     assert torch.equal(whole.hessian(name, CPU), parted.hessian(name, CPU))
-    file = whole.files[name]
-    assert (parted.folder / file).stat().st_size < 0.75 * (whole.folder / file).stat().st_size
+    assert _held(parted, name) < 0.75 * _held(whole, name)
+
+
+def _held(found: Statistics, name: str) -> int:
+    layer = found.layers[name]
+    assert not isinstance(layer, Path)
+    return sum(tensor.nbytes for tensor in layer.values())
 
 
 def test_a_pass_killed_half_way_leaves_no_statistics(
@@ -129,6 +186,7 @@ def test_a_pass_killed_half_way_leaves_no_statistics(
         statistics_of(folder, context)
     assert context.store is not None
     assert ArtefactStore(context.store).find(statistics_key(context)) is None
+    assert calibrate.KEPT.found == {}
     monkeypatch.undo()
     assert statistics_of(folder, context).tokens > 0
 

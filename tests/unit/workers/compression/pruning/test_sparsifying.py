@@ -131,7 +131,7 @@ def test_a_result_that_overflows_the_stored_type_is_refused(save_llama: Any, tmp
 def test_what_weights_of_one_input_share_is_made_once_and_dropped_with_the_layer() -> None:
     names = [f"model.layers.{layer}.self_attn.{name}_proj.weight" for layer in (0, 1) for name in "koqv"]
     keys = {name: "out" if "o_proj" in name else "in" for name in names}
-    statistics = Statistics(Path(), 1, {name: name[:14] for name in names}, keys)
+    statistics = Statistics(1, keys, {name: Path(name[:14]) for name in names})
     asked: list[str] = []
 
     def make(name: str) -> str:
