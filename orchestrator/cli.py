@@ -77,6 +77,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     timed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
     timed.set_defaults(run=_bench_search)
     _add_bench_compress(bench)
+    _add_bench_scale(bench)
     _add_bench_decode(bench)
     _add_bench_cpu(bench)
     _add_bench_racing(bench)
@@ -141,6 +142,16 @@ def _add_bench_decode(bench: Any) -> None:
         "--parts", default="speed,identical,packed,cpu", help="any of speed, identical, packed, cpu, with commas"
     )
     timed.set_defaults(run=_bench_decode)
+
+
+def _add_bench_scale(bench: Any) -> None:
+    timed = bench.add_parser("scale", help="a search over random weights of a 7B shape: minutes, disk, GPU busy")
+    timed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
+    timed.add_argument("--folder", type=Path, required=True, help="a new folder for the model and the run")
+    timed.add_argument("--shape", default="mistral-7b", help="shape of the random weights: mistral-7b or small")
+    timed.add_argument("--store-limit", metavar="SIZE", help="as a search's")
+    timed.add_argument("--no-plain-way", action="store_true", help="leave out bitsandbytes with generate")
+    timed.set_defaults(run=_bench_scale)
 
 
 def _add_bench_cpu(bench: Any) -> None:
@@ -215,6 +226,25 @@ def _bench_search(options: argparse.Namespace) -> int:
         record = bench_search(spec, options.json, command, console(), options.work)
     for name, value in record["figures"].items():
         print(f"{name:<26} {value:g}")
+    return 0
+
+
+def _bench_scale(options: argparse.Namespace) -> int:
+    environment.prepare(None)
+    from orchestrator.benches.figures import SCALE
+    from orchestrator.benches.scale import ScaleRequest, bench_scale
+    from orchestrator.benches.table import as_table
+
+    request = ScaleRequest(
+        output=options.json,
+        folder=options.folder.absolute(),
+        shape=options.shape,
+        store_limit=options.store_limit,
+        plain=not options.no_plain_way,
+    )
+    command = shlex.join(["mtpareto", *sys.argv[1:]])
+    record = bench_scale(request, command, console(), options.work, _progress)
+    console().print(as_table(record["figures"], SCALE))
     return 0
 
 

@@ -47,6 +47,23 @@ COMPRESS = Figures(
     above_zero=("mixed_minus_uniform3_low", "mixed_minus_raw_error_low"),
 )
 
+SCALE = Figures(
+    title="A search at scale",
+    note="Marks are for the shape mistral-7b on one H100: twelve candidates, 512 segments, 64 new tokens.",
+    known={
+        "minutes": ("minutes: from the command to the written report", "<= 4"),
+        "candidates_measured": ("candidates measured, the baseline included", ">= 12"),
+        "candidates_failed": ("trials that failed", "<= 0"),
+        "gpu_busy_share": ("share of seconds in which the GPU had work", ">= 0.6"),
+        "gpu_busy_mean": ("its mean utilization", ""),
+        "peak_disk_over_model": ("bytes on disk at most, beyond the kept artefacts, over the model's", "<= 1"),
+        "turnaround_s": ("seconds of a warm worker between two trials and outside their stages, mean", "<= 1"),
+        "seed_way_hours": ("hours of bitsandbytes and generate, a segment at a time, for the same work", ""),
+        "seed_way_load_s": ("seconds: the plain way loads and quantizes the model", ""),
+        "seed_way_segment_s": ("seconds: the plain way translates a segment", ""),
+    },
+)
+
 WIDTHS = {"bf16": "uncompressed", "8bit": "8 bits", "4bit": "4 bits", "3bit": "3 bits", "2bit": "2 bits"}
 
 DECODE = Figures(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,46 +11,11 @@ from typing import Any
 from rich.console import Console
 
 from orchestrator.benches.results_file import write_results
+from orchestrator.benches.watch import GpuSampler
 from orchestrator.ledger.records import TrialRecord, read_ledger
 from orchestrator.search.driver import run_search
 from orchestrator.stopping.signals import RunningCommand
 from orchestrator.study.spec import StudySpec
-
-SAMPLE_MILLISECONDS = 200
-
-
-class GpuSampler:
-    """The first GPU's utilization while it runs: `nvidia-smi`'s share of time in which a kernel was executing.
-
-    Takes no sample where there is no nvidia-smi.
-    """
-
-    def __init__(self) -> None:
-        self.samples: list[float] = []
-        self._process: subprocess.Popen[str] | None = None
-        self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> GpuSampler:
-        program = shutil.which("nvidia-smi")
-        if program is not None:
-            query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-i", "0"]
-            command = [program, *query, "-lms", str(SAMPLE_MILLISECONDS)]
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            self._thread = threading.Thread(target=self._read, name="gpu-sampler", daemon=True)
-            self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._process is not None and self._thread is not None:
-            self._process.terminate()
-            self._process.wait()
-            self._thread.join()
-
-    def _read(self) -> None:
-        assert self._process is not None and self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.strip().isdigit():
-                self.samples.append(float(line) / 100)
 
 
 def bench_search(
@@ -67,7 +29,7 @@ def bench_search(
     ledger = read_ledger(found.folder)
     record = {
         "figures": figures(seconds, ledger.trials, sampler.samples),
-        "conditions": {**_conditions(ledger.trials), "asked": non_default_keys(spec), **ledger.header["conditions"]},
+        "conditions": {**conditions_of(ledger.trials), "asked": non_default_keys(spec), **ledger.header["conditions"]},
         "command": command,
     }
     write_results(output, record)
@@ -108,7 +70,8 @@ def non_default_keys(spec: StudySpec) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key in ("out", "data") or value != defaults[key]}
 
 
-def _conditions(trials: Sequence[TrialRecord]) -> Mapping[str, str]:
+def conditions_of(trials: Sequence[TrialRecord]) -> Mapping[str, str]:
+    """What the first measured trial was measured under, and the date."""
     measurement = next((trial.measurement for trial in trials if trial.measurement is not None), None)
     taken = dict(measurement.conditions) if measurement else {}
     return {**taken, "date": datetime.now(UTC).date().isoformat()}

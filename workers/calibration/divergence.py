@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from search_spaces.errors import StudyError
+from workers.calibration.layer_inputs import LayerInputs
 from workers.calibration.sequences import Batch, balance_pairs, batches, parts
 from workers.plan.compression_context import CompressionContext
 from workers.runtime.gpu_memory import free_memory
@@ -42,18 +43,28 @@ class Divergence:
             for batch in batches:
                 logits = target_logits(model, batch)
                 self._reference.append(self._kept(logits))
+        self._inputs = LayerInputs()
 
-    def of(self, model: Any) -> float:
-        """Mean over target tokens of KL(reference ‖ model), in nats; raises ValueError for logits not finite."""
-        total = 0.0
+    def remember(self, model: Any) -> None:
+        """Keep what enters the model's layers, so that `of` need not run those that don't change."""
+        self._inputs.take(model, self._batches, target_logits)
+
+    def of(self, model: Any, first: int = 0) -> float:
+        """Mean over target tokens of KL(reference ‖ model), in nats; raises ValueError for logits not finite.
+
+        first: the first layer that is another than when the model was remembered; 0 where the embeddings are.
+        """
+        parts = []
         with torch.inference_mode():
-            for batch, kept in zip(self._batches, self._reference, strict=True):
-                logits = target_logits(model, batch)
-                total += sum(
-                    float(_divergence(kept[start : start + _ROWS].to(logits.device), logits[start : start + _ROWS]))
+            for number, (batch, kept) in enumerate(zip(self._batches, self._reference, strict=True)):
+                with self._inputs.starting_at(model, first, number):
+                    logits = target_logits(model, batch)
+                parts += [
+                    _divergence(kept[start : start + _ROWS].to(logits.device), logits[start : start + _ROWS])
                     for start in range(0, len(logits), _ROWS)
-                )
-        return total / self.tokens
+                ]
+        # One look at the device for all: each waits for it.
+        return sum(float(part) for part in torch.stack(parts).tolist()) / self.tokens
 
     def _kept(self, logits: torch.Tensor) -> torch.Tensor:
         dtype = torch.float32 if 4 * self.tokens * logits.shape[1] <= FLOAT32_BYTES else torch.float16

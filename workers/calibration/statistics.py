@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from search_spaces.errors import StudyError
 from workers.calibration.capture import LayerSums
+from workers.runtime.host_memory import to_host
 
 INDEX = "statistics.json"
 BLOCK = 2048
@@ -106,11 +107,11 @@ def upper_halves(layers: Iterable[LayerSums], prefix: str) -> Iterator[LayerStat
     for sums in layers:
         tensors: dict[str, torch.Tensor] = {}
         for key, inputs in sums.inputs.items():
-            tensors[f"{key}.magnitude"] = inputs.magnitude.cpu()
+            tensors[f"{key}.magnitude"] = to_host(inputs.magnitude)
             for start in range(0, inputs.hessian.shape[0], BLOCK):
                 # A copy, so that nothing keeps the whole alive.
                 rows = inputs.hessian[start : start + BLOCK, start:].clone(memory_format=torch.contiguous_format)
-                tensors[f"{key}.hessian.{start:06d}"] = rows.cpu()
+                tensors[f"{key}.hessian.{start:06d}"] = to_host(rows)
         keys = {f"{prefix}.{sums.index}.{weight}": key for weight, key in sums.keys.items()}
         yield LayerStatistics(sums.index, sums.tokens, keys, tensors)
 

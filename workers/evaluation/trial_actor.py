@@ -291,7 +291,7 @@ def spell_speed(speed: Speed) -> str:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _place() -> str:

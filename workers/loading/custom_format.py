@@ -40,7 +40,8 @@ def load_own(
     """The model that such a folder stands for, in eval mode.
 
     dtype: of the decoded weights; integers × scales are worked out in float32 and rounded to it once. decode_on: the
-    device for that arithmetic; the decoded weights wait in host memory until transformers places them. adapters: stem
+    device for that arithmetic; the decoded weights wait there if that is where all of them go, else in host memory,
+    until transformers places them. adapters: stem
     -> the adapter that is merged into its weight, on that device. Raises ModelFilesError when the weights found are not
     exactly those of the model's architecture.
     """
@@ -56,10 +57,11 @@ def load_own(
     if runs_quantized(quantization):
         config.quantization_config = without_embeddings(quantization)
         decoded = is_embedding
+    wait = decode_on if device_map == {"": decode_on} else torch.device("cpu")
     model, found = architecture.from_pretrained(
         None,
         config=config,
-        state_dict=dict(_state(folder, dtype, decode_on, decoded, adapters or {})),
+        state_dict=dict(_state(folder, dtype, decode_on, decoded, adapters or {}, wait)),
         dtype=dtype,
         device_map=device_map,
         output_loading_info=True,
@@ -95,6 +97,7 @@ def _state(
     device: torch.device,
     decoded: Callable[[str], bool],
     adapters: Mapping[str, LowRank],
+    wait: torch.device,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     packed = {f"{stem}.weight" for stem in packed_stems(read_checkpoint(folder).tensors)}
     left = set(adapters)
@@ -104,6 +107,6 @@ def _state(
             left.remove(stem)
             tensor = adapters[stem].merged(tensor)
         cast = stem in adapters or (name in packed and decoded(name))
-        yield name, tensor.to(dtype).cpu() if cast else tensor.cpu()
+        yield name, (tensor.to(dtype) if cast else tensor).to(wait)
     if left:
         raise ModelFilesError(f"{folder} has an adapter for {min(left)}, and no weight of that name")

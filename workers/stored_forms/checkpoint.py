@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ from workers.checkpoints.model_files import (
     read_config,
     weight_files,
 )
+from workers.runtime.atomic_files import sync
+from workers.runtime.host_memory import to_host
 from workers.stored_forms.packing import unpack
 from workers.stored_forms.quantization_config import bits_of
 
-SHARD_BYTES = 5 * 10**9
+SHARD_BYTES = 2 * 10**9
 PLAIN = "model"
 OWN = "packed"
 STORED_PARTS = frozenset(
@@ -99,27 +102,38 @@ def write_config(out: Path, config: dict[str, Any]) -> None:
 
 
 def write_tensors(out: Path, tensors: Iterable[tuple[str, torch.Tensor]], name: str = PLAIN) -> None:
-    """The tensors as safetensors: one file, or shards of 5 GB with an index as transformers names them.
+    """The tensors as safetensors: one file, or shards of 2 GB with an index as transformers names them.
 
-    name: PLAIN, or OWN for a checkpoint that only this project's loader can read.
+    A shard is written while the tensors of the next are made, so host memory holds two. name: PLAIN, or OWN for a
+    checkpoint that only this project's loader can read.
     """
     shards: list[list[str]] = []
     shard: dict[str, torch.Tensor] = {}
     size = 0
-    for key, tensor in tensors:
-        tensor = tensor.contiguous().cpu()
-        if shard and size + tensor.nbytes > SHARD_BYTES:
-            shards.append(_write_shard(out, len(shards), shard))
-            shard, size = {}, 0
-        shard[key] = tensor
-        size += tensor.nbytes
-    shards.append(_write_shard(out, len(shards), shard))
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="shard") as beside:
+        under_way: Future[None] | None = None
+        for key, tensor in tensors:
+            tensor = to_host(tensor.contiguous())
+            if shard and size + tensor.nbytes > SHARD_BYTES:
+                if under_way is not None:
+                    under_way.result()
+                under_way = beside.submit(_write_shard, out, len(shards), shard)
+                shards.append(list(shard))
+                shard, size = {}, 0
+            shard[key] = tensor
+            size += tensor.nbytes
+        if under_way is not None:
+            under_way.result()
+        _write_shard(out, len(shards), shard)
+        shards.append(list(shard))
     _name_shards(out, shards, name)
 
 
-def _write_shard(out: Path, number: int, shard: dict[str, torch.Tensor]) -> list[str]:
-    save_file(shard, out / f"shard-{number}.safetensors", metadata={"format": "pt"})
-    return list(shard)
+def _write_shard(out: Path, number: int, shard: dict[str, torch.Tensor]) -> None:
+    file = out / f"shard-{number}.safetensors"
+    save_file(shard, file, metadata={"format": "pt"})
+    # Whoever needs it on the disk waits for less at the end.
+    sync(file)
 
 
 def _name_shards(out: Path, shards: list[list[str]], name: str) -> None:

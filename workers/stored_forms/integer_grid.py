@@ -60,14 +60,17 @@ def refuse_not_finite(weight: torch.Tensor) -> None:
         raise ValueError("a weight holds values that are not finite; the base model is damaged")
 
 
-def fit_grid(weight: torch.Tensor, bits: int, group_size: int, symmetric: bool, shrink: float = 1.0) -> Grid:
+def fit_grid(
+    weight: torch.Tensor, bits: int, group_size: int, symmetric: bool, shrink: float = 1.0, finite: bool = False
+) -> Grid:
     """The grid that spans each group's weights: absmax when symmetric, else minimum to maximum, with 0 on the grid.
 
     shrink: the spanned range is multiplied by this; what then lies outside is clipped. A symmetric scale is the
-    largest magnitude over (2^bits - 1) / 2, so that the grid's full width is used. Raises ValueError for a weight that
-    is not finite.
+    largest magnitude over (2^bits - 1) / 2, so that the grid's full width is used. finite: whether the weight is known
+    to be; else raises ValueError for one that is not, and waits for the device to tell.
     """
-    refuse_not_finite(weight)
+    if not finite:
+        refuse_not_finite(weight)
     groups = view_groups(weight.float(), group_size)
     if symmetric:
         return Grid(_stored(groups.abs().amax(dim=-1) * shrink / ((2**bits - 1) / 2)), None)

@@ -85,6 +85,7 @@ def _build(parent: Path, checkpoint: Checkpoint, group_size: int, context: Compr
     model = load_for_calibration(parent, context.device, context.trust_remote_code).to(context.device)
     fisher = output_fisher(model, shown)
     divergence = Divergence(model, measuring_batches(tokenizer, context))
+    divergence.remember(model)
     weights = StoredWeights(parent, context.device)
     profile = _Profiler(
         model=model, fisher=fisher, divergence=divergence, weights=weights, statistics=statistics, group_size=group_size
@@ -115,10 +116,11 @@ class _Profiler:
                 scores["fisher"][bits] += self._fisher_error(name, group, change)
                 found[bits][name] = quantized
         scores["error"] = {bits: error / (whole or 1.0) for bits, error in scores["error"].items()}
+        first = layer_of(group.weights[0]) or 0
         for bits, quantized_weights in found.items():
             dense = {name: quantized.dequantized() for name, quantized in quantized_weights.items()}
             with replace_weights(self.model, dense):
-                scores["kl"][bits] = self.divergence.of(self.model)
+                scores["kl"][bits] = self.divergence.of(self.model, first)
         _log.info("profiled %s", group.name)
         return Sensitivity(group, scores)
 

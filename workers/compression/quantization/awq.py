@@ -153,13 +153,13 @@ def choose(
         )
 
     tried = [scales_of(magnitude, exponent) for exponent in EXPONENTS]
-    errors = [output_error(weights, hessian, to_columns(channels), nearest) for channels in tried]
+    errors = torch.stack([output_error(weights, hessian, to_columns(channels), nearest) for channels in tried]).tolist()
     best = min(range(len(tried)), key=errors.__getitem__)
     if best:
         scaled, unscaled = (
             output_error(weights, hessian, to_columns(channels), clipped) for channels in (tried[best], tried[0])
         )
-        best = best if scaled < unscaled else 0
+        best = best if bool(scaled < unscaled) else 0
     return MappingScales(EXPONENTS[best], tried[best], to_columns(tried[best]), errors[best], errors[0])
 
 
@@ -172,16 +172,18 @@ def scales_of(magnitude: torch.Tensor, exponent: float) -> torch.Tensor:
     return powers / (powers.max() * powers.min()).sqrt()
 
 
-def output_error(weights: Sequence[Masked], hessian: torch.Tensor, columns: torch.Tensor, quantize: Quantize) -> float:
-    """Mean over tokens of the squared error of all outputs, with these column scales.
+def output_error(
+    weights: Sequence[Masked], hessian: torch.Tensor, columns: torch.Tensor, quantize: Quantize
+) -> torch.Tensor:
+    """Mean over tokens of the squared error of all outputs, with these column scales: float64, on the device.
 
     quantize: (scaled weight, Hessian of the scaled input, mask) -> quantized weight.
     """
     scaled = scaled_hessian(hessian, columns)
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64, device=hessian.device)
     for weight, mask in weights:
         stored = quantize(weight.float() * columns, scaled, mask).dequantized() / columns
-        total += row_errors(weight.float() - stored, hessian).sum(dtype=torch.float64).item()
+        total += row_errors(weight.float() - stored, hessian).sum(dtype=torch.float64)
     return total
 
 

@@ -54,7 +54,7 @@ def _search(
     least = group_errors(_wrong(weight, full, bits, mask), blocks)
     for step in range(1, SHARES):
         share = 1 - (1 - LEAST_SHARE[bits]) * step / (SHARES - 1)
-        grid = fit_grid(weight, bits, group_size, symmetric, shrink=share)
+        grid = fit_grid(weight, bits, group_size, symmetric, shrink=share, finite=True)
         error = group_errors(_wrong(weight, grid, bits, mask), blocks)
         best = choose_grids(error < least, grid, best)
         least = torch.minimum(error, least)

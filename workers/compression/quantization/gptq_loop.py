@@ -7,11 +7,11 @@ spans: what a column's error does to its block is done at once, to its span afte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 
+from workers.runtime.tensor_cores import tensor_cores
 from workers.stored_forms.integer_grid import QuantizedWeight, bounds
 
 BLOCK = 128
@@ -37,7 +37,8 @@ def quantize_columns(
     rule = _Rule.of(empty, rows, order)
     integers = torch.empty(stacked.shape, dtype=torch.int8, device=weight.device)
     errors = torch.empty(stacked.shape[0], min(SPAN, columns), dtype=torch.float32, device=weight.device)
-    with _tensor_cores():
+    # What columns make up for is rounded to the grid next, a thousand times more coarsely.
+    with tensor_cores():
         for span in range(0, columns, SPAN):
             end = min(span + SPAN, columns)
             for start in range(span, end, BLOCK):
@@ -50,17 +51,6 @@ def quantize_columns(
                 stacked[:, end:].addmm_(errors[:, : end - span], factor[span:end, end:], alpha=-1)
     back = torch.argsort(order)
     return [integers[number * rows : (number + 1) * rows, back] for number in range(len(empty))]
-
-
-@contextmanager
-def _tensor_cores() -> Iterator[None]:
-    """TF32 products inside: what columns make up for is rounded to the grid next, a thousand times more coarsely."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = True
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 class _Rule:

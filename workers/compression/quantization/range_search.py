@@ -44,10 +44,11 @@ def search_grid(weight: torch.Tensor, importance: torch.Tensor, bits: int, group
 
 
 def _search(weight: torch.Tensor, importance: torch.Tensor, bits: int, group_size: int, symmetric: bool) -> Grid:
+    refuse_not_finite(weight)
     best: torch.Tensor | None = None
     scale = zero = None
     for share in shares(bits):
-        grid = fit_grid(weight, bits, group_size, symmetric, shrink=share)
+        grid = fit_grid(weight, bits, group_size, symmetric, shrink=share, finite=True)
         wrong = (on_grid(to_integers(weight, grid, bits), grid) - weight.float()).square() * importance
         error = view_groups(wrong, group_size).sum(dim=-1)
         if best is None:

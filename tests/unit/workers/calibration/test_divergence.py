@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from search_spaces.errors import StudyError
 from tests.support.examples import segment
-from workers.calibration import divergence
+from workers.calibration import divergence, layer_inputs
 from workers.calibration.divergence import Divergence, measuring_batches, target_logits
 from workers.calibration.sequences import Batch, Shown, batches, parts
 from workers.loading.load import load_model, load_tokenizer
@@ -107,3 +108,56 @@ def test_a_model_that_overflows_is_named(model: Any, shown: list[Batch]) -> None
         model.model.norm.weight.fill_(float("nan"))
     with pytest.raises(ValueError, match="not finite"):
         measured.of(model)
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_a_run_that_skips_layers_that_did_not_change_ends_in_the_same_numbers(
+    model: Any, shown: list[Batch], first: int
+) -> None:
+    measured = Divergence(model, shown)
+    measured.remember(model)
+    with torch.no_grad():
+        model.model.layers[first].mlp.up_proj.weight.mul_(1.2)
+        model.model.layers[2].mlp.down_proj.weight.mul_(0.9)
+    whole = measured.of(model)
+    assert layers_that_ran(model, lambda: measured.of(model, first)) == list(range(first, 3)) * len(shown)
+    assert measured.of(model, first) == whole > 0
+    assert not any("forward" in vars(layer) for layer in model.model.layers)
+
+
+def test_where_memory_is_short_all_layers_run(model: Any, shown: list[Batch], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_inputs, "MOST_BYTES", 10)
+    measured = Divergence(model, shown)
+    measured.remember(model)
+    assert layers_that_ran(model, lambda: measured.of(model, 2)) == [0, 1, 2] * len(shown)
+
+
+def test_where_a_later_layer_needs_what_an_earlier_one_left_all_layers_run(model: Any, shown: list[Batch]) -> None:
+    left: list[torch.Tensor] = []
+
+    def leave(module: Any, given: Any, output: torch.Tensor) -> None:
+        left[:] = [output.mean(dim=1, keepdim=True)]
+
+    handles = [
+        model.model.layers[0].register_forward_hook(leave),
+        model.model.layers[2].register_forward_hook(lambda module, given, output: output + left[0]),
+    ]
+    measured = Divergence(model, shown)
+    measured.remember(model)
+    assert layers_that_ran(model, lambda: measured.of(model, 2)) == [0, 1, 2] * len(shown)
+    assert abs(measured.of(model, 2)) < 1e-7
+    for handle in handles:
+        handle.remove()
+
+
+def layers_that_ran(model: Any, run: Callable[[], object]) -> list[int]:
+    """The layers whose attention a run runs, in their order."""
+    ran: list[int] = []
+    handles = [
+        layer.self_attn.register_forward_hook(lambda module, given, output, index=index: ran.append(index))
+        for index, layer in enumerate(model.model.layers)
+    ]
+    run()
+    for handle in handles:
+        handle.remove()
+    return ran
