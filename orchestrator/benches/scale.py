@@ -72,7 +72,7 @@ def anchors(layers: int) -> list[list[dict[str, Any]]]:
         [{"method": "bitsandbytes", "format": "nf4"}],
         [{"method": "bitsandbytes", "format": "int8"}],
         [{"method": "remove_layers", "count": min(2, layers - 1)}],
-        [{"method": "sparsegpt", "pattern": "2:4"}],
+        [{"method": "wanda", "pattern": "2:4"}],
     ]
 
 

@@ -18,6 +18,7 @@ from search_spaces.errors import StudyError
 from workers.calibration.capture import add_products, linear_layers
 from workers.calibration.divergence import predicting, target_logits
 from workers.calibration.sequences import Batch
+from workers.runtime.tensor_cores import tensor_cores
 
 
 @dataclass(slots=True)
@@ -64,7 +65,8 @@ def output_fisher(model: Any, batches: Sequence[Batch]) -> OutputFisher:
 
 def fisher_error(change: torch.Tensor, hessian: torch.Tensor, gradient: torch.Tensor) -> float:
     """Σ_r g²_r Δ_r H Δ_rᵀ. change: Δ, float32 (rows, columns). hessian: (columns, columns). gradient: g², (rows,)."""
-    return float(((change @ hessian * change).sum(dim=1) * gradient).sum(dtype=torch.float64))
+    with tensor_cores():
+        return float(((change @ hessian * change).sum(dim=1) * gradient).sum(dtype=torch.float64))
 
 
 def embeddings_error(change: torch.Tensor, fisher: OutputFisher, role: str) -> float:
