@@ -114,7 +114,7 @@ class Driving:
         needless = may_go(held, self._whole(), pending, shared=False)
         rest = [one for one in may_go(held, [], pending, shared=False) if one not in needless]
         gone = within_limit(held, [*needless, *rest], reserved, self._limit)
-        if went := make_room(gone, self._store, wanted=None):
+        if went := make_room(gone, self._store, wanted=None, beside=True):
             self._say(f"the store's limit of {spell_bytes(self._limit)}: {spell_bytes(went)} made room")
         over = sum(one.bytes for one in held) - went + reserved - self._limit
         if over > 0:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,10 +112,11 @@ def needed_bytes(artefacts: int, disk: int) -> int:
     return int(TIMES * artefacts + min(RESERVE, RESERVED_SHARE * disk))
 
 
-def make_room(choice: Iterable[Stored], store: Path, wanted: int | None) -> int:
+def make_room(choice: Iterable[Stored], store: Path, wanted: int | None, beside: bool = False) -> int:
     """Remove these, the first first, until so many bytes are free on the store's disk, or all where None is said.
 
-    Returns the bytes that went.
+    beside: whether a thread does it, for who need not wait for the room; a folder of 14 GB takes seconds. Returns the
+    bytes that went.
     """
     went = 0
     for one in choice:
@@ -123,7 +125,11 @@ def make_room(choice: Iterable[Stored], store: Path, wanted: int | None) -> int:
         # Out of sight first: what is half removed is no artefact.
         gone = one.path.with_name(f"{DRAFT}{one.path.name}-gone")
         one.path.rename(gone)
-        shutil.rmtree(gone)
+        if beside:
+            # What a process that ends leaves of it is a draft, which the next sweep takes.
+            threading.Thread(target=shutil.rmtree, args=(gone,), kwargs={"ignore_errors": True}, daemon=True).start()
+        else:
+            shutil.rmtree(gone)
         went += one.bytes
     return went
 

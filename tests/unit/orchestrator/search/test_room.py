@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,6 +107,15 @@ def test_what_goes_is_gone_whole_and_can_be_made_again(store: Path) -> None:
     assert ArtefactStore(store).find("four") is None
     put(store, "four", (RTN4,))
     assert ArtefactStore(store).find("four") is not None
+
+
+def test_what_goes_beside_the_work_is_out_of_sight_at_once_and_gone_soon(store: Path) -> None:
+    free = may_go(stored_artefacts(store), [], [], shared=False)
+    assert make_room(free, store, wanted=None, beside=True) == 4000
+    assert names(stored_artefacts(store)) == {"statistics-a", "pairs-b"}
+    ends = time.monotonic() + 10
+    while list(store.glob(".draft-*-gone")):
+        assert time.monotonic() < ends
 
 
 def test_no_more_goes_than_is_wanted(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
