@@ -10,6 +10,7 @@ cut is a whole translation, so there it is 1 %. One hypothesis alone is chance i
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from workers.reading.segments import Segment
 from workers.scoring.sanity import IN_WORDS
@@ -29,26 +30,36 @@ FEWEST = 2
 # What the note of such a model begins with.
 UNSOUND = "the uncompressed model is not sound here: "
 
-LANGUAGE = (
-    "it may not have learnt this direction, or not be asked in its own way: check --langs, and try --prompt {others}"
-)
-CAUSES: dict[str, str] = {
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why translations may fail a check, in words; empty where the check says it. ways: what helps."""
+
+    words: str
+    ways: tuple[str, ...]
+
+
+ASK = "try --prompt {others}"
+LANGUAGE = Cause("it may not have learnt this direction, or not be asked in its own way", ("check --langs", ASK))
+WORDY = Cause("it says more than a translation, or does not end its turn", (ASK,))
+CAUSES: dict[str, Cause] = {
     "empty": LANGUAGE,
     "copied": LANGUAGE,
     "too_short": LANGUAGE,
-    "too_long": "it says more than a translation, or does not end its turn; try --prompt {others}",
+    "too_long": WORDY,
     "repeated": LANGUAGE,
     "wrong_script": LANGUAGE,
     "wrong_language": LANGUAGE,
 }
-CUT = "raise --max-new-tokens, now {limit}"
-THINKS = (
-    "it thinks first, and is cut before or while it answers (thinking was cut from {thought:,} of {all:,}): raise "
-    "--max-new-tokens, now {limit}, or take a model or a chat template that answers at once"
+CUT = Cause("", ("raise --max-new-tokens, now {limit}",))
+THINKS = Cause(
+    "it thinks first, and is cut before or while it answers (thinking was cut from {thought:,} of {all:,})",
+    ("raise --max-new-tokens, now {limit}, or take a model or a chat template that answers at once",),
 )
-NO_END = (
-    "most of them are far too long or repeat themselves, so it does not end its turn: its stop token may not be named "
-    "(eos_token_id in generation_config.json), or the request not be its own; try --prompt {others}"
+NO_END = Cause(
+    "most of them are far too long or repeat themselves, so it does not end its turn; its stop token may not be named "
+    "(eos_token_id in generation_config.json), or the request not be its own",
+    (ASK,),
 )
 
 
@@ -67,23 +78,28 @@ def baseline_fault(
     failed = [("truncated",) if one.truncated else checks for one, checks in zip(hypotheses, failed, strict=True)]
     others = " or ".join(name for name in ("chat", "alma", "few-shot") if name != prompt)
     thought = sum(one.thought for one in hypotheses)
-    found: list[tuple[int, str, str]] = []
+    found: list[tuple[int, str, Cause]] = []
     for check, most in MOST.items():
         at = [line for line, checks in enumerate(failed) if check in checks]
         pairs = _over(check, most, segments, failed)
         if not pairs:
             continue
         cause = _cut(at, hypotheses, endless) if check == "truncated" else CAUSES[check]
-        said = cause.format(limit=decoding.max_new_tokens, others=others, thought=thought, all=len(hypotheses))
         where = "" if len(pairs) == len({segment.langs for segment in segments}) else f", most in {', '.join(pairs)}"
-        found.append((len(at), f"{IN_WORDS[check]} ({len(at):,} of {len(failed):,}{where})", said))
+        found.append((len(at), f"{IN_WORDS[check]} ({len(at):,} of {len(failed):,}{where})", cause))
     if not found:
         return None
     found.sort(key=lambda one: -one[0])
     shares = [f"{count / len(failed):.0%}".replace("%", " %") for count, _, _ in found]
     listed = [f"{share} {what}" for share, (_, what, _) in zip(shares[1:], found[1:], strict=True)]
     first = f"{shares[0]} of its translations {found[0][1]}"
-    return f"{UNSOUND}{', '.join([first, *listed])}; {'; '.join(dict.fromkeys(cause for _, _, cause in found))}"
+    causes = [cause for _, _, cause in found if cause is not WORDY or NO_END not in [one for _, _, one in found]]
+    words = "; ".join(dict.fromkeys(cause.words for cause in causes if cause.words))
+    ways = "; ".join(dict.fromkeys(way for cause in causes for way in cause.ways))
+    why = (f"{words}: {ways}" if words else ways).format(
+        limit=decoding.max_new_tokens, others=others, thought=thought, all=len(hypotheses)
+    )
+    return f"{UNSOUND}{', '.join([first, *listed])}; {why}"
 
 
 def why_all_empty(hypotheses: Sequence[Hypothesis], decoding: Decoding) -> str:
@@ -105,7 +121,7 @@ def _over(check: str, most: float, segments: Sequence[Segment], failed: Sequence
     return [pair for pair, fails in sorted(lines.items()) if sum(fails) >= FEWEST and sum(fails) > most * len(fails)]
 
 
-def _cut(at: Sequence[int], hypotheses: Sequence[Hypothesis], endless: Collection[int]) -> str:
+def _cut(at: Sequence[int], hypotheses: Sequence[Hypothesis], endless: Collection[int]) -> Cause:
     """Why most of the hypotheses at these places were cut. endless: those that say far too much."""
     if 2 * sum(hypotheses[line].thought for line in at) > len(at):
         return THINKS

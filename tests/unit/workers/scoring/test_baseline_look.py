@@ -43,9 +43,9 @@ def test_every_check_has_a_limit_and_words() -> None:
     ("bad", "said", "way_out"),
     [
         (Hypothesis("", 0, False), "are empty", "try --prompt alma or few-shot"),
-        (Hypothesis(SOURCE, 30, False), "copy their source", "check --langs, and try --prompt"),
+        (Hypothesis(SOURCE, 30, False), "copy their source", "check --langs; try --prompt"),
         (Hypothesis("Le vieux pêcheur répare son filet sur la jetée pendant que deux mouettes attendent.", 30, False),
-         "are in the wrong language", "check --langs, and try --prompt"),
+         "are in the wrong language", "check --langs; try --prompt"),
         (Hypothesis("Старый рыбак чинит на причале свою сеть.", 30, False), "are in the wrong script", "check --langs"),
         (Hypothesis("Der alte Fischer flickt auf dem", 256, True), "are cut at", "--max-new-tokens, now 256"),
         (Hypothesis(REFERENCE + " Ja." * 40, 256, True), "are cut at the length limit", "its stop token may not"),
@@ -79,8 +79,18 @@ def test_many_faults_are_one_sentence_with_the_worst_first_and_each_way_out_once
     assert found == (
         f"{UNSOUND}9 % of its translations copy their source (9 of 100), 9 % are in the wrong language (9 of 100), 5 % "
         "are cut at the length limit (5 of 100); it may not have learnt this direction, or not be asked in its own "
-        "way: check --langs, and try --prompt alma or few-shot; raise --max-new-tokens, now 256"
+        "way: check --langs; try --prompt alma or few-shot; raise --max-new-tokens, now 256"
     )
+
+
+def test_a_model_that_does_not_end_its_turn_is_told_so_once() -> None:
+    endless, wordy = (
+        Hypothesis(REFERENCE + " Ja." * 40, 256, True),
+        Hypothesis(REFERENCE + f" {REFERENCE}" * 3, 90, False),
+    )
+    found = fault([SOUND] * 50 + [endless] * 40 + [wordy] * 10)
+    assert found is not None and "are too long" in found
+    assert found.count("end its turn") == found.count("--prompt") == 1
 
 
 def test_nothing_to_score_says_whether_the_model_was_still_thinking() -> None:
