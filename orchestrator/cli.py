@@ -68,6 +68,9 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     search = commands.add_parser("search", help="search for the quality-versus-size frontier of a model")
     _add_study_flags(search, words)
+    search.add_argument(
+        "--dry-run", action="store_true", help="say what would be tried and taken, from headers alone, and end"
+    )
     search.set_defaults(run=_search)
     bench = commands.add_parser("bench", help="time the project's own work").add_subparsers(
         required=True, metavar="BENCH"
@@ -211,6 +214,12 @@ def _add_rescore(commands: Any) -> None:
 
 
 def _search(options: argparse.Namespace) -> int:
+    if options.dry_run:
+        environment.prepare(None)
+        from orchestrator.search.dry_run import dry_run
+
+        dry_run(_spec(options), console())
+        return 0
     from orchestrator.search.start import start_search
 
     return _exit_code(start_search(_spec(options), console(), options.work))
@@ -320,7 +329,9 @@ def _spec(options: argparse.Namespace) -> StudySpec:
 
     record = read_study(options.study) if options.study else {}
     asked = {key: value for key, value in vars(options).items() if value is not None}
-    spec = spec_from_mapping(record | {key: asked[key] for key in asked if key not in ("study", "run", "json", "work")})
+    spec = spec_from_mapping(
+        record | {key: asked[key] for key in asked if key not in ("study", "run", "json", "work", "dry_run")}
+    )
     told = spec.told_by(os.environ)
     for key, variable in MLFLOW_VARIABLES.items():
         if getattr(told, key) != getattr(spec, key):

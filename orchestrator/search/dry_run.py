@@ -1,0 +1,181 @@
+"""`mtpareto search --dry-run`: what a study would try and take, from headers alone; nothing is started or written."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from time import monotonic
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.ledger.records import refuse_taken
+from orchestrator.number_format import spell_bytes, spell_seconds
+from orchestrator.results.step_labels import short_label
+from orchestrator.search.estimates import CHARACTERS, REQUEST, START, TIMING, USABLE, running_bytes, trial_seconds
+from orchestrator.search.loop import proposer_of, store_limit
+from orchestrator.search.prepared import Study, prepare
+from orchestrator.search.proposals import Proposal
+from orchestrator.study.preflight import refuse_small_disk
+from orchestrator.study.spec import StudySpec
+from search_spaces.errors import StudyError
+from search_spaces.spaces.choices import every_choice
+from search_spaces.spaces.offers import Offer, offer_for
+from search_spaces.spaces.registry import SPACES
+from workers.plan.evaluation_plan import RACED_SPLIT
+
+# Counting goes on for so long at most.
+COUNT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTrial:
+    """A trial that is known before anything is measured."""
+
+    label: str
+    bytes: int
+    """Predicted size on disk."""
+    memory: int
+    """Bytes of a GPU's memory that it takes to translate."""
+    seconds: float
+    """On the GPU that the estimates come from."""
+
+
+def dry_run(spec: StudySpec, console: Console) -> None:
+    """Print what the study would do; raises UserError where it would be refused, or no GPU here could hold a trial."""
+    spec = spec.absolute()
+    refuse_taken(spec.folder)
+    study = prepare(spec, console)
+    planned, refused = plan_trials(study)
+    first = next((one.bytes for one in planned[1:]), 0)
+    refuse_small_disk(spec.store_folder, study.checkpoint.bytes, first, spec.store_limit)
+    memory = gpu_memory() if spec.address is None and spec.device_map != "cpu" else None
+    console.print(_table(planned, study.checkpoint.bytes))
+    for name, line in _lines(study, planned, memory):
+        console.print(f"{name:<9} {line}", markup=False, highlight=False, soft_wrap=True)
+    for steps, why in refused:
+        console.print(f"refused   {steps}: {why}", markup=False, highlight=False, soft_wrap=True)
+    console.print("dry run   nothing was started or written")
+    if memory is not None:
+        refuse_small_gpu(study, planned, memory)
+
+
+def plan_trials(study: Study) -> tuple[list[PlannedTrial], list[tuple[str, str]]]:
+    """The trials that come before the sampler's, and what the model can't take of them, with the reason."""
+    proposer = proposer_of(study)
+    spec = study.spec
+    given = 1 + len(spec.anchors) + len(SPACES[spec.space].anchors(_offer(study)))
+    planned: list[PlannedTrial] = []
+    calibrated = False
+    for _ in range(min(given, spec.trials)):
+        proposal = proposer.propose()
+        if not isinstance(proposal, Proposal) or proposal.split != RACED_SPLIT:
+            break
+        if len(planned) + len(proposer.refused) >= given:
+            break
+        steps = proposal.candidate.steps
+        planned.append(
+            PlannedTrial(
+                label=short_label(proposal.candidate),
+                bytes=proposal.predicted_bytes,
+                memory=running_bytes(study.checkpoint, steps, spec.batch_size, request_tokens(study)),
+                seconds=trial_seconds(
+                    study.checkpoint,
+                    steps,
+                    segments=len(study.data[RACED_SPLIT].segments),
+                    batch=spec.batch_size,
+                    new_tokens=spec.max_new_tokens,
+                    statistics=not calibrated,
+                ),
+            )
+        )
+        calibrated = calibrated or any(step.needs_calibration for step in steps)
+    return planned, proposer.refused
+
+
+def request_tokens(study: Study) -> int:
+    """Tokens of the longest request with its answer, by the characters of its source."""
+    longest = max(len(segment.source) for dataset in study.data.values() for segment in dataset.segments)
+    return longest // CHARACTERS + REQUEST + study.spec.max_new_tokens
+
+
+def count_candidates(study: Study, seconds: float = COUNT_SECONDS) -> tuple[int, bool]:
+    """How many candidates the space holds for the model, and whether these are all: counting ends in time."""
+    ends = monotonic() + seconds
+    count = 0
+    for _ in every_choice(SPACES[study.spec.space], _offer(study)):
+        count += 1
+        if monotonic() > ends:
+            return count, False
+    return count, True
+
+
+def gpu_memory() -> int | None:
+    """Bytes of the smallest GPU of this machine, by nvidia-smi; None where there is none."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    command = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = [int(line) for line in done.stdout.split() if line.isdigit()]
+    return min(found) * 2**20 if found else None
+
+
+def refuse_small_gpu(study: Study, planned: list[PlannedTrial], memory: int) -> None:
+    """Raise StudyError where a trial can't fit, with what would: a smaller batch, or more than one GPU."""
+    spec, share = study.spec, study.spec.gpus_per_trial or 1.0
+    room = int(USABLE * memory * share)
+    most = max(planned, key=lambda one: one.memory)
+    if most.memory <= room:
+        return
+    said = f"{most.label} takes about {spell_bytes(most.memory)} of GPU memory, and a trial has {spell_bytes(room)}"
+    batch = spec.batch_size
+    while batch > 1 and running_bytes(study.checkpoint, (), batch, request_tokens(study)) > room:
+        batch //= 2
+    if running_bytes(study.checkpoint, (), batch, request_tokens(study)) <= room:
+        raise StudyError(f"{said}; with --batch-size {batch} it fits")
+    gpus = -(-most.memory // int(USABLE * memory))
+    raise StudyError(f"{said}, at any batch size; with --gpus-per-trial {gpus} its layers are spread")
+
+
+def _offer(study: Study) -> Offer:
+    return offer_for(study.checkpoint, study.training is not None, not study.calibration.unseen)
+
+
+def _table(planned: list[PlannedTrial], base: int) -> Table:
+    table = Table("trial", "candidate", "size", "ratio", "GPU memory", box=None, header_style="dim")
+    for number, one in enumerate(planned):
+        table.add_row(
+            str(number), one.label, spell_bytes(one.bytes), f"{base / one.bytes:.2f}x", spell_bytes(one.memory)
+        )
+    return table
+
+
+def _lines(study: Study, planned: list[PlannedTrial], memory: int | None) -> list[tuple[str, str]]:
+    spec, checkpoint = study.spec, study.checkpoint
+    count, all_of_them = count_candidates(study)
+    limit = store_limit(spec)
+    store = f"at most {spell_bytes(limit)} in {spec.store_folder}" if limit else f"shared, in {spec.store_folder}"
+    listed = sum(one.seconds for one in planned)
+    mean = listed / max(len(planned), 1)
+    seconds = START + listed + mean * (spec.trials - len(planned)) + (TIMING * 5 if spec.speed else 0.0)
+    largest = max(one.memory for one in planned)
+    there = f", of {spell_bytes(memory)} here" if memory else ""
+    sampled = spec.trials - len(planned)
+    return [
+        (
+            "model",
+            f"{spell_bytes(checkpoint.bytes)}, {checkpoint.parameters / 1e6:,.0f} M parameters, "
+            f"{checkpoint.layers} layers",
+        ),
+        ("space", f"{spec.space}: {'' if all_of_them else 'more than '}{count:,} candidates"),
+        (
+            "trials",
+            f"{spec.trials}: {len(planned)} listed above"
+            + (f", {sampled} that the sampler chooses" if sampled else ""),
+        ),
+        ("memory", f"about {spell_bytes(largest)} of a GPU to translate, {spec.batch_size} segments at a time{there}"),
+        ("disk", f"{store}; the models that stay take what the table says of them"),
+        ("time", f"about {spell_seconds(seconds)} on one H200, training not counted; other devices differ"),
+    ]

@@ -1,0 +1,84 @@
+"""What a trial will take, worked out from headers: GPU memory and seconds.
+
+Seconds are those of a 7B shape on one H200 (docs/results/scale-search.json), scaled by parameters, layers and tokens;
+another device is faster or slower. Training is not in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from search_spaces.errors import CandidateError
+from search_spaces.methods.registry import Step
+from search_spaces.sizes.pruned import head_shape
+from search_spaces.sizes.tensor_table import Checkpoint, is_embedding
+
+# Seconds for 10^9 parameters. bitsandbytes: by its format.
+COMPRESS = {
+    "rtn": 1.5,
+    "hqq": 2.8,
+    "awq": 6.6,
+    "gptq": 1.7,
+    "nf4": 2.3,
+    "fp4": 2.3,
+    "int8": 4.9,
+    "remove_layers": 2.0,
+    "wanda": 1.7,
+}
+OTHERS = 2.0
+# Seconds a layer: one measurement a group of weights and width, which a small model does not make much faster.
+MIXED = 3.5
+LOAD = 0.25
+# The pass that takes calibration statistics, once for a parent.
+STATISTICS = 4.4
+# New tokens a second, times 10^9 parameters.
+TOKENS = 50_000.0
+# Seconds of a decoding step in one layer, where the GPU has little to do in it; bitsandbytes has layers of its own.
+LAYER_STEP = 1.1e-3
+LAYER_STEPS = {"int8": 7e-3, "nf4": 2.4e-3, "fp4": 2.4e-3}
+# A Ray, a worker and its imports; scoring and what lies between two trials; timing of one point.
+START, BETWEEN, TIMING = 45.0, 2.0, 15.0
+# Characters of a source for one token, and tokens of the request around it.
+CHARACTERS, REQUEST = 3, 64
+# Of a GPU's memory, what is left to tensors.
+USABLE = 0.9
+
+
+def running_bytes(base: Checkpoint, steps: Sequence[Step], batch: int, tokens: int) -> int:
+    """Bytes of GPU memory that translating takes in the dense engine: weights in bfloat16, the keys and values of a
+    batch, and two float32 copies of a step's logits. tokens: of a request and its answer."""
+    dense = dense_checkpoint(base, steps)
+    try:
+        _, groups, width = head_shape(dense)
+    except CandidateError:
+        groups = width = 0
+    cache = 2 * 2 * dense.layers * groups * width * batch * tokens
+    rows = max((tensor.shape[0] for name, tensor in dense.tensors.items() if is_embedding(name)), default=0)
+    return 2 * dense.parameters + cache + 2 * 4 * batch * rows
+
+
+def dense_checkpoint(base: Checkpoint, steps: Sequence[Step]) -> Checkpoint:
+    """The checkpoint that runs: after the steps that remove something, which come before those that store in fewer
+    bits."""
+    checkpoint = base
+    for step in steps:
+        if step.kind != "pruner":
+            break
+        checkpoint = step.after(checkpoint)
+    return checkpoint
+
+
+def trial_seconds(
+    base: Checkpoint, steps: Sequence[Step], segments: int, batch: int, new_tokens: int, statistics: bool
+) -> float:
+    """Seconds of one trial on a GPU. statistics: whether those of the parent have still to be taken."""
+    billions = dense_checkpoint(base, steps).parameters / 1e9
+    whole = base.parameters / 1e9
+    names = [getattr(step, "format", step.name) for step in steps]
+    made = sum(MIXED * base.layers if name == "mixed" else COMPRESS.get(name, OTHERS) * whole for name in names)
+    if statistics and any(step.needs_calibration for step in steps):
+        made += STATISTICS * whole
+    decoding_steps = -(-segments // batch) * new_tokens
+    a_step = max([LAYER_STEP, *(LAYER_STEPS[name] for name in names if name in LAYER_STEPS)])
+    translated = max(segments * new_tokens * billions / TOKENS, decoding_steps * base.layers * a_step)
+    return made + LOAD * billions + translated + BETWEEN

@@ -1,0 +1,114 @@
+"""A dry run: what a study would try and take, with nothing started or written."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from orchestrator.cli import main
+from orchestrator.number_format import spell_bytes
+from orchestrator.search import dry_run as module
+from orchestrator.search.dry_run import count_candidates, dry_run, plan_trials, request_tokens
+from orchestrator.search.estimates import running_bytes, trial_seconds
+from orchestrator.search.prepared import Study, prepare
+from orchestrator.study.spec import StudySpec, spec_from_mapping
+from search_spaces.errors import StudyError
+from search_spaces.methods.pruners import RemoveLayers
+from search_spaces.methods.quantizers import GPTQ, RTN, BitsAndBytes, MixedWidths
+from search_spaces.predicted_size import predicted_bytes
+from tests.support.examples import llama_table
+from tests.support.paths import ROOT
+
+DATA = str(ROOT / "data" / "subset.jsonl")
+
+
+def spec(folder: Path, **more: object) -> StudySpec:
+    return spec_from_mapping({"data": DATA, "out": str(folder / "run"), "trials": 15, **more}).absolute()
+
+
+def prepared(folder: Path, **more: object) -> Study:
+    return prepare(spec(folder, **more), Console(quiet=True))
+
+
+def said(folder: Path, **more: object) -> str:
+    out = io.StringIO()
+    dry_run(spec(folder, **more), Console(file=out, width=160))
+    return out.getvalue()
+
+
+def test_it_lists_the_first_trials_with_their_sizes_and_what_all_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "gpu_memory", lambda: None)
+    anchors = [[{"method": "hqq", "bits": 3}]]
+    text = said(tmp_path, anchors=anchors, max_new_tokens=64)
+    lines = text.splitlines()
+    assert any("baseline" in line and "1.00x" in line for line in lines)
+    assert any(line.split()[:3] == ["1", "hqq", "3-bit"] for line in lines)
+    for name in ("model", "space", "trials", "memory", "disk", "time"):
+        assert any(line.startswith(f"{name} ") for line in lines), name
+    assert lines[-1] == "dry run   nothing was started or written"
+    assert not (tmp_path / "run").exists() and list(tmp_path.iterdir()) == []
+
+
+def test_predicted_sizes_are_those_of_the_search(tmp_path: Path) -> None:
+    study = prepared(tmp_path, space="bit-width")
+    planned, refused = plan_trials(study)
+    assert refused == [] and len(planned) == 11
+    assert planned[0].bytes == study.checkpoint.bytes
+    assert planned[1].bytes == predicted_bytes(study.checkpoint, (GPTQ(bits=4),))
+    few = prepared(tmp_path, space="bit-width", trials=3)
+    assert len(plan_trials(few)[0]) == 3
+
+
+def test_a_space_is_counted_as_far_as_time_goes(tmp_path: Path) -> None:
+    study = prepared(tmp_path, space="depth")
+    count, whole = count_candidates(study)
+    assert (whole and count == 2 * (study.checkpoint.layers // 2)) or count > 0
+    assert count_candidates(prepared(tmp_path, space="joint"), seconds=0.05)[1] is False
+
+
+def test_a_trial_that_no_gpu_here_holds_is_refused_with_what_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = prepared(tmp_path, batch_size=64)
+    one = running_bytes(study.checkpoint, (), 1, request_tokens(study))
+    many = running_bytes(study.checkpoint, (), 64, request_tokens(study))
+    monkeypatch.setattr(module, "gpu_memory", lambda: int((one + many) / 2 / 0.9))
+    with pytest.raises(StudyError, match=r"baseline takes about .* of GPU memory, .*; with --batch-size 32 it fits"):
+        said(tmp_path, batch_size=64)
+    monkeypatch.setattr(module, "gpu_memory", lambda: one // 2)
+    with pytest.raises(StudyError, match=r"at any batch size; with --gpus-per-trial \d+ its layers are spread"):
+        said(tmp_path, batch_size=64)
+    monkeypatch.setattr(module, "gpu_memory", lambda: 2 * many)
+    assert f", of {spell_bytes(2 * many)} here" in said(tmp_path, batch_size=64)
+
+
+def test_memory_counts_weights_cache_and_logits() -> None:
+    table = llama_table()
+    alone = running_bytes(table, (), 1, 0)
+    assert alone == 2 * table.parameters + 8 * 500
+    assert running_bytes(table, (RTN(bits=4),), 1, 0) == alone
+    assert running_bytes(table, (RemoveLayers(count=1), RTN(bits=4)), 1, 0) < alone
+
+
+def test_seconds_are_more_for_slower_methods_and_statistics_are_taken_once() -> None:
+    def seconds(*steps: object, statistics: bool = False) -> float:
+        return trial_seconds(llama_table(), steps, 512, 256, 64, statistics)  # type: ignore[arg-type]
+
+    assert seconds() < seconds(RTN(bits=4)) < seconds(MixedWidths(bits=3.5))
+    assert seconds(GPTQ(bits=4)) < seconds(GPTQ(bits=4), statistics=True)
+    assert seconds(RTN(bits=4)) == seconds(RTN(bits=4), statistics=True)
+    assert seconds(BitsAndBytes(format="int8")) > seconds(BitsAndBytes(format="nf4"))
+
+
+def test_the_command_ends_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert main(["search", "--data", DATA, "--out", str(out), "--space", "depth", "--dry-run"]) == 0
+    assert "dry run   nothing was started or written" in capsys.readouterr().out
+    assert not out.exists()
+    assert main(["search", "--data", DATA, "--out", str(out), "--store-limit", "1KB", "--dry-run"]) == 2
+    assert "--store-limit 1.00 kB does not hold the first candidate's" in capsys.readouterr().err
