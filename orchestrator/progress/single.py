@@ -16,6 +16,7 @@ from workers.evaluation.evaluate import Evaluated, evaluate
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.runtime.callbacks import Doing
 from workers.runtime.stages import Stages
+from workers.runtime.working import followed_by
 
 
 class Followed:
@@ -27,7 +28,8 @@ class Followed:
     def __call__(self, candidate: Candidate, split: str, plan: EvaluationPlan, stages: Stages) -> Evaluated:
         segments = len(plan.data[split].segments)
         stages.begins = lambda stage: self._does(Doing(stage, 0, segments if stage == "translate" else 0))
-        return evaluate(candidate, split, plan, stages, lambda done: self._does(Doing("translate", done, segments)))
+        with followed_by(lambda what, done, of: self._does(Doing(stages.current, done, of, what))):
+            return evaluate(candidate, split, plan, stages, lambda done: self._does(Doing("translate", done, segments)))
 
     def _does(self, doing: Doing) -> None:
         self.doing = doing

@@ -139,8 +139,9 @@ def _waiting(search: list[TableRow], totals: Totals) -> int:
 
 
 def doing_text(doing: Doing) -> str:
-    """`translating 64 of 252`."""
-    what = STAGES.get(doing.stage, doing.stage)
+    """`translating 64 of 252`, or `compressing: quantizing, layer 3 of 32`."""
+    stage = STAGES.get(doing.stage, doing.stage)
+    what = f"{stage}: {doing.what}" if doing.what else stage
     return f"{what} {doing.done:,} of {doing.of:,}" if doing.of else what
 
 

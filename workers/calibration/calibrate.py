@@ -26,6 +26,7 @@ from workers.checkpoints.model_files import read_checkpoint
 from workers.plan.code_version import code_version
 from workers.plan.compression_context import CompressionContext
 from workers.runtime.artefact_store import ArtefactStore
+from workers.runtime.working import working
 from workers.translation.prompts import request_identity
 
 
@@ -94,7 +95,10 @@ def _taken(parent: Path, context: CompressionContext) -> Iterator[LayerStatistic
         # Refuses a layer that can't be calibrated before the pass over all of them begins.
         linear_layers(layer)
     prefix = _layers_prefix(read_checkpoint(parent).tensors)
-    yield from upper_halves(capture(model, batches(sequences), context.device), prefix)
+    every = len(model.get_decoder().layers)
+    for layer in upper_halves(capture(model, batches(sequences), context.device), prefix):
+        working("calibrating, layer", layer.index + 1, every)
+        yield layer
     if context.device.type == "cuda":
         torch.cuda.empty_cache()
 

@@ -34,6 +34,7 @@ from workers.runtime.ray_process import Resources
 from workers.runtime.stages import Stages
 from workers.runtime.torch_environment import prepare_torch
 from workers.runtime.warned import Hear, Warnings, heard_by
+from workers.runtime.working import followed_by, now_and_then
 
 LEDGER_NAMESPACE = "mtpareto"
 # The ledger's actor hears of a training at most so often.
@@ -189,6 +190,10 @@ class CompressionTrial(Trainable):
         """Tells the ledger's actor what this trial does, and waits for no answer."""
         self._ledger.does.remote(self._trial["number"], doing)
 
+    def _works(self, what: str, done: int, of: int) -> None:
+        if self._under_way is not None:
+            self._does(Doing(self._under_way.stages.current, done, of, what))
+
     def _telling(self) -> ProgressCallback:
         """Tells the ledger's actor how far this trial's training is, and waits for no answer."""
         ledger, number = self._ledger, self._trial["number"]
@@ -207,7 +212,8 @@ class CompressionTrial(Trainable):
         self, under_way: RunningTrial, evaluation: Evaluation | RemoteEvaluation
     ) -> Evaluated | Failure | MachineFault | None:
         """One rung further: what was measured, once that is all or the race has ended it; None when it goes on."""
-        failure = result_or_fault(evaluation.advance, under_way.stages, self._losing)
+        with followed_by(now_and_then(TELL_SECONDS, self._works)):
+            failure = result_or_fault(evaluation.advance, under_way.stages, self._losing)
         if failure is not None:
             return failure
         race: Race | None = None

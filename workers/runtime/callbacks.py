@@ -14,11 +14,15 @@ ProgressCallback = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """What a trial does. stage: as `Stages` has it. done, of: segments, where they are counted."""
+    """What a trial does."""
 
     stage: str
+    """As `Stages` has it."""
     done: int = 0
     of: int = 0
+    """Segments or, with `what`, parts of that, where they are counted; else 0."""
+    what: str = ""
+    """The work within the stage, in words that a number follows, such as "quantizing, layer"."""
 
 
 def ignore_progress(progress: Progress) -> None:

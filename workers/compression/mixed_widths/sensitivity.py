@@ -29,6 +29,7 @@ from workers.compression.mixed_widths.width_groups import AS_IS, WidthGroup, wid
 from workers.plan.code_version import code_version
 from workers.plan.compression_context import CompressionContext
 from workers.runtime.artefact_store import ArtefactStore
+from workers.runtime.working import working
 from workers.stored_forms.integer_grid import QuantizedWeight
 from workers.stored_forms.single_weights import StoredWeights
 
@@ -90,7 +91,11 @@ def _build(parent: Path, checkpoint: Checkpoint, group_size: int, context: Compr
     profile = _Profiler(
         model=model, fisher=fisher, divergence=divergence, weights=weights, statistics=statistics, group_size=group_size
     )
-    return [_to_json(profile.of(group)) for group in groups]
+    rows = []
+    for number, group in enumerate(groups, start=1):
+        working("measuring widths, group", number, len(groups))
+        rows.append(_to_json(profile.of(group)))
+    return rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workers.compression.mixed_widths.allocation import Allocation, ByteRange, Options, allocate
+from workers.runtime.working import working
 
 # Swaps measured before the best of them is taken.
 AT_ONCE = 6
@@ -63,6 +64,7 @@ def improve(
         if not fresh:
             break
         seen.update(fresh)
+        working("measuring swaps, at most", len(seen), MOST_MEASURED)
         harm, best = min((measure(proposal), proposal) for proposal in fresh)
         if harm < value:
             current, value, taken = best, harm, taken + 1

@@ -20,6 +20,7 @@ from workers.compression.quantization.rtn import quantize as round_to_nearest
 from workers.compression.quantization.write_quantized import write_quantized
 from workers.compression.scale_folding import ONE_PLUS_WEIGHT, Folding, ScaleMapping, folded_norm, mappings
 from workers.plan.compression_context import CompressionContext, Report
+from workers.runtime.working import working
 from workers.stored_forms.checkpoint import dense_tensors
 from workers.stored_forms.integer_grid import QuantizedWeight
 
@@ -64,7 +65,9 @@ def search(
     offset = 1.0 if text_config(checkpoint.config).get("model_type") in ONE_PLUS_WEIGHT else 0.0
     folding = Folding()
     choices: dict[ScaleMapping, MappingScales] = {}
-    for mapping, found in gather_mappings(parent, mappings(checkpoint, statistics), device):
+    every = mappings(checkpoint, statistics)
+    for mapping, found in gather_mappings(parent, every, device):
+        working("searching scales, input", len(choices) + 1, len(every))
         norm = found[f"{mapping.writer}.weight"][0] if mapping.is_norm else None
         to_columns = mapping.to_columns if norm is None else partial(_columns_of_norm, norm, offset)
         choice = choose(
