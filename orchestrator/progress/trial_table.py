@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from rich.table import Table
@@ -83,6 +83,8 @@ class Totals:
     """How many segments the search's data has."""
     trains: bool = False
     """Whether candidates may train."""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """What each candidate that is foreseen takes beside the others, in any unit, by its words and in their order."""
     follow: tuple[str, ...] = ()
     """The phases after the search, in words."""
 
@@ -90,20 +92,36 @@ class Totals:
 def time_left(
     rows: list[TableRow], totals: Totals, now: float, trainings: Mapping[int, Training] | None = None
 ) -> float | None:
-    """Seconds until the search's trials are done, from the mean of those that ended; None before the first has.
+    """Seconds until the search's trials are done, from those that ended; None before the first has.
 
-    Time that a running trial has already taken counts, and what its training says is left.
+    A trial to come counts by what it costs beside those that ended, a candidate that is not foreseen by the mean of
+    all. Time that a running trial has already taken counts, and what its training says is left.
     """
     search = [row for row in rows if row.split == RACED_SPLIT]
-    took = [row.seconds for row in search if row.seconds is not None]
+    took = [(row.seconds, _cost(row.label, totals)) for row in search if row.seconds is not None]
     if not took:
         return None
-    mean = sum(took) / len(took)
+    a_unit = sum(seconds for seconds, _ in took) / sum(cost for _, cost in took)
     told = {number: one.left_s or 0.0 for number, one in (trainings or {}).items()}
-    rest = _waiting(search, totals) * mean + sum(
-        max(mean - (now - row.began), told.get(row.number, 0.0), 0.0) for row in search if row.state == "running"
+    rest = a_unit * _cost_to_come(search, totals) + sum(
+        max(a_unit * _cost(row.label, totals) - (now - row.began), told.get(row.number, 0.0), 0.0)
+        for row in search
+        if row.state == "running"
     )
     return rest / max(totals.side_by_side, 1)
+
+
+def _cost(label: str, totals: Totals) -> float:
+    mean = sum(totals.costs.values()) / len(totals.costs) if totals.costs else 1.0
+    return totals.costs.get(label, mean)
+
+
+def _cost_to_come(search: list[TableRow], totals: Totals) -> float:
+    """Of the trials that have not begun: those that are foreseen first."""
+    begun = {row.label for row in search}
+    waiting = _waiting(search, totals)
+    foreseen = [cost for label, cost in totals.costs.items() if label not in begun][:waiting]
+    return sum(foreseen) + (waiting - len(foreseen)) * _cost("", totals)
 
 
 def left_text(rows: list[TableRow], totals: Totals, now: float, trainings: Mapping[int, Training] | None = None) -> str:

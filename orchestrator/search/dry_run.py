@@ -13,17 +13,15 @@ from rich.table import Table
 from orchestrator.ledger.records import refuse_taken
 from orchestrator.number_format import spell_bytes, spell_seconds
 from orchestrator.results.step_labels import short_label
-from orchestrator.search.estimates import CHARACTERS, REQUEST, START, TIMING, USABLE, running_bytes, trial_seconds
-from orchestrator.search.loop import proposer_of, store_limit
+from orchestrator.search.estimates import CHARACTERS, REQUEST, START, TIMING, USABLE, running_bytes
+from orchestrator.search.loop import foreseen_seconds, proposer_of, store_limit
 from orchestrator.search.prepared import Study, prepare
-from orchestrator.search.proposals import Proposal
 from orchestrator.study.preflight import refuse_small_disk
 from orchestrator.study.spec import StudySpec
 from search_spaces.errors import StudyError
 from search_spaces.spaces.choices import every_choice
 from search_spaces.spaces.offers import Offer, offer_for
 from search_spaces.spaces.registry import SPACES
-from workers.plan.evaluation_plan import RACED_SPLIT
 
 # Counting goes on for so long at most.
 COUNT_SECONDS = 2.0
@@ -64,33 +62,16 @@ def dry_run(spec: StudySpec, console: Console) -> None:
 def plan_trials(study: Study) -> tuple[list[PlannedTrial], list[tuple[str, str]]]:
     """The trials that come before the sampler's, and what the model can't take of them, with the reason."""
     proposer = proposer_of(study)
-    spec = study.spec
-    given = 1 + len(spec.anchors) + len(SPACES[spec.space].anchors(_offer(study)))
-    planned: list[PlannedTrial] = []
-    calibrated = False
-    for _ in range(min(given, spec.trials)):
-        proposal = proposer.propose()
-        if not isinstance(proposal, Proposal) or proposal.split != RACED_SPLIT:
-            break
-        if len(planned) + len(proposer.refused) >= given:
-            break
-        steps = proposal.candidate.steps
-        planned.append(
-            PlannedTrial(
-                label=short_label(proposal.candidate),
-                bytes=proposal.predicted_bytes,
-                memory=running_bytes(study.checkpoint, steps, spec.batch_size, request_tokens(study)),
-                seconds=trial_seconds(
-                    study.checkpoint,
-                    steps,
-                    segments=len(study.data[RACED_SPLIT].segments),
-                    batch=spec.batch_size,
-                    new_tokens=spec.max_new_tokens,
-                    statistics=not calibrated,
-                ),
-            )
+    batch, tokens = study.spec.batch_size, request_tokens(study)
+    planned = [
+        PlannedTrial(
+            label=short_label(proposal.candidate),
+            bytes=proposal.predicted_bytes,
+            memory=running_bytes(study.checkpoint, proposal.candidate.steps, batch, tokens),
+            seconds=seconds,
         )
-        calibrated = calibrated or any(step.needs_calibration for step in steps)
+        for proposal, seconds in foreseen_seconds(study, proposer)
+    ]
     return planned, proposer.refused
 
 

@@ -25,14 +25,15 @@ from orchestrator.ledger.records import Ledger
 from orchestrator.number_format import metric_name, spell_bytes
 from orchestrator.progress.display import ProgressDisplay
 from orchestrator.progress.polling import TrainingPoller
-from orchestrator.progress.trial_table import PHASES, Totals
+from orchestrator.progress.trial_table import BASELINE, PHASES, Totals
 from orchestrator.racing.referee import Referee
 from orchestrator.results.intervals import Known
 from orchestrator.results.resampling import Resampling
 from orchestrator.search.callbacks import TrialWatcher
+from orchestrator.search.estimates import trial_seconds
 from orchestrator.search.faults import Driving, spell_due
 from orchestrator.search.prepared import Study
-from orchestrator.search.proposals import Proposer
+from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.room import default_limit
 from orchestrator.search.searcher import ParetoSearcher
 from orchestrator.study.spec import StudySpec
@@ -160,6 +161,26 @@ def _say_limit(spec: StudySpec, limit: int, console: Console) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def foreseen_seconds(study: Study, proposer: Proposer) -> list[tuple[Proposal, float]]:
+    """The trials that are known before anything is measured, each with what it would take on the GPU that the estimates
+    are of."""
+    found: list[tuple[Proposal, float]] = []
+    calibrated = False
+    for proposal in proposer.foreseen():
+        steps = proposal.candidate.steps
+        seconds = trial_seconds(
+            study.checkpoint,
+            steps,
+            segments=len(study.data[RACED_SPLIT].segments),
+            batch=study.spec.batch_size,
+            new_tokens=study.spec.max_new_tokens,
+            statistics=not calibrated,
+        )
+        calibrated = calibrated or any(step.needs_calibration for step in steps)
+        found.append((proposal, seconds))
+    return found
+
+
 def _times_on_gpu(spec: StudySpec) -> bool:
     return spec.device_map != "cpu" and bool(ray.cluster_resources().get("GPU", 0.0))
 
@@ -185,6 +206,10 @@ def _start_progress(study: Study, ledger: Ledger, console: Console, actor: Any, 
         quality=metric_name(spec.quality),
         segments=len(study.data[RACED_SPLIT].segments),
         trains=study.training is not None,
+        costs={
+            proposal.candidate.describe() or BASELINE: seconds
+            for proposal, seconds in foreseen_seconds(study, proposer_of(study, ledger))
+        },
         follow=_phases(study),
     )
     return ProgressDisplay(

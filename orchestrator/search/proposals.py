@@ -147,6 +147,14 @@ class Proposer:
             return self._issue(candidate, SPEED_SPLIT, {}, predicted_bytes(self._checkpoint, candidate.steps), None)
         return "done"
 
+    def foreseen(self) -> list[Proposal]:
+        """The trials that come before any that the sampler chooses, in their order; for a Proposer that is asked for
+        nothing else."""
+        found = list(self._again)
+        while len(found) < self._trials and (proposal := self._from_first()) is not None:
+            found.append(proposal)
+        return found
+
     def tell(self, number: int, found: TrialFinding | None, failure: Failure | None = None) -> Family | None:
         """What a trial found, or None when it failed; a second telling of one trial changes nothing.
 

@@ -52,6 +52,17 @@ def test_time_left_is_the_mean_for_each_trial_to_come_and_the_rest_of_those_runn
     assert time_left(rows, Totals(6, 0, side_by_side=2), now=100.0) == 27.5
 
 
+def test_time_left_knows_that_trials_to_come_take_longer_than_those_that_ended() -> None:
+    costs = {"baseline": 1.0, "rtn(bits=4)": 2.0, "mixed(bits=3)": 10.0, "gptq(bits=4)": 3.0}
+    totals = Totals(6, 0, costs=costs)
+    ended = [TableRow(0, "baseline", "dev", "done", 0.0, 5.0), TableRow(1, "rtn(bits=4)", "dev", "done", 5.0, 10.0)]
+    # Five seconds a unit; two of the four to come are foreseen, the others cost the mean, 4.
+    assert time_left(ended, totals, now=15.0) == pytest.approx(5.0 * (10 + 3 + 4 + 4))
+    mixed = TableRow(2, "mixed(bits=3)", "dev", "running", 15.0)
+    assert time_left([*ended, mixed], totals, now=25.0) == pytest.approx(5.0 * (3 + 4 + 4) + 40.0)
+    assert time_left([*ended, mixed], Totals(3, 0, costs=costs), now=25.0) == pytest.approx(40.0)
+
+
 def test_time_left_counts_what_an_earlier_session_did_as_done() -> None:
     # Four known, two ended here, four of ten to come at 15 s.
     assert time_left([done(4, 10.0), done(5, 20.0)], Totals(10, 4), now=100.0) == 60.0

@@ -13,6 +13,7 @@ from orchestrator.number_format import spell_bytes
 from orchestrator.search import dry_run as module
 from orchestrator.search.dry_run import count_candidates, dry_run, plan_trials, request_tokens
 from orchestrator.search.estimates import running_bytes, trial_seconds
+from orchestrator.search.loop import foreseen_seconds, proposer_of
 from orchestrator.search.prepared import Study, prepare
 from orchestrator.study.spec import StudySpec, spec_from_mapping
 from search_spaces.errors import StudyError
@@ -62,6 +63,17 @@ def test_predicted_sizes_are_those_of_the_search(tmp_path: Path) -> None:
     assert planned[1].bytes == predicted_bytes(study.checkpoint, (GPTQ(bits=4),))
     few = prepared(tmp_path, space="bit-width", trials=3)
     assert len(plan_trials(few)[0]) == 3
+
+
+def test_what_is_foreseen_is_what_the_search_proposes_first(tmp_path: Path) -> None:
+    study = prepared(tmp_path, space="bit-width", anchors=[[{"method": "hqq", "bits": 3}]])
+    foreseen = proposer_of(study).foreseen()
+    assert [one.candidate.describe() for one in foreseen[:2]] == ["", foreseen[1].candidate.steps[0].describe()]
+    proposer = proposer_of(study)
+    asked = [proposer.propose() for _ in foreseen]
+    assert [one.candidate.digest for one in foreseen] == [one.candidate.digest for one in asked]  # type: ignore[union-attr]
+    known = [one.candidate.describe() for one, _ in foreseen_seconds(study, proposer_of(study))]
+    assert known == [one.candidate.describe() for one in foreseen] and len(known) == 12
 
 
 def test_a_space_is_counted_as_far_as_time_goes(tmp_path: Path) -> None:
