@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from main import main
-from orchestrator.search.prepared import prepare
+from orchestrator.search.prepared import header, prepare
 from orchestrator.study.spec import StudySpec
 from search_spaces.errors import StudyError
 from tests.support.examples import segment
@@ -131,5 +131,5 @@ def test_swapped_files_are_refused_by_both_commands_and_taken_where_the_user_say
     spec = StudySpec(data=str(tmp_path / "dev.jsonl"), out=str(out))
     with pytest.raises(StudyError, match=r"swap the two files.*--no-language-check \(check_languages: false\)"):
         prepare(spec, Console(quiet=True))
-    prepare(replace(spec, check_languages=False), Console(quiet=True))
-    prepare(spec, Console(quiet=True), begun={"metrics": ["chrf"]})
+    study = prepare(replace(spec, check_languages=False), Console(quiet=True))
+    prepare(spec, Console(quiet=True), begun=header(study))
