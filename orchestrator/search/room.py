@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.study.preflight import nearest_folder
 from search_spaces.candidate import Candidate
 from workers.runtime.artefact_store import MANIFEST
 from workers.runtime.atomic_files import DRAFT
@@ -97,8 +98,7 @@ def within_limit(held: Sequence[Stored], choice: Iterable[Stored], reserved: int
 
 def default_limit(store: Path) -> int:
     """Half of what is free on the store's disk, beside what the store holds already."""
-    there = next(folder for folder in (store, *store.parents) if folder.is_dir())
-    return sum(one.bytes for one in stored_artefacts(store)) + shutil.disk_usage(there).free // 2
+    return sum(one.bytes for one in stored_artefacts(store)) + shutil.disk_usage(nearest_folder(store)).free // 2
 
 
 def half_made(store: Path) -> int:

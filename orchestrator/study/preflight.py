@@ -36,6 +36,11 @@ def refuse_missing_packages(packages: Iterable[str], address: str | None) -> Non
     refuse_missing((*DRIVER, *PAGES, *(packages if local else ())))
 
 
+def nearest_folder(path: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
 def refuse_small_disk(store: Path, base: int, first: int, limit: int | None = None) -> None:
     """Raise StudyError where the store's disk has no room for a copy of the base model and the first artefact beside
     it, of so many bytes: steps pass whole copies on, and calibration statistics are of a like size. limit: of the
@@ -44,7 +49,7 @@ def refuse_small_disk(store: Path, base: int, first: int, limit: int | None = No
         raise StudyError(
             f"--store-limit {spell_bytes(limit)} does not hold the first candidate's {spell_bytes(first)}; ask for more"
         )
-    folder = next(folder for folder in (store, *store.parents) if folder.is_dir())
+    folder = nearest_folder(store)
     free = shutil.disk_usage(folder).free
     if free < base + first:
         raise StudyError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -54,20 +54,28 @@ class Timed:
     peak_gib: float
 
 
-def random_model(shape: Shape, device: torch.device, layers: int | None = None) -> Any:
-    """A causal LM of this shape with random weights, made on the device; layers: fewer than the shape has."""
-    from transformers import AutoModelForCausalLM, MistralConfig
+def config_of(shape: Shape, **more: Any) -> Any:
+    """The MistralConfig of this shape. more: what else it says."""
+    from transformers import MistralConfig
 
-    config = MistralConfig(
+    return MistralConfig(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden,
         intermediate_size=shape.inner,
-        num_hidden_layers=layers or shape.layers,
+        num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.groups,
         max_position_embeddings=max(shape.sequence, 4096),
         sliding_window=None,
+        **more,
     )
+
+
+def random_model(shape: Shape, device: torch.device, layers: int | None = None) -> Any:
+    """A causal LM of this shape with random weights, made on the device; layers: fewer than the shape has."""
+    from transformers import AutoModelForCausalLM
+
+    config = config_of(shape if layers is None else replace(shape, layers=layers))
     torch.manual_seed(0)
     with device:
         model = AutoModelForCausalLM.from_config(config, dtype=CUDA_DTYPE if device.type == "cuda" else CPU_DTYPE)

@@ -11,12 +11,13 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from workers.benches.compression_speed import SHAPES, Shape
+from workers.benches.compression_speed import SHAPES, Shape, config_of
 from workers.checkpoints.model_files import TOKENIZER_FILES
 from workers.loading.load import default_device
 from workers.stored_forms.checkpoint import write_config, write_tensors
@@ -28,19 +29,12 @@ SPREAD = 0.02
 def make_model(folder: Path, shape: Shape, tokenizer: Path, device: torch.device) -> None:
     """Write a Mistral of this shape in bfloat16, random weights made on the device a tensor at a time; the tokenizer is
     a copy. Its vocabulary is the tokenizer's where the shape's is smaller."""
-    from transformers import AutoTokenizer, MistralConfig
+    from transformers import AutoTokenizer
 
     folder.mkdir(parents=True)
     known = AutoTokenizer.from_pretrained(tokenizer)
-    config = MistralConfig(
-        vocab_size=max(shape.vocabulary, len(known)),
-        hidden_size=shape.hidden,
-        intermediate_size=shape.inner,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.groups,
-        max_position_embeddings=max(shape.sequence, 4096),
-        sliding_window=None,
+    config = config_of(
+        replace(shape, vocabulary=max(shape.vocabulary, len(known))),
         bos_token_id=known.bos_token_id,
         eos_token_id=known.eos_token_id,
         pad_token_id=None,

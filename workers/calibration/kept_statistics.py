@@ -36,16 +36,16 @@ class KeptStatistics:
         for layer in layers:
             taken.append(layer)
             size += layer.bytes
-            if not self._fits(size, taken=size):
+            if not self._fits(size):
                 return taken
         self.found[name], self.sizes[name] = statistics_in_memory(taken), size
         return None
 
-    def _fits(self, size: int, taken: int) -> bool:
+    def _fits(self, size: int) -> bool:
         """Whether so many bytes, which are taken already, are within the share; the oldest others make room."""
         while True:
             held = sum(self.sizes.values())
-            room = SHARE * (available_bytes() + held + taken)
+            room = SHARE * (available_bytes() + held + size)
             if held + size <= room:
                 return True
             if not self.found:
