@@ -1,17 +1,20 @@
 """What enters each decoder layer of a model, kept so that a run may begin at a later layer.
 
 Where only the weights from some layer on are others, what enters that layer is the same, and the layers before it need
-not be run again.
+not be run again. On a GPU the others run as CUDA graphs, so weights must change in place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
+from workers.calibration.layer_graphs import LayerGraphs, graphs_of
 from workers.calibration.sequences import Batch
 from workers.runtime.gpu_memory import free_memory
 
@@ -20,6 +23,15 @@ MOST_BYTES = 4 * 2**30
 DEVICE_SHARE = 0.25
 
 Run = Callable[[Any, Batch], torch.Tensor]
+Forward = Callable[..., torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A layer's call: the hidden states that enter, and what it is given by name besides."""
+
+    entering: torch.Tensor
+    named: dict[str, Any]
 
 
 class LayerInputs:
@@ -27,6 +39,7 @@ class LayerInputs:
 
     def __init__(self) -> None:
         self._held: list[list[torch.Tensor]] = []
+        self._graphs: LayerGraphs | None = None
 
     @torch.inference_mode()
     def take(self, model: Any, batches: Sequence[Batch], run: Run) -> None:
@@ -36,47 +49,59 @@ class LayerInputs:
         layers = model.get_decoder().layers
         if not _fits(model, len(layers), batches):
             return
-        taken = []
+        calls, found = [], None
         for batch in batches:
-            with _recorded(layers) as states:
-                found = run(model, batch)
-            if not states:
+            with _recorded(layers) as recorded:
+                logits = run(model, batch)
+            if not recorded:
                 return
-            taken.append(states)
-            if len(taken) == 1:
-                self._held = taken
-                with self.starting_at(model, len(layers) // 2, 0):
-                    again = run(model, batch)
-                if not torch.equal(found, again):
-                    self._held = []
-                    return
-        self._held = taken
+            calls.append(recorded)
+            found = logits if found is None else found
+        self._held = [[call.entering for call in recorded] for recorded in calls]
+        if self._graphs is None:
+            self._graphs = graphs_of(layers, [(one[0].entering, [call.named for call in one]) for one in calls])
+        while not self._same(model, batches[0], run, found):
+            if not self._graphs.graphs:
+                self._held = []
+                return
+            self._graphs = LayerGraphs()
+
+    def _same(self, model: Any, batch: Batch, run: Run, found: torch.Tensor | None) -> bool:
+        """Whether a run over the first batch that begins in the middle ends as the whole one did."""
+        with self.starting_at(model, len(model.get_decoder().layers) // 2, 0):
+            return found is not None and torch.equal(found, run(model, batch))
 
     @contextmanager
     def starting_at(self, model: Any, first: int, batch: int) -> Iterator[None]:
         """Inside, a run over the batch of this number skips the layers before `first`, if what enters is known."""
-        if not first or not self._held:
-            yield
-            return
         layers = model.get_decoder().layers
-        entering = self._held[batch][first]
-
-        def enter(module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-            return ((entering, *given[1:]), named) if given else (given, {**named, "hidden_states": entering})
-
-        handle = layers[first].register_forward_pre_hook(enter, with_kwargs=True)
         try:
-            for layer in layers[:first]:
-                layer.forward = _pass
+            if self._held:
+                for number, layer in enumerate(layers):
+                    layer.forward = self._forward(number, layer.forward, first, batch)
             yield
         finally:
-            handle.remove()
-            for layer in layers[:first]:
+            for layer in layers:
                 layer.__dict__.pop("forward", None)
+
+    def _forward(self, number: int, own: Forward, first: int, batch: int) -> Forward:
+        """What the layer of this number does in a run that begins at the layer `first`. own: its own `forward`."""
+        if number < first:
+            return _pass
+        entering = self._held[batch][first] if number == first > 0 else None
+        if self._graphs is not None and self._graphs.graphs:
+            return self._graphs.forward(batch, number, entering)
+        return own if entering is None else partial(_entered, own, entering)
 
 
 def _pass(hidden_states: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
     return hidden_states
+
+
+def _entered(
+    own: Forward, entering: torch.Tensor, hidden_states: torch.Tensor, *given: Any, **named: Any
+) -> torch.Tensor:
+    return own(entering, *given, **named)
 
 
 def _fits(model: Any, layers: int, batches: Sequence[Batch]) -> bool:
@@ -87,20 +112,22 @@ def _fits(model: Any, layers: int, batches: Sequence[Batch]) -> bool:
 
 
 @contextmanager
-def _recorded(layers: Any) -> Iterator[list[torch.Tensor]]:
-    """Inside, a run fills the list with what enters each layer; empty where a layer gives more than hidden states."""
-    states: list[torch.Tensor] = []
+def _recorded(layers: Any) -> Iterator[list[_Call]]:
+    """Inside, a run fills the list with each layer's call; empty where a layer takes more by its place than hidden
+    states, or gives more."""
+    calls: list[_Call] = []
     plain: list[bool] = []
 
     def note(module: Any, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-        states.append(given[0] if given else named["hidden_states"])
-        plain.append(isinstance(output, torch.Tensor))
+        rest = {key: value for key, value in named.items() if key != "hidden_states"}
+        calls.append(_Call(given[0] if given else named["hidden_states"], rest))
+        plain.append(isinstance(output, torch.Tensor) and len(given) <= 1)
 
     handles = [layer.register_forward_hook(note, with_kwargs=True) for layer in layers]
     try:
-        yield states
+        yield calls
     finally:
         for handle in handles:
             handle.remove()
-        if len(states) != len(layers) or not all(plain):
-            states.clear()
+        if len(calls) != len(layers) or not all(plain):
+            calls.clear()

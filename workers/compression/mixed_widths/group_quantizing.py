@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from search_spaces.methods.quantizers import GPTQ
+from workers.calibration.damping import Hear, unheard
 from workers.calibration.statistics import Statistics
 from workers.compression.mixed_widths.width_groups import AS_IS, WidthGroup, parameter
 from workers.compression.quantization import rtn
@@ -17,22 +18,28 @@ from workers.stored_forms.integer_grid import QuantizedWeight
 from workers.stored_forms.single_weights import StoredWeights
 
 # Damping and order of columns are those that GPTQ has when nothing else is asked for.
-_GPTQ = GPTQ(bits=4)
+GPTQ_DEFAULTS = GPTQ(bits=4)
 
 
 def quantize_group(
-    group: WidthGroup, widths: Sequence[int], weights: StoredWeights, statistics: Statistics, group_size: int
+    group: WidthGroup,
+    widths: Sequence[int],
+    weights: StoredWeights,
+    statistics: Statistics,
+    group_size: int,
+    hear: Hear = unheard,
 ) -> Iterator[tuple[str, torch.Tensor, dict[int, QuantizedWeight]]]:
     """Each weight of the group in turn: its name, the weight as stored, and width -> the quantized weight.
 
-    Linear weights share one factor of their Hessian; embeddings are rounded to nearest, and AS_IS is left out.
+    Linear weights share one factor of their Hessian; embeddings are rounded to nearest, and AS_IS is left out. hear: is
+    told of the damping.
     """
     if group.is_embeddings:
         for name in group.weights:
             weight, _ = weights.read(name)
             yield name, weight, {bits: rtn.quantize(weight, bits, group_size) for bits in widths if bits != AS_IS}
         return
-    factor, order = factor_of(statistics.hessian(group.weights[0], weights.device), _GPTQ.damping)
+    factor, order = factor_of(statistics.hessian(group.weights[0], weights.device), GPTQ_DEFAULTS.damping, hear=hear)
     for name in group.weights:
         weight, mask = weights.read(name)
         found = quantize_widths(
@@ -44,17 +51,15 @@ def quantize_group(
 @contextmanager
 def replace_weights(model: Any, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """Inside, the model has these weights, in its own type; afterwards those it had."""
-    homes = {name: parameter(model, name).data for name in weights}
+    had = {name: parameter(model, name).detach().clone() for name in weights}
     try:
         put(model, weights)
         yield
     finally:
-        for name, home in homes.items():
-            parameter(model, name).data = home
+        put(model, had)
 
 
 def put(model: Any, weights: Mapping[str, torch.Tensor]) -> None:
-    """Give the model these weights, in its own type; a tied head goes with the embeddings."""
+    """Write these weights over the model's, in its own type; a tied head goes with the embeddings."""
     for name, weight in weights.items():
-        held = parameter(model, name)
-        held.data = weight.to(device=held.device, dtype=held.dtype)
+        parameter(model, name).data.copy_(weight)

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from search_spaces.sizes.tensor_table import layer_of
+from workers.calibration.damping import Hear, unheard
 from workers.calibration.divergence import Divergence
 from workers.calibration.statistics import Statistics
 from workers.compression.mixed_widths.allocation import Allocation
 from workers.compression.mixed_widths.group_quantizing import put, quantize_group, replace_weights
-from workers.compression.mixed_widths.width_groups import AS_IS, WidthGroup
-from workers.runtime.gpu_memory import free_memory
+from workers.compression.mixed_widths.quantized_groups import QuantizedGroups
+from workers.compression.mixed_widths.width_groups import AS_IS, WidthGroup, parameter
+from workers.stored_forms.integer_grid import Grid, QuantizedWeight, to_integers
 from workers.stored_forms.single_weights import StoredWeights
 
-# What weights are kept in: a share of a GPU's free memory, or so many bytes of the host's.
-DEVICE_SHARE = 0.25
-MOST_BYTES = 2 * 2**30
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A weight at some width. dense: in the model's type. grid: None for the weight as it is stored."""
+
+    dense: torch.Tensor
+    grid: Grid | None = None
+    bits: int = AS_IS
+    mask: torch.Tensor | None = None
 
 
 @dataclass(slots=True)
@@ -39,48 +47,58 @@ class MeasuredModel:
     """The groups of weights, in the order of allocations."""
     group_size: int
     """Columns that share a scale."""
+    quantized_groups: QuantizedGroups
+    """What was quantized already, and what is from now on."""
+    hear: Hear = unheard
+    """Is told of each Hessian's damping."""
     _held: Allocation | None = field(init=False, default=None)
     """The allocation that the model has now; None for the parent's weights."""
-    _made: dict[tuple[int, int], dict[str, torch.Tensor]] = field(init=False, default_factory=dict)
-    """Group and width -> its weights, the last that was asked for at the end."""
+    _settled: dict[str, _Made] = field(init=False, default_factory=dict)
+    """Of each weight that the model has now, what it is besides its values: `dense` is empty."""
 
     def measure(self, allocation: Allocation) -> float:
         """The divergence under this allocation; the model is left as it was."""
-        changes = dict(self._changes(allocation, keep=True))
+        changes = {name: made.dense for name, made in self._changes(allocation)}
         first = min((layer_of(name) or 0 for name in changes), default=0) if self._held is not None else 0
         with replace_weights(self.model, changes):
             return self.divergence.of(self.model, first)
 
     def settle(self, allocation: Allocation) -> None:
         """Let the model have this allocation from now on."""
-        for name, weight in self._changes(allocation, keep=False):
-            put(self.model, {name: weight})
+        for name, made in self._changes(allocation):
+            put(self.model, {name: made.dense})
+            self._settled[name] = replace(made, dense=made.dense.new_empty(0))
         self._held = allocation
         self.divergence.remember(self.model)
 
-    def _changes(self, allocation: Allocation, keep: bool) -> Iterator[tuple[str, torch.Tensor]]:
-        """The weights in which this allocation differs from what the model holds. keep: for when they are asked for
-        again, since swaps near each other have moves in common."""
+    def quantized(self, name: str) -> QuantizedWeight:
+        """A weight as the model has it now; raises KeyError for one that was left as it was.
+
+        Its integers are read off the model's values: a bfloat16 keeps 8 bits, and so is within a quarter of a step.
+        """
+        made = self._settled[name]
+        if made.grid is None:
+            raise KeyError(name)
+        values = parameter(self.model, name).data
+        return QuantizedWeight(to_integers(values, made.grid, made.bits), made.grid, made.bits, made.mask)
+
+    def _changes(self, allocation: Allocation) -> Iterator[tuple[str, _Made]]:
+        """The weights in which this allocation differs from what the model holds."""
         for number, group in enumerate(self.groups):
-            if self._held is not None and self._held[number] == allocation[number]:
-                continue
-            bits = list(group.bytes)[allocation[number]]
-            made = self._made.pop((number, bits), None)
-            if made is None:
-                made = dict(self._quantized(group, bits))
-            if keep:
-                self._made[number, bits] = made
-                self._forget_oldest()
-            yield from made.items()
+            if self._held is None or self._held[number] != allocation[number]:
+                yield from self._made(group, list(group.bytes)[allocation[number]])
 
-    def _quantized(self, group: WidthGroup, bits: int) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, weight, widths in quantize_group(group, (bits,), self.weights, self.statistics, self.group_size):
-            yield name, (weight if bits == AS_IS else widths[bits].dequantized()).to(self.model.dtype)
-
-    def _forget_oldest(self) -> None:
-        """Keep to the share of memory; the last stays in any case."""
-        held = sum(weight.nbytes for made in self._made.values() for weight in made.values())
-        device = self.weights.device
-        most = DEVICE_SHARE * (free_memory(device) + held) if device.type == "cuda" else MOST_BYTES
-        while held > most and len(self._made) > 1:
-            held -= sum(weight.nbytes for weight in self._made.pop(next(iter(self._made))).values())
+    def _made(self, group: WidthGroup, bits: int) -> Iterator[tuple[str, _Made]]:
+        if bits == AS_IS:
+            for name in group.weights:
+                yield name, _Made(self.weights.read(name)[0].to(self.model.dtype))
+            return
+        found = self.quantized_groups.get(group.name, bits)
+        if found is None:
+            # Every group is quantized for the first allocation; those to come say no more of its Hessian.
+            hear = self.hear if self._held is None else unheard
+            made = quantize_group(group, (bits,), self.weights, self.statistics, self.group_size, hear)
+            found = {name: widths[bits] for name, _, widths in made}
+            self.quantized_groups.keep(group.name, bits, found)
+        for name, one in found.items():
+            yield name, _Made(one.dequantized().to(self.model.dtype), one.grid, bits, one.mask)

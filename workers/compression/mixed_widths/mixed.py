@@ -7,25 +7,28 @@ the score "kl" swaps measured on the whole model follow (see swaps.py).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
-from search_spaces.methods.quantizers import MixedWidths, QuantizeEmbeddings
+from search_spaces.methods.quantizers import MixedWidths
 from workers.calibration.calibrate import statistics_of
-from workers.calibration.damping import Dampings
+from workers.calibration.damping import Dampings, unheard
 from workers.calibration.divergence import Divergence, measuring_batches
+from workers.calibration.shared_inputs import once_an_input
 from workers.checkpoints.model_files import read_checkpoint
-from workers.compression.mixed_widths.allocation import Allocation, ByteRange, Options, allocate
+from workers.compression.mixed_widths.allocation import Allocation, allocate
 from workers.compression.mixed_widths.budget import chosen_widths, competing, options_of, refuse_budget, window_of
+from workers.compression.mixed_widths.group_quantizing import GPTQ_DEFAULTS
 from workers.compression.mixed_widths.measured_model import MeasuredModel
+from workers.compression.mixed_widths.quantized_groups import QuantizedGroups
 from workers.compression.mixed_widths.sensitivity import Sensitivity, profile_of
-from workers.compression.mixed_widths.swaps import Improved, improve
+from workers.compression.mixed_widths.swaps import improve
 from workers.compression.mixed_widths.width_groups import AS_IS, EMBEDDINGS
-from workers.compression.quantization import embeddings, gptq
-from workers.compression.quantization.write_quantized import write_quantized
+from workers.compression.quantization import gptq, rtn
+from workers.compression.quantization.write_quantized import Quantize, write_quantized
 from workers.plan.compression_context import CompressionContext, Report
 from workers.stored_forms.integer_grid import QuantizedWeight
 from workers.stored_forms.single_weights import StoredWeights, with_sparse_columns
@@ -37,25 +40,30 @@ def compress(parent: Path, out: Path, step: MixedWidths, context: CompressionCon
     Raises CandidateError for a budget that no choice of widths fills, StudyError without a store or enough pairs.
     """
     checkpoint = with_sparse_columns(read_checkpoint(parent), StoredWeights(parent, torch.device("cpu")))
-    groups = competing(profile_of(parent, checkpoint, step.group_size, context), step)
+    dampings, quantized = Dampings(statistics_of(parent, context).tokens), QuantizedGroups(context.device)
+    profile = profile_of(parent, checkpoint, step.group_size, context, quantized, dampings.hear)
+    groups = competing(profile, step)
     options = options_of(groups, step.score)
     window = window_of(checkpoint, groups, step)
     allocation = allocate(options, window)
     if allocation is None:
         raise refuse_budget(checkpoint, groups, options, step)
     notes = [f"budget {window.high} bytes, filled with {options.total(allocation)}"]
+    quantize: Quantize
     if step.score == "kl":
-        improved = _improve(
-            parent, allocation, groups=groups, options=options, window=window, step=step, context=context
-        )
-        allocation = improved.allocation
+        running = _running(parent, groups, step, context, quantized, dampings)
+        improved = improve(allocation, options, window, running.measure, running.settle)
+        allocation, quantize = improved.allocation, lambda name, weight, mask: running.quantized(name)
         notes.append(
             f"KL {improved.before:.5f} before and {improved.after:.5f} after {improved.taken} swaps, "
             f"{improved.measured} measured"
         )
-    widths = chosen_widths(groups, allocation)
-    report = _write(parent, out, widths, step, context)
-    return Report(report.targeted, report.changed, (describe(groups, allocation), *notes, *report.notes))
+    else:
+        quantize = _quantizing(parent, chosen_widths(groups, allocation), step, context, dampings)
+    report = write_quantized(
+        parent, out, quantize, context, embeddings=_rounding(chosen_widths(groups, allocation), step.group_size)
+    )
+    return Report(report.targeted, report.changed, (describe(groups, allocation), *notes, *dampings.notes()))
 
 
 def describe(groups: Sequence[Sensitivity], allocation: Allocation) -> str:
@@ -67,46 +75,52 @@ def describe(groups: Sequence[Sensitivity], allocation: Allocation) -> str:
     return f"widths: {said}" + "".join(f"; embeddings at {width}" for width in vocabulary)
 
 
-def _improve(
+def _rounding(widths: Mapping[str, int], group_size: int) -> Callable[[torch.Tensor], QuantizedWeight] | None:
+    """How the embeddings are rounded; None where they have no width of their own."""
+    bits = widths.get(EMBEDDINGS, AS_IS)
+    return None if bits == AS_IS else partial(rtn.quantize, bits=bits, group_size=group_size)
+
+
+def _running(
     parent: Path,
-    start: Allocation,
     groups: Sequence[Sensitivity],
-    options: Options,
-    window: ByteRange,
     step: MixedWidths,
     context: CompressionContext,
-) -> Improved:
+    quantized: QuantizedGroups,
+    dampings: Dampings,
+) -> MeasuredModel:
     from workers.loading.load import load_for_calibration, load_tokenizer
 
     tokenizer = load_tokenizer(parent, context.trust_remote_code)
     model = load_for_calibration(parent, context.device, context.trust_remote_code).to(context.device)
-    running = MeasuredModel(
+    return MeasuredModel(
         model=model,
         divergence=Divergence(model, measuring_batches(tokenizer, context)),
         weights=StoredWeights(parent, context.device),
         statistics=statistics_of(parent, context),
         groups=[one.group for one in groups],
         group_size=step.group_size,
+        quantized_groups=quantized,
+        # A profile that was taken now has told of every group.
+        hear=unheard if dampings.heard else dampings.hear,
     )
-    return improve(start, options, window, running.measure, running.settle)
 
 
-def _write(
-    parent: Path, out: Path, widths: Mapping[str, int], step: MixedWidths, context: CompressionContext
-) -> Report:
-    """The layers first, then, where they have a width of their own, the embeddings."""
+def _quantizing(
+    parent: Path, widths: Mapping[str, int], step: MixedWidths, context: CompressionContext, dampings: Dampings
+) -> Quantize:
+    """GPTQ of single weights at their widths."""
     statistics = statistics_of(parent, context)
-    dampings = Dampings(statistics.tokens)
+
+    def factor(name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return gptq.factor_of(statistics.hessian(name, context.device), GPTQ_DEFAULTS.damping, hear=dampings.hear)
+
+    factored = once_an_input(statistics, factor)
 
     def quantize(name: str, weight: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
-        hessian = statistics.hessian(name, context.device)
-        return gptq.quantize(weight, hessian, widths[name], step.group_size, mask=mask, hear=dampings.hear)
+        factor, order = factored(name)
+        return gptq.quantize_widths(
+            weight, factor, order=order, widths=(widths[name],), group_size=step.group_size, mask=mask
+        )[0]
 
-    bits = widths.get(EMBEDDINGS, AS_IS)
-    if bits == AS_IS:
-        return write_quantized(parent, out, quantize, context).with_notes(dampings.notes())
-    with TemporaryDirectory(dir=out.parent) as name:
-        layers = Path(name)
-        first = write_quantized(parent, layers, quantize, context)
-        second = embeddings.compress(layers, out, QuantizeEmbeddings(bits=bits, group_size=step.group_size), context)
-    return Report(first.targeted + second.targeted, first.changed + second.changed, dampings.notes())
+    return quantize

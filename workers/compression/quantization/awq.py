@@ -15,14 +15,13 @@ from workers.calibration.calibrate import statistics_of
 from workers.calibration.output_error import row_errors
 from workers.calibration.statistics import Statistics
 from workers.checkpoints.model_files import read_checkpoint
-from workers.compression.quantization.clipping import quantize_clipped
-from workers.compression.quantization.rtn import quantize as round_to_nearest
+from workers.compression.quantization.clipping import on_kernels, quantize_clipped
 from workers.compression.quantization.write_quantized import write_quantized
 from workers.compression.scale_folding import ONE_PLUS_WEIGHT, Folding, ScaleMapping, folded_norm, mappings
 from workers.plan.compression_context import CompressionContext, Report
 from workers.runtime.working import working
 from workers.stored_forms.checkpoint import dense_tensors
-from workers.stored_forms.integer_grid import QuantizedWeight
+from workers.stored_forms.integer_grid import QuantizedWeight, fit_grid, refuse_not_finite, to_integers
 
 # Exponents of the activations' magnitude. 0, no scaling, comes first and wins ties.
 EXPONENTS = tuple(step / 19 for step in range(20))
@@ -30,7 +29,7 @@ EXPONENTS = tuple(step / 19 for step in range(20))
 LEAST_MAGNITUDE = 1e-4
 # A weight and the mask of a sparse one.
 Masked = tuple[torch.Tensor, torch.Tensor | None]
-Quantize = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], QuantizedWeight]
+Wrong = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
 def compress(parent: Path, out: Path, step: AWQ, context: CompressionContext) -> Report:
@@ -147,20 +146,18 @@ def choose(
     float32 (columns,). Raises ValueError for a weight that is not finite.
     """
 
-    def nearest(weight: torch.Tensor, scaled: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
-        return round_to_nearest(weight, step.bits, step.group_size, step.symmetric, mask)
+    def nearest(weight: torch.Tensor, columns: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        return rounding_error(weight, columns, step, mask)
 
-    def clipped(weight: torch.Tensor, scaled: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
-        return quantize_clipped(
-            weight, scaled, bits=step.bits, group_size=step.group_size, symmetric=step.symmetric, mask=mask
-        )
-
+    for weight, _ in weights:
+        refuse_not_finite(weight)
     tried = [scales_of(magnitude, exponent) for exponent in EXPONENTS]
     errors = torch.stack([output_error(weights, hessian, to_columns(channels), nearest) for channels in tried]).tolist()
     best = min(range(len(tried)), key=errors.__getitem__)
     if best:
         scaled, unscaled = (
-            output_error(weights, hessian, to_columns(channels), clipped) for channels in (tried[best], tried[0])
+            output_error(weights, hessian, to_columns(channels), _clipping(hessian, to_columns(channels), step))
+            for channels in (tried[best], tried[0])
         )
         best = best if bool(scaled < unscaled) else 0
     return MappingScales(EXPONENTS[best], tried[best], to_columns(tried[best]), errors[best], errors[0])
@@ -175,18 +172,44 @@ def scales_of(magnitude: torch.Tensor, exponent: float) -> torch.Tensor:
     return powers / (powers.max() * powers.min()).sqrt()
 
 
-def output_error(
-    weights: Sequence[Masked], hessian: torch.Tensor, columns: torch.Tensor, quantize: Quantize
-) -> torch.Tensor:
+def rounding_error(weight: torch.Tensor, columns: torch.Tensor, step: AWQ, mask: torch.Tensor | None) -> torch.Tensor:
+    """W - Ŵ of round-to-nearest under these column scales, float32 (rows, columns). weight: finite."""
+    if on_kernels(weight, step.group_size):
+        from workers.compression.kernels.awq_kernels import rounding_error_on_gpu
+
+        return rounding_error_on_gpu(weight, columns, step.bits, step.group_size, step.symmetric, mask)
+    scaled = weight.float() * columns
+    grid = fit_grid(scaled, step.bits, step.group_size, step.symmetric, finite=True)
+    stored = QuantizedWeight(to_integers(scaled, grid, step.bits), grid, step.bits, mask)
+    return weight.float() - stored.dequantized() / columns
+
+
+def _clipping(hessian: torch.Tensor, columns: torch.Tensor, step: AWQ) -> Wrong:
+    """W - Ŵ where the scaled weight's groups are clipped."""
+    scaled = scaled_hessian(hessian, columns)
+
+    def wrong(weight: torch.Tensor, columns: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        stored = quantize_clipped(
+            weight.float() * columns,
+            scaled,
+            bits=step.bits,
+            group_size=step.group_size,
+            symmetric=step.symmetric,
+            mask=mask,
+        )
+        return weight.float() - stored.dequantized() / columns
+
+    return wrong
+
+
+def output_error(weights: Sequence[Masked], hessian: torch.Tensor, columns: torch.Tensor, wrong: Wrong) -> torch.Tensor:
     """Mean over tokens of the squared error of all outputs, with these column scales: float64, on the device.
 
-    quantize: (scaled weight, Hessian of the scaled input, mask) -> quantized weight.
+    wrong: (weight, column scales, mask) -> weight - stored weight.
     """
-    scaled = scaled_hessian(hessian, columns)
     total = torch.zeros((), dtype=torch.float64, device=hessian.device)
     for weight, mask in weights:
-        stored = quantize(weight.float() * columns, scaled, mask).dequantized() / columns
-        total += row_errors(weight.float() - stored, hessian).sum(dtype=torch.float64)
+        total += row_errors(wrong(weight, columns, mask), hessian).sum(dtype=torch.float64)
     return total
 
 

@@ -49,17 +49,43 @@ def _search(
     symmetric: bool,
     mask: torch.Tensor | None,
 ) -> Grid:
-    full = best = fit_grid(weight, bits, group_size, symmetric)
+    full = fit_grid(weight, bits, group_size, symmetric)
     blocks = diagonal_blocks(hessian, full.scale.shape[1])
+    if on_kernels(weight, blocks.shape[1]):
+        from workers.compression.kernels.awq_kernels import search_clipping_on_gpu
+
+        best = search_clipping_on_gpu(weight, blocks, shares=shares(bits), bits=bits, symmetric=symmetric, mask=mask)
+    else:
+        best = _search_blocks(weight, blocks, full, bits, mask)
+    clipped, whole = (row_errors(_wrong(weight, grid, bits, mask), hessian) for grid in (best, full))
+    return choose_grids((clipped < whole)[:, None], best, full)
+
+
+def _search_blocks(
+    weight: torch.Tensor, blocks: torch.Tensor, full: Grid, bits: int, mask: torch.Tensor | None
+) -> Grid:
+    best, size = full, blocks.shape[1]
     least = group_errors(_wrong(weight, full, bits, mask), blocks)
-    for step in range(1, SHARES):
-        share = 1 - (1 - LEAST_SHARE[bits]) * step / (SHARES - 1)
-        grid = fit_grid(weight, bits, group_size, symmetric, shrink=share, finite=True)
+    for share in shares(bits)[1:]:
+        grid = fit_grid(weight, bits, size, full.zero_point is None, shrink=share, finite=True)
         error = group_errors(_wrong(weight, grid, bits, mask), blocks)
         best = choose_grids(error < least, grid, best)
         least = torch.minimum(error, least)
-    clipped, whole = (row_errors(_wrong(weight, grid, bits, mask), hessian) for grid in (best, full))
-    return choose_grids((clipped < whole)[:, None], best, full)
+    return best
+
+
+def shares(bits: int) -> list[float]:
+    """The shares of a group's range to try; the whole range comes first, and wins ties."""
+    return [1 - (1 - LEAST_SHARE[bits]) * step / (SHARES - 1) for step in range(SHARES)]
+
+
+def on_kernels(weight: torch.Tensor, size: int) -> bool:
+    """Whether a weight lies where the kernels run, its groups of a size that they hold."""
+    if not weight.is_cuda:
+        return False
+    from workers.compression.kernels.awq_kernels import SIZES
+
+    return size in SIZES
 
 
 def choose_grids(which: torch.Tensor, one: Grid, other: Grid) -> Grid:

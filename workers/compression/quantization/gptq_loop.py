@@ -102,7 +102,7 @@ def _round_block(
 ) -> None:
     """Round the columns [start, stop) one after another; integers and error (scaled by U's diagonal) are filled in."""
     if stacked.is_cuda:
-        from workers.compression.quantization.gptq_kernels import round_block_on_gpu
+        from workers.compression.kernels.gptq_kernels import round_block_on_gpu
 
         round_block_on_gpu(
             stacked,

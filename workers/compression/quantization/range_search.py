@@ -28,7 +28,7 @@ def search_grid(weight: torch.Tensor, importance: torch.Tensor, bits: int, group
     weight: (rows, columns). importance: (columns,), at least 0. Raises ValueError for a weight that is not finite.
     """
     if weight.is_cuda:
-        from workers.compression.quantization.gptq_kernels import search_grid_on_gpu
+        from workers.compression.kernels.gptq_kernels import search_grid_on_gpu
 
         refuse_not_finite(weight)
         return search_grid_on_gpu(

@@ -14,7 +14,7 @@ from workers.runtime.working import working
 from workers.stored_forms.checkpoint import OWN, PLAIN, copy_small_files, dense_tensors, write_config, write_tensors
 from workers.stored_forms.integer_grid import QuantizedWeight
 from workers.stored_forms.packing import pack
-from workers.stored_forms.quantization_config import WeightScheme, quantization_config
+from workers.stored_forms.quantization_config import WeightScheme, quantization_config, with_embeddings
 
 # (tensor name, weight, mask of a sparse weight or None) -> the quantized weight.
 Quantize = Callable[[str, torch.Tensor, torch.Tensor | None], QuantizedWeight]
@@ -22,14 +22,21 @@ Change = Callable[[str, torch.Tensor], torch.Tensor]
 
 
 def write_quantized(
-    parent: Path, out: Path, quantize: Quantize, context: CompressionContext, change: Change = lambda name, t: t
+    parent: Path,
+    out: Path,
+    quantize: Quantize,
+    context: CompressionContext,
+    change: Change = lambda name, tensor: tensor,
+    embeddings: Callable[[torch.Tensor], QuantizedWeight] | None = None,
 ) -> Report:
     """Write the parent with every targeted weight quantized; the targets are the linear weights of the decoder layers.
 
-    change: applied to every tensor first, targeted or not (for methods that move scales between layers). The folder is
-    one that transformers loads by itself, unless its weights are sparse.
+    change: applied to every tensor first, targeted or not (for methods that move scales between layers). embeddings:
+    quantizes the token embeddings, and the head where it has weights of its own; None leaves them. The folder is one
+    that transformers loads by itself, unless its weights are sparse or its embeddings quantized.
     """
     schemes: dict[str, WeightScheme] = {}
+    vocabulary: dict[str, WeightScheme] = {}
     left: list[str] = []
     changed = 0
     sparse = any(name.endswith(".weight_mask") for name in _names(parent))
@@ -41,6 +48,12 @@ def write_quantized(
         for name, tensor, mask in dense_tensors(parent, context.device):
             tensor = change(name, tensor)
             stem = name.removesuffix(".weight")
+            if embeddings is not None and is_embedding(name):
+                weight = embeddings(tensor)
+                vocabulary[stem] = scheme_of(weight)
+                changed += tensor.numel()
+                yield from pack(stem, weight)
+                continue
             if not is_target(name, Tensor("F32", tuple(tensor.shape))):
                 if name.endswith(".weight") and tensor.ndim == 2 and not is_embedding(name):
                     left.append(stem)
@@ -53,10 +66,11 @@ def write_quantized(
             changed += tensor.numel()
             yield from pack(stem, weight)
 
-    write_tensors(out, packed(), OWN if sparse else PLAIN)
+    write_tensors(out, packed(), OWN if sparse or embeddings is not None else PLAIN)
     copy_small_files(parent, out)
     config = read_config(parent)
-    config["quantization_config"] = quantization_config(schemes, [*left, "lm_head"])
+    quantization = quantization_config(schemes, [*left, "lm_head"])
+    config["quantization_config"] = with_embeddings(quantization, vocabulary) if vocabulary else quantization
     write_config(out, config)
     return Report(targeted=changed, changed=changed)
 

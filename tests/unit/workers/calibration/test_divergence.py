@@ -125,6 +125,23 @@ def test_a_run_that_skips_layers_that_did_not_change_ends_in_the_same_numbers(
     assert not any("forward" in vars(layer) for layer in model.model.layers)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_on_a_gpu_layers_run_as_graphs_and_end_in_the_same_numbers(
+    folder: Path, shown: list[Batch], first: int
+) -> None:
+    model = load_model(folder)
+    measured, plain = Divergence(model, shown), Divergence(model, shown)
+    measured.remember(model)
+    with torch.no_grad():
+        model.model.layers[first].mlp.up_proj.weight.mul_(1.2)
+        model.model.layers[2].mlp.down_proj.weight.mul_(0.9)
+    assert layers_that_ran(model, lambda: measured.of(model, first)) == []
+    assert measured.of(model, first) == plain.of(model) > 0
+    measured.remember(model)
+    assert measured.of(model, 2) == plain.of(model)
+
+
 def test_where_memory_is_short_all_layers_run(model: Any, shown: list[Batch], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layer_inputs, "MOST_BYTES", 10)
     measured = Divergence(model, shown)

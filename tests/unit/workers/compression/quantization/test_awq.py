@@ -18,7 +18,7 @@ from workers.calibration.calibrate import statistics_of
 from workers.calibration.output_error import diagonal_blocks, group_errors, row_errors
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint
 from workers.compression.quantization import rtn
-from workers.compression.quantization.awq import compress, scales_of, search
+from workers.compression.quantization.awq import compress, rounding_error, scales_of, search
 from workers.compression.quantization.clipping import quantize_clipped
 from workers.compression.quantization.rtn import quantize as round_to_nearest
 from workers.compression.scale_folding import Folding, ScaleMapping, folded_norm, mappings
@@ -205,6 +205,35 @@ def test_clipping_makes_no_row_worse_and_all_together_better(symmetric: bool, ma
     assert after.sum() < 0.9 * before.sum()
     if mask is not None:
         assert clipped.dequantized()[~mask].count_nonzero() == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_the_kernels_do_what_the_cpu_does(symmetric: bool, masked: bool, bits: int) -> None:
+    torch.manual_seed(0)
+    weight = torch.distributions.StudentT(4.0).sample((200, 384))
+    mask = torch.rand(weight.shape) < 0.5 if masked else None
+    weight = weight if mask is None else weight * mask
+    inputs = torch.randn(800, 384) @ torch.randn(384, 384)
+    hessian = inputs.T @ inputs / 800
+    columns = torch.rand(384) + 0.5
+    for size in (32, 128):
+        step = AWQ(bits=bits, group_size=size, symmetric=symmetric)
+        there = (weight.cuda(), columns.cuda(), hessian.cuda(), None if mask is None else mask.cuda())
+        one = rounding_error(weight, columns, step, mask)
+        other = rounding_error(there[0], there[1], step, there[3]).cpu()
+        # A value halfway between two points may go to either: the division of the one is not that of the other.
+        assert ((one - other).abs() < 1e-4 * weight.abs().max()).float().mean() > 0.999
+        assert float(other.norm() / one.norm()) == pytest.approx(1, rel=1e-3)
+        clipped = quantize_clipped(weight, hessian, bits, size, symmetric, mask)
+        moved = quantize_clipped(there[0], there[2], bits, size, symmetric, there[3])
+        assert (clipped.grid.scale == moved.grid.scale.cpu()).float().mean() > 0.98
+        before, after = (
+            row_errors(weight - stored.dequantized().cpu(), hessian).sum().item() for stored in (clipped, moved)
+        )
+        assert after == pytest.approx(before, rel=5e-3)
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)

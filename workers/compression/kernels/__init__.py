@@ -1,0 +1,1 @@
+"""Inner loops of quantizers as Triton kernels, imported only where tensors lie on a GPU."""
