@@ -153,6 +153,7 @@ def _add_bench_scale(bench: Any) -> None:
     timed.add_argument("--folder", type=Path, required=True, help="a new folder for the model and the run")
     timed.add_argument("--shape", default="mistral-7b", help="shape of the random weights: mistral-7b or small")
     timed.add_argument("--store-limit", metavar="SIZE", help="as a search's")
+    timed.add_argument("--gpus-per-trial", type=float, help="as a search's: with 0.5 two trials share a GPU")
     timed.add_argument("--no-plain-way", action="store_true", help="leave out bitsandbytes with generate")
     timed.set_defaults(run=_bench_scale)
 
@@ -249,6 +250,7 @@ def _bench_scale(options: argparse.Namespace) -> int:
         folder=options.folder.absolute(),
         shape=options.shape,
         store_limit=options.store_limit,
+        gpus_per_trial=options.gpus_per_trial,
         plain=not options.no_plain_way,
     )
     command = shlex.join(["mtpareto", *sys.argv[1:]])

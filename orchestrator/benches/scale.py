@@ -49,6 +49,8 @@ class ScaleRequest:
     """Shape of the random weights."""
     store_limit: str | None = None
     """As a study's."""
+    gpus_per_trial: float | None = None
+    """As a study's."""
     plain: bool = True
     """Whether the plain way is timed too, which takes bitsandbytes and a GPU."""
 
@@ -96,6 +98,7 @@ def study_of(request: ScaleRequest) -> StudySpec:
             "batch_size": BATCH_SIZE,
             "out": str(request.folder / "run"),
             "store_limit": request.store_limit,
+            "gpus_per_trial": request.gpus_per_trial,
         }
     )
 
@@ -132,6 +135,7 @@ def bench_scale(
         "segments": str(SEGMENTS),
         "model_bytes": str(model_bytes),
         "store_limit": str(request.store_limit),
+        "gpus_per_trial": str(request.gpus_per_trial or "1"),
     }
     record = merge_results(before, figures, conditions, command)
     write_record(request.output, SCALE, record)

@@ -49,11 +49,12 @@ def sparsify(
     rows, columns = weight.shape
     if step.pattern == "2:4":
         refuse_uneven_fours(columns)
+    if weight.is_cuda:
+        return _sparsify_on_gpu(weight, factor, dead, step)
     # Transposed, so that a column of the weight is contiguous.
     left = weight.float().T.contiguous()
     keep = torch.zeros(columns, rows, dtype=torch.bool, device=weight.device)
     width = 4 if step.pattern == "2:4" else BLOCK
-    removed = columns - step.kept(columns)
     for start in range(0, columns, BLOCK):
         end = min(start + BLOCK, columns)
         upper = factor[start:end, start:end]
@@ -66,12 +67,37 @@ def sparsify(
                 if step.pattern == "2:4":
                     mask[part] = two_of_four(saliency).T
                 else:
-                    quota = removed * end // columns - removed * start // columns
-                    mask[part] = highest(saliency, end - start - quota).T
+                    mask[part] = highest(saliency, _kept_of_block(step, columns, start, end)).T
             errors[column] = torch.where(mask[column], 0.0, block[column]) / upper[column, column]
             block[column + 1 :].addr_(upper[column, column + 1 :], errors[column], alpha=-1)
         left[end:].addmm_(factor[start:end, end:].T, errors, alpha=-1)
     return (left * keep).T, keep.T
+
+
+def _sparsify_on_gpu(
+    weight: torch.Tensor, factor: torch.Tensor, dead: torch.Tensor, step: SparseGPT
+) -> tuple[torch.Tensor, torch.Tensor]:
+    from workers.compression.kernels.sparsegpt_kernels import prune_block_on_gpu
+
+    rows, columns = weight.shape
+    left = weight.to(torch.float32, copy=True).contiguous()
+    factor = factor.contiguous()
+    keep = torch.zeros(rows, columns, dtype=torch.bool, device=weight.device)
+    errors = torch.empty(rows, BLOCK, dtype=torch.float32, device=weight.device)
+    for start in range(0, columns, BLOCK):
+        end = min(start + BLOCK, columns)
+        if step.pattern != "2:4":
+            saliency = _saliency(left[:, start:end].T, factor.diagonal()[start:end], dead[start:end])
+            keep[:, start:end] = highest(saliency, _kept_of_block(step, columns, start, end))
+        prune_block_on_gpu(left, factor, dead, keep, errors, start, end, step.pattern == "2:4")
+        left[:, end:].addmm_(errors[:, : end - start], factor[start:end, end:], alpha=-1)
+    return left * keep, keep
+
+
+def _kept_of_block(step: SparseGPT, columns: int, start: int, end: int) -> int:
+    """How many of the columns [start, end) stay in each row, so that all blocks' add up."""
+    removed = columns - step.kept(columns)
+    return end - start - (removed * end // columns - removed * start // columns)
 
 
 def _saliency(part: torch.Tensor, diagonal: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:

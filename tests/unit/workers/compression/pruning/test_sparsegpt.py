@@ -52,6 +52,23 @@ def output_error(wrong: torch.Tensor, hessian: torch.Tensor) -> float:
     return float(((wrong.double() @ hessian.double()) * wrong.double()).sum())
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("step", STEPS, ids=str)
+def test_the_kernel_does_what_the_cpu_does(step: SparseGPT) -> None:
+    weight, hessian = trained_like(columns=328, rows=70)
+    hessian[:, 7] = hessian[7] = 0.0
+    factor, dead = inverse_factor(hessian, 0.01), hessian.diagonal() == 0
+    here, kept = sparsify(weight, factor, dead, step)
+    there, moved = (found.cpu() for found in sparsify(weight.cuda(), factor.cuda(), dead.cuda(), step))
+    assert bool((moved.sum(dim=1) == kept.sum(dim=1)).all())
+    assert not there[~moved].any()
+    if step.pattern == "2:4":
+        assert bool((moved.reshape(70, -1, 4).sum(dim=-1) == 2).all())
+    # Sums in another order turn a near tie here and there.
+    assert (moved == kept).float().mean() > 0.995
+    assert output_error(weight - there, hessian) == pytest.approx(output_error(weight - here, hessian), rel=0.01)
+
+
 def test_two_weights_as_worked_out_by_hand() -> None:
     # H = [[2, 1], [1, 1]] has the inverse [[1, -1], [-1, 2]], whose factor is U = [[1, -1], [0, 1]].
     # First row: 1² / 1 < 3² / 1, so the 1 goes. Its error 1 moves the second weight by 1 · 1: 3 becomes 4, which is
