@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,7 @@ FLOAT32_BYTES = 2 * 2**30
 DEVICE_SHARE = 0.25
 # exp(-1e4) is 0, and float16 reaches to -65504: log-probabilities below are no different.
 LEAST_LOG_PROBABILITY = -1e4
+NOT_FINITE = "the model's logits on the calibration set are not finite"
 _ROWS = 256
 
 
@@ -63,8 +65,11 @@ class Divergence:
                     _divergence(kept[start : start + _ROWS].to(logits.device), logits[start : start + _ROWS])
                     for start in range(0, len(logits), _ROWS)
                 ]
-        # One look at the device for all: each waits for it.
-        return sum(float(part) for part in torch.stack(parts).tolist()) / self.tokens
+        # One look at the device for all: each waits for it. Logits that are not finite leave a sum that is none.
+        found: float = sum(torch.stack(parts).tolist())
+        if not math.isfinite(found):
+            raise ValueError(NOT_FINITE)
+        return found / self.tokens
 
     def _kept(self, logits: torch.Tensor) -> torch.Tensor:
         dtype = torch.float32 if 4 * self.tokens * logits.shape[1] <= FLOAT32_BYTES else torch.float16
@@ -110,10 +115,14 @@ def target_logits(model: Any, batch: Batch) -> torch.Tensor:
 
 def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
     """Float32 log-probabilities of logits (tokens, vocabulary); raises ValueError where they are not finite."""
-    found = torch.log_softmax(logits.float(), dim=-1).clamp(min=LEAST_LOG_PROBABILITY)
+    found = _log_softmax(logits)
     if not torch.isfinite(found).all():
-        raise ValueError("the model's logits on the calibration set are not finite")
+        raise ValueError(NOT_FINITE)
     return found
+
+
+def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
+    return torch.log_softmax(logits.float(), dim=-1).clamp(min=LEAST_LOG_PROBABILITY)
 
 
 def _divergence(kept: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
@@ -121,7 +130,7 @@ def _divergence(kept: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     reference = kept.float()
     if kept.dtype != torch.float32:
         reference = torch.log_softmax(reference, dim=-1)
-    each = torch.nn.functional.kl_div(log_probabilities(logits), reference, reduction="none", log_target=True)
+    each = torch.nn.functional.kl_div(_log_softmax(logits), reference, reduction="none", log_target=True)
     return each.sum(dtype=torch.float64)
 
 
