@@ -76,10 +76,10 @@ def _improve(
     step: MixedWidths,
     context: CompressionContext,
 ) -> Improved:
-    from workers.loading.load import load_for_calibration, load_tokenizer
+    from workers.loading.load import load_model, load_tokenizer
 
     tokenizer = load_tokenizer(parent, context.trust_remote_code)
-    model = load_for_calibration(parent, context.device, context.trust_remote_code).to(context.device)
+    model = load_model(parent, context.whole_on, context.trust_remote_code)
     running = MeasuredModel(
         model=model,
         divergence=Divergence(model, measuring_batches(tokenizer, context)),
