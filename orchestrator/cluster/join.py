@@ -141,6 +141,8 @@ def place(cpus: float | None, gpus: float | None, most: int | None, training: in
         gpus = min(_most(nodes, "GPU"), 1.0)
     if cpus is None:
         cpus = _usual_cpus(nodes, gpus)
+    if gpus > 1.0 and gpus % 1.0:
+        raise StudyError(f"a trial can't run on {gpus:g} GPUs: above one they are whole; say so with --gpus-per-trial")
     if not cpus and not gpus:
         raise StudyError("a trial can't run on 0 CPUs and 0 GPUs; give more with --cpus-per-trial, or leave it out")
     # Tune takes a limit of 0 for none, and waits for ever.

@@ -23,6 +23,7 @@ from orchestrator.study.training import Training, read_training, short_trainings
 from search_spaces.candidate import BaseModel, is_of_content
 from search_spaces.sizes.tensor_table import Checkpoint
 from workers.checkpoints.base_model import open_base, refuse_early
+from workers.loading.placing import AUTO, BALANCED
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.reading.segments import DataSet
 from workers.scoring.direction_check import refuse_wrong_direction
@@ -65,7 +66,8 @@ class Study:
             decoding=spec.decoding,
             store=spec.store_folder,
             seed=spec.seed,
-            device_map=spec.device_map,
+            # A trial that was given several GPUs uses them all.
+            device_map=BALANCED if spec.device_map == AUTO and gpus > 1 else spec.device_map,
             memory_fraction=gpus if 0 < gpus < 1 else None,
             trust_remote_code=spec.trust_remote_code,
             calibration_tokens=spec.calibration_tokens,

@@ -136,7 +136,7 @@ class StudySpec:
     beams: Annotated[Positive, Flag(TRANSLATION)] = 1
     """Of beam search; 1 is greedy."""
     device_map: Annotated[Text, Flag(TRANSLATION)] = "auto"
-    """Where a model goes: auto, cpu or cuda:N."""
+    """Where a model goes: auto (as few GPUs as hold it), balanced (all that a trial has), cpu or cuda:N."""
 
     quality: Annotated[Quality, OneOf(get_args(Quality)), Flag(QUALITY)] = "chrf"
     """The metric of the frontier."""
@@ -154,7 +154,7 @@ class StudySpec:
     address: Annotated[Text | None, Flag(RESOURCES, default="RAY_ADDRESS, else a local Ray")] = None
     """A Ray cluster's address."""
     gpus_per_trial: Annotated[Amount | None, Flag(RESOURCES, default="1 where there are any")] = None
-    """GPUs a trial takes, such as 0.5."""
+    """GPUs a trial takes, such as 0.5; several share a model's layers."""
     cpus_per_trial: Annotated[Amount | None, Flag(RESOURCES, default="a node's, shared among its GPUs")] = None
     """CPUs a trial takes."""
     max_concurrent: Annotated[Positive | None, Flag(RESOURCES, default="as many as fit")] = None

@@ -58,6 +58,8 @@ def output_fisher(model: Any, batches: Sequence[Batch]) -> OutputFisher:
                 raise ValueError("the loss on the calibration set is not finite; the model is damaged or overflows")
             loss.backward()
             _count(found, batch)
+    # The sums of layers on other devices come to where weights are compared with them.
+    found.outputs = {name: sums.to(found.head.device) for name, sums in found.outputs.items()}
     for sums in (*found.outputs.values(), found.frequency, found.lookup, found.head, found.head_hessian):
         sums /= found.tokens
     return found

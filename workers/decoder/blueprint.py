@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 import torch
@@ -63,6 +64,17 @@ class Layer:
     """How many positions a token sees, itself included; None is all."""
     rope: str
     """Which of the blueprint's `ropes` the layer uses."""
+    device: torch.device
+    """Where the layer lies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Decoder layers one after another that lie on one device: those from `first` on, before `end`."""
+
+    device: torch.device
+    first: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +102,13 @@ class Blueprint:
     dtype: torch.dtype
     """The model's type."""
     device: torch.device
-    """Where the model lies."""
+    """Where embeddings, the last norm and the head lie, and most often the layers."""
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The layers in order, cut where the device changes."""
+        found = []
+        for device, numbers in groupby(range(len(self.layers)), lambda number: self.layers[number].device):
+            together = list(numbers)
+            found.append(Run(device, together[0], together[-1] + 1))
+        return tuple(found)

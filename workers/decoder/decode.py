@@ -13,6 +13,7 @@ from workers.decoder.beam import BeamLoop
 from workers.decoder.blueprint import Blueprint
 from workers.decoder.engines.dense import DenseEngine
 from workers.decoder.engines.engine import BeamEngine
+from workers.decoder.engines.forward import current
 from workers.decoder.families import read_blueprint, why_unknown
 from workers.decoder.generate import generate
 from workers.decoder.greedy import DecodeRequest, GreedyLoop, longest_first, room_of
@@ -86,7 +87,8 @@ class Decoder:
         engines = self._engines_for(requests)
         order = longest_first(requests, done)
         if len(engines) == 1:
-            self._loop(engines[0], requests, order, done, progress).run()
+            with current(engines[0].device):
+                self._loop(engines[0], requests, order, done, progress).run()
             return
 
         def work(engine: BeamEngine, share: Sequence[int]) -> Work:

@@ -54,18 +54,33 @@ def why_unknown(model: Any, beams: int = 1) -> str | None:
             return f"its config sets {setting}"
     if (left := why_left(model.generation_config, beams)) is not None:
         return left
-    devices = {parameter.device for parameter in model.parameters()}
-    if len(devices) != 1 or any(hasattr(module, "_hf_hook") for module in model.modules()):
-        return "it is spread over several devices"
-    if next(iter(devices)).type not in ("cpu", "cuda"):
-        return f"it is on {next(iter(devices))}"
+    return _why_misplaced(model)
+
+
+def _why_misplaced(model: Any) -> str | None:
+    """What of where its weights lie the decoder can't follow, in words; layers on several GPUs it can."""
+    if any(hasattr(module, "_hf_hook") for module in model.modules()):
+        return "accelerate moves its tensors from one device to another"
+    kinds = {parameter.device.type for parameter in model.parameters()}
+    if kinds not in ({"cpu"}, {"cuda"}):
+        return f"it is on {' and '.join(sorted(kinds))}"
+    inner = model.model
+    around = (inner.embed_tokens, inner.norm, model.lm_head)
+    if len({device for module in around for device in _devices(module)}) > 1:
+        return "its embeddings, last norm and head lie on several devices"
+    if any(len(_devices(layer)) > 1 for layer in inner.layers):
+        return "one of its layers lies on several devices"
     return None
+
+
+def _devices(module: Any) -> set[torch.device]:
+    return {parameter.device for parameter in module.parameters()}
 
 
 @torch.no_grad()
 def read_blueprint(model: Any) -> Blueprint:
     """The model by roles; `why_unknown` must have had nothing to say. Weights that stand side by side are joined."""
-    device = next(model.parameters()).device
+    device = model.model.norm.weight.device
     # compressed-tensors multiplies a model's weights out when it is first called.
     model(torch.zeros((1, 1), dtype=torch.long, device=device))
     inner = model.model
@@ -114,6 +129,7 @@ def _layer(layer: Any, config: Any, offset: bool, cap: float | None, rope_by_kin
         cap=cap,
         window=_window(attention, config),
         rope=kind if rope_by_kind else "",
+        device=layer.input_layernorm.weight.device,
     )
 
 

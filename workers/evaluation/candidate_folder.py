@@ -17,6 +17,7 @@ from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint, read
 from workers.evaluation.curves import kept_curve
 from workers.failures.blame import CarryingOut
 from workers.languages.codes import name_languages
+from workers.loading.placing import AUTO, BALANCED
 from workers.loading.plain_folder import base_folder
 from workers.plan.code_version import code_version
 from workers.plan.evaluation_plan import EvaluationPlan
@@ -78,6 +79,7 @@ def compress_candidate(
         prompt=prompt,
         device=default_device(),
         seed=plan.seed,
+        device_map=plan.device_map if plan.device_map in (AUTO, BALANCED) else "",
         trust_remote_code=plan.trust_remote_code,
         store=plan.store,
         parent_key=candidate.base.identity(),

@@ -59,7 +59,7 @@ class Ready:
 
     built: Built
     translator: Any
-    device: str
+    devices: tuple[Any, ...]
 
 
 def evaluate(
@@ -188,7 +188,7 @@ class Evaluation:
             truncated=sum(hypothesis.truncated for hypothesis in hypotheses),
             artefact=made.artefact.path.name if made.artefact else "",
             notes=_notes(made.artefact, without_examples(made.prompt, segments, self._examples), self._warnings.texts),
-            conditions=conditions(self._dataset, self._plan, made.prompt, ready.device, hypotheses),
+            conditions=conditions(self._dataset, self._plan, made.prompt, ready.devices, hypotheses),
             sanity=shares(failed),
             race=race,
             curves=_curves(made.artefact),
@@ -218,7 +218,7 @@ class Evaluation:
         return self._ready
 
     def _made_ready(self) -> Ready:
-        from workers.loading.load import load_model, load_tokenizer
+        from workers.loading.load import load_model, load_tokenizer, placement_for
         from workers.translation.length_limit import limit_warning
         from workers.translation.translator import Translator
 
@@ -227,7 +227,8 @@ class Evaluation:
             made = build_candidate(self._candidate, plan, self._report)
         with self._stages.stage("load"):
             tokenizer = load_tokenizer(made.folder, plan.trust_remote_code)
-            model = load_model(made.folder, plan.device_map, plan.trust_remote_code)
+            placement = placement_for(made.folder, plan.device_map, plan.trust_remote_code)
+            model = load_model(made.folder, placement, plan.trust_remote_code)
             context = context_length(read_config(made.folder))
             translator = Translator(
                 model=model,
@@ -240,7 +241,7 @@ class Evaluation:
             limit, every = plan.decoding.max_new_tokens, self._dataset.segments
             if not self._candidate.steps and (said := limit_warning(every, tokenizer, made.prompt, limit)):
                 log.warning("%s", said)
-        return Ready(made, translator, str(model.device))
+        return Ready(made, translator, placement.devices)
 
 
 def _notes(artefact: Artefact | None, zero_shot: Sequence[str], warnings: Sequence[str]) -> tuple[str, ...]:

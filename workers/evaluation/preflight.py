@@ -131,10 +131,11 @@ def _compute(troubles: list[str], gpus: Sequence[object]) -> None:
         troubles.append(
             f"Triton needs a C compiler, and there is none of {', '.join(COMPILERS)}; install one or set CC"
         )
-    ones = torch.ones(64, 64, device="cuda" if gpus else "cpu")
-    total = float((ones @ ones[:, :1]).sum())
-    if total != 4096.0:
-        raise ArithmeticError(f"a product that is 4096 came out as {total}")
+    for device in [f"cuda:{number}" for number in range(len(gpus))] or ["cpu"]:
+        ones = torch.ones(64, 64, device=device)
+        total = float((ones @ ones[:, :1]).sum())
+        if total != 4096.0:
+            raise ArithmeticError(f"a product that is 4096 came out as {total} on {device}")
 
 
 def _quantize(gpu: bool) -> None:

@@ -25,17 +25,16 @@ def shipped_speed(
 
     report: is told of the progress of steps that train, where the store does not have what they made.
     """
-    import torch
-
     from workers.evaluation.speed import measure_speed
-    from workers.loading.load import default_device, load_tokenizer
+    from workers.loading.load import load_tokenizer
+    from workers.packed.load import packed_placement
     from workers.translation.translator import lines_of, prepare
 
     dataset = plan.data[RACED_SPLIT]
     with stages.stage("compress"):
         made = build_candidate(candidate, plan, report)
     with stages.stage("speed"):
-        device = default_device() if plan.device_map == "auto" else torch.device(plan.device_map)
+        placement = packed_placement(made.folder, plan.device_map)
         tokenizer = load_tokenizer(made.folder, plan.trust_remote_code)
         examples = plan.calibration.segments if plan.calibration else ()
         context = context_length(read_config(made.folder))
@@ -46,7 +45,7 @@ def shipped_speed(
             prepare(one, tokenizer, prompt=made.prompt, examples=examples, decoding=limited, context=context).ids
             for one in asked
         ]
-        speed = measure_speed(made.folder, prompts, device, trust_remote_code=plan.trust_remote_code)
+        speed = measure_speed(made.folder, prompts, placement, trust_remote_code=plan.trust_remote_code)
         release_memory()
-    about = conditions(dataset, plan, made.prompt, str(device))
+    about = conditions(dataset, plan, made.prompt, placement.devices)
     return replace(speed, conditions=about | {"decoding": f"{SPEED_TOKENS} new tokens a segment, stop tokens ignored"})

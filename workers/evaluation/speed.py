@@ -15,6 +15,7 @@ from search_spaces.outcome import Speed
 from workers.checkpoints.model_files import read_config
 from workers.decoder.decode import Decoder
 from workers.decoder.greedy import DecodeRequest
+from workers.loading.spread import Placement
 from workers.packed.held import assert_packed, held_bytes
 from workers.packed.load import NotPackedError, load_packed, why_not_packed
 from workers.packed.modules import kernel_names, needs_gpu
@@ -24,7 +25,7 @@ from workers.plan.evaluation_plan import SPEED_BATCHES, SPEED_REPEATS, SPEED_TOK
 def measure_speed(
     folder: Path,
     requests: Sequence[Sequence[int]],
-    device: torch.device,
+    where: torch.device | Placement,
     batches: Sequence[int] = SPEED_BATCHES,
     new_tokens: int = SPEED_TOKENS,
     trust_remote_code: bool = False,
@@ -34,21 +35,22 @@ def measure_speed(
     Every sequence runs to `new_tokens`, so that all candidates do the same work; each batch is warmed up and then timed
     three times, of which the median counts. Raises DecompressedError for weights that were not kept as they are stored.
     """
-    reason = why_not_measured(folder, device)
+    placement = where if isinstance(where, Placement) else Placement(where)
+    reason = why_not_measured(folder, placement.home)
     if reason is not None:
         return Speed(reason=reason)
-    on_gpu = device.type == "cuda"
-    if on_gpu:
-        torch.cuda.synchronize(device)
+    gpus = [device for device in placement.devices if device.type == "cuda"]
+    for gpu in gpus:
+        torch.cuda.synchronize(gpu)
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+        torch.cuda.reset_peak_memory_stats(gpu)
     start = time.perf_counter()
     try:
-        model = load_packed(folder, device, trust_remote_code)
+        model = load_packed(folder, placement, trust_remote_code)
     except NotPackedError as error:
         return Speed(reason=str(error))
-    if on_gpu:
-        torch.cuda.synchronize(device)
+    for gpu in gpus:
+        torch.cuda.synchronize(gpu)
     load_seconds = time.perf_counter() - start
     seconds = {batch: _seconds(model, _batch(requests, batch), new_tokens) for batch in batches}
     assert_packed(model, folder)
@@ -56,7 +58,7 @@ def measure_speed(
         tokens_s={batch: batch * new_tokens / taken for batch, taken in seconds.items()},
         latency=seconds.get(1),
         load_seconds=load_seconds,
-        peak_bytes=torch.cuda.max_memory_allocated(device) if on_gpu else None,
+        peak_bytes=sum(torch.cuda.max_memory_allocated(gpu) for gpu in gpus) if gpus else None,
         weights_bytes=held_bytes(model),
         kernels=kernel_names(model),
     )

@@ -18,6 +18,7 @@ from search_spaces.errors import ModelFilesError
 from search_spaces.sizes.tensor_table import is_embedding, is_leftover
 from workers.checkpoints.adapters import LowRank
 from workers.checkpoints.model_files import read_checkpoint, read_config, weight_files
+from workers.loading.spread import skeleton
 from workers.stored_forms.checkpoint import OWN, dense_tensors, every_weight, packed_stems
 from workers.stored_forms.quantization_config import without_embeddings
 
@@ -33,35 +34,33 @@ def load_own(
     folder: Path,
     dtype: torch.dtype,
     device_map: Any,
+    waits_at: Callable[[str], torch.device],
     decode_on: torch.device,
     trust_remote_code: bool = False,
     adapters: Mapping[str, LowRank] | None = None,
 ) -> Any:
     """The model that such a folder stands for, in eval mode.
 
-    dtype: of the decoded weights; integers × scales are worked out in float32 and rounded to it once. decode_on: the
-    device for that arithmetic; the decoded weights wait there if that is where all of them go, else in host memory,
-    until transformers places them. adapters: stem
-    -> the adapter that is merged into its weight, on that device. Raises ModelFilesError when the weights found are not
-    exactly those of the model's architecture.
+    dtype: of the decoded weights; integers × scales are worked out in float32 and rounded to it once. waits_at: tensor
+    name -> where device_map puts it, where it is until transformers takes it. decode_on: the device for that
+    arithmetic. adapters: stem -> the adapter that is merged into its weight, on that device. Raises ModelFilesError
+    when the weights found are not exactly those of the model's architecture.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
 
     quantization = read_config(folder).get("quantization_config", {})
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     if quantization:
         del config.quantization_config
-    with torch.device("meta"):
-        architecture = type(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code))
+    architecture = type(skeleton(folder, dtype, trust_remote_code))
     decoded = every_weight
     if runs_quantized(quantization):
         config.quantization_config = without_embeddings(quantization)
         decoded = is_embedding
-    wait = decode_on if device_map == {"": decode_on} else torch.device("cpu")
     model, found = architecture.from_pretrained(
         None,
         config=config,
-        state_dict=dict(_state(folder, dtype, decode_on, decoded, adapters or {}, wait)),
+        state_dict=dict(_state(folder, dtype, decode_on, decoded, adapters or {}, waits_at)),
         dtype=dtype,
         device_map=device_map,
         output_loading_info=True,
@@ -97,7 +96,7 @@ def _state(
     device: torch.device,
     decoded: Callable[[str], bool],
     adapters: Mapping[str, LowRank],
-    wait: torch.device,
+    waits_at: Callable[[str], torch.device],
 ) -> Iterator[tuple[str, torch.Tensor]]:
     packed = {f"{stem}.weight" for stem in packed_stems(read_checkpoint(folder).tensors)}
     left = set(adapters)
@@ -107,6 +106,6 @@ def _state(
             left.remove(stem)
             tensor = adapters[stem].merged(tensor)
         cast = stem in adapters or (name in packed and decoded(name))
-        yield name, (tensor.to(dtype) if cast else tensor).to(wait)
+        yield name, (tensor.to(dtype) if cast else tensor).to(waits_at(name))
     if left:
         raise ModelFilesError(f"{folder} has an adapter for {min(left)}, and no weight of that name")

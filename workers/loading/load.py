@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from workers.checkpoints.adapters import read_adapter
-from workers.checkpoints.model_files import needed_alone, read_config
+from workers.checkpoints.model_files import needed_alone, read_checkpoint, read_config
 from workers.loading.activation_quantization import token_by_token
 from workers.loading.custom_format import is_own, load_own, refuse_incomplete
 from workers.loading.dequantized import with_dense_layers
+from workers.loading.spread import Placement, device_map_of, placement_of, skeleton, with_moves
 
 # Float32 on a CPU: the same numbers on every machine, and as fast as bfloat16 without AMX (0.57 s against 0.52 s for
 # 32 steps of 64 segments with the shipped model, 2 cores with AVX512-BF16).
@@ -32,23 +34,36 @@ def default_device() -> torch.device:
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def device_map_for(asked: str) -> Any:
-    """What `from_pretrained` is told: "auto" is the one GPU or the CPU, or spreads over several GPUs."""
-    if asked == "auto":
-        return "auto" if torch.cuda.device_count() > 1 else {"": default_device()}
-    return {"": torch.device(asked)} if asked.startswith(("cuda", "cpu")) else asked
+def placement_for(folder: Path, asked: str, trust_remote_code: bool = False) -> Placement:
+    """Where the folder's model goes when it runs dense, or in bitsandbytes' own form.
+
+    asked: "auto" for as few GPUs as hold it, "balanced" for all, or a device. Raises StudyError for anything else.
+    """
+
+    def sizes() -> Iterator[tuple[str, int]]:
+        if is_bitsandbytes(folder):
+            yield from ((name, tensor.bytes) for name, tensor in read_checkpoint(folder).tensors.items())
+            return
+        for name, weight in skeleton(folder, CUDA_DTYPE, trust_remote_code).named_parameters():
+            yield name, weight.nbytes
+
+    return placement_of(asked, default_device(), sizes)
 
 
-def load_model(folder: str | Path, device_map: str = "auto", trust_remote_code: bool = False) -> Any:
+def load_model(folder: str | Path, device_map: str | Placement = "auto", trust_remote_code: bool = False) -> Any:
     """The model in eval mode, its weights as the artefact stores them: packed and sparse weights are decoded for the
     dense engine, bitsandbytes layers and layers with quantized activations stay as they are. An adapter that the folder
     keeps apart is merged into the dense weights, to which bitsandbytes layers are then decoded too.
 
+    device_map: "auto" for as few GPUs as hold it, "balanced" for its layers spread over all, a device, or a placement.
     bfloat16 on a GPU, float32 on a CPU. Raises ModelFilesError when weights of the architecture are missing, or the
-    folder holds others, which nothing would load.
+    folder holds others, which nothing would load, and StudyError for another device_map.
     """
-    on_gpu = torch.cuda.is_available() and device_map != "cpu"
-    return _load(Path(folder), CUDA_DTYPE if on_gpu else CPU_DTYPE, device_map_for(device_map), trust_remote_code)
+    folder = Path(folder)
+    if isinstance(device_map, str):
+        device_map = placement_for(folder, device_map, trust_remote_code)
+    dtype = CUDA_DTYPE if device_map.home.type == "cuda" else CPU_DTYPE
+    return _load(folder, dtype, device_map, trust_remote_code)
 
 
 def load_for_calibration(folder: Path, device: torch.device, trust_remote_code: bool = False) -> Any:
@@ -57,10 +72,10 @@ def load_for_calibration(folder: Path, device: torch.device, trust_remote_code: 
     Loads what `load_model` loads, and raises what it raises.
     """
     dtype = CUDA_DTYPE if device.type == "cuda" else CPU_DTYPE
-    return _load(folder, dtype, {"": torch.device("cpu")}, trust_remote_code)
+    return _load(folder, dtype, Placement(torch.device("cpu")), trust_remote_code)
 
 
-def _load(folder: Path, dtype: torch.dtype, device_map: Any, trust_remote_code: bool) -> Any:
+def _load(folder: Path, dtype: torch.dtype, placement: Placement, trust_remote_code: bool) -> Any:
     from transformers import AutoModelForCausalLM
 
     quieten()
@@ -68,16 +83,20 @@ def _load(folder: Path, dtype: torch.dtype, device_map: Any, trust_remote_code: 
     if "config_groups" in read_config(folder).get("quantization_config", {}):
         quieten_compressed_tensors()
     adapters = read_adapter(folder, default_device())
+    device_map = {"": placement.home}
+    if placement.is_spread:
+        device_map = device_map_of(skeleton(folder, dtype, trust_remote_code), placement)
     if is_own(folder) or (adapters and not is_bitsandbytes(folder)):
         own = load_own(
             folder,
             dtype,
             device_map=device_map,
+            waits_at=placement.of,
             decode_on=default_device(),
             trust_remote_code=trust_remote_code,
             adapters=adapters,
         )
-        return token_by_token(with_soft_caps(own))
+        return with_moves(token_by_token(with_soft_caps(own)), placement)
     with needed_alone(folder) as needed:
         model, found = AutoModelForCausalLM.from_pretrained(
             needed,
@@ -90,7 +109,8 @@ def _load(folder: Path, dtype: torch.dtype, device_map: Any, trust_remote_code: 
     model.config.name_or_path = str(folder)
     refuse_incomplete(folder, found["missing_keys"], found["unexpected_keys"])
     model = with_soft_caps(model)
-    return token_by_token(with_dense_layers(model, adapters).eval() if adapters else model.eval())
+    model = token_by_token(with_dense_layers(model, adapters).eval() if adapters else model.eval())
+    return with_moves(model, placement)
 
 
 def with_soft_caps(model: Any) -> Any:

@@ -49,7 +49,9 @@ class EightBitLinear(nn.Module):
         if inputs.is_cuda:
             from workers.packed.token_kernel import tokens_on_grid
 
-            return tokens_on_grid(inputs, self.weight.dtype, span)
+            # Triton's kernels run on the current GPU, wherever their tensors lie.
+            with torch.cuda.device(inputs.device):
+                return tokens_on_grid(inputs, self.weight.dtype, span)
         wide = inputs.float()
         scales = wide.abs().amax(dim=-1, keepdim=True) / span
         scales = torch.where(scales == 0, torch.ones_like(scales), scales)

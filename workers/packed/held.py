@@ -32,13 +32,16 @@ def held_bytes(model: Any) -> int:
 
 def stored_bytes(folder: Path, dtype: torch.dtype) -> int:
     """Bytes that the folder's tensors take where dense ones are loaded in this type."""
+    return sum(size for _, size in stored_sizes(folder, dtype))
+
+
+def stored_sizes(folder: Path, dtype: torch.dtype) -> Iterator[tuple[str, int]]:
+    """Name and bytes of each of the folder's tensors where dense ones are loaded in this type."""
     tensors = read_checkpoint(folder).tensors
     packed = {f"{stem}.{part}" for stem, parts in packed_stems(tensors).items() for part in parts}
-    total = 0
     for name, tensor in tensors.items():
         kept = name in packed or tensor.dtype not in FLOATS or any(part in name for part in BITSANDBYTES)
-        total += tensor.parameters * (DTYPE_BYTES[tensor.dtype] if kept else dtype.itemsize)
-    return total
+        yield name, tensor.parameters * (DTYPE_BYTES[tensor.dtype] if kept else dtype.itemsize)
 
 
 def assert_packed(model: Any, folder: Path) -> None:

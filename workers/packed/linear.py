@@ -55,9 +55,11 @@ class PackedLinear(Packed):
         from workers.packed.tiles import kernel_takes, tiles_for
 
         weight = self.stored
-        if kernel_takes(weight) and inputs.shape[0] <= KERNEL_INPUTS:
-            return product(inputs, weight, self.bias, tiles_for(inputs.shape[0], weight))
-        return decoded_product(inputs, weight, self.bias)
+        # Triton's kernels run on the current GPU, wherever their tensors lie.
+        with torch.cuda.device(inputs.device):
+            if kernel_takes(weight) and inputs.shape[0] <= KERNEL_INPUTS:
+                return product(inputs, weight, self.bias, tiles_for(inputs.shape[0], weight))
+            return decoded_product(inputs, weight, self.bias)
 
 
 def decoded_product(inputs: torch.Tensor, weight: PackedWeight, bias: torch.Tensor | None) -> torch.Tensor:
@@ -92,7 +94,8 @@ class PackedEmbedding(Packed):
         if ids.is_cuda:
             from workers.packed.kernels import decode
 
-            rows = decode(self.stored, self.dtype, rows=ids)
+            with torch.cuda.device(ids.device):
+                rows = decode(self.stored, self.dtype, rows=ids)
         else:
             rows = self.stored.chosen(ids).to(self.dtype)
         # The factor is rounded to the model's type first, as transformers does.

@@ -14,9 +14,10 @@ from search_spaces.sizes.tensor_table import is_embedding
 from workers.checkpoints.adapters import has_adapter
 from workers.checkpoints.model_files import read_checkpoint, read_config
 from workers.loading.custom_format import is_own, refuse_incomplete
-from workers.loading.load import CPU_DTYPE, CUDA_DTYPE, load_model, with_soft_caps
+from workers.loading.load import CPU_DTYPE, CUDA_DTYPE, default_device, load_model, with_soft_caps
+from workers.loading.spread import Placement, placement_of, with_moves
 from workers.packed.eight_bit import EightBitLinear, why_not
-from workers.packed.held import assert_packed
+from workers.packed.held import assert_packed, stored_sizes
 from workers.packed.linear import PackedEmbedding, PackedLinear
 from workers.packed.weight import packed_weight
 from workers.stored_forms.checkpoint import packed_stems, stored_tensors
@@ -45,9 +46,13 @@ def why_not_packed(folder: Path) -> str | None:
     return None
 
 
-def load_packed(folder: Path, device: torch.device, trust_remote_code: bool = False) -> Any:
-    """The model in eval mode on the device, its weights as they are stored; bfloat16 elsewhere on a GPU, float32 on a
-    CPU.
+def packed_placement(folder: Path, asked: str) -> Placement:
+    """Where the folder's model goes with its weights as they are stored. asked: as `placement_for` takes it."""
+    return placement_of(asked, default_device(), lambda: stored_sizes(folder, CUDA_DTYPE))
+
+
+def load_packed(folder: Path, where: torch.device | Placement, trust_remote_code: bool = False) -> Any:
+    """The model in eval mode, its weights as they are stored; bfloat16 elsewhere on a GPU, float32 on a CPU.
 
     A dense folder and one of bitsandbytes load as `load_model` has them. Raises NotPackedError for a folder that can't
     be kept packed or whose bytes on the device show that it was not, ModelFilesError when weights are missing.
@@ -55,10 +60,11 @@ def load_packed(folder: Path, device: torch.device, trust_remote_code: bool = Fa
     reason = why_not_packed(folder)
     if reason is not None:
         raise NotPackedError(f"{folder} can't be run packed: {reason}")
+    placement = where if isinstance(where, Placement) else Placement(where)
     if not _is_packed(folder):
-        model = load_model(folder, str(device), trust_remote_code)
+        model = load_model(folder, placement, trust_remote_code)
     else:
-        model = with_soft_caps(_filled(folder, device, trust_remote_code))
+        model = with_moves(with_soft_caps(_filled(folder, placement, trust_remote_code)), placement)
     assert_packed(model, folder)
     return model
 
@@ -69,19 +75,20 @@ def _is_packed(folder: Path) -> bool:
     return config.get("quant_method") == "compressed-tensors" and bool(packed_stems(read_checkpoint(folder).tensors))
 
 
-def _filled(folder: Path, device: torch.device, trust_remote_code: bool) -> Any:
-    dtype = CUDA_DTYPE if device.type == "cuda" else CPU_DTYPE
+def _filled(folder: Path, placement: Placement, trust_remote_code: bool) -> Any:
+    dtype = CUDA_DTYPE if placement.home.type == "cuda" else CPU_DTYPE
     config = read_config(folder)
     with_inputs = _with_inputs(config)
 
     def make(stem: str, stored: dict[str, torch.Tensor], model: Any) -> Any:
         return _module(stem, stored, bits=bits_of(stem, config), model=model, dtype=dtype, with_inputs=with_inputs)
 
+    tensors = stored_tensors(folder, torch.device("cpu") if placement.is_spread else placement.home)
     return fill_model(
         folder,
-        stored_tensors(folder, device),
+        ((name, tensor.to(placement.of(name))) for name, tensor in tensors),
         make=make,
-        device=device,
+        device=placement,
         dtype=dtype,
         trust_remote_code=trust_remote_code,
     )
@@ -91,15 +98,15 @@ def fill_model(
     folder: Path,
     tensors: Iterable[tuple[str, torch.Tensor]],
     make: Make | None,
-    device: torch.device,
+    device: torch.device | Placement,
     dtype: torch.dtype,
     trust_remote_code: bool = False,
 ) -> Any:
-    """The architecture of the folder's config.json with these tensors for weights, in eval mode on the device.
+    """The architecture of the folder's config.json with these tensors for weights, in eval mode.
 
-    tensors: on the device; those that are a whole weight are cast to dtype. make: the module for a weight that comes in
-    the parts it is stored in; a bias beside it becomes the module's buffer; None where every weight comes whole. Raises
-    ModelFilesError when the tensors are not exactly those of the architecture.
+    tensors: where they stay; those that are a whole weight are cast to dtype. make: the module for a weight that comes
+    in the parts it is stored in; a bias beside it becomes the module's buffer; None where every weight comes whole.
+    Raises ModelFilesError when the tensors are not exactly those of the architecture.
     """
     model = _skeleton(folder, dtype, trust_remote_code)
     parts = packed_stems(read_checkpoint(folder).tensors) if make is not None else {}
@@ -128,10 +135,11 @@ def fill_model(
     _tie(model)
     missing = [name for name, value in model.named_parameters() if value.is_meta]
     refuse_incomplete(folder, missing, unknown)
-    for module in model.modules():
+    placement = device if isinstance(device, Placement) else Placement(device)
+    for stem, module in model.named_modules():
         for name, buffer in module.named_buffers(recurse=False):
-            if buffer.device != device:
-                setattr(module, name, buffer.to(device))
+            if buffer.device != (at := placement.of(f"{stem}.{name}")):
+                setattr(module, name, buffer.to(at))
     model.config.name_or_path = str(folder)
     return model.eval()
 

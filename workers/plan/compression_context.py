@@ -31,6 +31,8 @@ class CompressionContext:
     """Where the arithmetic runs."""
     seed: int
     """For methods that draw at random."""
+    device_map: str = ""
+    """Where a model goes that runs whole, as `load_model` takes it; the device where empty."""
     trust_remote_code: bool = False
     """Whether code that comes with the model may run."""
     store: Path | None = None
@@ -51,6 +53,11 @@ class CompressionContext:
     """Is told of the progress of a training."""
     processes: int = 1
     """GPUs that train one model together."""
+
+    @property
+    def whole_on(self) -> str:
+        """Where a model goes that runs whole."""
+        return self.device_map or str(self.device)
 
 
 @dataclass(frozen=True, slots=True)

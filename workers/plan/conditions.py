@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.reading.segments import DataSet
@@ -16,9 +18,14 @@ DISTRIBUTIONS = ("torch", "transformers", "bitsandbytes", "compressed-tensors", 
 
 
 def conditions(
-    dataset: DataSet, plan: EvaluationPlan, prompt: Prompt, device: str, hypotheses: Sequence[Hypothesis] = ()
+    dataset: DataSet,
+    plan: EvaluationPlan,
+    prompt: Prompt,
+    devices: Sequence[Any],
+    hypotheses: Sequence[Hypothesis] = (),
 ) -> dict[str, str]:
-    """What the numbers were taken under. hypotheses: of how many a block of thinking was cut is said where of any."""
+    """What the numbers were taken under. devices: that the model lies on. hypotheses: of how many a block of thinking
+    was cut is said where of any."""
     thought = sum(one.thought for one in hypotheses)
     return {
         "data": f"{dataset.name} sha256:{dataset.digest[:16]}",
@@ -28,7 +35,7 @@ def conditions(
         **({"chat template": prompt.passed} if prompt.passed else {}),
         **({"thinking": f"cut from {thought:,} of {len(hypotheses):,} hypotheses"} if thought else {}),
         "seed": str(plan.seed),
-        "device": device_name(device),
+        "device": device_name(*devices),
         "python": platform.python_version(),
         **installed_versions(DISTRIBUTIONS),
     }
@@ -43,10 +50,13 @@ def installed_versions(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def device_name(device: str) -> str:
-    """What the numbers were taken on: the GPU's name, or the CPU's thread count."""
+def device_name(*devices: Any) -> str:
+    """What the numbers were taken on: the GPUs by name, each kind with its number where there are several, or the CPU's
+    thread count."""
     import torch
 
-    return (
-        torch.cuda.get_device_name(device) if device.startswith("cuda") else f"cpu ({torch.get_num_threads()} threads)"
-    )
+    names = [torch.cuda.get_device_name(one) for one in devices if str(one).startswith("cuda")]
+    if not names:
+        return f"cpu ({torch.get_num_threads()} threads)"
+    kinds = Counter(names)
+    return ", ".join(f"{count} × {name}" if count > 1 else name for name, count in kinds.items())

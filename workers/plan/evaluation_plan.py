@@ -38,7 +38,7 @@ class EvaluationPlan:
     seed: int = 0
     """Seed of everything that is drawn at random."""
     device_map: str = "auto"
-    """Where a model goes: "auto", "cpu", "cuda:N" or what accelerate knows."""
+    """Where a model goes: "auto" for as few GPUs as hold it, "balanced" for all that the process has, or a device."""
     memory_fraction: float | None = None
     """The share of a GPU's memory that this process may take; None is no limit."""
     trust_remote_code: bool = False

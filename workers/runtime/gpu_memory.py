@@ -60,7 +60,7 @@ def release_memory() -> None:
 
 
 def bytes_left_behind() -> int:
-    """Bytes that this process's tensors still take of a GPU where nothing is under way; 0 without a GPU.
+    """Bytes that this process's tensors still take of its GPUs where nothing is under way; 0 without a GPU.
 
     cuBLAS' workspaces go first: torch keeps one for each stream that multiplied, 32 MiB on an H100, and a captured
     graph must not be replayed after that
@@ -71,4 +71,4 @@ def bytes_left_behind() -> int:
         return 0
     torch._C._cuda_clearCublasWorkspaces()
     release_memory()
-    return int(torch.cuda.memory_allocated())
+    return sum(int(torch.cuda.memory_allocated(gpu)) for gpu in range(torch.cuda.device_count()))

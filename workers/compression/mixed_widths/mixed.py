@@ -89,10 +89,10 @@ def _running(
     quantized: QuantizedGroups,
     dampings: Dampings,
 ) -> MeasuredModel:
-    from workers.loading.load import load_for_calibration, load_tokenizer
+    from workers.loading.load import load_model, load_tokenizer
 
     tokenizer = load_tokenizer(parent, context.trust_remote_code)
-    model = load_for_calibration(parent, context.device, context.trust_remote_code).to(context.device)
+    model = load_model(parent, context.whole_on, context.trust_remote_code)
     return MeasuredModel(
         model=model,
         divergence=Divergence(model, measuring_batches(tokenizer, context)),

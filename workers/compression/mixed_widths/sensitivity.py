@@ -101,14 +101,14 @@ def _build(
     quantized: QuantizedGroups,
     hear: Hear,
 ) -> list[dict[str, Any]]:
-    from workers.loading.load import load_for_calibration, load_tokenizer
+    from workers.loading.load import load_model, load_tokenizer
 
     statistics = statistics_of(parent, context)
     groups = width_groups(checkpoint, statistics, group_size)
     tokenizer = load_tokenizer(parent, context.trust_remote_code)
     fewer = replace(context, calibration_tokens=min(FISHER_TOKENS, context.calibration_tokens))
     shown = batches(calibration_sequences(tokenizer, fewer), FISHER_BATCH_TOKENS)
-    model = load_for_calibration(parent, context.device, context.trust_remote_code).to(context.device)
+    model = load_model(parent, context.whole_on, context.trust_remote_code)
     fisher = output_fisher(model, shown)
     divergence = Divergence(model, measuring_batches(tokenizer, context))
     divergence.remember(model)

@@ -43,7 +43,7 @@ def choose(search: Search, folder: Path, count: int, context: CompressionContext
     Raises StudyError without calibration pairs to measure on, CandidateError when no layer would stay.
     """
     measured = measuring_batches(load_tokenizer(folder, context.trust_remote_code), context)
-    model = load_model(folder, str(context.device), context.trust_remote_code)
+    model = load_model(folder, context.whole_on, context.trust_remote_code)
     layers = model.get_decoder().layers
     if count >= len(layers):
         raise CandidateError(
@@ -120,6 +120,8 @@ def bypass_layers(layers: Sequence[torch.nn.Module]) -> Iterator[None]:
 
     def hand_on(module: torch.nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> Any:
         hidden = inputs[0] if inputs else keywords["hidden_states"]
+        # What leaves a device's last layer may be on another one already.
+        hidden = hidden.to((output[0] if isinstance(output, tuple) else output).device)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     hooks = [layer.register_forward_hook(hand_on, with_kwargs=True) for layer in layers]

@@ -57,7 +57,7 @@ def block_influence(folder: Path, context: CompressionContext) -> list[float]:
     calibration pairs in the model's own prompt (https://arxiv.org/abs/2403.03853 §3.2)."""
     if not context.calibration:
         raise StudyError("removing layers by influence needs calibration pairs; name a file of them with --calibration")
-    model = load_model(folder, str(context.device), context.trust_remote_code)
+    model = load_model(folder, context.whole_on, context.trust_remote_code)
     tokenizer = load_tokenizer(folder, context.trust_remote_code)
     limit = min(context_length(read_config(folder)) or CALIBRATION_TOKENS, CALIBRATION_TOKENS)
     texts = [context.prompt.answered(pair, tokenizer) for pair in spread(context.calibration, CALIBRATION_PAIRS)]
@@ -136,9 +136,10 @@ def _layer_cosines(
     def note(index: int) -> Any:
         def hook(module: Any, inputs: Any, keywords: Any, output: Any) -> None:
             before = inputs[0] if inputs else keywords["hidden_states"]
-            after = output[0] if isinstance(output, tuple) else output
+            # What leaves a device's last layer may be on another one already.
+            after = (output[0] if isinstance(output, tuple) else output).to(before.device)
             cosine = torch.nn.functional.cosine_similarity(before.float(), after.float(), dim=-1)
-            sums[index] = cosine[mask].double().sum().cpu()
+            sums[index] = cosine[mask.to(cosine.device)].double().sum().cpu()
 
         return hook
 

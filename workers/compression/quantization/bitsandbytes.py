@@ -11,7 +11,8 @@ import torch
 from search_spaces.methods.quantizers import BitsAndBytes
 from search_spaces.sizes.tensor_table import Tensor, is_target
 from workers.checkpoints.model_files import CONFIG, needed_alone, read_checkpoint
-from workers.loading.load import device_map_for, quieten
+from workers.loading.load import placement_for, quieten
+from workers.loading.spread import device_map_of, skeleton, with_moves
 from workers.plan.compression_context import CompressionContext, Report
 from workers.stored_forms.checkpoint import copy_small_files, stored_tensors
 
@@ -29,16 +30,18 @@ def compress(parent: Path, out: Path, step: BitsAndBytes, context: CompressionCo
 
     _refuse_not_finite(parent, context.device)
     quieten()
+    placement = placement_for(parent, context.whole_on, context.trust_remote_code)
+    architecture = skeleton(parent, torch.bfloat16, context.trust_remote_code) if placement.is_spread else None
     with needed_alone(parent) as needed:
         model = AutoModelForCausalLM.from_pretrained(
             needed,
             quantization_config=_config(step),
             dtype=torch.bfloat16,
-            device_map=device_map_for(str(context.device)),
+            device_map=device_map_of(architecture, placement),
             trust_remote_code=context.trust_remote_code,
             use_safetensors=True,
         )
-    model.save_pretrained(out)
+    with_moves(model, placement).save_pretrained(out)
     written = (out / CONFIG).read_bytes()
     copy_small_files(parent, out)
     (out / CONFIG).write_bytes(written)

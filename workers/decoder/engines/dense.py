@@ -45,6 +45,7 @@ class DenseEngine:
     def __init__(self, blueprint: Blueprint, slots: int, room: int, penalty: float = 1.0) -> None:
         """room: tokens that the longest sequence will have, prompt and translation. penalty: of repetitions."""
         self.slots = slots
+        self.device = blueprint.device
         self._blueprint = blueprint
         self._ops = TorchOperations()
         self._room = room

@@ -34,11 +34,12 @@ class Tokens(Protocol):
 class Engine(Protocol):
     """Keys and values of up to `slots` sequences, and the model that extends them.
 
-    packed_slots: the active slots must be 0, 1, … with no hole. ahead: steps that may be under way before the tokens of
-    the first are looked at.
+    device: where tokens come and go. packed_slots: the active slots must be 0, 1, … with no hole. ahead: steps that may
+    be under way before the tokens of the first are looked at.
     """
 
     slots: int
+    device: torch.device
     packed_slots: bool
     ahead: int
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
 from torch.nn import functional
 
-from workers.decoder.blueprint import Activation, Blueprint, Layer, Norm
+from workers.decoder.blueprint import Activation, Blueprint, Layer, Norm, Run
 
 # (layer's index, layer, projected queries, keys and values) -> attention's output (tokens, heads * head_dim).
 Attend = Callable[[int, Layer, torch.Tensor], torch.Tensor]
@@ -29,17 +30,37 @@ class Operations(Protocol):
 def hidden_states(
     blueprint: Blueprint, ops: Operations, ids: torch.Tensor, attend: Attend, wanted: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """ids (tokens,) -> the last layer's output before the final norm, (tokens, width).
+    """ids (tokens,) -> the last layer's output before the final norm, (tokens, width), where the head lies.
 
-    wanted: positions of the tokens whose output is needed; behind the last layer's attention only they go on.
+    wanted: positions of the tokens whose output is needed; behind the last layer's attention only they go on. Between
+    two runs of layers the hidden states move to the next one's device.
     """
-    residual = blueprint.embed(ids)
-    x = ops.norm(residual, blueprint.layers[0].before_attention)
-    last = len(blueprint.layers) - 1
-    for index, layer in enumerate(blueprint.layers):
+    hidden = blueprint.embed(ids)
+    for run in blueprint.runs:
+        last = wanted if run.end == len(blueprint.layers) else None
+        with current(run.device):
+            hidden = through(blueprint, run, ops, hidden.to(run.device), attend, last)
+    return hidden.to(blueprint.device)
+
+
+def through(
+    blueprint: Blueprint,
+    run: Run,
+    ops: Operations,
+    residual: torch.Tensor,
+    attend: Attend,
+    wanted: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """What enters the run's first layer -> what leaves its last one, (tokens, width), both on its device. wanted: as in
+    `hidden_states`, behind the run's last attention."""
+    x = ops.norm(residual, blueprint.layers[run.first].before_attention)
+    last = run.end - 1
+    for index in range(run.first, run.end):
+        layer = blueprint.layers[index]
         read = attend(index, layer, layer.qkv(x))
         if index == last and wanted is not None:
-            read, residual = read[wanted], residual[wanted]
+            here = wanted.to(run.device)
+            read, residual = read[here], residual[here]
         branch = layer.out(read)
         if layer.after_attention is not None:
             branch = ops.norm(branch, layer.after_attention)
@@ -51,6 +72,11 @@ def hidden_states(
             return residual + branch
         x, residual = ops.add_norm(branch, residual, blueprint.layers[index + 1].before_attention)
     return residual
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Inside, kernels of Triton's, events and streams are those of this device; nothing on a CPU."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def logits(blueprint: Blueprint, ops: Operations, hidden: torch.Tensor) -> torch.Tensor:

@@ -90,6 +90,13 @@ def test_a_trial_that_takes_nothing_is_refused(
         place(0.0, gpus, None)
 
 
+def test_above_one_gpus_are_whole(nodes: list[dict[str, float]]) -> None:
+    nodes += [{"CPU": 8.0, "GPU": 4.0}]
+    with pytest.raises(StudyError, match=r"can't run on 1\.5 GPUs: above one they are whole"):
+        place(None, 1.5, None)
+    assert place(None, 4.0, None) == Placement(8.0, 4.0, 1)
+
+
 def test_a_training_over_more_gpus_than_there_are_is_refused(nodes: list[dict[str, float]]) -> None:
     nodes += [DRIVER, WORKER, WORKER]
     with pytest.raises(StudyError, match="training_gpus is 3, and the cluster has 2 GPUs; give at most 2"):

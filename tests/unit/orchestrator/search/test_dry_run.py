@@ -99,6 +99,21 @@ def test_a_trial_that_no_gpu_here_holds_is_refused_with_what_would(
     assert f", of {spell_bytes(2 * many)} here" in said(tmp_path, batch_size=64)
 
 
+def test_two_gpus_a_trial_are_twice_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = prepared(tmp_path)
+    needed = running_bytes(study.checkpoint, (), study.spec.batch_size, request_tokens(study))
+    monkeypatch.setattr(module, "gpu_memory", lambda: int(needed / 0.9 / 1.9))
+    with pytest.raises(StudyError, match="GPU memory"):
+        said(tmp_path)
+    assert "dry run" in said(tmp_path, gpus_per_trial=2.0)
+
+
+def test_a_trial_of_several_gpus_spreads_its_model_unless_a_device_is_named(tmp_path: Path) -> None:
+    study = prepared(tmp_path)
+    assert [study.plan(gpus).device_map for gpus in (0.0, 0.5, 1.0, 2.0)] == ["auto", "auto", "auto", "balanced"]
+    assert prepared(tmp_path, device_map="cuda:1").plan(2.0).device_map == "cuda:1"
+
+
 def test_memory_counts_weights_cache_and_logits() -> None:
     table = llama_table()
     alone = running_bytes(table, (), 1, 0)

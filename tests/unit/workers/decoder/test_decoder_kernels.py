@@ -34,7 +34,7 @@ def layer(cap: float | None, window: int | None) -> Layer:
     norm = Norm(torch.ones(1, device=DEVICE), 1e-6)
     return Layer(
         norm, torch.nn.Identity(), None, None, torch.nn.Identity(), None, norm, torch.nn.Identity(),
-        torch.nn.Identity(), None, HEADS, KV_HEADS, DIM, 0.2, cap, window, "",
+        torch.nn.Identity(), None, HEADS, KV_HEADS, DIM, 0.2, cap, window, "", DEVICE,
     )  # fmt: skip
 
 
