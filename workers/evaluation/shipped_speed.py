@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from search_spaces.candidate import Candidate
+from search_spaces.methods.timable import why_not_on_cpu
 from search_spaces.outcome import Speed
 from workers.checkpoints.model_files import context_length, read_config
 from workers.evaluation.candidate_folder import build_candidate
@@ -23,7 +24,8 @@ def shipped_speed(
 ) -> Speed:
     """Measure one candidate's speed. Raises what the libraries raise; `stages` then says where.
 
-    report: is told of the progress of steps that train, where the store does not have what they made.
+    report: is told of the progress of steps that train, where the store does not have what they made. What a CPU can't
+    time is not made again to find that out.
     """
     import torch
 
@@ -32,10 +34,12 @@ def shipped_speed(
     from workers.translation.translator import lines_of, prepare
 
     dataset = plan.data[RACED_SPLIT]
+    device = default_device() if plan.device_map == "auto" else torch.device(plan.device_map)
+    if device.type == "cpu" and (reason := why_not_on_cpu(candidate.steps)) is not None:
+        return Speed(reason=reason)
     with stages.stage("compress"):
         made = build_candidate(candidate, plan, report)
     with stages.stage("speed"):
-        device = default_device() if plan.device_map == "auto" else torch.device(plan.device_map)
         tokenizer = load_tokenizer(made.folder, plan.trust_remote_code)
         examples = plan.calibration.segments if plan.calibration else ()
         context = context_length(read_config(made.folder))
