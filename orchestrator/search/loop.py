@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,8 +35,9 @@ from orchestrator.search.estimates import trial_seconds
 from orchestrator.search.faults import Driving, spell_due
 from orchestrator.search.prepared import Study
 from orchestrator.search.proposals import Proposal, Proposer
-from orchestrator.search.room import default_limit
+from orchestrator.search.room import default_limit, stored_artefacts
 from orchestrator.search.searcher import ParetoSearcher
+from orchestrator.study.preflight import nearest_folder
 from orchestrator.study.spec import StudySpec
 from search_spaces.methods.timable import timable_on_cpu
 from search_spaces.spaces.registry import SPACES
@@ -157,6 +159,9 @@ def store_limit(spec: StudySpec) -> int | None:
 
 def _say_limit(spec: StudySpec, limit: int, console: Console) -> None:
     why = "half of what is free; --store-limit sets it" if spec.store_limit is None else "--store-limit"
+    free = shutil.disk_usage(nearest_folder(spec.store_folder)).free
+    if limit > free + sum(one.bytes for one in stored_artefacts(spec.store_folder)):
+        why += f"; the disk has {spell_bytes(free)} free, and what is not needed makes room"
     line = f"store     at most {spell_bytes(limit)} in {spec.store_folder} ({why})"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 

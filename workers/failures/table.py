@@ -90,7 +90,7 @@ TAKEN_BY_OTHERS = Rule("machine", "memory is taken by others", f"{FREE_GPU}, or 
 # In the order in which they win; below them all, `CANDIDATE`.
 TABLE: tuple[Rule, ...] = (
     Rule("machine", "the disk is full",
-         "free some space there, or put the artefact store elsewhere with --store",
+         "free some space there",
          types=_set("DiskFull", "OutOfDiskError"),
          errnos=_errnos("ENOSPC", "EDQUOT"),
          signs=("database or disk is full", "PytorchStreamWriter failed writing", "iostream error", "unexpected pos ",
