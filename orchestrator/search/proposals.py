@@ -231,6 +231,13 @@ class Proposer:
         ]
         return [candidate for _, candidate in sorted(chosen, key=lambda item: -item[0])]
 
+    def standing(self) -> list[Candidate]:
+        """What would be scored on held-out data and kept, were the search over now: the frontier, and what is not told
+        apart from it."""
+        if self._last is not None:
+            return self._last
+        return self.frontier() if self._worth is None else [self._candidates[of] for of in self._worth()]
+
     def _over(self) -> bool:
         """Whether no more candidates are to be tried on dev."""
         return self.exhausted or self.baseline_failed or self._started("dev") >= self._trials
@@ -312,7 +319,7 @@ class Proposer:
         if not {"test": self._held_out, SPEED_SPLIT: self._speed}[split]:
             return []
         if self._last is None:
-            self._last = self.frontier() if self._worth is None else [self._candidates[of] for of in self._worth()]
+            self._last = self.standing()
         if split == SPEED_SPLIT and self.nothing_to_time:
             return []
         return [candidate for candidate in self._last if (candidate.digest, split) not in self._found]
