@@ -104,7 +104,9 @@ def run_loop(
     writer = _start_writer(study.spec)
     proposer = proposer_of(study, ledger, resampling.samples, _times_on_gpu(study.spec))
     resampling.nudge()
-    progress = _start_progress(study, ledger, console, writer.actor, placement.side_by_side)
+    progress = _start_progress(
+        study, ledger, console, writer.actor, side_by_side=placement.side_by_side, proposer=proposer
+    )
     beside = Beside(progress, MirrorThread(lambda: connect(study.spec), study.spec.folder), resampling)
     limit = store_limit(study.spec)
     if limit is not None:
@@ -199,8 +201,11 @@ def _referee(spec: StudySpec) -> Referee:
     return Referee(read_data(spec)[RACED_SPLIT].segments, spec.quality, spec.floor)
 
 
-def _start_progress(study: Study, ledger: Ledger, console: Console, actor: Any, side_by_side: int) -> ProgressDisplay:
-    """The display, which asks the ledger's actor what trials do. ledger: the trials known from before."""
+def _start_progress(
+    study: Study, ledger: Ledger, console: Console, actor: Any, *, side_by_side: int, proposer: Proposer
+) -> ProgressDisplay:
+    """The display, which asks the ledger's actor what trials do. ledger: the trials known from before. proposer: of
+    those to come, and asked for none yet."""
     spec = study.spec
     known = ledger.on(RACED_SPLIT)
     totals = Totals(
@@ -213,7 +218,7 @@ def _start_progress(study: Study, ledger: Ledger, console: Console, actor: Any, 
         trains=study.training is not None,
         costs={
             proposal.candidate.describe() or BASELINE: seconds
-            for proposal, seconds in foreseen_seconds(study, proposer_of(study, ledger))
+            for proposal, seconds in foreseen_seconds(study, proposer)
         },
         follow=_phases(study),
     )

@@ -70,8 +70,10 @@ def test_what_is_foreseen_is_what_the_search_proposes_first(tmp_path: Path) -> N
     foreseen = proposer_of(study).foreseen()
     assert [one.candidate.describe() for one in foreseen[:2]] == ["", foreseen[1].candidate.steps[0].describe()]
     proposer = proposer_of(study)
+    assert proposer.foreseen() == proposer.foreseen() == foreseen, "asking proposes nothing"
     asked = [proposer.propose() for _ in foreseen]
     assert [one.candidate.digest for one in foreseen] == [one.candidate.digest for one in asked]  # type: ignore[union-attr]
+    assert proposer.foreseen() == []
     known = [one.candidate.describe() for one, _ in foreseen_seconds(study, proposer_of(study))]
     assert known == [one.candidate.describe() for one in foreseen] and len(known) == 12
 
