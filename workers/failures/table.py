@@ -118,6 +118,10 @@ TABLE: tuple[Rule, ...] = (
          types=_set("ObjectStoreFullError"),
          errnos=_errnos("ENOMEM"),
          signs=("can't start new thread", "unable to mmap", "pthread_create failed", "Thread creation failed")),
+    # ray.init raises a plain Exception after 30 s.
+    Rule("machine", "Ray did not start in time",
+         "try again when the machine has less to do",
+         signs=("The current node timed out during startup",)),
     Rule("machine", "a compiler is missing",
          "install a C compiler and Python's headers, or set CC",
          types=_set("InvalidCxxCompiler"),
