@@ -8,6 +8,7 @@ It uses MlflowClient with explicit run ids only: the fluent API's active run wou
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -77,6 +78,8 @@ class Mirror:
         experiment: MLflow's grouping, made where it is missing."""
         from mlflow import MlflowClient
 
+        # It logs each error of its database with a traceback before it raises it; who catches it tells it.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         self._study = _study_tag(study)
         with hold_store(tracking_uri):
             self._client = MlflowClient(tracking_uri=tracking_uri)

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,10 +99,18 @@ def _refuse_unusable(name: str, folder: Path) -> None:
         raise StudyError(f"{name} is {folder}, which {why}; make it, or set {name} to a folder that you may write to")
 
 
+class _Unbuffered(logging.Handler):
+    """Writes each message to the descriptor at once: what a full disk does not take is lost, and nothing kept of it
+    comes out later elsewhere."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            os.write(STDERR, f"{self.format(record)}\n".encode())
+
+
 def noise_to_stderr() -> None:
     """Send what Ray's libraries log where its servers' messages go: the process's standard error, not Python's."""
-    stream = open(STDERR, "w", closefd=False)  # noqa: SIM115
-    handler = logging.StreamHandler(stream)
+    handler = _Unbuffered()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger("ray").handlers[:] = [handler]
 

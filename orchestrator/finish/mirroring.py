@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import queue
+import re
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -180,9 +181,17 @@ class MirrorThread:
             except self._troubles as error:
                 if not warned:
                     log.warning(
-                        "MLflow can't be written to (%s); the search continues, and the ledger keeps everything", error
+                        "MLflow can't be written to (%s); the search continues, and the ledger keeps everything",
+                        spell_trouble(error),
                     )
                     warned = True
+
+
+def spell_trouble(error: Exception) -> str:
+    """MLflow's error in a line: of one from its database what the database said, without the statement."""
+    text = str(error)
+    said = re.search(r"^\((?:\w+\.)+\w+\) (.+)$", text, re.MULTILINE)
+    return said.group(1) if said else text.partition("\n")[0]
 
 
 def mlflow_troubles() -> tuple[type[Exception], ...]:

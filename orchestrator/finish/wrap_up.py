@@ -14,9 +14,10 @@ from typing import TypeVar
 from rich.console import Console
 
 from mlflow_tracking.mirror import EXPERIMENT, Mirror
-from orchestrator.finish.mirroring import mirror_results, mlflow_troubles
+from orchestrator.finish.mirroring import mirror_results, mlflow_troubles, spell_trouble
 from orchestrator.ledger.records import Ledger, TrialRecord, read_ledger
 from orchestrator.ledger.rescored import read_rescored, with_rescored
+from orchestrator.number_format import spell_bytes
 from orchestrator.results.csv_table import frontier_csv
 from orchestrator.results.intervals import Intervals, Known
 from orchestrator.results.points import Results, collect, judge_on_test, quality_of
@@ -137,8 +138,7 @@ def keep_artefacts(spec: StudySpec, dev: Results, again: bool = False, free: Cal
     worth least go first, one after another, while the disk has no room for the uncompressed model. again: folders that
     are there stay. free: the bytes free on the disk of a folder.
     """
-    every = _records(dev)
-    chosen = {"frontier": [point.record for point in dev.worth_keeping], "all": every, "none": []}[spec.keep]
+    chosen = _chosen(spec, dev)
     target = spec.folder / ARTEFACTS
     for record in chosen:
         source = _stored(spec, record)
@@ -164,13 +164,30 @@ def _make_room(target: Path, dev: Results, free: Callable[[Path], int]) -> None:
         folder = _by_number(target).get(point.record.number)
         if folder is not None and free(target) < wanted:
             shutil.rmtree(folder)
-            log.warning("%s was given up: the disk has no room for %s bytes beside it", folder, f"{wanted:,}")
+            log.warning(
+                "%s is not kept: the disk has less free than the uncompressed model's %s",
+                folder.name,
+                spell_bytes(wanted),
+            )
 
 
 def kept_folders(folder: Path, dev: Results) -> dict[int, Path]:
     """trial number -> the folder of its kept artefact."""
     there = _by_number(folder / ARTEFACTS)
     return {record.number: there[record.number] for record in _records(dev) if record.number in there}
+
+
+def not_kept(spec: StudySpec, dev: Results, kept: Mapping[int, Path]) -> list[int]:
+    """The numbers of the trials whose models were to stay and are not there: they made room in the store or on the
+    disk."""
+    wanted = [record for record in _chosen(spec, dev) if record.candidate.steps]
+    return sorted(record.number for record in wanted if record.number not in kept)
+
+
+def _chosen(spec: StudySpec, dev: Results) -> list[TrialRecord]:
+    """The trials whose artefacts are to stay."""
+    every = _records(dev)
+    return {"frontier": [point.record for point in dev.worth_keeping], "all": every, "none": []}[spec.keep]
 
 
 def _records(dev: Results) -> list[TrialRecord]:
@@ -308,7 +325,7 @@ def _mirror(
             )
             written = True
         except mlflow_troubles() as error:
-            log.warning("MLflow at %s can't be written to: %s", spec.mlflow_uri, error)
+            log.warning("MLflow at %s can't be written to: %s", spec.mlflow_uri, spell_trouble(error))
 
     if seconds is None:
         write()
@@ -334,6 +351,12 @@ def _say_where(console: Console, spec: StudySpec, found: SearchResult, running: 
     lines = [f"{what}    {page}" for what, page in pages.items() if page.is_file()]
     if found.kept:
         lines.append(f"models    {folder / ARTEFACTS} ({len(found.kept)})")
+    gone = [] if running or found.interrupted else not_kept(spec, found.dev, found.kept)
+    if gone:
+        numbers = ", ".join(map(str, gone))
+        lines.append(
+            f"models    not kept, for they made room: trials {numbers}; a larger disk or --store-limit keeps more"
+        )
     if found.mirrored:
         lines.append(f"MLflow    {spec.mlflow_uri}   (mlflow ui --backend-store-uri {spec.mlflow_uri})")
     else:

@@ -22,7 +22,6 @@ from orchestrator.results.intervals import Known
 from orchestrator.results.resampling import Resampling
 from orchestrator.search.loop import Halt, proposer_of, run_loop
 from orchestrator.search.prepared import Study, header, prepare
-from orchestrator.search.proposals import Proposal
 from orchestrator.stopping.signals import RunningCommand
 from orchestrator.study.base_model import refuse_changed_base
 from orchestrator.study.calibration import refuse_changed_calibration
@@ -153,9 +152,7 @@ def _halted(study: Study, halt: Halt, console: Console, known: Known) -> Machine
 
 def _first_artefact(study: Study) -> int:
     """The predicted bytes of the first candidate after the baseline; 0 where there is none."""
-    proposer = proposer_of(study)
-    _, first = proposer.propose(), proposer.propose()
-    return first.predicted_bytes if isinstance(first, Proposal) and first.split == RACED_SPLIT else 0
+    return next((one.predicted_bytes for one in proposer_of(study).foreseen() if one.candidate.steps), 0)
 
 
 def _gpus_asked(study: Study) -> float | None:

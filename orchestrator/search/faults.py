@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from orchestrator.progress.display import ProgressDisplay
 from orchestrator.results.findings import TrialFinding, finding_of
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.room import (
+    Stored,
     half_made,
     make_room,
     may_go,
@@ -95,8 +96,8 @@ class Driving:
     def room_for(self, proposal: Proposal) -> None:
         """Before a trial: where its candidate may not fit into the store's limit or on the disk, artefacts make room.
 
-        First those that nobody needs. For the limit then those that are to stay at the end, which are made again when
-        they are wanted; what a trial under way stands on never goes.
+        First those that nobody needs, then those that are not told apart from the frontier. For the limit then those of
+        the frontier too, which are made again when they are wanted; what a trial under way stands on never goes.
         """
         if self._store is None or not self._store.is_dir() or not proposal.candidate.steps:
             return
@@ -111,17 +112,21 @@ class Driving:
         assert self._store is not None and self._limit is not None
         pending, held = self._proposer.under_way(), stored_artefacts(self._store)
         reserved = reserved_bytes(held, pending, self._proposer.prefix_bytes)
-        needless = may_go(held, self._whole(), pending, shared=False)
-        rest = [one for one in may_go(held, [], pending, shared=False) if one not in needless]
-        gone = within_limit(held, [*needless, *rest], reserved, self._limit)
+        over = sum(one.bytes for one in held) + reserved - self._limit
+        if over <= 0:
+            return
+        needless, tied = self._dispensable(held, pending, shared=False)
+        rest = [one for one in may_go(held, [], pending, shared=False) if one not in (*needless, *tied)]
+        gone = within_limit(held, [*needless, *tied, *rest], reserved, self._limit)
         if went := make_room(gone, self._store, wanted=None, beside=True):
             self._say(f"the store's limit of {spell_bytes(self._limit)}: {spell_bytes(went)} made room")
-        over = sum(one.bytes for one in held) - went + reserved - self._limit
+        over -= went
         if over > 0:
             self._say(f"the store's limit is passed by {spell_bytes(over)}: what runs now takes that much")
 
     def make_room(self) -> int:
-        """On a full disk, while nothing runs: whatever can be made again and nobody needs goes. Returns its bytes."""
+        """On a full disk, while nothing runs: whatever can be made again and nobody needs goes, and where that is
+        nothing, what is not told apart from the frontier. Returns its bytes."""
         if self._store is None or not self._store.is_dir():
             return 0
         before = half_made(self._store)
@@ -146,16 +151,26 @@ class Driving:
         assert store is not None
 
         def removed() -> int:
-            choice = may_go(stored_artefacts(store), self._whole(), self._proposer.under_way(), shared)
-            return make_room(choice, store, wanted)
+            needless, tied = self._dispensable(stored_artefacts(store), self._proposer.under_way(), shared)
+            # Without a figure all of a choice goes: no more of them than has to.
+            return make_room((needless or tied) if wanted is None else [*needless, *tied], store, wanted)
 
         went = unless_machine(removed, "store")
         if isinstance(went, MachineFault):
             log.warning("%s can't be cleared: %s", store, went.message)
             return 0
         if went:
-            self._say(f"the disk is short: {spell_bytes(went)} that nobody needs made room in the store")
+            self._say(f"the disk is short: {spell_bytes(went)} of the store made room")
         return went
+
+    def _dispensable(
+        self, held: Sequence[Stored], pending: Sequence[Candidate], shared: bool
+    ) -> tuple[list[Stored], list[Stored]]:
+        """What nobody needs; and what is not told apart from the frontier, and would be made again to be scored on
+        held-out data, timed and kept."""
+        whole = self._whole()
+        needless = may_go(held, [*whole, *self._proposer.standing()], pending, shared)
+        return needless, [one for one in may_go(held, whole, pending, shared=False) if one not in needless]
 
     def _whole(self) -> list[Candidate]:
         return self._proposer.measured() if self._keep == "all" else self._proposer.frontier()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,8 +35,9 @@ from orchestrator.search.estimates import trial_seconds
 from orchestrator.search.faults import Driving, spell_due
 from orchestrator.search.prepared import Study
 from orchestrator.search.proposals import Proposal, Proposer
-from orchestrator.search.room import default_limit
+from orchestrator.search.room import default_limit, stored_artefacts
 from orchestrator.search.searcher import ParetoSearcher
+from orchestrator.study.preflight import nearest_folder
 from orchestrator.study.spec import StudySpec
 from search_spaces.methods.timable import timable_on_cpu
 from search_spaces.spaces.registry import SPACES
@@ -102,7 +104,9 @@ def run_loop(
     writer = _start_writer(study.spec)
     proposer = proposer_of(study, ledger, resampling.samples, _times_on_gpu(study.spec))
     resampling.nudge()
-    progress = _start_progress(study, ledger, console, writer.actor, placement.side_by_side)
+    progress = _start_progress(
+        study, ledger, console, writer.actor, side_by_side=placement.side_by_side, proposer=proposer
+    )
     beside = Beside(progress, MirrorThread(lambda: connect(study.spec), study.spec.folder), resampling)
     limit = store_limit(study.spec)
     if limit is not None:
@@ -157,6 +161,9 @@ def store_limit(spec: StudySpec) -> int | None:
 
 def _say_limit(spec: StudySpec, limit: int, console: Console) -> None:
     why = "half of what is free; --store-limit sets it" if spec.store_limit is None else "--store-limit"
+    free = shutil.disk_usage(nearest_folder(spec.store_folder)).free
+    if limit > free + sum(one.bytes for one in stored_artefacts(spec.store_folder)):
+        why += f"; the disk has {spell_bytes(free)} free, and what is not needed makes room"
     line = f"store     at most {spell_bytes(limit)} in {spec.store_folder} ({why})"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -194,8 +201,11 @@ def _referee(spec: StudySpec) -> Referee:
     return Referee(read_data(spec)[RACED_SPLIT].segments, spec.quality, spec.floor)
 
 
-def _start_progress(study: Study, ledger: Ledger, console: Console, actor: Any, side_by_side: int) -> ProgressDisplay:
-    """The display, which asks the ledger's actor what trials do. ledger: the trials known from before."""
+def _start_progress(
+    study: Study, ledger: Ledger, console: Console, actor: Any, *, side_by_side: int, proposer: Proposer
+) -> ProgressDisplay:
+    """The display, which asks the ledger's actor what trials do. ledger: the trials known from before. proposer: of
+    those to come, and asked for none yet."""
     spec = study.spec
     known = ledger.on(RACED_SPLIT)
     totals = Totals(
@@ -208,7 +218,7 @@ def _start_progress(study: Study, ledger: Ledger, console: Console, actor: Any, 
         trains=study.training is not None,
         costs={
             proposal.candidate.describe() or BASELINE: seconds
-            for proposal, seconds in foreseen_seconds(study, proposer_of(study, ledger))
+            for proposal, seconds in foreseen_seconds(study, proposer)
         },
         follow=_phases(study),
     )

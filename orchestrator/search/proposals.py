@@ -26,7 +26,7 @@ from search_spaces.methods.registry import Step
 from search_spaces.outcome import Failure
 from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import Checkpoint
-from search_spaces.spaces.choices import Space, every_choice
+from search_spaces.spaces.choices import Space, chosen_steps, every_choice
 from search_spaces.spaces.offers import offer_for
 from search_spaces.spaces.training_suggestions import raise_budget
 from workers.evaluation.trial_lines import AskedTrial
@@ -148,11 +148,16 @@ class Proposer:
         return "done"
 
     def foreseen(self) -> list[Proposal]:
-        """The trials that come before any that the sampler chooses, in their order; for a Proposer that is asked for
-        nothing else."""
+        """The trials that come before any that the sampler chooses, in their order, as far as they have not begun;
+        nothing is proposed by asking."""
         found = list(self._again)
-        while len(found) < self._trials and (proposal := self._from_first()) is not None:
-            found.append(proposal)
+        anchors = (chosen_steps(self._space, choices, self._offer) for choices in self._anchors)
+        for steps in (*self._given, *anchors):
+            if len(found) >= self._trials:
+                break
+            made = self._possible(steps)
+            if made is not None and made[0].digest not in {proposal.candidate.digest for proposal in found}:
+                found.append(Proposal(self._numbers + len(found), made[0], "dev", {}, made[1]))
         return found
 
     def tell(self, number: int, found: TrialFinding | None, failure: Failure | None = None) -> Family | None:
@@ -231,6 +236,13 @@ class Proposer:
         ]
         return [candidate for _, candidate in sorted(chosen, key=lambda item: -item[0])]
 
+    def standing(self) -> list[Candidate]:
+        """What would be scored on held-out data and kept, were the search over now: the frontier, and what is not told
+        apart from it."""
+        if self._last is not None:
+            return self._last
+        return self.frontier() if self._worth is None else [self._candidates[of] for of in self._worth()]
+
     def _over(self) -> bool:
         """Whether no more candidates are to be tried on dev."""
         return self.exhausted or self.baseline_failed or self._started("dev") >= self._trials
@@ -292,27 +304,35 @@ class Proposer:
         return asked
 
     def _new(self, steps: tuple[Step, ...], choices: Mapping[str, Any], asked: optuna.Trial | None) -> Proposal | None:
+        made = self._possible(steps)
+        return None if made is None else self._issue(made[0], "dev", choices, made[1], asked)
+
+    def _possible(self, steps: tuple[Step, ...]) -> tuple[Candidate, int] | None:
+        """The candidate and its predicted bytes; None where it is known, pending or can't be."""
         try:
             candidate = Candidate(self._base, steps)
             key = (candidate.digest, "dev")
             if key in self._found or any(key == proposal.key for proposal in self._pending.values()):
                 return None
             if (family := self._families.of(steps)) is not None:
-                self.refused.append((str(steps), f"{family.describe()} failed, and this model can't take it"))
+                self._refuse(steps, f"{family.describe()} failed, and this model can't take it")
                 return None
             refuse_idle_training(steps)
-            size = predicted_bytes(self._checkpoint, steps)
+            return candidate, predicted_bytes(self._checkpoint, steps)
         except CandidateError as error:
-            self.refused.append((str(steps), str(error)))
+            self._refuse(steps, str(error))
             return None
-        return self._issue(candidate, "dev", choices, size, asked)
+
+    def _refuse(self, steps: tuple[Step, ...], why: str) -> None:
+        if (refused := (str(steps), why)) not in self.refused:
+            self.refused.append(refused)
 
     def _without(self, split: str) -> list[Candidate]:
         """What has still to be scored on held-out data, or its speed to be measured, were the search over now."""
         if not {"test": self._held_out, SPEED_SPLIT: self._speed}[split]:
             return []
         if self._last is None:
-            self._last = self.frontier() if self._worth is None else [self._candidates[of] for of in self._worth()]
+            self._last = self.standing()
         if split == SPEED_SPLIT and self.nothing_to_time:
             return []
         return [candidate for candidate in self._last if (candidate.digest, split) not in self._found]

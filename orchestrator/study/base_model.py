@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orchestrator.ledger.lines import BaseJson
 from orchestrator.number_format import spell_bytes
+from orchestrator.study.preflight import nearest_folder
 from search_spaces.candidate import BaseModel
 from search_spaces.errors import StudyError
 from search_spaces.methods.registry import Step
@@ -73,7 +74,7 @@ def describe_base(opened: OpenedBase, store: Path) -> list[str]:
     if opened.conversion is None or ArtefactStore(store).find(plain_key(opened.base)) is not None:
         return lines
     needed = opened.checkpoint.bytes
-    there = next(folder for folder in (store, *store.parents) if folder.exists())
+    there = nearest_folder(store)
     free = shutil.disk_usage(there).free
     if free < needed:
         raise StudyError(

@@ -29,7 +29,6 @@ def bit_width(offer: Offer) -> list[Choices]:
         _integers(offer, "rtn", 8) | _embeddings(),
         _integers(offer, "gptq", 3) | _embeddings(8),
         _bitsandbytes("nf4") | _embeddings(),
-        _bitsandbytes("int8") | _embeddings(),
         _integers(offer, "rtn", 8) | _embeddings(8),
         _integers(offer, "gptq", 2) | _embeddings(8),
         _integers(offer, "hqq", 4) | _embeddings(),
@@ -93,7 +92,6 @@ def joint(offer: Offer) -> list[Choices]:
         whole | _integers(offer, "rtn", 8) | _embeddings(),
         whole | _integers(offer, "gptq", 4) | _embeddings(),
         whole | compact,
-        whole | _bitsandbytes("int8") | _embeddings(),
     ]
     if offer.layers:
         anchors.append(whole | _layers_choice(offer, 1) | compact)
@@ -160,8 +158,12 @@ def _integers(offer: Offer, name: str, bits: int) -> dict[str, Any]:
 
 
 def _bitsandbytes(stored: str) -> dict[str, Any]:
-    twice = {} if stored == "int8" else {"bitsandbytes.double_quantization": False}
-    return {"quantizer": "bitsandbytes", "bitsandbytes.format": stored, **twice}
+    """4 bits. Its int8 is no anchor: RTN with 8 bits is as small and as good, and translates faster."""
+    return {
+        "quantizer": "bitsandbytes",
+        "bitsandbytes.format": stored,
+        "bitsandbytes.double_quantization": False,
+    }
 
 
 def _mixed(offer: Offer, bits: float, embeddings: bool) -> dict[str, Any]:

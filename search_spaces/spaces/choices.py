@@ -39,6 +39,11 @@ class Space:
     """Whether the space has nothing to offer where the vocabulary can't be trimmed."""
 
 
+def chosen_steps(space: Space, choices: Choices, offer: Offer) -> tuple[Step, ...]:
+    """The steps that these choices mean; KeyError where the space asks for one that they lack."""
+    return space.steps(_Given(choices), offer)
+
+
 def every_choice(
     space: Space, offer: Offer, order: Order = lambda values: values
 ) -> Iterator[tuple[Choices, tuple[Step, ...]]]:
@@ -55,6 +60,19 @@ def every_choice(
         values = tuple(walker.choices.values())
         for position in range(len(walker.taken), len(values)):
             waiting.extend((*values[:position], other) for other in walker.offered[position][1:])
+
+
+class _Given:
+    """A source that has every choice already."""
+
+    def __init__(self, choices: Choices) -> None:
+        self.choices = choices
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self.choices[name]
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        return int(self.choices[name])
 
 
 class _Walker:

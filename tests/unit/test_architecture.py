@@ -26,7 +26,7 @@ LOOSE = {
     "workers.training": {
         "steps", "engines", "held_out_check", "enough", "preparing", "recover", "finetune", "distill",
     },
-    "workers.compression": {"scale_folding"},
+    "workers.compression": {"layer_progress", "scale_folding"},
     "workers.decoder": {
         "decode", "greedy", "beam", "generate", "streams", "blueprint", "families", "projections", "settings",
     },

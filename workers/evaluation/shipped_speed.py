@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from search_spaces.candidate import Candidate
+from search_spaces.methods.timable import why_not_on_cpu
 from search_spaces.outcome import Speed
 from workers.checkpoints.model_files import context_length, read_config
 from workers.evaluation.candidate_folder import build_candidate
@@ -23,14 +24,18 @@ def shipped_speed(
 ) -> Speed:
     """Measure one candidate's speed. Raises what the libraries raise; `stages` then says where.
 
-    report: is told of the progress of steps that train, where the store does not have what they made.
+    report: is told of the progress of steps that train, where the store does not have what they made. What a CPU can't
+    time is not made again to find that out.
     """
     from workers.evaluation.speed import measure_speed
-    from workers.loading.load import load_tokenizer
+    from workers.loading.load import default_device, load_tokenizer
     from workers.packed.load import packed_placement
     from workers.translation.translator import lines_of, prepare
 
     dataset = plan.data[RACED_SPLIT]
+    on_cpu = plan.device_map.startswith("cpu") or default_device().type == "cpu"
+    if on_cpu and (reason := why_not_on_cpu(candidate.steps)) is not None:
+        return Speed(reason=reason)
     with stages.stage("compress"):
         made = build_candidate(candidate, plan, report)
     with stages.stage("speed"):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from search_spaces.methods.timable import NEEDS_GPU
 from search_spaces.outcome import Speed
 from workers.checkpoints.model_files import read_config
 from workers.decoder.decode import Decoder
@@ -69,7 +70,7 @@ def why_not_measured(folder: Path, device: torch.device) -> str | None:
     reason = why_not_packed(folder)
     if reason is None and needs_gpu(read_config(folder)):
         if device.type != "cuda":
-            return "the kernels for packed weights need a GPU"
+            return NEEDS_GPU
         if find_spec("triton") is None:
             return "the kernels for packed weights need Triton, which torch's builds for CUDA bring with them"
     return reason

@@ -90,7 +90,7 @@ TAKEN_BY_OTHERS = Rule("machine", "memory is taken by others", f"{FREE_GPU}, or 
 # In the order in which they win; below them all, `CANDIDATE`.
 TABLE: tuple[Rule, ...] = (
     Rule("machine", "the disk is full",
-         "free some space there, or put the artefact store elsewhere with --store",
+         "free some space there",
          types=_set("DiskFull", "OutOfDiskError"),
          errnos=_errnos("ENOSPC", "EDQUOT"),
          signs=("database or disk is full", "PytorchStreamWriter failed writing", "iostream error", "unexpected pos ",
@@ -118,6 +118,10 @@ TABLE: tuple[Rule, ...] = (
          types=_set("ObjectStoreFullError"),
          errnos=_errnos("ENOMEM"),
          signs=("can't start new thread", "unable to mmap", "pthread_create failed", "Thread creation failed")),
+    # ray.init raises a plain Exception after 30 s.
+    Rule("machine", "Ray did not start in time",
+         "try again when the machine has less to do",
+         signs=("The current node timed out during startup",)),
     Rule("machine", "a compiler is missing",
          "install a C compiler and Python's headers, or set CC",
          types=_set("InvalidCxxCompiler"),

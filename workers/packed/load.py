@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from search_spaces.errors import UserError
+from search_spaces.methods.timable import APART, SPARSE, TWO_LOADERS
 from search_spaces.sizes.tensor_table import is_embedding
 from workers.checkpoints.adapters import has_adapter
 from workers.checkpoints.model_files import read_checkpoint, read_config
@@ -38,11 +39,11 @@ def why_not_packed(folder: Path) -> str | None:
     quantization = read_config(folder).get("quantization_config", {})
     parts = packed_stems(read_checkpoint(folder).tensors)
     if any(MASK in names for names in parts.values()):
-        return "its weights are sparse, and no kernel runs them as they are stored"
+        return SPARSE
     if has_adapter(folder):
-        return "its adapter is kept apart, and no kernel of this project's adds one to a packed weight's product"
+        return APART
     if quantization.get("quant_method") == "bitsandbytes" and is_own(folder):
-        return "its layers are bitsandbytes' and its embeddings packed, and no loader keeps both"
+        return TWO_LOADERS
     return None
 
 

@@ -12,10 +12,9 @@ import torch
 
 from search_spaces.errors import UnsupportedStep
 from search_spaces.methods.pruners import Sparsifier
-from search_spaces.sizes.tensor_table import Tensor, is_target, layer_of
-from workers.checkpoints.model_files import read_checkpoint
+from search_spaces.sizes.tensor_table import Tensor, is_target
+from workers.compression.layer_progress import tell_layers
 from workers.plan.compression_context import CompressionContext, Report
-from workers.runtime.working import working
 from workers.stored_forms.checkpoint import OWN, copy_small_files, dense_tensors, write_tensors
 from workers.stored_forms.packing import pack_sparse
 
@@ -34,15 +33,13 @@ def write_sparse(parent: Path, out: Path, sparsify: Sparsify, context: Compressi
 
     def stored() -> Iterator[tuple[str, torch.Tensor]]:
         nonlocal changed
-        layers: set[int | None] = set()
-        every = read_checkpoint(parent).layers
+        tell = tell_layers("pruning, layer", parent)
         for name, tensor, _ in dense_tensors(parent, context.device):
             if not is_target(name, Tensor("F32", tuple(tensor.shape))):
                 yield name, tensor
                 continue
             refuse_not_finite(name, tensor)
-            layers.add(layer_of(name))
-            working("pruning, layer", len(layers), every)
+            tell(name)
             weight, mask = sparsify(name, tensor)
             weight = weight.to(tensor.dtype)
             refuse_not_finite(name, weight)

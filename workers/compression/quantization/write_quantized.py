@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from search_spaces.sizes.tensor_table import Tensor, is_embedding, is_target, layer_of
+from search_spaces.sizes.tensor_table import Tensor, is_embedding, is_target
 from workers.checkpoints.model_files import read_checkpoint, read_config
+from workers.compression.layer_progress import tell_layers
 from workers.plan.compression_context import CompressionContext, Report
-from workers.runtime.working import working
 from workers.stored_forms.checkpoint import OWN, PLAIN, copy_small_files, dense_tensors, write_config, write_tensors
 from workers.stored_forms.integer_grid import QuantizedWeight
 from workers.stored_forms.packing import pack
@@ -43,8 +43,7 @@ def write_quantized(
 
     def packed() -> Iterator[tuple[str, torch.Tensor]]:
         nonlocal changed
-        layers: set[int | None] = set()
-        every = read_checkpoint(parent).layers
+        tell = tell_layers("quantizing, layer", parent)
         for name, tensor, mask in dense_tensors(parent, context.device):
             tensor = change(name, tensor)
             stem = name.removesuffix(".weight")
@@ -59,8 +58,7 @@ def write_quantized(
                     left.append(stem)
                 yield name, tensor
                 continue
-            layers.add(layer_of(name))
-            working("quantizing, layer", len(layers), every)
+            tell(name)
             weight = quantize(name, tensor, mask)
             schemes[stem] = scheme_of(weight)
             changed += tensor.numel()
@@ -82,6 +80,5 @@ def scheme_of(weight: QuantizedWeight) -> WeightScheme:
 
 
 def _names(folder: Path) -> list[str]:
-    from workers.checkpoints.model_files import read_checkpoint
 
     return list(read_checkpoint(folder).tensors)

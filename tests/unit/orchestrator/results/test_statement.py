@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.finish.wrap_up import keep_artefacts
+from orchestrator.finish.wrap_up import keep_artefacts, kept_folders, not_kept
 from orchestrator.ledger.records import read_ledger
 from orchestrator.report.view import quality_range
 from orchestrator.results.intervals import Intervals
@@ -162,6 +162,7 @@ def test_what_is_not_told_apart_is_kept_while_the_disk_has_room(tmp_path: Path) 
     assert folders(spec) == [f"trial-{1 - last}-x", "trial-2-x", "trial-3-x"], (
         "the last goes first, until there is room"
     )
+    assert not_kept(spec, dev, kept_folders(spec.folder, dev)) == ([last] if last else []), "the baseline has none"
 
 
 def test_a_report_written_again_gives_no_model_up(tmp_path: Path) -> None:

@@ -58,12 +58,21 @@ class Scene:
         keep: str = "frontier",
         own: bool = True,
         limit: int | None = None,
+        tied: bool = False,
     ) -> None:
+        """tied: whether the beaten one is not told apart from the best."""
         monkeypatch.setattr(driving.ray, "get", lambda answer: answer)
         self.folder, self.store = folder, folder / "store"
         create_ledger(folder, {"spec": {}})
         self.writer = LedgerWriter(str(folder))
-        self.proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials=6, seed=0)
+        self.proposer = Proposer(
+            BASE,
+            llama_table(),
+            SPACES["bit-width"],
+            trials=6,
+            seed=0,
+            worth=(lambda: [self.beaten.candidate.digest, self.best.candidate.digest]) if tied else None,
+        )
         self.said = io.StringIO()
         self.shown = Quiet()
         progress: Any = self.shown
@@ -117,7 +126,7 @@ def test_a_full_disk_takes_what_is_off_the_frontier_and_nothing_that_is_needed(s
     assert at.driving.make_room() == 1070
     assert not at.has(at.beaten) and at.has(at.best) and at.has(under_way)
     assert not (at.store / ".draft-left-0a").exists()
-    assert "1.00 kB that nobody needs made room" in at.said.getvalue()
+    assert "the disk is short: 1.00 kB of the store made room" in at.said.getvalue()
     assert at.driving.make_room() == 0
 
 
@@ -157,6 +166,25 @@ def test_a_store_at_its_limit_gives_up_what_nobody_needs_and_then_what_can_be_ma
     at.driving.room_for(following)
     assert not at.has(at.beaten) and at.has(at.best) and at.has(following)
     assert "the store's limit of 2.50 kB: 1.00 kB made room" in at.said.getvalue()
+
+
+@pytest.mark.parametrize(("limit", "goes"), [(2500, False), (1500, True)])
+def test_what_is_not_told_apart_from_the_frontier_goes_after_what_nobody_needs(
+    scene: Make, limit: int, goes: bool
+) -> None:
+    at = scene(limit=limit, tied=True)
+    worse = at.next(Objectives(40.0, 7_000))
+    at.driving.room_for(worse)
+    assert not at.has(worse) and at.has(at.best)
+    assert at.has(at.beaten) is not goes
+
+
+def test_on_a_full_disk_ties_go_where_there_is_nothing_else(scene: Make) -> None:
+    at = scene(tied=True)
+    worse = at.next(Objectives(40.0, 7_000))
+    assert at.driving.make_room() == 1000 and not at.has(worse) and at.has(at.beaten)
+    assert at.driving.make_room() == 1000 and not at.has(at.beaten) and at.has(at.best)
+    assert at.driving.make_room() == 0
 
 
 def test_what_a_trial_under_way_stands_on_stays_beyond_the_limit_and_that_is_said(scene: Make) -> None:

@@ -144,13 +144,12 @@ def digests(records: Iterable[TrialRecord], split: str) -> list[str]:
 
 def test_the_baseline_is_first_then_the_given_anchors_then_the_spaces() -> None:
     run = Run(proposer(trials=9)).to_the_end()
-    assert steps(run.began)[:7] == [
+    assert steps(run.began)[:6] == [
         (),
         GIVEN[0],
         (RTN(bits=8),),
         (GPTQ(bits=4),),
         (GPTQ(bits=4), QuantizeEmbeddings(bits=8)),
-        (BitsAndBytes(format="int8"),),
         (RemoveLayers(count=1, by="greedy"), GPTQ(bits=4), QuantizeEmbeddings(bits=8)),
     ]
     assert run.began[0].number == 0

@@ -11,6 +11,7 @@ import pytest
 
 from search_spaces.candidate import Candidate
 from search_spaces.methods.quantizers import RTN
+from search_spaces.methods.timable import NEEDS_GPU
 from search_spaces.outcome import Race
 from tests.support.examples import dataset
 from tests.support.paths import ROOT
@@ -19,6 +20,7 @@ from workers.evaluation import candidate_folder
 from workers.evaluation import methods as registry
 from workers.evaluation.attempt import kept_lines
 from workers.evaluation.evaluate import EmptyOutput, Evaluation, Stages, evaluate, races
+from workers.evaluation.shipped_speed import shipped_speed
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.reading.dataset import read_dataset
 from workers.scoring.rungs import race_order
@@ -174,3 +176,12 @@ def test_only_compressed_candidates_race_and_only_on_dev(plan: EvaluationPlan, c
 def test_the_bytes_are_not_known_before_the_first_rung(plan: EvaluationPlan, candidate: Candidate) -> None:
     with pytest.raises(RuntimeError, match="before its first rung"):
         _ = Evaluation(candidate, "dev", plan, Stages()).bytes
+
+
+def test_what_a_cpu_cannot_time_is_not_made_again_to_find_that_out(
+    plan: EvaluationPlan, candidate: Candidate, tmp_path: Path
+) -> None:
+    elsewhere = replace(plan, store=tmp_path / "store", device_map="cpu")
+    speed = shipped_speed(candidate, elsewhere, Stages())
+    assert speed.reason == NEEDS_GPU and speed.tokens_s == {}
+    assert not elsewhere.store.exists()

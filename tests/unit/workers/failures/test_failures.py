@@ -162,6 +162,7 @@ MACHINE_FAULTS: list[tuple[BaseException, str]] = [
     ),
     (RuntimeError("can't start new thread"), "no more memory or threads"),
     (ObjectStoreFullError("Failed to put object"), "no more memory"),
+    (Exception("The current node timed out during startup. This could happen because …"), "Ray did not start in time"),
     (ModuleNotFoundError("No module named 'plotly'"), "package or library is missing"),
     (ImportError("libcudart.so.12: cannot open shared object file: No such file or directory"), "package or library"),
     (ImportError("cannot import name 'Tensor' from 'torch'"), "package or library"),
