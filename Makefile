@@ -6,11 +6,11 @@ EXTRAS ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
-# Processes that run the tests without Ray side by side; a test file stays in one. Whole searches use both cores of
-# two themselves: two at a time took as long.
+# Processes that run the tests without Ray side by side; a test file stays in one, and the files that tests/conftest.py
+# puts first begin first. Whole searches use both cores of two themselves: two at a time took as long.
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -q --durations=20 --durations-min=5
-SIDE_BY_SIDE := -n $(JOBS) --dist loadfile
+SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test check unit install install-test comet clean
 

@@ -1,12 +1,8 @@
-"""A training small enough for tests: random pairs, a learner of some hundred weights, and a process to kill.
-
-`python -m tests.support.tiny_training PAIRS CHECKPOINTS OUT TOKENS` trains slowly; the learner's weights go to OUT.
-"""
+"""A training small enough for tests: random pairs, a learner of some hundred weights, and one to kill on the way."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -145,16 +141,12 @@ def tiny_task(learner: nn.Module, pairs: TokenizedPairs, checkpoints: Path, **ch
     )
 
 
-def main(pairs: str, checkpoints: str, out: str, tokens: str) -> None:
-    """Train slowly enough to be killed on the way."""
+def train_slowly(pairs: Path, checkpoints: Path, out: Path, tokens: int) -> None:
+    """Train slowly enough to be killed on the way; the learner's weights go to `out`."""
     from safetensors.torch import save_file
 
     from workers.training.loop.one_device import train
 
     learner = TinyLearner(seconds=0.02)
-    train(tiny_task(learner, TokenizedPairs(Path(pairs)), Path(checkpoints), tokens=int(tokens)))
+    train(tiny_task(learner, TokenizedPairs(pairs), checkpoints, tokens=tokens))
     save_file(weights(learner), out)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,8 +1,10 @@
-"""Real models too small to wait for: random Llamas as transformers saves them, with a tokenizer of characters."""
+"""Real models too small to wait for: random Llamas as transformers saves them, with a tokenizer of characters. And
+MLflow's store, which takes seconds to make, made once."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,22 @@ def save_llama(tmp_path_factory: pytest.TempPathFactory, character_tokenizer: An
         return folder
 
     return save
+
+
+@pytest.fixture(scope="session")
+def new_mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's store, as a search makes it when it begins."""
+    from mlflow_tracking.store import hold_store
+
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with hold_store(f"sqlite:///{file}"):
+        return file
+
+
+@pytest.fixture
+def mlflow_store(new_mlflow_store: Path, tmp_path: Path) -> Path:
+    """A copy of the new store, where a study of `tmp_path / "run"` has its own."""
+    return Path(shutil.copyfile(new_mlflow_store, tmp_path / "mlflow.db"))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import io
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,12 +55,14 @@ def imported_by(modules: Iterable[str]) -> frozenset[str]:
 def without_comments(source: str) -> str:
     """Python source without what the module's docstring names."""
     lines = [line.encode() for line in source.splitlines()]
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    for node in (tree, *statements_in(tree)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             _blank_strings(lines, node.body)
     text = b"\n".join(lines).decode() + "\n"
     kept = text.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline) if "#" in text else ()
+    for token in tokens:
         if token.type == tokenize.COMMENT:
             row, column = token.start
             kept[row - 1] = kept[row - 1][:column]
@@ -96,15 +98,29 @@ def _imports_of(name: str) -> tuple[str, ...]:
 def imports_in(tree: ast.AST) -> Iterator[str]:
     """Dotted names that a module may import; of `from a import b` both a and a.b. Imports for type checkers alone are
     left out."""
-    for node in ast.iter_child_nodes(tree):
+    for node in statements_in(tree, _for_type_checkers):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.module is not None and not node.level, "this project imports by absolute names"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
-            yield from imports_in(node)
+
+
+def _for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def statements_in(tree: ast.AST, left_out: Callable[[ast.AST], bool] = lambda node: False) -> Iterator[ast.AST]:
+    """What a tree holds at whatever depth, in no order, but for expressions, which hold neither statements nor
+    docstrings; and but for what is left out and all inside it."""
+    ahead = [tree]
+    while ahead:
+        for _, value in ast.iter_fields(ahead.pop()):
+            for node in value if isinstance(value, list) else ():
+                if isinstance(node, ast.stmt | ast.excepthandler | ast.match_case) and not left_out(node):
+                    ahead.append(node)
+                    yield node
 
 
 def _file_of(name: str) -> Path | None:

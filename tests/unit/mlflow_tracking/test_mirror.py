@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,8 +25,8 @@ RACE = Race("dominated", 3, 64, -9.8, -4.1, 52.0)
 
 
 @pytest.fixture(name="store", scope="module")
-def new_store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+def module_store(new_mlflow_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{shutil.copyfile(new_mlflow_store, tmp_path_factory.mktemp('mirror') / 'mlflow.db')}"
 
 
 def trial(outcome: Measurement, bits: int, more: dict[str, float], words: dict[str, str]) -> MirroredTrial:

@@ -35,8 +35,8 @@ def dev_data(tmp_path: Path) -> DataSet:
 
 
 @pytest.fixture(name="folder")
-def run_folder(tmp_path: Path, data: DataSet) -> Path:
-    return write_run(tmp_path / "run", {"dev": data}, TRIALS, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+def run_folder(tmp_path: Path, data: DataSet, mlflow_store: Path) -> Path:
+    return write_run(tmp_path / "run", {"dev": data}, TRIALS, tracking_uri=f"sqlite:///{mlflow_store}")
 
 
 def quiet(line: str) -> None:

@@ -23,6 +23,8 @@ from tests.support.fakes import files_no_larger_than
 from tests.support.recorded_run import Made, write_data, write_run
 from workers.runtime.file_locks import hold
 
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
 
 def test_what_a_running_search_needs_stays_and_its_run_in_mlflow_goes_on(tmp_path: Path) -> None:
     data = {"dev": write_data(tmp_path / "dev.jsonl")}

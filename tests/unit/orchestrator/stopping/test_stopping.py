@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -17,7 +16,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mlflow_tracking.store import hold_store
 from orchestrator import cli
 from orchestrator.cluster.join import _unreachable_since
 from orchestrator.ledger.names import LEDGER
@@ -77,18 +75,9 @@ class Command:
         return self.process.returncode, said, time.monotonic() - began
 
 
-@pytest.fixture(scope="module", name="store")
-def made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's store, as a search makes it when it begins."""
-    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    with hold_store(f"sqlite:///{file}"):
-        return file
-
-
 @pytest.fixture(name="run")
-def stopped_run(tmp_path: Path, store: Path) -> Path:
+def stopped_run(tmp_path: Path, mlflow_store: Path) -> Path:
     """A run's folder whose search is not over."""
-    shutil.copyfile(store, tmp_path / "mlflow.db")
     data = {"dev": write_data(tmp_path / "dev.jsonl")}
     folder = write_run(tmp_path / "run", data, [Made(1000, bits=None), Made(500, 0.1)], tracking_uri=None)
     with (folder / LEDGER).open("a", encoding="utf-8") as stream:

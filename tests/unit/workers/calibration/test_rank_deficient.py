@@ -190,14 +190,14 @@ def test_notes_say_how_far_for_how_many_and_what_had_no_data() -> None:
     ids=lambda step: step.name,
 )  # fmt: skip
 def test_fewer_tokens_than_inputs_are_enough_to_try_and_are_said(step: Step, save_llama: Any, tmp_path: Path) -> None:
-    parent = save_llama(num_hidden_layers=2, intermediate_size=3072)
-    pairs = [segment(f"Cat {number}.", f"Katze {number}.", id=str(number)) for number in range(24)]
+    parent = save_llama(num_hidden_layers=2, intermediate_size=1024)
+    pairs = [segment(f"Cat {number}.", f"Katze {number}.", id=str(number)) for number in range(8)]
     context = CompressionContext(
         pairs, PROMPTS["alma"], torch.device("cpu"), 0, store=tmp_path / "store", parent_key="wide"
     )
     (tmp_path / "out").mkdir()
     report = registry.compress(parent, tmp_path / "out", step, context)
-    said = [note for note in report.notes if "calibration tokens are fewer than the 3,072 inputs" in note]
+    said = [note for note in report.notes if "calibration tokens are fewer than the 1,024 inputs" in note]
     # The output projections that heads are chosen by have 64 inputs, and data enough.
     assert len(said) == (0 if step.name == "remove_heads" else 1)
     with torch.inference_mode():

@@ -52,7 +52,7 @@ def test_greedy_is_generate_token_for_token(family: str) -> None:
 @pytest.mark.parametrize("family", SETTINGS)
 def test_beam_search_is_generate_token_for_token(family: str) -> None:
     model = tiny_model(family, seed=1)
-    asked = requests(9, seed=1, limit=10)
+    asked = requests(6, seed=1, limit=10)
     assert Decoder(model, STOPS, 2, beams=3).decode(asked) == by_generate(model, asked, STOPS, beams=3)
 
 
@@ -99,7 +99,7 @@ def test_beginnings_that_prompts_share_are_read_once_and_change_nothing(family: 
     beginnings = [tuple(range(5, 15)), (*range(40, 43),), ()]
     asked = [
         DecodeRequest((*beginnings[place % 3], *one.ids), one.limit, len(beginnings[place % 3]))
-        for place, one in enumerate(requests(14, seed=4, limit=8))
+        for place, one in enumerate(requests(9, seed=4, limit=8))
     ]
     # One that is nothing but its beginning: its last token is read all the same.
     asked.append(DecodeRequest(beginnings[0], 8, len(beginnings[0])))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
-import signal
-import subprocess
-import sys
+import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
@@ -16,9 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from tests.support.paths import ROOT
 from tests.support.tiny_models import tiny_model
-from tests.support.tiny_training import VOCABULARY, TinyLearner, tiny_pairs, tiny_task, weights
+from tests.support.tiny_training import VOCABULARY, TinyLearner, tiny_pairs, tiny_task, train_slowly, weights
 from workers.runtime.training_progress import MEASURED_SECONDS, Progress, StepWindow, evaluation_due
 from workers.training.data.batches import micro_batches
 from workers.training.data.prefetching import Prefetcher, prepare_step
@@ -122,26 +118,33 @@ def test_a_learner_of_nothing_to_train_is_refused(pairs: TokenizedPairs, tmp_pat
 def test_a_killed_training_goes_on_and_ends_bitwise_where_it_would_have(pairs: TokenizedPairs, tmp_path: Path) -> None:
     outs = [tmp_path / "one.safetensors", tmp_path / "other.safetensors"]
 
-    def started(out: Path, folder: str = "killed") -> subprocess.Popen[bytes]:
-        arguments = [str(pairs.folder), str(tmp_path / folder), str(out), "4000"]
-        command = [sys.executable, "-m", "tests.support.tiny_training", *arguments]
-        return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=ROOT)
+    # One process imports torch, and each training is a fork of it. What other tests set in this one, such as threads,
+    # decides the last bits of a sum.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["tests.support.tiny_training", "workers.training.loop.one_device"])
+
+    def started(out: Path, folder: str = "killed") -> Any:
+        process = server.Process(target=train_slowly, args=(pairs.folder, tmp_path / folder, out, 4000))
+        process.start()
+        return process
+
+    def ended(process: Any) -> bool:
+        process.join(120)
+        return process.exitcode == 0
 
     process = started(outs[0])
     until = time.monotonic() + 120
     while not [one for one in find_checkpoints(tmp_path / "killed") if one.standing.steps >= 10]:
-        assert process.poll() is None and time.monotonic() < until
+        assert process.is_alive() and time.monotonic() < until
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not outs[0].exists()
     reached = find_checkpoints(tmp_path / "killed")[-1].standing.steps
-    # In a process of its own too: what other tests set in this one, such as threads, decides the last bits of a sum.
-    assert started(tmp_path / "whole.safetensors", "whole").wait(120) == 0
+    assert ended(started(tmp_path / "whole.safetensors", "whole"))
     assert 10 <= reached < find_checkpoints(tmp_path / "whole")[-1].standing.steps
     # Two workers go on with it at once, as two candidates with the same training may.
-    for process in [started(out) for out in outs]:
-        assert process.wait(120) == 0
+    assert all(ended(process) for process in [started(out) for out in outs])
     whole = load_file(tmp_path / "whole.safetensors")
     assert all(same(load_file(out), whole) for out in outs)
 
