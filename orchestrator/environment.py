@@ -19,6 +19,11 @@ DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # A local Ray's workers are no nicer than other programs: at Ray's 15 a neighbour on each core leaves them 3 %.
     "RAY_worker_niceness": "0",
+    # No worker for each CPU at the start: trials come with an environment, for which Ray starts another process anyway.
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
+    # Nobody asks the node's agent for metrics.
+    "RAY_enable_metrics_collection": "0",
     # Seconds until an actor that ignores a stop is killed; Tune's own 600 would hold a GPU for as long.
     "TUNE_FORCE_TRIAL_CLEANUP_S": "60",
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 import ray
-from ray._private import parameter
+from ray._private import node, parameter
 
 from orchestrator.stopping import processes
 from orchestrator.stopping.terminal import STDERR
@@ -117,14 +117,21 @@ def noise_to_stderr() -> None:
 
 @contextmanager
 def _no_more_servers_than_are_read() -> Iterator[None]:
-    """Within it Ray starts without its autoscaler and its log monitor, which take 2.5 s of a CPU: a local Ray has no
-    nodes to add, and the driver reads no worker's output. `ray.init` has no setting for either."""
-    made = parameter.RayParams
+    """Within it Ray starts without its autoscaler, its log monitor and its dashboard's server, which take 5 s of a CPU:
+    a local Ray has no nodes to add, the driver reads no worker's output, and nobody is told of a dashboard. `ray.init`
+    has no setting for the first two, and starts the third, for usage reports, where it is told to include none."""
+    made, serve = parameter.RayParams, node.Node.start_api_server
     parameter.RayParams = partial(made, no_monitor=True, include_log_monitor=False)
+    node.Node.start_api_server = _serve_nothing
     try:
         yield
     finally:
-        parameter.RayParams = made
+        parameter.RayParams, node.Node.start_api_server = made, serve
+
+
+def _serve_nothing(self: Any, **settings: Any) -> None:
+    """In place of the start of the dashboard's server."""
+    self._webui_url = ""
 
 
 @contextmanager

@@ -1,23 +1,39 @@
-"""What the whole-search tests share: small data cut from the shipped set, and the commands as a person runs them."""
+"""What the whole-search tests share: small data cut from the shipped set, a Ray, and the commands: as a person runs
+them (`mtpareto`, `running`), or in this process on the Ray that tests share (`here`), without a start of their own."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlflow_tracking.store import hold_store
+from orchestrator import environment as project
+from orchestrator.cli import exit_code_of, parser
+from orchestrator.cluster import join as cluster
+from orchestrator.stopping.signals import RunningCommand
 from tests.support.paths import ROOT
 from tests.support.signals import heed_signals
 from workers.plan.evaluation_plan import SPEED_SPLIT
+
+# Of each pair of languages in the small data.
+SEGMENTS = 6
+# Variables that the shared Ray has set in this process.
+SET_HERE: set[str] = set()
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def cut(source: Path, target: Path, segments: int, skip: int = 0) -> Path:
@@ -30,23 +46,66 @@ def cut(source: Path, target: Path, segments: int, skip: int = 0) -> Path:
 
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cut(ROOT / "data" / "subset.jsonl", tmp_path_factory.mktemp("data") / "dev.jsonl", 12)
+    return cut(ROOT / "data" / "subset.jsonl", tmp_path_factory.mktemp("data") / "dev.jsonl", SEGMENTS)
 
 
 @pytest.fixture(scope="session")
 def small_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return cut(ROOT / "data" / "test.jsonl", tmp_path_factory.mktemp("data") / "test.jsonl", 12)
+    return cut(ROOT / "data" / "test.jsonl", tmp_path_factory.mktemp("data") / "test.jsonl", SEGMENTS)
 
 
 @pytest.fixture(scope="session")
 def small_study(small_data: Path) -> list[str]:
-    """Flags of a search that takes seconds a trial."""
-    return ["--data", str(small_data), "--max-new-tokens", "48"]
+    """Flags of a search that takes a second a trial."""
+    return ["--data", str(small_data), "--max-new-tokens", "32", "--calibration-tokens", "2048"]
+
+
+@pytest.fixture(scope="session")
+def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store."""
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with hold_store(f"sqlite:///{file}"):
+        return file
+
+
+@pytest.fixture
+def runs(tmp_path: Path, mlflow_store: Path) -> Path:
+    """A folder for runs with an MLflow store, whose making takes seconds each time."""
+    shutil.copyfile(mlflow_store, tmp_path / "mlflow.db")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[None]:
+    """A local Ray of this process."""
+    before = set(os.environ)
+    # Ray, which is loaded already, has read whether there is a token.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    project.prepare(None)
+    joined = cluster.join(None)
+    SET_HERE.update(set(os.environ) - before)
+    yield
+    joined.leave()
+
+
+@pytest.fixture
+def here(shared_ray: None) -> Command:
+    """Runs the command to its end in this process, on the Ray that tests share."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        said, errors = io.StringIO(), io.StringIO()
+        options = parser(arguments).parse_args(arguments)
+        options.work = RunningCommand()
+        with redirect_stdout(said), redirect_stderr(errors):
+            code = exit_code_of(partial(options.run, options))
+        return subprocess.CompletedProcess(arguments, code, said.getvalue(), errors.getvalue())
+
+    return run
 
 
 def environment() -> dict[str, str]:
-    """The environment without a cluster's address, so that each command starts its own Ray."""
-    return {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    """The environment without a cluster's address and what the shared Ray set, so that each command starts its own."""
+    return {key: value for key, value in os.environ.items() if key not in {"RAY_ADDRESS", *SET_HERE}}
 
 
 def free_port() -> int:

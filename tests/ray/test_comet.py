@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,9 +15,8 @@ import ray
 import torch
 import transformers
 
-from orchestrator.cluster import join as cluster
 from search_spaces.errors import StudyError
-from tests.ray.conftest import mtpareto, trials
+from tests.ray.conftest import Command, trials
 from tests.support.tiny_comet import Row, built, in_comet, scored
 from workers.comet.actor import start_comet
 from workers.comet.environment import comet_python
@@ -51,14 +49,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, li
     return models | {"published": (root / "published", answers[1])}
 
 
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    joined = cluster.join(None)
-    yield
-    joined.leave()
-
-
-pytestmark = pytest.mark.usefixtures("local_ray")
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 
 @pytest.mark.parametrize(
@@ -126,11 +117,11 @@ def test_a_checkpoint_that_would_run_something_is_refused(
 
 
 def test_a_search_by_comet_shows_chrf_beside_it(
-    models: dict[str, tuple[Path, list[float]]], tmp_path: Path, small_study: list[str]
+    models: dict[str, tuple[Path, list[float]]], runs: Path, small_study: list[str], here: Command
 ) -> None:
-    folder = tmp_path / "runs" / "comet"
+    folder = runs / "comet"
     model = str(models["regression_metric"][0])
-    done = mtpareto(
+    done = here(
         "search", *small_study, "--space", "bit-width", "--trials", "3", "--quality", "comet", "--comet-model", model,
         "--no-speed", "--out", str(folder),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,23 +18,13 @@ from mlflow import MlflowClient
 
 from orchestrator.finish import run_folder
 from orchestrator.ledger.records import LOCK, WRITER_ENDS
-from tests.ray.conftest import ROOT, Running, environment, free_port, ledger_lines, mtpareto, trials
+from orchestrator.search import driver
+from tests.ray.conftest import Command, Running, free_port, ledger_lines, trials
+from tests.support.littering import Littering
 from workers.runtime.atomic_files import DRAFT
 from workers.runtime.file_locks import hold
 
 TRIALS = "5"
-# `mtpareto` with other workers.
-LITTERING = """
-from orchestrator.environment import prepare
-
-prepare(None)
-from orchestrator.search import driver
-from orchestrator.cli import main
-from tests.support.littering import Littering
-
-driver.CompressionTrial = Littering
-raise SystemExit(main())
-"""
 Start = Callable[..., Running]
 
 
@@ -43,9 +34,9 @@ def finished(folder: Path) -> list[str]:
 
 
 def test_a_search_killed_at_once_with_its_cluster_goes_on(
-    tmp_path: Path, small_study: list[str], running: Start
+    runs: Path, small_study: list[str], running: Start, here: Command
 ) -> None:
-    folder = tmp_path / "killed"
+    folder = runs / "killed"
     command = running("search", *small_study, "--space", "bit-width", "--trials", TRIALS, "--out", str(folder))
     command.wait_until(lambda: len(trials(folder)) >= 2)
     before = trials(folder)
@@ -54,7 +45,7 @@ def test_a_search_killed_at_once_with_its_cluster_goes_on(
     with hold(folder / LOCK, WRITER_ENDS), (folder / "ledger.jsonl").open("ab") as stream:
         stream.write(b'{"kind": "trial", "dig')
 
-    done = mtpareto("resume", str(folder))
+    done = here("resume", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "cut short by a crash" in done.stdout
     after = trials(folder)
@@ -63,8 +54,10 @@ def test_a_search_killed_at_once_with_its_cluster_goes_on(
     assert ledger_lines(folder)[-1]["complete"] is True
 
 
-def test_ctrl_c_ends_cleanly_and_resume_goes_on(tmp_path: Path, small_study: list[str], running: Start) -> None:
-    folder = tmp_path / "stopped"
+def test_ctrl_c_ends_cleanly_and_resume_goes_on(
+    runs: Path, small_study: list[str], running: Start, here: Command
+) -> None:
+    folder = runs / "stopped"
     command = running("search", *small_study, "--space", "bit-width", "--trials", TRIALS, "--out", str(folder))
     command.wait_until(lambda: len(trials(folder)) >= 2)
     for lock in (run_folder.LOCK, LOCK):
@@ -79,7 +72,7 @@ def test_ctrl_c_ends_cleanly_and_resume_goes_on(tmp_path: Path, small_study: lis
     before = trials(folder)
     assert len(before) < int(TRIALS)
 
-    done = mtpareto("resume", str(folder))
+    done = here("resume", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     assert trials(folder)[: len(before)] == before
     assert {line["outcome"]["kind"] for line in trials(folder)} == {"measurement"}
@@ -87,12 +80,12 @@ def test_ctrl_c_ends_cleanly_and_resume_goes_on(tmp_path: Path, small_study: lis
 
 
 def test_a_lost_worker_is_tried_again_and_a_dead_mlflow_stops_nothing(
-    tmp_path: Path, small_study: list[str], running: Start
+    tmp_path: Path, mlflow_store: Path, small_study: list[str], running: Start, here: Command
 ) -> None:
     folder, port = tmp_path / "lost", free_port()
     command = running(
         "search", *small_study, "--space", "bit-width", "--trials", "3", "--out", str(folder),
-        "--tracking-uri", f"http://127.0.0.1:{port}",
+        "--tracking-uri", f"http://127.0.0.1:{port}", "--calibration-tokens", "16384",
     )  # fmt: skip
     # The second trial is under way when it has begun to write what it makes.
     command.wait_until(lambda: len(trials(folder)) == 1 and any((folder / "store").glob(f"{DRAFT}*")))
@@ -106,21 +99,22 @@ def test_a_lost_worker_is_tried_again_and_a_dead_mlflow_stops_nothing(
     assert "was lost; attempt 2 follows" in output
     assert len({line["worker"] for line in trials(folder)}) == 2
 
-    assert mtpareto("mirror", str(folder)).returncode == 1
+    assert here("mirror", str(folder)).returncode == 1
+    shutil.copyfile(mlflow_store, tmp_path / "server.db")
     with mlflow_server(tmp_path, port):
-        assert mtpareto("mirror", str(folder)).returncode == 0
+        assert here("mirror", str(folder)).returncode == 0
         client = MlflowClient(f"http://127.0.0.1:{port}")
         experiment = client.get_experiment_by_name("mtpareto")
         assert len(client.search_runs([experiment.experiment_id])) == 1 + len(trials(folder))
 
 
-def test_a_worker_that_left_gpu_memory_behind_serves_no_other_trial(tmp_path: Path, small_study: list[str]) -> None:
-    folder = tmp_path / "littered"
+def test_a_worker_that_left_gpu_memory_behind_serves_no_other_trial(
+    runs: Path, small_study: list[str], here: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "CompressionTrial", Littering)
+    folder = runs / "littered"
     asked = ["--space", "bit-width", "--trials", "3", "--retries", "0", "--no-speed", "--out", str(folder)]
-    done = subprocess.run(
-        [sys.executable, "-c", LITTERING, "search", *small_study, *asked],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    done = here("search", *small_study, *asked)
     assert done.returncode == 0, done.stdout + done.stderr
     found = trials(folder)
     assert [line["outcome"]["kind"] for line in found] == ["measurement"] * 3
@@ -131,7 +125,7 @@ def test_a_worker_that_left_gpu_memory_behind_serves_no_other_trial(tmp_path: Pa
 
 @contextmanager
 def mlflow_server(folder: Path, port: int) -> Iterator[None]:
-    """A real tracking server on the loopback."""
+    """A real tracking server on the loopback, over the folder's `server.db`."""
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
         "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts"),
@@ -146,7 +140,7 @@ def mlflow_server(folder: Path, port: int) -> Iterator[None]:
         server.wait(timeout=30)
 
 
-def wait_for_port(port: int, seconds: float = 120) -> None:
+def wait_for_port(port: int, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while True:
         with socket.socket() as probe:

@@ -42,8 +42,8 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
             os.killpg(start.pid, 9)
 
 
-def test_a_search_runs_as_a_submitted_job(cluster: dict[str, str], tmp_path: Path, small_study: list[str]) -> None:
-    folder = tmp_path / "job"
+def test_a_search_runs_as_a_submitted_job(cluster: dict[str, str], runs: Path, small_study: list[str]) -> None:
+    folder = runs / "job"
     address = cluster.pop("RAY_JOB_ADDRESS")
     wait_for(address, cluster)
     job = [

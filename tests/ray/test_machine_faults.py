@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.ray.conftest import ROOT, environment, ledger_lines, mtpareto, trials
-from workers.failures.table import MACHINE_EXIT
+import pytest
 
-# `mtpareto` with other workers.
-LIMITED = """
-from orchestrator.environment import prepare
-
-prepare(None)
 from orchestrator.search import driver
-from orchestrator.cli import main
+from tests.ray.conftest import Command, ledger_lines, trials
 from tests.support.limited import Limited
-
-driver.CompressionTrial = Limited
-raise SystemExit(main())
-"""
+from workers.failures.table import MACHINE_EXIT
 
 
 def test_a_search_that_can_write_no_artefact_halts_and_resume_measures_what_is_left(
-    tmp_path: Path, small_study: list[str]
+    runs: Path, small_study: list[str], here: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "halted"
+    folder = runs / "halted"
     asked = ["--space", "bit-width", "--trials", "3", "--no-speed", "--out", str(folder)]
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, "search", *small_study, *asked],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    with monkeypatch.context() as patched:
+        patched.setattr(driver, "CompressionTrial", Limited)
+        done = here("search", *small_study, *asked)
     said = done.stdout + done.stderr
     assert done.returncode == MACHINE_EXIT, said
     error = done.stderr.splitlines()[-1]
@@ -43,7 +31,7 @@ def test_a_search_that_can_write_no_artefact_halts_and_resume_measures_what_is_l
     assert [line["outcome"]["kind"] for line in trials(folder)] == ["measurement"]
     assert (folder / "report.html").is_file() and ledger_lines(folder)[-1] == {"kind": "end", "complete": False}
 
-    done = mtpareto("resume", str(folder))
+    done = here("resume", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line["outcome"]["kind"] for line in trials(folder)] == ["measurement"] * 3
     assert [line["number"] for line in trials(folder)] == [0, 1, 2]

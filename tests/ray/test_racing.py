@@ -6,14 +6,13 @@ import io
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import yaml
 from ray import tune
 from rich.console import Console
@@ -30,10 +29,10 @@ from search_spaces.methods.quantizers import RTN
 from search_spaces.methods.registry import step_to_json
 from search_spaces.methods.trainers import Finetune
 from search_spaces.outcome import Race
-from tests.ray.conftest import ROOT, ledger_lines, mtpareto, trials
+from tests.ray.conftest import ROOT, Command, ledger_lines, trials
 from tests.support.examples import dataset
 from workers.checkpoints.locate import resolve
-from workers.evaluation.trial_actor import LEDGER_NAMESPACE, CompressionTrial
+from workers.evaluation.trial_actor import CompressionTrial
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.reading.dataset import read_dataset
 from workers.reading.training_data import training_data
@@ -75,10 +74,10 @@ def looks(data: Path) -> list[int]:
     return rung_ends(segments, race_order(segments, 0), RUNGS)
 
 
-def test_hopeless_candidates_are_dropped_and_a_resumed_search_knows_its_floor(tmp_path: Path) -> None:
-    test = own_documents(ROOT / "data" / "test.jsonl", tmp_path / "test.jsonl", 8)
-    file, run = study(tmp_path, 3, [GPTQ3, HOPELESS, USELESS], test=str(test)), tmp_path / "run"
-    done = mtpareto("search", str(file))
+def test_hopeless_candidates_are_dropped_and_a_resumed_search_knows_its_floor(runs: Path, here: Command) -> None:
+    test = own_documents(ROOT / "data" / "test.jsonl", runs / "test.jsonl", 8)
+    file, run = study(runs, 3, [GPTQ3, HOPELESS, USELESS], test=str(test)), runs / "run"
+    done = here("search", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
 
     dev = [line for line in trials(run) if line["split"] == "dev"]
@@ -88,7 +87,7 @@ def test_hopeless_candidates_are_dropped_and_a_resumed_search_knows_its_floor(tm
     at = dropped["segments"]
     assert dropped["race"]["verdict"] == "dominated" and dropped["race"]["by"] == 1
     assert dropped["race"]["segments"] == at
-    assert at in looks(tmp_path / "dev.jsonl")[:-1]
+    assert at in looks(runs / "dev.jsonl")[:-1]
     assert dropped["race"]["low"] < dropped["race"]["high"] < 0.0
     assert f"dropped at {at} of {SEGMENTS} segments: worse than trial 1" in done.stdout
     record = read_ledger(run).on("dev")[2]
@@ -98,7 +97,7 @@ def test_hopeless_candidates_are_dropped_and_a_resumed_search_knows_its_floor(tm
     assert {line["outcome"]["race"] for line in trials(run) if line["split"] == "test"} == {None}
 
     before = trials(run)
-    again = mtpareto("resume", str(run), "--trials", "4")
+    again = here("resume", str(run), "--trials", "4")
     assert again.returncode == 0, again.stdout + again.stderr
     after = trials(run)
     assert after[: len(before)] == before
@@ -122,13 +121,6 @@ class Patient(Referee):
 
     def judge(self, number: int, positions: Sequence[int], scores: Sequence[float], bytes: int) -> Race | None:
         return None
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, namespace=LEDGER_NAMESPACE, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture
@@ -165,12 +157,12 @@ class Deadly(LedgerWriter):
 
 
 def test_a_worker_that_is_lost_in_mid_race_has_its_trial_measured_from_the_start(
-    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_ray: None, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "LedgerWriter", Deadly)
-    data = own_documents(ROOT / "data" / "subset.jsonl", tmp_path / "dev.jsonl", 8)
-    file = study(tmp_path, 2, [GPTQ3], rungs=[8], data=str(data), speed=False)
-    run, said = tmp_path / "run", io.StringIO()
+    data = own_documents(ROOT / "data" / "subset.jsonl", runs / "dev.jsonl", 8)
+    file = study(runs, 2, [GPTQ3], rungs=[8], data=str(data), speed=False)
+    run, said = runs / "run", io.StringIO()
     driver.run_search(spec_from_mapping(read_study(file)), Console(file=said, width=200))
     assert "was lost; attempt 2 follows" in said.getvalue()
     first, retried = trials(run)
@@ -181,7 +173,7 @@ def test_a_worker_that_is_lost_in_mid_race_has_its_trial_measured_from_the_start
     assert [line["kind"] for line in ledger_lines(run)] == ["study", "begin", "trial", "trial", "end"]
 
 
-def test_a_tie_is_on_the_ledger_before_tune_hears_of_it(local_ray: None, plan: EvaluationPlan, tmp_path: Path) -> None:
+def test_a_tie_is_on_the_ledger_before_tune_hears_of_it(shared_ray: None, plan: EvaluationPlan, tmp_path: Path) -> None:
     run = tmp_path / "ties"
     trial, _ledger = trial_of(plan, run, Ties, suggested(0, None))
     whole = trial.step()
@@ -202,7 +194,7 @@ def test_a_tie_is_on_the_ledger_before_tune_hears_of_it(local_ray: None, plan: E
 
 
 def test_what_a_trial_tells_of_its_training_is_heard_until_it_ends_and_its_curve_stays(
-    local_ray: None, plan: EvaluationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_ray: None, plan: EvaluationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(polling, "WAIT_SECONDS", 60.0)
     rows = (ROOT / "data" / "calibration.jsonl").read_text(encoding="utf-8").splitlines()[::20]
@@ -226,7 +218,7 @@ def test_what_a_trial_tells_of_its_training_is_heard_until_it_ends_and_its_curve
 
 
 def test_an_error_at_the_second_rung_is_the_candidates_failure(
-    local_ray: None, plan: EvaluationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_ray: None, plan: EvaluationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, real, calls = tmp_path / "fails", Translator.__call__, []
 

@@ -11,7 +11,7 @@ import pytest
 from orchestrator.ledger.records import read_hypotheses, read_ledger
 from orchestrator.ledger.rescored import read_rescored, trial_key
 from search_spaces.outcome import Race
-from tests.ray.conftest import mtpareto
+from tests.ray.conftest import Command
 from tests.support.recorded_run import Made, write_data, write_run
 from tests.support.tiny_comet import Row, built, in_comet, scored
 from workers.scoring.metrics import lines_by_pair
@@ -19,18 +19,18 @@ from workers.scoring.metrics import lines_by_pair
 TRIALS = [Made(100, 0.0, None), Made(60, 0.3, 8), Made(40, 0.5, 4, race=Race("dominated", 1, 10, -20.0, -4.0, 50.0))]
 
 
-def test_comet_of_a_finished_run_is_comets_own_and_shown_beside_chrf(tmp_path: Path) -> None:
-    data = write_data(tmp_path / "dev.jsonl")
-    folder = write_run(tmp_path / "run", {"dev": data}, TRIALS, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_comet_of_a_finished_run_is_comets_own_and_shown_beside_chrf(runs: Path, here: Command) -> None:
+    data = write_data(runs / "dev.jsonl")
+    folder = write_run(runs / "run", {"dev": data}, TRIALS, tracking_uri=f"sqlite:///{runs / 'mlflow.db'}")
     records = read_ledger(folder).on("dev")
     systems = [read_hypotheses(folder, record) for record in records]
     rows: list[list[Row]] = [
         [(segment.source, text, segment.references[0]) for segment, text in zip(data.segments, texts, strict=False)]
         for texts in systems
     ]
-    model = tmp_path / "model"
+    model = runs / "model"
     answers = in_comet(built(model), *(scored(model, each, batch=16) for each in rows))[1:]
-    done = mtpareto("rescore", str(folder), "--metrics", "comet,ter", "--comet-model", str(model))
+    done = here("rescore", str(folder), "--metrics", "comet,ter", "--comet-model", str(model))
     assert done.returncode == 0, done.stdout + done.stderr
     comet = read_rescored(folder)["comet"]
     for record, expected in zip(records, answers, strict=True):

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from search_spaces.candidate import candidate_from_json
 from search_spaces.methods.timable import timable_on_cpu
-from tests.ray.conftest import ROOT, ledger_lines, mtpareto, timed, trials
+from tests.ray.conftest import ROOT, Command, ledger_lines, mtpareto, timed, trials
 from workers.loading.load import load_model, load_tokenizer
 
 TRIALS = 7
@@ -129,7 +129,7 @@ def test_the_baseline_is_what_main_py_measures(run: Path, small_data: Path, tmp_
         "--outdir",
         str(tmp_path / "one"),
         "--max_new_tokens",
-        "48",
+        "32",
     ]
     subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
     summary = json.loads((tmp_path / "one" / "summary.json").read_text(encoding="utf-8"))
@@ -181,7 +181,7 @@ def test_nothing_is_left_behind_but_what_the_readme_names(run: Path) -> None:
     }  # fmt: skip
 
 
-def test_mlflow_holds_the_study_its_trials_and_a_model_for_each_kept_artefact(run: Path) -> None:
+def test_mlflow_holds_the_study_its_trials_and_a_model_for_each_kept_artefact(run: Path, here: Command) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{run.parent / 'mlflow.db'}")
@@ -199,27 +199,27 @@ def test_mlflow_holds_the_study_its_trials_and_a_model_for_each_kept_artefact(ru
     assert len(models) == len(list((run / "artefacts").iterdir()))
     assert all(Path(model.tags["artefact"]).is_dir() for model in models)
 
-    assert mtpareto("mirror", str(run)).returncode == 0
+    assert here("mirror", str(run)).returncode == 0
     again = client.search_runs([experiment.experiment_id], max_results=1000)
     assert len(again) == len(runs), "mirroring a second time made runs twice"
     assert len(client.search_logged_models([experiment.experiment_id])) == len(models)
 
 
-def test_resume_of_a_finished_study_runs_nothing(run: Path) -> None:
+def test_resume_of_a_finished_study_runs_nothing(run: Path, here: Command) -> None:
     before = trials(run)
-    done = mtpareto("resume", str(run))
+    done = here("resume", str(run))
     assert done.returncode == 0, done.stdout + done.stderr
     assert trials(run) == before
 
 
 def test_what_every_trial_is_warned_of_is_said_once_and_stands_in_notes_and_report(
-    tmp_path: Path, small_data: Path
+    runs: Path, small_data: Path, here: Command
 ) -> None:
-    model, run = shutil.copytree(ROOT / "models" / "captions", tmp_path / "model"), tmp_path / "run"
+    model, run = shutil.copytree(ROOT / "models" / "captions", runs / "model"), runs / "run"
     settings = json.loads((model / "generation_config.json").read_text(encoding="utf-8"))
     (model / "generation_config.json").write_text(json.dumps({**settings, "encoder_no_repeat_ngram_size": 9}))
-    done = mtpareto(
-        "search", "--model", str(model), "--data", str(small_data), "--max-new-tokens", "24", "--space", "bit-width",
+    done = here(
+        "search", "--model", str(model), "--data", str(small_data), "--max-new-tokens", "24", "--space", "depth",
         "--trials", "2", "--no-speed", "--out", str(run),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

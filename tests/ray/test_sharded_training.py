@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from tests.ray.conftest import ROOT, free_port, ledger_lines, mtpareto, trials
+from tests.ray.conftest import ROOT, Command, free_port, ledger_lines, trials
 from tests.support.sharded_example import build, random_pairs, student
 from tests.support.sharded_runs import PROCESSES, STEPS, process
 from workers.training.loop.one_device import Task, train
@@ -102,19 +102,20 @@ def test_every_process_says_that_the_disk_is_full(folder: Path) -> None:
         assert "no room for a checkpoint" in (folder / f"full-raised-{rank}.txt").read_text()
 
 
-def test_a_search_trains_over_two_processes_which_its_trials_start(tmp_path: Path, small_data: Path) -> None:
+def test_a_search_trains_over_two_processes_which_its_trials_start(runs: Path, small_data: Path, here: Command) -> None:
     rows = (ROOT / "data" / "calibration.jsonl").read_text(encoding="utf-8").splitlines()[::20]
-    (tmp_path / "train.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    (runs / "train.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     step = {"method": "finetune", "tokens": 600, "batch": 8, "loss": "references", "rate": 1e-4}
     spec = {
-        "out": str(tmp_path / "run"), "space": "bit-width", "trials": 2, "max_new_tokens": 24, "speed": False,
-        "data": str(small_data), "training": [str(tmp_path / "train.jsonl")], "training_gpus": 2, "keep": "none",
+        "out": str(runs / "run"), "space": "bit-width", "trials": 2, "max_new_tokens": 24, "speed": False,
+        "data": str(small_data), "training": [str(runs / "train.jsonl")], "training_gpus": 2, "keep": "none",
+        "calibration_tokens": 2048,
         "anchors": [[{"method": "rtn", "bits": 4}, step]],
     }  # fmt: skip
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
-    done = mtpareto("search", str(tmp_path / "study.yaml"))
+    (runs / "study.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
+    done = here("search", str(runs / "study.yaml"))
     assert done.returncode == 0, done.stdout + done.stderr
-    trained = trials(tmp_path / "run")[-1]["outcome"]
+    trained = trials(runs / "run")[-1]["outcome"]
     assert trained["kind"] == "measurement", trained
     assert "trained by 2 processes together, ZeRO stage 1" in trained["notes"]
     (curve,) = trained["curves"]
@@ -122,4 +123,4 @@ def test_a_search_trains_over_two_processes_which_its_trials_start(tmp_path: Pat
     tokens, losses, _, scores = zip(*curve["points"], strict=True)
     assert tokens[0] == 0 and tokens[-1] >= 600 and losses[0] is None and min(losses[1:]) > 0
     assert scores[0] is not None and scores[-1] is not None
-    assert ledger_lines(tmp_path / "run")[-1] == {"kind": "end", "complete": True}
+    assert ledger_lines(runs / "run")[-1] == {"kind": "end", "complete": True}

@@ -38,13 +38,13 @@ def listening(pid: int) -> list[tuple[str, str, int]]:
 
 
 def test_a_local_search_listens_on_the_loopback_alone_and_in_sessions_of_its_own(
-    tmp_path: Path, small_study: list[str], running: Start, monkeypatch: pytest.MonkeyPatch
+    runs: Path, tmp_path: Path, small_study: list[str], running: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As a Slurm job's; no socket's name may be so long.
     long = tmp_path / ("x" * 120)
     long.mkdir()
     monkeypatch.setenv("TMPDIR", str(long))
-    folder = tmp_path / "alone"
+    folder = runs / "alone"
     command = running("search", *small_study, "--space", "bit-width", "--trials", "3", "--out", str(folder))
     command.wait_until(lambda: len(trials(folder)) >= 1)
     found = listening(command.process.pid)
@@ -59,7 +59,8 @@ def test_a_local_search_listens_on_the_loopback_alone_and_in_sessions_of_its_own
     ]
 
     started = [" ".join(child.cmdline()) for child in psutil.Process(command.process.pid).children()]
-    assert not [words for words in started if "monitor.py" in words], "an autoscaler or a log monitor that nobody reads"
+    unread = ("monitor.py", "dashboard.py")
+    assert not [words for words in started if any(name in words for name in unread)], "a server that nobody reads"
     ray_folder = Path(server(command, "raylet").environ()[MARK])
     assert ray_folder.parent != long and ray_folder.stat().st_mode & 0o777 == 0o700
     # The driver alone is killed, as by the kernel: what it started ends with it.
@@ -74,9 +75,9 @@ def test_a_local_search_listens_on_the_loopback_alone_and_in_sessions_of_its_own
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_search_whose_ray_is_killed_has_its_pages_and_resumes(
-    tmp_path: Path, small_study: list[str], running: Start, name: str
+    runs: Path, small_study: list[str], running: Start, name: str
 ) -> None:
-    folder = tmp_path / "lost"
+    folder = runs / "lost"
     command = running("search", *small_study, "--space", "bit-width", "--trials", "6", "--out", str(folder))
     command.wait_until(lambda: len(trials(folder)) >= 2)
     started = psutil.Process(command.process.pid).children(recursive=True)
