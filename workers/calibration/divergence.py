@@ -15,7 +15,8 @@ from workers.calibration.sequences import Batch, balance_pairs, batches, parts
 from workers.plan.compression_context import CompressionContext
 from workers.runtime.gpu_memory import free_memory
 
-MEASURING_TOKENS = 4096
+# What divergence is measured on, by the device: on a CPU most of the time of mixed widths is these runs.
+MEASURING_TOKENS = {"cuda": 4096, "cpu": 2048}
 # Logits of so many tokens are made at a time.
 MEASURING_BATCH_TOKENS = 2048
 # Larger references are kept as float16. Its 11 bits leave a KL of the model with itself below 1e-5 even for flat
@@ -83,8 +84,10 @@ class Divergence:
         return kept
 
 
-def measuring_batches(tokenizer: Any, context: CompressionContext, tokens: int = MEASURING_TOKENS) -> list[Batch]:
-    """The calibration pairs that statistics leave out, as batches; raises StudyError when there are none."""
+def measuring_batches(tokenizer: Any, context: CompressionContext, tokens: int | None = None) -> list[Batch]:
+    """The calibration pairs that statistics leave out, as batches of so many tokens in all (by default as the device
+    has them); raises StudyError when there are none."""
+    tokens = MEASURING_TOKENS[context.device.type] if tokens is None else tokens
     if not context.calibration:
         raise StudyError("this method needs calibration pairs; name a file of them with --calibration")
     _, measuring = parts(context.calibration, context.seed)

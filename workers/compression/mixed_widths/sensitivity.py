@@ -40,7 +40,7 @@ from workers.stored_forms.integer_grid import QuantizedWeight
 from workers.stored_forms.single_weights import StoredWeights
 
 SCORES = ("kl", "fisher", "error")
-FISHER_TOKENS = 16_384
+FISHER_TOKENS = {"cuda": 16_384, "cpu": 4096}
 # A backward pass keeps the activations of all layers, so its batches are small.
 FISHER_BATCH_TOKENS = 1024
 PROFILE = "profile.json"
@@ -76,8 +76,8 @@ def profile_of(
         {
             "parent": context.parent_key,
             "group_size": group_size,
-            "measuring_tokens": MEASURING_TOKENS,
-            "fisher_tokens": FISHER_TOKENS,
+            "measuring_tokens": MEASURING_TOKENS[context.device.type],
+            "fisher_tokens": FISHER_TOKENS[context.device.type],
             "code": code_version([__name__]),
             **calibration_identity(context),
         }
@@ -106,7 +106,8 @@ def _build(
     statistics = statistics_of(parent, context)
     groups = width_groups(checkpoint, statistics, group_size)
     tokenizer = load_tokenizer(parent, context.trust_remote_code)
-    fewer = replace(context, calibration_tokens=min(FISHER_TOKENS, context.calibration_tokens))
+    tokens = min(FISHER_TOKENS[context.device.type], context.calibration_tokens)
+    fewer = replace(context, calibration_tokens=tokens)
     shown = batches(calibration_sequences(tokenizer, fewer), FISHER_BATCH_TOKENS)
     model = load_model(parent, context.whole_on, context.trust_remote_code)
     fisher = output_fisher(model, shown)
