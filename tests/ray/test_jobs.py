@@ -29,6 +29,8 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
         [
             str(RAY), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}",
             f"--dashboard-port={dashboard}", "--include-dashboard=true", "--num-cpus=2", "--disable-usage-stats",
+            # Jobs go through the node's agent; another Ray of this machine may have its usual port.
+            f"--dashboard-agent-listen-port={free_port()}",
         ],
         env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
