@@ -74,15 +74,21 @@ class LayerInputs:
     @contextmanager
     def starting_at(self, model: Any, first: int, batch: int) -> Iterator[None]:
         """Inside, a run over the batch of this number skips the layers before `first`, if what enters is known."""
+        if not self._held:
+            yield
+            return
         layers = model.get_decoder().layers
+        # Of layers that have a `forward` of their own, not their class's.
+        own = {number: vars(layer)["forward"] for number, layer in enumerate(layers) if "forward" in vars(layer)}
         try:
-            if self._held:
-                for number, layer in enumerate(layers):
-                    layer.forward = self._forward(number, layer.forward, first, batch)
+            for number, layer in enumerate(layers):
+                layer.forward = self._forward(number, layer.forward, first, batch)
             yield
         finally:
-            for layer in layers:
-                layer.__dict__.pop("forward", None)
+            for number, layer in enumerate(layers):
+                vars(layer).pop("forward", None)
+                if number in own:
+                    layer.forward = own[number]
 
     def _forward(self, number: int, own: Forward, first: int, batch: int) -> Forward:
         """What the layer of this number does in a run that begins at the layer `first`. own: its own `forward`."""

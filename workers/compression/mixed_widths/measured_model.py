@@ -16,18 +16,11 @@ from workers.compression.mixed_widths.allocation import Allocation
 from workers.compression.mixed_widths.group_quantizing import put, quantize_group, replace_weights
 from workers.compression.mixed_widths.quantized_groups import QuantizedGroups
 from workers.compression.mixed_widths.width_groups import AS_IS, WidthGroup, parameter
-from workers.stored_forms.integer_grid import Grid, QuantizedWeight, to_integers
+from workers.stored_forms.integer_grid import QuantizedWeight, to_integers
 from workers.stored_forms.single_weights import StoredWeights
 
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A weight at some width. dense: in the model's type. grid: None for the weight as it is stored."""
-
-    dense: torch.Tensor
-    grid: Grid | None = None
-    bits: int = AS_IS
-    mask: torch.Tensor | None = None
+# A weight's name, its values in the model's type, and the quantized weight: None for one as it is stored.
+_Change = tuple[str, torch.Tensor, QuantizedWeight | None]
 
 
 @dataclass(slots=True)
@@ -53,21 +46,23 @@ class MeasuredModel:
     """Is told of each Hessian's damping."""
     _held: Allocation | None = field(init=False, default=None)
     """The allocation that the model has now; None for the parent's weights."""
-    _settled: dict[str, _Made] = field(init=False, default_factory=dict)
-    """Of each weight that the model has now, what it is besides its values: `dense` is empty."""
+    _settled: dict[str, QuantizedWeight] = field(init=False, default_factory=dict)
+    """The quantized weights that the model has now, without their integers: the model's values tell those."""
 
     def measure(self, allocation: Allocation) -> float:
         """The divergence under this allocation; the model is left as it was."""
-        changes = {name: made.dense for name, made in self._changes(allocation)}
+        changes = {name: dense for name, dense, _ in self._changes(allocation)}
         first = min((layer_of(name) or 0 for name in changes), default=0) if self._held is not None else 0
         with replace_weights(self.model, changes):
             return self.divergence.of(self.model, first)
 
     def settle(self, allocation: Allocation) -> None:
         """Let the model have this allocation from now on."""
-        for name, made in self._changes(allocation):
-            put(self.model, {name: made.dense})
-            self._settled[name] = replace(made, dense=made.dense.new_empty(0))
+        for name, dense, quantized in self._changes(allocation):
+            put(self.model, {name: dense})
+            self._settled.pop(name, None)
+            if quantized is not None:
+                self._settled[name] = replace(quantized, integers=quantized.integers.new_empty(0))
         self._held = allocation
         self.divergence.remember(self.model)
 
@@ -76,22 +71,20 @@ class MeasuredModel:
 
         Its integers are read off the model's values: a bfloat16 keeps 8 bits, and so is within a quarter of a step.
         """
-        made = self._settled[name]
-        if made.grid is None:
-            raise KeyError(name)
+        settled = self._settled[name]
         values = parameter(self.model, name).data
-        return QuantizedWeight(to_integers(values, made.grid, made.bits), made.grid, made.bits, made.mask)
+        return replace(settled, integers=to_integers(values, settled.grid, settled.bits))
 
-    def _changes(self, allocation: Allocation) -> Iterator[tuple[str, _Made]]:
+    def _changes(self, allocation: Allocation) -> Iterator[_Change]:
         """The weights in which this allocation differs from what the model holds."""
         for number, group in enumerate(self.groups):
             if self._held is None or self._held[number] != allocation[number]:
                 yield from self._made(group, list(group.bytes)[allocation[number]])
 
-    def _made(self, group: WidthGroup, bits: int) -> Iterator[tuple[str, _Made]]:
+    def _made(self, group: WidthGroup, bits: int) -> Iterator[_Change]:
         if bits == AS_IS:
             for name in group.weights:
-                yield name, _Made(self.weights.read(name)[0].to(self.model.dtype))
+                yield name, self.weights.read(name)[0].to(self.model.dtype), None
             return
         found = self.quantized_groups.get(group.name, bits)
         if found is None:
@@ -101,4 +94,4 @@ class MeasuredModel:
             found = {name: widths[bits] for name, _, widths in made}
             self.quantized_groups.keep(group.name, bits, found)
         for name, one in found.items():
-            yield name, _Made(one.dequantized().to(self.model.dtype), one.grid, bits, one.mask)
+            yield name, one.dequantized().to(self.model.dtype), one

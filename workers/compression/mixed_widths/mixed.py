@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from search_spaces.methods.quantizers import MixedWidths
 from workers.calibration.calibrate import statistics_of
 from workers.calibration.damping import Dampings, unheard
 from workers.calibration.divergence import Divergence, measuring_batches
-from workers.calibration.shared_inputs import once_an_input
 from workers.checkpoints.model_files import read_checkpoint
 from workers.compression.mixed_widths.allocation import Allocation, allocate
 from workers.compression.mixed_widths.budget import chosen_widths, competing, options_of, refuse_budget, window_of
@@ -59,7 +59,11 @@ def compress(parent: Path, out: Path, step: MixedWidths, context: CompressionCon
             f"{improved.measured} measured"
         )
     else:
-        quantize = _quantizing(parent, chosen_widths(groups, allocation), step, context, dampings)
+        plain = replace(GPTQ_DEFAULTS, group_size=step.group_size)
+        widths = chosen_widths(groups, allocation)
+        quantize = gptq.quantizer(
+            statistics_of(parent, context), context.device, plain, widths.__getitem__, dampings.hear
+        )
     report = write_quantized(
         parent, out, quantize, context, embeddings=_rounding(chosen_widths(groups, allocation), step.group_size)
     )
@@ -104,23 +108,3 @@ def _running(
         # A profile that was taken now has told of every group.
         hear=unheard if dampings.heard else dampings.hear,
     )
-
-
-def _quantizing(
-    parent: Path, widths: Mapping[str, int], step: MixedWidths, context: CompressionContext, dampings: Dampings
-) -> Quantize:
-    """GPTQ of single weights at their widths."""
-    statistics = statistics_of(parent, context)
-
-    def factor(name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-        return gptq.factor_of(statistics.hessian(name, context.device), GPTQ_DEFAULTS.damping, hear=dampings.hear)
-
-    factored = once_an_input(statistics, factor)
-
-    def quantize(name: str, weight: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
-        factor, order = factored(name)
-        return gptq.quantize_widths(
-            weight, factor, order=order, widths=(widths[name],), group_size=step.group_size, mask=mask
-        )[0]
-
-    return quantize

@@ -76,7 +76,7 @@ def _search_blocks(
 
 def shares(bits: int) -> list[float]:
     """The shares of a group's range to try; the whole range comes first, and wins ties."""
-    return [1 - (1 - LEAST_SHARE[bits]) * step / (SHARES - 1) for step in range(SHARES)]
+    return range_search.shares_down_to(LEAST_SHARE[bits], SHARES)
 
 
 def on_kernels(weight: torch.Tensor, size: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from workers.calibration.calibrate import statistics_of
 from workers.calibration.damping import Dampings, Hear, unheard
 from workers.calibration.hessian_inverse import inverse_factor
 from workers.calibration.shared_inputs import once_an_input
+from workers.calibration.statistics import Statistics
 from workers.compression.quantization.gptq_loop import quantize_columns
 from workers.compression.quantization.range_search import search_grid
-from workers.compression.quantization.write_quantized import write_quantized
+from workers.compression.quantization.write_quantized import Quantize, write_quantized
 from workers.plan.compression_context import CompressionContext, Report
 from workers.stored_forms.integer_grid import QuantizedWeight, view_groups
 
@@ -24,10 +25,20 @@ def compress(parent: Path, out: Path, step: GPTQ, context: CompressionContext) -
     """Write the quantized checkpoint to `out`, by the Hessians of the parent's calibration statistics."""
     statistics = statistics_of(parent, context)
     dampings = Dampings(statistics.tokens)
+    one = quantizer(statistics, context.device, step, lambda name: step.bits, dampings.hear)
+    return write_quantized(parent, out, one, context).with_notes(dampings.notes())
+
+
+def quantizer(
+    statistics: Statistics, device: torch.device, step: GPTQ, bits_of: Callable[[str], int], hear: Hear
+) -> Quantize:
+    """What quantizes a checkpoint's weights as the step says, each with the bits of its name.
+
+    A Hessian is factored once for all weights that share it. hear: is told of the damping.
+    """
 
     def factor(name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-        hessian = statistics.hessian(name, context.device)
-        return factor_of(hessian, step.damping, step.activation_order, dampings.hear)
+        return factor_of(statistics.hessian(name, device), step.damping, step.activation_order, hear)
 
     factored = once_an_input(statistics, factor)
 
@@ -37,13 +48,13 @@ def compress(parent: Path, out: Path, step: GPTQ, context: CompressionContext) -
             weight,
             factor,
             order=order,
-            widths=(step.bits,),
+            widths=(bits_of(name),),
             group_size=step.group_size,
             symmetric=step.symmetric,
             mask=mask,
         )[0]
 
-    return write_quantized(parent, out, one, context).with_notes(dampings.notes())
+    return one
 
 
 def quantize(

@@ -18,8 +18,12 @@ ROWS_AT_ONCE = 2**24
 
 def shares(bits: int) -> list[float]:
     """The shares of a group's range to try; the whole range comes first, and wins ties."""
-    least = LEAST_SHARE[bits]
-    return [1.0 - (1.0 - least) * step / (STEPS[bits] - 1) for step in range(STEPS[bits])]
+    return shares_down_to(LEAST_SHARE[bits], STEPS[bits])
+
+
+def shares_down_to(least: float, count: int) -> list[float]:
+    """So many shares of a range, evenly from all of it to the least."""
+    return [1.0 - (1.0 - least) * step / (count - 1) for step in range(count)]
 
 
 def search_grid(weight: torch.Tensor, importance: torch.Tensor, bits: int, group_size: int, symmetric: bool) -> Grid:

@@ -48,19 +48,16 @@ def write_quantized(
             tensor = change(name, tensor)
             stem = name.removesuffix(".weight")
             if embeddings is not None and is_embedding(name):
-                weight = embeddings(tensor)
-                vocabulary[stem] = scheme_of(weight)
-                changed += tensor.numel()
-                yield from pack(stem, weight)
-                continue
-            if not is_target(name, Tensor("F32", tuple(tensor.shape))):
+                weight, found = embeddings(tensor), vocabulary
+            elif not is_target(name, Tensor("F32", tuple(tensor.shape))):
                 if name.endswith(".weight") and tensor.ndim == 2 and not is_embedding(name):
                     left.append(stem)
                 yield name, tensor
                 continue
-            tell(name)
-            weight = quantize(name, tensor, mask)
-            schemes[stem] = scheme_of(weight)
+            else:
+                tell(name)
+                weight, found = quantize(name, tensor, mask), schemes
+            found[stem] = scheme_of(weight)
             changed += tensor.numel()
             yield from pack(stem, weight)
 
