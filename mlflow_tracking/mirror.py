@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
 from mlflow_tracking.store import hold_store, is_sqlite
 from search_spaces.candidate import Candidate
 from search_spaces.methods.registry import step_to_json
-from search_spaces.outcome import Failure, Measurement, Outcome
+from search_spaces.outcome import Failure, Measurement, Outcome, Probe
 from workers.scoring.metrics import worst
 
 EXPERIMENT = "mtpareto"
@@ -31,6 +32,8 @@ DESCRIPTION_TAG = "mlflow.note.content"
 PARAM_LIMIT = 6000
 # Nor does it take more metrics at a time (the same, "Log Batch").
 BATCH_LIMIT = 1000
+# The mean over language pairs of how far a candidate lies from the base model, in nats.
+DIVERGENCE = "divergence_nats"
 # What a curve's points say, after their tokens (`search_spaces.curve.CurvePoint`).
 SPEED_CURVE = "training_tokens_s"
 CURVES = ("training_loss", SPEED_CURVE, "held_out_chrf")
@@ -263,7 +266,7 @@ def _tags(trial: MirroredTrial, parent: str) -> dict[str, str]:
             "failure.stage": trial.outcome.stage,
             "failure.message": trial.outcome.message,
         }
-    else:
+    elif not isinstance(trial.outcome, Probe):
         tags |= {f"condition.{key}": value for key, value in trial.outcome.conditions.items()}
         if isinstance(trial.outcome, Measurement) and trial.outcome.notes:
             tags[DESCRIPTION_TAG] = _param("\n".join(f"- {note}" for note in trial.outcome.notes))
@@ -298,6 +301,8 @@ def _metrics(trial: MirroredTrial) -> dict[str, float]:
         metrics |= {f"{name}.{pair}": value for pair, value in values.items()}
     if race is not None:
         metrics |= {f"race.{name}": float(getattr(race, name)) for name in ("segments", "low", "high", "projected")}
+    if outcome.divergence:
+        metrics[DIVERGENCE] = fmean(outcome.divergence.values())
     of_split = {f"sanity.{check}": share for check, share in outcome.sanity.items()}
     of_split |= {f"seconds.{stage}": value for stage, value in outcome.seconds.items()}
     of_split |= {name: float(getattr(outcome, name)) for name in ("segments", "truncated", "tokens")}

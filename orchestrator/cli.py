@@ -75,10 +75,11 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="time the project's own work").add_subparsers(
         required=True, metavar="BENCH"
     )
-    timed = bench.add_parser("search", help="a whole search: seconds a trial, and how busy the GPU was")
+    _add_bench_search(bench)
+    timed = bench.add_parser("study", help="a whole search: seconds a trial, and how busy the GPU was")
     _add_study_flags(timed, words)
     timed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
-    timed.set_defaults(run=_bench_search)
+    timed.set_defaults(run=_bench_study)
     _add_bench_compress(bench)
     _add_bench_scale(bench)
     _add_bench_decode(bench)
@@ -110,7 +111,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_study_flags(command: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    if "search" in words:
+    if {"search", "study"} & set(words):
         from orchestrator.study.flags import add_study_flags
 
         add_study_flags(command)
@@ -163,6 +164,18 @@ def _add_bench_cpu(bench: Any) -> None:
     timed.add_argument("--json", type=Path, required=True, help="where the figures and their conditions go")
     timed.add_argument("--data", default=str(SHIPPED_SEGMENTS), help="at least 128 segments (default: the shipped)")
     timed.set_defaults(run=_bench_cpu)
+
+
+def _add_bench_search(bench: Any) -> None:
+    replayed = bench.add_parser("search", help="replays of recorded tables: how soon ours and other searches find them")
+    replayed.add_argument(
+        "--json",
+        type=Path,
+        default=Path("docs/results/bench-search.json"),
+        help="where the figures and their conditions go (default: docs/results/bench-search.json)",
+    )
+    replayed.add_argument("--seeds", type=int, default=50, help="replays of each search (default: 50)")
+    replayed.set_defaults(run=_bench_search)
 
 
 def _add_bench_racing(bench: Any) -> None:
@@ -226,14 +239,14 @@ def _search(options: argparse.Namespace) -> int:
     return _exit_code(start_search(_spec(options), console(), options.work))
 
 
-def _bench_search(options: argparse.Namespace) -> int:
+def _bench_study(options: argparse.Namespace) -> int:
     spec = _spec(options)
     environment.prepare(spec.address)
     command = shlex.join(["mtpareto", *sys.argv[1:]])
     with quiet_ray(options.work):
-        from orchestrator.benches.search import bench_search
+        from orchestrator.benches.study import bench_study
 
-        record = bench_search(spec, options.json, command, console(), options.work)
+        record = bench_study(spec, options.json, command, console(), options.work)
     for name, value in record["figures"].items():
         print(f"{name:<26} {value:g}")
     return 0
@@ -307,6 +320,17 @@ def _bench_racing(options: argparse.Namespace) -> int:
     record = bench_racing(options.json, shlex.join(["mtpareto", *sys.argv[1:]]))
     for name, value in record["figures"].items():
         print(f"{name:<34} {value:g}")
+    return 0
+
+
+def _bench_search(options: argparse.Namespace) -> int:
+    environment.prepare(None)
+    from orchestrator.benches.figures import SEARCH
+    from orchestrator.benches.search import bench_search
+    from orchestrator.benches.table import as_table
+
+    record = bench_search(options.json, options.seeds, shlex.join(["mtpareto", *sys.argv[1:]]), _progress)
+    console().print(as_table(record["figures"], SEARCH))
     return 0
 
 

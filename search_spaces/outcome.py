@@ -1,4 +1,4 @@
-"""How a trial ended: a Measurement, a Speed or a Failure, never anything else; NaN and infinity are refused."""
+"""How a trial ended: a Measurement, a Speed, a Probe or a Failure, and nothing else; NaN and infinity are refused."""
 
 from __future__ import annotations
 
@@ -98,6 +98,8 @@ class Measurement:
     """None when every segment was translated; else `scores` are of the segments that were."""
     curves: tuple[Curve, ...] = ()
     """One for each step that trained, in the order of the steps."""
+    divergence: Mapping[str, float] = field(default_factory=dict)
+    """Language pair -> mean KL from the base model in nats, on calibration pairs; empty where it was not measured."""
 
     def __post_init__(self) -> None:
         if not self.scores or any(not by_pair for by_pair in self.scores.values()):
@@ -106,11 +108,18 @@ class Measurement:
             _finite(f"seconds[{stage}]", value)
         for check, share in self.sanity.items():
             _finite(f"sanity[{check}]", share)
+        for langs, value in self.divergence.items():
+            _finite(f"divergence[{langs}]", value)
 
     def overall(self, metric: str) -> float:
         """The mean over language pairs, never pooled."""
         by_pair = self.scores[metric]
         return sum(score.value for score in by_pair.values()) / len(by_pair)
+
+    @property
+    def nats(self) -> float:
+        """The mean divergence over language pairs; nan where it was not measured."""
+        return sum(self.divergence.values()) / len(self.divergence) if self.divergence else math.nan
 
     def worst_pair(self, metric: str) -> tuple[str, float]:
         """The pair with the worst score, and that score."""
@@ -184,7 +193,36 @@ class Speed:
         return {"kind": "speed", **asdict(self), "tokens_s": tokens_s, "kernels": list(self.kernels)}
 
 
-Outcome = Measurement | Failure | Speed
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a candidate does to the model's distributions, with nothing translated: a part of a profile."""
+
+    divergence: Mapping[str, float]
+    """Language pair -> mean KL from the base model in nats, on calibration pairs."""
+    bytes: int
+    """Bytes on disk of every file needed to run."""
+    seconds: Mapping[str, float]
+    """Stage -> seconds spent in it."""
+    notes: tuple[str, ...] = ()
+    """Facts for the trial's record, a line each."""
+
+    def __post_init__(self) -> None:
+        if not self.divergence:
+            raise ValueError("a probe needs the divergence of at least one pair")
+        for langs, value in self.divergence.items():
+            _finite(f"divergence[{langs}]", value)
+
+    @property
+    def nats(self) -> float:
+        """The mean over language pairs."""
+        return sum(self.divergence.values()) / len(self.divergence)
+
+    def to_json(self) -> dict[str, Any]:
+        """The probe as a JSON object, told apart from other outcomes by its key `kind`."""
+        return {"kind": "probe", **asdict(self), "notes": list(self.notes)}
+
+
+Outcome = Measurement | Failure | Speed | Probe
 
 
 def outcome_from_json(record: Mapping[str, Any]) -> Outcome:
@@ -196,6 +234,8 @@ def outcome_from_json(record: Mapping[str, Any]) -> Outcome:
     if record["kind"] == "speed":
         tokens_s = {int(batch): value for batch, value in rest["tokens_s"].items()}
         return Speed(**{**rest, "tokens_s": tokens_s, "kernels": tuple(rest["kernels"])})
+    if record["kind"] == "probe":
+        return Probe(**{**rest, "notes": tuple(rest["notes"])})
     rest["scores"] = {
         metric: {pair: Score(**score) for pair, score in by_pair.items()}
         for metric, by_pair in record["scores"].items()

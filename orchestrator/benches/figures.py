@@ -208,3 +208,52 @@ DISTILLATION = Figures(
         "curve_points": ("points of the curves between which those gaps are", ""),
     },
 )
+
+SEARCHERS = {
+    "ours": "ours",
+    "random": "random order",
+    "grid": "each option alone, then products of those that cost little",
+    "tpe_cold": "TPE without anchors",
+    "warm_tpe": "TPE after the hand-written anchors",
+    "nsga2": "NSGA-II",
+    "gp": "a Gaussian process",
+}
+SEARCH_MARKS = {
+    "ratio_warm_tpe": "<= 0.25",
+    "ratio_random": "<= 0.1667",
+    "ratio_grid": "<= 0.3333",
+    "ratio_warm_tpe_real": "<= 0.5",
+    "ours_worst_seed": "<= 2",
+    "useless_share": "<= 0.05",
+    "useless_share_8": "<= 0.05",
+}
+_SEARCH_FIGURES = {
+    **{f"ratio_{name}": f"our seconds over those of: {what}" for name, what in SEARCHERS.items() if name != "ours"},
+    "ours_worst_seed": "our slowest seed's seconds over the median",
+    "useless_share": "share of our trials after the first eight that failed or are below the floor, mean over seeds",
+    "useless_share_whole": "the same, until it has found all that the table holds",
+    **{f"seconds_{name}": f"seconds, the median over seeds: {what}" for name, what in SEARCHERS.items()},
+    **{f"trials_{name}": f"trials, the median over seeds: {what}" for name, what in SEARCHERS.items()},
+    **{f"reached_{name}": f"share of seeds that found it: {what}" for name, what in SEARCHERS.items()},
+    "profile_seconds": "seconds of our profile, within our seconds",
+    "profile_share": "their share of our seconds",
+    "saved_by_prefixes": "share of the whole table's seconds that is saved by building shared steps once",
+    "target_evaluations_frontier": "trials until our search, not told a target, had nearly the smallest that meets it",
+}
+
+SEARCH = Figures(
+    title="Searches, replayed",
+    note="Seconds of recorded trials, on a simulated clock, until a search has found 95 % of what the recorded table "
+    "holds. `_real` is of the table of a model of half a billion parameters, the others of the shipped model; `_8` is "
+    "with 8 trials at a time, the others with one.",
+    known={
+        f"{figure}{suffix}": (f"{what}{where}", SEARCH_MARKS.get(f"{figure}{suffix}", ""))
+        for suffix, where in (
+            ("", ""),
+            ("_8", " (8 at a time)"),
+            ("_real", " (real)"),
+            ("_real_8", " (real, 8 at a time)"),
+        )
+        for figure, what in _SEARCH_FIGURES.items()
+    },
+)

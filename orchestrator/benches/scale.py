@@ -18,7 +18,7 @@ from rich.console import Console
 from orchestrator.benches.compress import SHAPES
 from orchestrator.benches.figures import SCALE
 from orchestrator.benches.results_file import earlier, merge_results, write_record
-from orchestrator.benches.search import conditions_of
+from orchestrator.benches.study import conditions_of
 from orchestrator.benches.watch import DiskWatch, GpuSampler, bytes_of, share_of_seconds
 from orchestrator.finish.wrap_up import ARTEFACTS, short_name
 from orchestrator.ledger.records import TrialRecord, read_ledger

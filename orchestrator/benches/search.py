@@ -1,77 +1,167 @@
-"""`mtpareto bench search`: a whole search, timed, with the share of that time in which the GPU was busy."""
+"""`mtpareto bench search`: how soon ours and other ways of searching find what recorded tables hold."""
 
 from __future__ import annotations
 
+import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
-from rich.console import Console
+import numpy as np
 
-from orchestrator.benches.results_file import write_results
-from orchestrator.benches.watch import GpuSampler
-from orchestrator.ledger.records import TrialRecord, read_ledger
-from orchestrator.search.driver import run_search
-from orchestrator.stopping.signals import RunningCommand
-from orchestrator.study.spec import StudySpec
+from orchestrator.benches.figures import SEARCH
+from orchestrator.benches.results_file import write_record
+from orchestrator.benches.search_replay.figures import FLOOR, OURS, UNTIL, Run, seconds_to, trials_to, useless_share
+from orchestrator.benches.search_replay.figures import figures as figures_over_seeds
+from orchestrator.benches.search_replay.others import OTHERS, why_no_gp
+from orchestrator.benches.search_replay.ours import Ours
+from orchestrator.benches.search_replay.recording import DESIGNS, Design, Options
+from orchestrator.benches.search_replay.replay import replay, whole_table_seconds
+from orchestrator.benches.search_replay.table import Table, load
+from search_spaces.errors import StudyError
+from workers.plan.conditions import installed_versions
+
+ACTORS = (1, 8)
+# It takes seconds a trial, so that it is asked few times: one actor, and the first table.
+GP = "gp"
+GP_SEEDS = 3
+# Every seed is the same search.
+WITHOUT_CHANCE = ("grid",)
+# The log-normal error of our profile, without which all of our seeds were the same search.
+NOISE = 0.25
+# A target is a share of the baseline's quality. It is met by a point that has it in the fewest bytes, or nearly.
+TARGETS = (0.99, 0.95, 0.9)
+NEARLY = 1.03
+WHOLE = 1.0 - 1e-9
+
+Progress = Callable[[str], None]
 
 
-def bench_search(
-    spec: StudySpec, output: Path, command: str, console: Console, work: RunningCommand | None = None
-) -> dict[str, Any]:
-    """Run the search and write `output` in the form of every results file; returns what was written."""
-    start = time.perf_counter()
-    with GpuSampler() as sampler:
-        found = run_search(spec, console, work)
-    seconds = time.perf_counter() - start
-    ledger = read_ledger(found.folder)
+def bench_search(output: Path, seeds: int, command: str, progress: Progress) -> dict[str, Any]:
+    """Replay every searcher on the recorded tables, and write `output` and its page; returns what was written.
+
+    Takes minutes of one CPU core with 50 seeds. Raises StudyError where a table is missing, or no seed is asked for.
+    """
+    if seeds < 1:
+        raise StudyError(f"seeds is {seeds}; a replay needs at least 1")
+    tables = {name: load(design.recorded) for name, design in DESIGNS.items()}
+    found: dict[str, float] = {}
+    for number, (name, table) in enumerate(tables.items()):
+        suffix = f"_{name}" if number else ""
+        anchors = [row_of(table, options) for options in DESIGNS[name].anchors]
+        for actors in ACTORS:
+            at = suffix if actors == 1 else f"{suffix}_{actors}"
+            asked = _searchers(seeds, with_gp=not number and actors == 1, progress=progress)
+            runs = {
+                searcher: _timed(table, name, searcher, each, anchors, actors, progress) for searcher, each in asked
+            }
+            found |= {f"{figure}{at}": value for figure, value in searched(runs).items()}
+        found |= {f"{figure}{suffix}": value for figure, value in whole(table, seeds).items()}
+    conditions = {
+        **{f"table {name}": described(table, DESIGNS[name]) for name, table in tables.items()},
+        "found": f"{UNTIL:.0%} of the table's hypervolume over log bytes and quality, above {FLOOR:.0%} of the "
+        "baseline's quality; a search that ends before counts as the whole table",
+        "seeds": f"{seeds}; {min(GP_SEEDS, seeds)} of {GP}, and 1 of {', '.join(WITHOUT_CHANCE)}",
+        "profile": f"of each option alone, its divergences off by a factor exp(N(0, {NOISE})) of the seed",
+        "target": f"{', '.join(f'{share:g}' for share in TARGETS)} of the baseline's quality, within {NEARLY - 1:.0%} "
+        "of the fewest bytes; the median over targets and seeds",
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": platform.python_version(),
+        **installed_versions(["numpy", "optuna"]),
+    }
     record = {
-        "figures": figures(seconds, ledger.trials, sampler.samples),
-        "conditions": {**conditions_of(ledger.trials), "asked": non_default_keys(spec), **ledger.header["conditions"]},
+        "figures": {figure: round(value, 4) for figure, value in found.items()},
+        "conditions": conditions,
         "command": command,
     }
-    write_results(output, record)
+    write_record(output, SEARCH, record)
     return record
 
 
-def figures(seconds: float, trials: Sequence[TrialRecord], busy: Sequence[float]) -> dict[str, float]:
-    """The bench's figures, in seconds and shares.
+def row_of(table: Table, options: Options) -> int:
+    """The row with these options, the baseline's for axes that are not named; raises StudyError where there is none."""
+    whole = {name: values[0] for name, values in table.axes.items()} | dict(options)
+    for row, at in enumerate(table.options.tolist()):
+        if whole == {name: values[index] for (name, values), index in zip(table.axes.items(), at, strict=True)}:
+            return row
+    raise StudyError(f"the table holds no {dict(options)}; record it anew, or mend its design's anchors")
 
-    seconds: everything, from reading the data to the last page. seconds_a_trial: these over the trials, held-out ones
-    included. trials_dropped: of the measured ones, those that a race ended early. seconds_working: from the first
-    trial's beginning to the last one's end. gpu_busy_share: the mean of the samples over all of `seconds`.
-    """
-    measured = [trial for trial in trials if trial.measurement is not None]
-    spans = [(datetime.fromisoformat(trial.started), datetime.fromisoformat(trial.ended)) for trial in trials]
-    working = (max(end for _, end in spans) - min(begin for begin, _ in spans)).total_seconds() if spans else 0.0
-    values = {
-        "seconds": seconds,
-        "trials": float(len(trials)),
-        "trials_measured": float(len(measured)),
-        "trials_dropped": float(sum(trial.measurement.race is not None for trial in measured if trial.measurement)),
-        "seconds_a_trial": seconds / max(len(trials), 1),
-        "seconds_working": working,
-        "seconds_a_trial_working": working / max(len(trials), 1),
+
+def searched(runs: Mapping[str, Sequence[Run]]) -> dict[str, float]:
+    """The bench's figures of one table and so many actors: ours, and for each other what it took and the ratio."""
+    found = figures_over_seeds(runs)
+    ours = runs[OURS]
+    profile = median(run.start_seconds for run in ours)
+    kept = {
+        "ours_worst_seed": found[f"worst_seed_{OURS}"],
+        "useless_share": found[f"useless_share_{OURS}"],
+        "profile_seconds": profile,
+        "profile_share": profile / found[f"seconds_{OURS}"],
     }
-    for stage in ("compress", "load", "translate", "score"):
-        took = [trial.measurement.seconds.get(stage, 0.0) for trial in measured if trial.measurement is not None]
-        values[f"mean_seconds_{stage}"] = sum(took) / max(len(took), 1)
-    if busy:
-        values["gpu_busy_share"] = sum(busy) / len(busy)
-    return {name: round(value, 4) for name, value in values.items()}
+    for name in runs:
+        for figure in ("ratio", "seconds", "trials", "reached"):
+            if (value := found.get(f"{figure}_{name}")) is not None:
+                kept[f"{figure}_{name}"] = value
+    return kept
 
 
-def non_default_keys(spec: StudySpec) -> dict[str, Any]:
-    """What of the study was asked for: every value that is not the default, as it was written."""
-    record = spec.to_json()
-    defaults = StudySpec(out=spec.out, data=spec.data).to_json()
-    return {key: value for key, value in record.items() if key in ("out", "data") or value != defaults[key]}
+def whole(table: Table, seeds: int) -> dict[str, float]:
+    """The figures of a whole table: what shared prefixes save, how soon our plain search meets a target, and the
+    share of its trials that are of no use until it has found all."""
+    runs = [replay(table, Ours(table, seed, noise=NOISE), until=WHOLE, most=table.rows) for seed in range(seeds)]
+    shared = whole_table_seconds(table, 1, divergence=True)
+    again = sum(float(table.artefact_seconds[list(way)].sum()) for way in table.prefixes)
+    return {
+        "saved_by_prefixes": 1.0 - shared / (float(table.stage_seconds.sum()) + again),
+        "useless_share_whole": fmean(useless_share(run) for run in runs),
+        "target_evaluations_frontier": float(
+            median(trials_to_target(table, run, share) for run in runs for share in TARGETS)
+        ),
+    }
 
 
-def conditions_of(trials: Sequence[TrialRecord]) -> Mapping[str, str]:
-    """What the first measured trial was measured under, and the date."""
-    measurement = next((trial.measurement for trial in trials if trial.measurement is not None), None)
-    taken = dict(measurement.conditions) if measurement else {}
-    return {**taken, "date": datetime.now(UTC).date().isoformat()}
+def trials_to_target(table: Table, run: Run, share: float) -> int:
+    """The trials, the baseline among them, until one has this share of the baseline's quality within NEARLY of the
+    fewest bytes that have it; where the run never had, the rows of the table."""
+    meets = np.nan_to_num(table.quality) >= share * float(table.quality[table.baseline])
+    most = NEARLY * int(table.bytes[meets].min())
+    found = (at for at, ended in enumerate(run.ended, 1) if meets[ended.row] and table.bytes[ended.row] <= most)
+    return next(found, run.whole_trials)
+
+
+def described(table: Table, design: Design) -> str:
+    """What a table is of, and what it was measured under."""
+    base, measured = table.about.get("base", {}), table.about.get("conditions", {})
+    named = f"{Path(base.get('name', '')).name} {base.get('revision') or ''}".strip()
+    told = [measured[name] for name in ("device", "data", "decoding") if name in measured]
+    layers = f"layers by {design.layers_by}"
+    return ", ".join([f"{table.rows} candidates of {named or 'a model'}", *map(str, told), layers])
+
+
+def _searchers(seeds: int, with_gp: bool, progress: Progress) -> Iterator[tuple[str, int]]:
+    """Ours and the others by name, and how many seeds of each."""
+    yield OURS, seeds
+    for name in OTHERS:
+        if name == GP and (not with_gp or (why := why_no_gp()) is not None):
+            if with_gp:
+                progress(str(why))
+            continue
+        yield name, 1 if name in WITHOUT_CHANCE else min(GP_SEEDS, seeds) if name == GP else seeds
+
+
+def _timed(
+    table: Table, name: str, searcher: str, seeds: int, anchors: Sequence[int], actors: int, progress: Progress
+) -> list[Run]:
+    """A replay a seed; a line says what it found, and the seconds that replaying took."""
+    began = time.perf_counter()
+    runs = []
+    for seed in range(seeds):
+        mine = Ours(table, seed, actors, NOISE) if searcher == OURS else OTHERS[searcher](table, seed, anchors)
+        runs.append(replay(table, mine, actors=actors, most=table.rows))
+    found = f"{median(seconds_to(UNTIL, run) for run in runs):.1f} s, {median(trials_to(UNTIL, run) for run in runs):g}"
+    took = f"{seeds} seeds in {time.perf_counter() - began:.1f} s"
+    progress(f"{name}, {actors} at a time, {searcher}: {found} trials; {took}")
+    return runs

@@ -19,7 +19,7 @@ from orchestrator.ledger.records import Ledger, TrialRecord, read_ledger
 from orchestrator.results.points import Point, Results
 from orchestrator.results.standing import race_text
 from search_spaces.errors import StudyError
-from workers.plan.evaluation_plan import SPEED_SPLIT
+from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,9 @@ def mirror_ledger(mirror: Mirror, folder: Path, ledger: Ledger, done: set[str]) 
     spec = dict(ledger.header["spec"])
     conditions = {f"condition.{key}": str(value) for key, value in ledger.header["conditions"].items()}
     mirror.study(folder.name, spec, {"folder": str(folder), **conditions})
-    # A speed has no run of its own: it stands beside its point's scores.
-    splits = dict.fromkeys(record.split for record in ledger.trials if record.split != SPEED_SPLIT)
+    # A speed has no run of its own: it stands beside its point's scores. Nor has a probe, which scores nothing.
+    others = (SPEED_SPLIT, PROFILE_SPLIT)
+    splits = dict.fromkeys(record.split for record in ledger.trials if record.split not in others)
     for record in (record for split in splits for record in ledger.on(split)):
         trial = mirrored_trial(record)
         if trial.uid not in done:

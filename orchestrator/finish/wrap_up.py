@@ -26,7 +26,7 @@ from orchestrator.results.step_labels import short_label
 from orchestrator.results.terminal_table import print_frontier
 from orchestrator.study.spec import StudySpec
 from search_spaces.candidate import Candidate
-from search_spaces.outcome import Failure, Measurement, Outcome, Speed
+from search_spaces.outcome import Failure, Outcome, Speed
 from search_spaces.wording import MINUS
 from workers.evaluation.attempt import or_else
 from workers.plan.evaluation_plan import SPEED_SPLIT
@@ -125,8 +125,8 @@ def _speed(outcome: Outcome) -> Speed:
     """The speed that a trial of it found; one that failed was not measured, for that reason."""
     if isinstance(outcome, Failure):
         return Speed(reason=f"failed, {outcome.reason.replace('_', ' ')}: {outcome.message}")
-    if isinstance(outcome, Measurement):
-        raise TypeError("a trial of the speed ended in a measurement of quality")
+    if not isinstance(outcome, Speed):
+        raise TypeError(f"a trial of the speed ended in a {type(outcome).__name__.lower()}")
     return outcome
 
 

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,6 +66,8 @@ class TrialRecord:
     """The worker that ran it."""
     hypotheses: str | None
     """The file of its translations, relative to the run's folder."""
+    why: Mapping[str, float] = field(default_factory=dict)
+    """What was expected of it, where the search chose it by its profile."""
 
     @property
     def key(self) -> Key:

@@ -9,13 +9,20 @@ from typing import Literal
 from rich.table import Table
 
 from orchestrator.number_format import spell_bytes, spell_seconds
-from workers.plan.evaluation_plan import RACED_SPLIT, SPEED_BATCHES, SPEED_REPEATS, SPEED_SPLIT, SPEED_TOKENS
+from workers.plan.evaluation_plan import (
+    PROFILE_SPLIT,
+    RACED_SPLIT,
+    SPEED_BATCHES,
+    SPEED_REPEATS,
+    SPEED_SPLIT,
+    SPEED_TOKENS,
+)
 from workers.runtime.callbacks import Doing
 from workers.runtime.training_progress import Progress as Training
 
 State = Literal["running", "done", "failed"]
 # What a trial that is not the search's own is called.
-PLACES = {"test": "held-out", SPEED_SPLIT: "speed"}
+PLACES = {"test": "held-out", SPEED_SPLIT: "speed", PROFILE_SPLIT: "profile"}
 PHASES = {"test": "held-out scoring", SPEED_SPLIT: "timing"}
 BASELINE = "baseline"
 # A shorter time left is no news.
@@ -24,6 +31,7 @@ STAGES = {
     "start": "starting",
     "compress": "compressing",
     "load": "loading",
+    "divergence": "comparing",
     "translate": "translating",
     "score": "scoring",
     "speed": "timing",

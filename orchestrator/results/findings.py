@@ -6,10 +6,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.statistics.frontier import Objectives, below_floor
-from search_spaces.outcome import Failure, Measurement, outcome_from_json
+from search_spaces.outcome import Failure, Measurement, Outcome, Probe, outcome_from_json
 from workers.scoring.sanity import over_limits
 
 
@@ -21,6 +21,10 @@ class TrialFinding:
     loss: Objectives
     raced: bool = False
     sanity: Mapping[str, float] = field(default_factory=dict)
+    nats: float | None = None
+    """Its divergence from the baseline; None where it was not measured."""
+    seconds: float = 0.0
+    """What its trial took."""
 
     def may_stand(self, baseline: TrialFinding | None, floor: float) -> bool:
         """Whether it may stand on the frontier: measured whole, within every sanity limit, and not below this share of
@@ -30,13 +34,29 @@ class TrialFinding:
         return not below_floor(self.loss.quality, baseline.loss.quality if baseline else None, floor)
 
 
+class ProbeFinding(NamedTuple):
+    """What a probe found: the divergence in nats, and the seconds that it took."""
+
+    nats: float
+    seconds: float
+
+
+Finding = TrialFinding | ProbeFinding
+
+
 def finding_of(measurement: Measurement | None) -> TrialFinding | None:
     """What a ledger's measurement says; None for a failure. The quality is a measurement's first metric."""
     if measurement is None:
         return None
     race = measurement.race
     quality = measurement.overall(next(iter(measurement.scores))) if race is None else race.projected
-    return TrialFinding(Objectives(quality, measurement.footprint.bytes), race is not None, measurement.sanity)
+    return TrialFinding(
+        Objectives(quality, measurement.footprint.bytes),
+        race is not None,
+        measurement.sanity,
+        _known(measurement.nats),
+        sum(measurement.seconds.values()),
+    )
 
 
 def finding_in(result: Mapping[str, Any]) -> TrialFinding | None:
@@ -45,8 +65,26 @@ def finding_in(result: Mapping[str, Any]) -> TrialFinding | None:
     if result["failed"] or not math.isfinite(result.get("quality", math.nan)):
         return None
     return TrialFinding(
-        Objectives(result["quality"], result["bytes"]), bool(result.get("raced")), dict(result.get("sanity", []))
+        Objectives(result["quality"], result["bytes"]),
+        bool(result.get("raced")),
+        dict(result.get("sanity", [])),
+        _known(result.get("divergence", math.nan)),
+        result.get("seconds", 0.0),
     )
+
+
+def probe_in(result: Mapping[str, Any]) -> ProbeFinding | None:
+    """The divergence and the seconds that Tune's last result of a probe says; None for a failure."""
+    return None if result["failed"] else ProbeFinding(result["divergence"], result["seconds"])
+
+
+def probe_of(outcome: Outcome) -> ProbeFinding | None:
+    """What a ledger's probe says; None for a failure."""
+    return ProbeFinding(outcome.nats, sum(outcome.seconds.values())) if isinstance(outcome, Probe) else None
+
+
+def _known(nats: float) -> float | None:
+    return nats if math.isfinite(nats) else None
 
 
 def failure_in(result: Mapping[str, Any]) -> Failure | None:

@@ -22,6 +22,7 @@ from search_spaces.errors import StudyError
 from search_spaces.spaces.choices import every_choice
 from search_spaces.spaces.offers import Offer, offer_for
 from search_spaces.spaces.registry import SPACES
+from workers.plan.evaluation_plan import PROFILE_SPLIT
 
 # Counting goes on for so long at most.
 COUNT_SECONDS = 2.0
@@ -38,6 +39,8 @@ class PlannedTrial:
     """Bytes of a GPU's memory that it takes to translate."""
     seconds: float
     """On the GPU that the estimates come from."""
+    probe: bool = False
+    """Whether it is a part of the profile, and scores nothing."""
 
 
 def dry_run(spec: StudySpec, console: Console) -> None:
@@ -69,6 +72,7 @@ def plan_trials(study: Study) -> tuple[list[PlannedTrial], list[tuple[str, str]]
             bytes=proposal.predicted_bytes,
             memory=running_bytes(study.checkpoint, proposal.candidate.steps, batch, tokens),
             seconds=seconds,
+            probe=proposal.split == PROFILE_SPLIT,
         )
         for proposal, seconds in foreseen_seconds(study, proposer)
     ]
@@ -128,7 +132,11 @@ def _table(planned: list[PlannedTrial], base: int) -> Table:
     table = Table("trial", "candidate", "size", "ratio", "GPU memory", box=None, header_style="dim")
     for number, one in enumerate(planned):
         table.add_row(
-            str(number), one.label, spell_bytes(one.bytes), f"{base / one.bytes:.2f}x", spell_bytes(one.memory)
+            "profile" if one.probe else str(number),
+            one.label,
+            spell_bytes(one.bytes),
+            f"{base / one.bytes:.2f}x",
+            spell_bytes(one.memory),
         )
     return table
 
@@ -140,10 +148,12 @@ def _lines(study: Study, planned: list[PlannedTrial], memory: int | None) -> lis
     store = f"at most {spell_bytes(limit)} in {spec.store_folder}" if limit else f"shared, in {spec.store_folder}"
     listed = sum(one.seconds for one in planned)
     mean = listed / max(len(planned), 1)
-    seconds = START + listed + mean * (spec.trials - len(planned)) + (TIMING * 5 if spec.speed else 0.0)
+    own = sum(not one.probe for one in planned)
+    seconds = START + listed + mean * (spec.trials - own) + (TIMING * 5 if spec.speed else 0.0)
     largest = max(one.memory for one in planned)
     there = f", of {spell_bytes(memory)} here" if memory else ""
-    sampled = spec.trials - len(planned)
+    chosen = spec.trials - own
+    by = "the profile and the sampler choose" if own < len(planned) else "the sampler chooses"
     return [
         (
             "model",
@@ -153,8 +163,7 @@ def _lines(study: Study, planned: list[PlannedTrial], memory: int | None) -> lis
         ("space", f"{spec.space}: {'' if all_of_them else 'more than '}{count:,} candidates"),
         (
             "trials",
-            f"{spec.trials}: {len(planned)} listed above"
-            + (f", {sampled} that the sampler chooses" if sampled else ""),
+            f"{spec.trials}: {own} listed above" + (f", {chosen} that {by}" if chosen else ""),
         ),
         ("memory", f"about {spell_bytes(largest)} of a GPU to translate, {spec.batch_size} segments at a time{there}"),
         ("disk", f"{store}; the models that stay take what the table says of them"),

@@ -15,7 +15,7 @@ from rich.console import Console
 from orchestrator.ledger.records import record_from_json
 from orchestrator.number_format import spell_bytes
 from orchestrator.progress.display import ProgressDisplay
-from orchestrator.results.findings import TrialFinding, finding_of
+from orchestrator.results.findings import Finding, finding_of, probe_of
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.room import (
     Stored,
@@ -33,7 +33,6 @@ from search_spaces.outcome import Failure
 from workers.evaluation.attempt import unless_machine
 from workers.evaluation.trial_lines import EndedTrial
 from workers.failures.table import MachineFault
-from workers.plan.evaluation_plan import SPEED_SPLIT
 from workers.runtime.artefact_store import ArtefactStore
 
 log = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ class Driving:
         """How many attempts at the trial have begun."""
         return unless_machine(lambda: int(ray.get(self._actor.begun.remote(proposal.to_json()))), "ledger")
 
-    def on_lost(self, proposal: Proposal, attempts: int, last: bool) -> TrialFinding | MachineFault | None:
+    def on_lost(self, proposal: Proposal, attempts: int, last: bool) -> Finding | MachineFault | None:
         """Say that a worker was lost; the last time put the Failure on the ledger, unless the machine was at fault.
 
         Returns what the trial found, should it have been lost after that.
@@ -82,7 +81,7 @@ class Driving:
             return None
         return unless_machine(lambda: self._booked(proposal, attempts), "ledger")
 
-    def _booked(self, proposal: Proposal, attempts: int) -> TrialFinding | MachineFault | None:
+    def _booked(self, proposal: Proposal, attempts: int) -> Finding | MachineFault | None:
         why, fault = ray.get(self._actor.lost.remote(proposal.number))
         if fault is not None:
             return MachineFault(**fault)
@@ -91,7 +90,7 @@ class Driving:
         loss = found.loss if found else None
         self._progress.ended(proposal.number, loss and loss.quality, loss and loss.bytes)
         self._nudge()
-        return found
+        return found or probe_of(kept.outcome)
 
     def room_for(self, proposal: Proposal) -> None:
         """Before a trial: where its candidate may not fit into the store's limit or on the disk, artefacts make room.
@@ -204,7 +203,7 @@ def spell_due(trials: list[EndedTrial]) -> str:
 
 def _spell_outcome(outcome: Mapping[str, Any]) -> str:
     if outcome["kind"] != "measurement":
-        return str(outcome["kind"] if outcome["kind"] == SPEED_SPLIT else outcome["reason"])
+        return str(outcome["reason"] if outcome["kind"] == "failure" else outcome["kind"])
     metric, by_pair = next(iter(outcome["scores"].items()))
     quality = sum(score["value"] for score in by_pair.values()) / len(by_pair)
     return f"{metric} {quality:.2f}, {spell_bytes(outcome['footprint']['bytes'])}"

@@ -41,6 +41,7 @@ from orchestrator.study.preflight import nearest_folder
 from orchestrator.study.spec import StudySpec
 from search_spaces.methods.timable import timable_on_cpu
 from search_spaces.spaces.registry import SPACES
+from workers.calibration.pair_parts import parts
 from workers.comet.actor import start_comet
 from workers.evaluation.attempt import unless_machine
 from workers.evaluation.trial_actor import CompressionTrial
@@ -52,6 +53,8 @@ log = logging.getLogger(__name__)
 # More than any search proposes: the Proposer says when it is over.
 UNLIMITED = 10**9
 MIRROR_SECONDS = 30
+# The search's own trials from which on a profile is measured: it takes about as long as half a dozen of them.
+GUIDED_FROM = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,15 @@ def proposer_of(
         numbers=ledger.numbers if ledger else 0,
         worth=partial(worth_scoring, spec, study.data, samples),
         timable=lambda steps: on_gpu or timable_on_cpu(steps),
+        guided=is_guided(study),
     )
+
+
+def is_guided(study: Study) -> bool:
+    """Whether a profile pays: there are enough trials after it, and calibration pairs to measure divergence on."""
+    pairs = study.calibration.pairs
+    own = study.spec.trials - len(study.spec.anchors)
+    return own >= GUIDED_FROM and bool(parts(pairs.segments, study.spec.seed)[1])
 
 
 def store_limit(spec: StudySpec) -> int | None:
@@ -219,6 +230,7 @@ def _start_progress(
         costs={
             proposal.candidate.describe() or BASELINE: seconds
             for proposal, seconds in foreseen_seconds(study, proposer)
+            if proposal.split == RACED_SPLIT
         },
         follow=_phases(study),
     )

@@ -73,6 +73,7 @@ class Study:
             calibration_tokens=spec.calibration_tokens,
             calibration_text=self.calibration.text,
             rungs=spec.rungs,
+            divergence=True,
             comet_model=spec.comet_model,
             training=self.training.data if self.training else None,
             training_processes=spec.training_gpus,

@@ -1,4 +1,5 @@
-"""What to try next: the baseline, the anchors, what the sampler asks for, and last on held-out data what dev left.
+"""What to try next: the baseline, then anchors, or a profile and what it says, then what the sampler asks for, and last
+on held-out data what dev left.
 
 Knows neither Ray nor a clock; everything it has learnt can be given back to it from a ledger.
 """
@@ -9,15 +10,16 @@ import random
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import optuna
 from optuna.trial import TrialState
 
 from orchestrator.ledger.records import Key, TrialRecord
-from orchestrator.results.findings import TrialFinding, finding_of
+from orchestrator.results.findings import Finding, ProbeFinding, TrialFinding, finding_of, probe_of
 from orchestrator.search.families import Families
+from orchestrator.search.guidance import SAMPLED_EVERY, SAMPLED_OFTEN, Guidance
 from orchestrator.statistics.frontier import on_frontier
 from search_spaces.candidate import BaseModel, Candidate, refuse_idle_training
 from search_spaces.errors import CandidateError
@@ -27,12 +29,16 @@ from search_spaces.outcome import Failure
 from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.choices import Space, chosen_steps, every_choice
+from search_spaces.spaces.enumeration import enumerate_rows
 from search_spaces.spaces.offers import offer_for
+from search_spaces.spaces.suggestions import NONE
 from search_spaces.spaces.training_suggestions import raise_budget
 from workers.evaluation.trial_lines import AskedTrial
-from workers.plan.evaluation_plan import SPEED_SPLIT
+from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT
 
 SAMPLED_TRIES = 10
+# The choices that say whether something is trained.
+TRAINING_CHOICES = ("heal", "recovery", "bitsandbytes.recovery")
 
 Waiting = Literal["wait", "done"]
 
@@ -46,6 +52,8 @@ class Proposal:
     split: str
     choices: Mapping[str, Any]
     predicted_bytes: int
+    why: Mapping[str, float] = field(default_factory=dict)
+    """What is expected of it, where the search chose it by its profile."""
 
     @property
     def key(self) -> Key:
@@ -53,13 +61,16 @@ class Proposal:
 
     def to_json(self) -> AskedTrial:
         """The part of a ledger line that is known before the trial runs."""
-        return {
+        asked: AskedTrial = {
             "number": self.number,
             "candidate": self.candidate.to_json(),
             "split": self.split,
             "choices": dict(self.choices),
             "predicted_bytes": self.predicted_bytes,
         }
+        if self.why:
+            asked["why"] = dict(self.why)
+        return asked
 
 
 class Proposer:
@@ -90,10 +101,12 @@ class Proposer:
         numbers: int = 0,
         worth: Callable[[], Sequence[str]] | None = None,
         timable: Callable[[tuple[Step, ...]], bool] = lambda steps: True,
+        guided: bool = False,
     ) -> None:
         """again: an earlier driver's trials that are to be tried again, under their numbers. numbers: the first that is
         free, where that is known. timable: whether what the steps make can be timed here; where that holds of nothing
-        but the baseline, nothing is."""
+        but the baseline, nothing is. guided: whether candidates are chosen by a profile, where the space is known
+        whole; the sampler then has a share of them."""
         self._base = base
         self._baseline_key = (Candidate(base).digest, "dev")
         self._checkpoint = checkpoint
@@ -117,6 +130,11 @@ class Proposer:
         self._asked: dict[int, optuna.Trial] = {}
         self._again: deque[Proposal] = deque()
         self._families = Families()
+        self._guidance = self._guidance_for(space, floor) if guided else None
+        # Candidates whose probe ended well.
+        self._sound: list[Candidate] = []
+        # Trials on dev that the guidance has not heard of.
+        self._told: list[tuple[tuple[Step, ...], TrialFinding | None, int]] = []
         self.refused: list[tuple[str, str]] = []
         self.exhausted = False
         for record in known:
@@ -126,13 +144,19 @@ class Proposer:
             self._renew(record)
         self._given = deque([(), *given])
         self._anchors = deque(space.anchors(self._offer))
+        if self._guidance is not None:
+            # The ladder takes the others' place; of trained ones the profile says nothing.
+            self._anchors = deque(choices for choices in self._anchors if _trains(choices))
 
     def propose(self) -> Proposal | Waiting:
         """The next trial; "wait" while outcomes are due that decide it; "done" when there is nothing left."""
         if self._again:
             return self._again.popleft()
         if not self._over():
-            if (proposal := self._from_first() or self._with_more_training() or self._sampled()) is not None:
+            proposal = self._from_given() or self._guided() or self._from_anchors()
+            if proposal is None:
+                proposal = self._with_more_training() or self._sampled()
+            if proposal is not None:
                 return proposal
             self.exhausted = True
         if any(proposal.split == "dev" for proposal in self._pending.values()):
@@ -148,19 +172,25 @@ class Proposer:
         return "done"
 
     def foreseen(self) -> list[Proposal]:
-        """The trials that come before any that the sampler chooses, in their order, as far as they have not begun;
-        nothing is proposed by asking."""
+        """The trials that come before any that the profile or the sampler chooses, in their order and the profile's
+        probes last, as far as they have not begun; nothing is proposed by asking."""
         found = list(self._again)
         anchors = (chosen_steps(self._space, choices, self._offer) for choices in self._anchors)
-        for steps in (*self._given, *anchors):
+        # Trained anchors follow what the profile chooses.
+        for steps in (*self._given, *(() if self._guidance else anchors)):
             if len(found) >= self._trials:
                 break
             made = self._possible(steps)
             if made is not None and made[0].digest not in {proposal.candidate.digest for proposal in found}:
                 found.append(Proposal(self._numbers + len(found), made[0], "dev", {}, made[1]))
+        for steps in self._guidance.probes if self._guidance else ():
+            candidate = Candidate(self._base, steps)
+            if (candidate.digest, PROFILE_SPLIT) not in self._found:
+                size = predicted_bytes(self._checkpoint, steps)
+                found.append(Proposal(self._numbers + len(found), candidate, PROFILE_SPLIT, {}, size))
         return found
 
-    def tell(self, number: int, found: TrialFinding | None, failure: Failure | None = None) -> Family | None:
+    def tell(self, number: int, found: Finding | None, failure: Failure | None = None) -> Family | None:
         """What a trial found, or None when it failed; a second telling of one trial changes nothing.
 
         Returns the family that the failure takes out of the search, so that no further member of it is proposed.
@@ -168,11 +198,16 @@ class Proposer:
         proposal = self._pending.pop(number, None)
         if proposal is None:
             return None
-        self._found[proposal.key] = found
+        scored = found if isinstance(found, TrialFinding) else None
+        self._found[proposal.key] = scored
+        if proposal.split == PROFILE_SPLIT:
+            self._probed(proposal.candidate, found if isinstance(found, ProbeFinding) else None)
         if proposal.split == "dev":
             self._last = None
         if (asked := self._asked.pop(number, None)) is not None:
-            _tell_study(self._study, asked, found)
+            _tell_study(self._study, asked, scored)
+        if proposal.split == "dev":
+            self._guide_with(proposal.candidate.steps, scored, proposal.predicted_bytes)
         return self._families.learn(failure, self._worked) if failure is not None else None
 
     def propose_again(self, number: int) -> None:
@@ -250,10 +285,67 @@ class Proposer:
     def _started(self, split: str) -> int:
         return sum(key[1] == split for key in self._found) + sum(p.split == split for p in self._pending.values())
 
-    def _from_first(self) -> Proposal | None:
+    def _from_given(self) -> Proposal | None:
         while self._given:
             if (proposal := self._new(self._given.popleft(), {}, None)) is not None:
                 return proposal
+        return None
+
+    def _guidance_for(self, space: Space, floor: float) -> Guidance | None:
+        rows = enumerate_rows(space, self._offer, self._checkpoint)
+        return None if rows is None else Guidance(rows, self._checkpoint.bytes, floor)
+
+    def _guided(self) -> Proposal | Literal["wait"] | None:
+        """A probe of the profile, then what the profile says; "wait" while it or the baseline is not measured whole.
+        None where the sampler has its turn, or there is no profile."""
+        guidance = self._guidance
+        if guidance is None:
+            return None
+        for steps in guidance.probes:
+            candidate = Candidate(self._base, steps)
+            key = (candidate.digest, PROFILE_SPLIT)
+            if key not in self._found and all(proposal.key != key for proposal in self._pending.values()):
+                return self._issue(candidate, PROFILE_SPLIT, {}, predicted_bytes(self._checkpoint, steps), None)
+        if not guidance.ready or self._baseline_key not in self._found:
+            return "wait"
+        every = SAMPLED_EVERY if guidance.believed else SAMPLED_OFTEN
+        if self._started("dev") % every == every - 1:
+            return None
+        pending = [proposal.candidate.steps for proposal in self._pending.values() if proposal.split == "dev"]
+        while (found := guidance.propose(pending)) is not None:
+            choices, steps, reason = found
+            if (proposal := self._chosen(choices, reason.to_json())) is not None:
+                return proposal
+            guidance.close(steps)
+        return None
+
+    def _probed(self, candidate: Candidate, found: ProbeFinding | None) -> None:
+        if found is not None:
+            self._sound.append(candidate)
+        if self._guidance is not None:
+            self._guidance.probed(candidate.steps, *(found or (None, 0.0)))
+
+    def _guide_with(self, steps: tuple[Step, ...], found: TrialFinding | None, size: int) -> None:
+        """Tell the guidance of a trial on dev, and of those before the baseline once that is known."""
+        if self._guidance is None:
+            return
+        self._told.append((steps, found, size))
+        baseline = self._found.get(self._baseline_key)
+        if baseline is None or baseline.loss.quality <= 0:
+            return
+        for one, result, predicted in self._told:
+            kept = None if result is None else result.loss.quality / baseline.loss.quality
+            self._guidance.tell(
+                one,
+                predicted if result is None else result.loss.bytes,
+                kept,
+                None if result is None or not one else result.nats,
+                0.0 if result is None else result.seconds,
+                result is not None and result.may_stand(baseline, self._floor),
+            )
+        self._told.clear()
+
+    def _from_anchors(self) -> Proposal | None:
         while self._anchors:
             if (proposal := self._chosen(self._anchors.popleft())) is not None:
                 return proposal
@@ -281,15 +373,21 @@ class Proposer:
                 return proposal
         return None
 
-    def _chosen(self, choices: Mapping[str, Any]) -> Proposal | None:
+    def _chosen(self, choices: Mapping[str, Any], why: Mapping[str, float] | None = None) -> Proposal | None:
         """What the sampler answers when it is given these choices; None when that is known, pending or impossible."""
-        self._study.enqueue_trial(dict(choices))
-        return self._asked_once()
+        self._study.enqueue_trial(self._untrained(choices))
+        return self._asked_once(why)
 
-    def _asked_once(self) -> Proposal | None:
+    def _untrained(self, choices: Mapping[str, Any]) -> dict[str, Any]:
+        """The choices, and that nothing is trained where they say nothing of it and training is offered."""
+        if not self._offer.training or _trains(choices):
+            return dict(choices)
+        return {**dict.fromkeys(TRAINING_CHOICES, NONE), **choices}
+
+    def _asked_once(self, why: Mapping[str, float] | None = None) -> Proposal | None:
         """One question to the sampler; None when its answer is known, pending or impossible."""
         asked = self._study.ask()
-        proposal = self._new(self._space.steps(asked, self._offer), asked.params, asked)
+        proposal = self._new(self._space.steps(asked, self._offer), asked.params, asked, why)
         if proposal is None:
             self._study.tell(asked, state=TrialState.FAIL)
         return proposal
@@ -303,9 +401,15 @@ class Proposer:
         self._space.steps(asked, self._offer)
         return asked
 
-    def _new(self, steps: tuple[Step, ...], choices: Mapping[str, Any], asked: optuna.Trial | None) -> Proposal | None:
+    def _new(
+        self,
+        steps: tuple[Step, ...],
+        choices: Mapping[str, Any],
+        asked: optuna.Trial | None,
+        why: Mapping[str, float] | None = None,
+    ) -> Proposal | None:
         made = self._possible(steps)
-        return None if made is None else self._issue(made[0], "dev", choices, made[1], asked)
+        return None if made is None else self._issue(made[0], "dev", choices, made[1], asked, why)
 
     def _possible(self, steps: tuple[Step, ...]) -> tuple[Candidate, int] | None:
         """The candidate and its predicted bytes; None where it is known, pending or can't be."""
@@ -338,9 +442,15 @@ class Proposer:
         return [candidate for candidate in self._last if (candidate.digest, split) not in self._found]
 
     def _issue(
-        self, candidate: Candidate, split: str, choices: Mapping[str, Any], size: int, asked: optuna.Trial | None
+        self,
+        candidate: Candidate,
+        split: str,
+        choices: Mapping[str, Any],
+        size: int,
+        asked: optuna.Trial | None,
+        why: Mapping[str, float] | None = None,
     ) -> Proposal:
-        proposal = Proposal(self._numbers, candidate, split, choices, size)
+        proposal = Proposal(self._numbers, candidate, split, choices, size, why or {})
         self._numbers += 1
         self._pending[proposal.number] = proposal
         self._candidates[candidate.digest] = candidate
@@ -355,7 +465,9 @@ class Proposer:
         is the frontier's business."""
         if record.split != "dev" or record.key in self._found:
             return
-        proposal = Proposal(record.number, record.candidate, "dev", dict(record.choices), record.predicted_bytes)
+        proposal = Proposal(
+            record.number, record.candidate, "dev", dict(record.choices), record.predicted_bytes, record.why
+        )
         self._numbers = max(self._numbers, record.number + 1)
         self._pending[record.number] = proposal
         self._candidates[record.candidate.digest] = record.candidate
@@ -369,10 +481,12 @@ class Proposer:
         self._again.append(proposal)
 
     def _worked(self, family: Family) -> bool:
-        """Whether a candidate of the family has been measured."""
-        return any(family.has(candidate.steps) for candidate in self.measured())
+        """Whether a candidate of the family has been measured, or probed."""
+        return any(family.has(candidate.steps) for candidate in (*self.measured(), *self._sound))
 
     def _learn(self, record: TrialRecord) -> None:
+        if record.split == PROFILE_SPLIT:
+            self._probed(record.candidate, probe_of(record.outcome))
         found = finding_of(record.measurement)
         self._found[record.key] = found
         self._candidates[record.candidate.digest] = record.candidate
@@ -386,6 +500,12 @@ class Proposer:
             _tell_study(self._study, asked, found if same else None)
             if same:
                 self._choices[record.candidate.digest] = record.choices
+        if record.split == "dev":
+            self._guide_with(record.candidate.steps, found, record.predicted_bytes)
+
+
+def _trains(choices: Mapping[str, Any]) -> bool:
+    return any(choices.get(name, NONE) != NONE for name in TRAINING_CHOICES) or "distill.budget" in choices
 
 
 def _tpe(seed: int) -> optuna.samplers.BaseSampler:

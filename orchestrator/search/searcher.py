@@ -10,11 +10,12 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from orchestrator.results.findings import TrialFinding, failure_in, finding_in
+from orchestrator.results.findings import Finding, failure_in, finding_in, probe_in
 from orchestrator.search.proposals import Proposal, Proposer
 from search_spaces.methods.family import Family
 from search_spaces.outcome import Failure
 from workers.failures.table import MachineFault
+from workers.plan.evaluation_plan import PROFILE_SPLIT
 
 # How often room is made without a trial that ends well in between.
 MOST_ROOMS = 2
@@ -43,7 +44,7 @@ class ParetoSearcher(Searcher):
         proposer: Proposer,
         retries: int,
         *,
-        on_lost: Callable[[Proposal, int, bool], TrialFinding | MachineFault | None],
+        on_lost: Callable[[Proposal, int, bool], Finding | MachineFault | None],
         begun: Callable[[Proposal], int | MachineFault],
         make_room: Callable[[], int] = lambda: 0,
         room_for: Callable[[Proposal], None] = lambda proposal: None,
@@ -110,7 +111,8 @@ class ParetoSearcher(Searcher):
         else:
             self._rooms = 0
             failure = failure_in(result)
-            family = self._proposer.tell(number, finding_in(result), failure)
+            found = probe_in(result) if proposal.split == PROFILE_SPLIT else finding_in(result)
+            family = self._proposer.tell(number, found, failure)
             if family is not None and failure is not None:
                 self._on_family(family, failure)
 

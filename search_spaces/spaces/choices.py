@@ -37,6 +37,8 @@ class Space:
     """Whether the space varies how many tokens stay."""
     needs_vocabulary: bool = False
     """Whether the space has nothing to offer where the vocabulary can't be trimmed."""
+    axes: Callable[[Offer], Mapping[str, tuple[Choices, ...]]] | None = None
+    """The options of each axis, for a space whose candidates are known before anything is tried."""
 
 
 def chosen_steps(space: Space, choices: Choices, offer: Offer) -> tuple[Step, ...]:

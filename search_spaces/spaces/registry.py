@@ -9,6 +9,7 @@ from __future__ import annotations
 from search_spaces.methods.registry import Step
 from search_spaces.parameters import WIDTHS
 from search_spaces.spaces import anchors
+from search_spaces.spaces.axes import joint_axes, vocabulary_axes
 from search_spaces.spaces.choices import ChoiceSource, Space
 from search_spaces.spaces.offers import Offer
 from search_spaces.spaces.suggestions import (
@@ -68,9 +69,14 @@ SPACES: dict[str, Space] = {
         anchors.vocabulary,
         trims_vocabulary=True,
         needs_vocabulary=True,
+        axes=vocabulary_axes,
     ),
     "student": Space("a smaller student, distilled, then a bit-width", _student, anchors.student, needs_training=True),
     "joint": Space(
-        "vocabulary, layers, heads and channels, then a bit-width", _joint, anchors.joint, trims_vocabulary=True
+        "vocabulary, layers, heads and channels, then a bit-width",
+        _joint,
+        anchors.joint,
+        trims_vocabulary=True,
+        axes=joint_axes,
     ),
 }

@@ -10,7 +10,8 @@ import torch
 
 from workers.calibration.calibrate import statistics_of
 from workers.calibration.capture import LayerSums, capture
-from workers.calibration.sequences import Batch, balance_pairs, batches, parts
+from workers.calibration.pair_parts import parts
+from workers.calibration.sequences import Batch, balance_pairs, batches
 from workers.compression.quantization import gptq, rtn
 from workers.loading.load import load_for_calibration, load_tokenizer
 from workers.plan.compression_context import CompressionContext

@@ -14,7 +14,8 @@ from search_spaces.errors import StudyError
 from search_spaces.sizes.tensor_table import layer_of
 from workers.calibration.capture import capture, linear_layers
 from workers.calibration.kept_statistics import KEPT
-from workers.calibration.sequences import Shown, balance_pairs, batches, parts, plain
+from workers.calibration.pair_parts import parts
+from workers.calibration.sequences import Shown, balance_pairs, batches, plain
 from workers.calibration.statistics import (
     LayerStatistics,
     Statistics,

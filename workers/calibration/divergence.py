@@ -11,7 +11,8 @@ import torch
 
 from search_spaces.errors import StudyError
 from workers.calibration.layer_inputs import LayerInputs
-from workers.calibration.sequences import Batch, balance_pairs, batches, parts
+from workers.calibration.pair_parts import parts
+from workers.calibration.sequences import Batch, balance_pairs, batches
 from workers.plan.compression_context import CompressionContext
 from workers.runtime.gpu_memory import free_memory
 

@@ -114,7 +114,7 @@ def _fits(model: Any, layers: int, batches: Sequence[Batch]) -> bool:
     weight = model.get_input_embeddings().weight
     size = layers * sum(batch.ids.numel() for batch in batches) * weight.shape[1] * weight.element_size()
     room = DEVICE_SHARE * free_memory(weight.device) if weight.device.type == "cuda" else MOST_BYTES
-    return size <= min(MOST_BYTES, room)
+    return bool(size <= min(MOST_BYTES, room))
 
 
 @contextmanager

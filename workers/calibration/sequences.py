@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,6 @@ from workers.translation.prompts import Prompt, with_translation
 
 LONGEST = 512
 BATCH_TOKENS = 16_384
-# One pair in so many is kept from the statistics, to measure divergence on.
-MEASURING_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +40,6 @@ class Batch:
         """What a model on that device is called with; without a mask where nothing is padded, which is faster."""
         mask = None if bool(self.mask.all()) else self.mask.to(device)
         return {"input_ids": self.ids.to(device), "attention_mask": mask, "use_cache": False}
-
-
-def parts(pairs: Sequence[Segment], seed: int) -> tuple[list[Segment], list[Segment]]:
-    """The pairs for statistics and those for measuring divergence: disjoint, both with every language, in drawn order.
-
-    A source that stands in several languages is on one side only.
-    """
-    sources = sorted({pair.source for pair in pairs})
-    random.Random(seed).shuffle(sources)
-    rank = {source: position for position, source in enumerate(sources)}
-    ordered = sorted(pairs, key=lambda pair: (rank[pair.source], pair.langs))
-    measuring = [pair for pair in ordered if rank[pair.source] % MEASURING_SHARE == MEASURING_SHARE - 1]
-    statistics = [pair for pair in ordered if rank[pair.source] % MEASURING_SHARE != MEASURING_SHARE - 1]
-    return statistics, measuring
 
 
 def balance_pairs(

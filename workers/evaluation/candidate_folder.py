@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from search_spaces.candidate import Candidate, digest_of
+from search_spaces.candidate import BaseModel, Candidate, digest_of
 from search_spaces.errors import CandidateError
 from search_spaces.methods.registry import Step, step_to_json
 from search_spaces.methods.trainers import Distill
@@ -27,6 +27,9 @@ from workers.runtime.gpu_memory import limit_memory
 from workers.runtime.warned import Warnings, heard_by
 from workers.translation.chat_template import template_of
 from workers.translation.prompts import Prompt, choose_prompt, request_identity
+
+if TYPE_CHECKING:
+    from workers.plan.compression_context import CompressionContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,30 +70,12 @@ def compress_candidate(
     report: is told of the progress of steps that train. Raises CandidateError for a base with an adapter beside it.
     """
     from workers.evaluation.methods import compress
-    from workers.loading.load import default_device
     from workers.loading.readme import write_readme
-    from workers.plan.compression_context import CompressionContext
 
     if candidate.steps and has_adapter(base):
         raise CandidateError(f"{base} keeps an adapter apart, which compression would lose; merge it with peft first")
     store = ArtefactStore(plan.store)
-    context = CompressionContext(
-        calibration=plan.calibration.segments if plan.calibration else (),
-        prompt=prompt,
-        device=default_device(),
-        seed=plan.seed,
-        device_map=plan.device_map if plan.device_map in (AUTO, BALANCED) else "",
-        trust_remote_code=plan.trust_remote_code,
-        store=plan.store,
-        parent_key=candidate.base.identity(),
-        calibration_tokens=plan.calibration_tokens,
-        calibration_text=plan.calibration_text,
-        training=plan.training,
-        teacher=base,
-        teacher_key=candidate.base.identity(),
-        report=report,
-        processes=plan.training_processes,
-    )
+    context = replace(base_context(candidate.base, base, prompt, plan), report=report)
     # Trials of another search in this store may hold the GPUs that a sharded training waits for.
     queue = "-sharded" if plan.training_processes > 1 else ""
     parent = base
@@ -125,6 +110,29 @@ def compress_candidate(
         parent = artefact.path
         context = replace(context, parent_key=artefact.path.name)
     return artefact
+
+
+def base_context(base: BaseModel, folder: Path, prompt: Prompt, plan: EvaluationPlan) -> CompressionContext:
+    """What a method is given whose parent is the base model, in this folder."""
+    from workers.loading.load import default_device
+    from workers.plan.compression_context import CompressionContext
+
+    return CompressionContext(
+        calibration=plan.calibration.segments if plan.calibration else (),
+        prompt=prompt,
+        device=default_device(),
+        seed=plan.seed,
+        device_map=plan.device_map if plan.device_map in (AUTO, BALANCED) else "",
+        trust_remote_code=plan.trust_remote_code,
+        store=plan.store,
+        parent_key=base.identity(),
+        calibration_tokens=plan.calibration_tokens,
+        calibration_text=plan.calibration_text,
+        training=plan.training,
+        teacher=folder,
+        teacher_key=base.identity(),
+        processes=plan.training_processes,
+    )
 
 
 def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> str:

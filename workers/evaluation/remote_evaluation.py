@@ -12,11 +12,12 @@ from typing import Any
 import ray
 
 from search_spaces.candidate import Candidate
-from search_spaces.outcome import Failure, Race, Speed
+from search_spaces.outcome import Failure, Probe, Race, Speed
 from workers.checkpoints.model_files import read_config
 from workers.evaluation.attempt import result_or_fault
 from workers.evaluation.candidate_folder import artefact_key, build_candidate
 from workers.evaluation.evaluate import Evaluated, Evaluation
+from workers.evaluation.probe import probe
 from workers.evaluation.shipped_speed import shipped_speed
 from workers.failures.table import MachineFault
 from workers.loading.plain_folder import base_folder
@@ -156,6 +157,18 @@ def measure_speed_remotely(
     return in_own_process(share, _speed, candidate, within_process(plan))
 
 
+def probe_remotely(
+    candidate: Candidate,
+    plan: EvaluationPlan,
+    stages: Stages,
+    share: Resources,
+    report: ProgressCallback = ignore_progress,
+) -> Probe | Failure | MachineFault:
+    """The candidate's divergence, measured in a process of its own, or the Failure or machine's fault."""
+    make_trained(candidate, plan, share, stages, report)
+    return in_own_process(share, _probe, candidate, within_process(plan))
+
+
 class _EvaluationProcess:
     """Lives in the process that holds the GPU. seconds, warned: of the stages before."""
 
@@ -192,6 +205,11 @@ def _make(candidate: Candidate, plan: EvaluationPlan) -> None:
 def _speed(candidate: Candidate, plan: EvaluationPlan) -> Speed | Failure | MachineFault:
     stages = Stages()
     return result_or_fault(lambda: shipped_speed(candidate, plan, stages), stages)
+
+
+def _probe(candidate: Candidate, plan: EvaluationPlan) -> Probe | Failure | MachineFault:
+    stages = Stages()
+    return result_or_fault(lambda: probe(candidate, plan, stages), stages)
 
 
 def _is_made(candidate: Candidate, plan: EvaluationPlan) -> bool:

@@ -18,16 +18,17 @@ import ray
 from ray.tune import Trainable
 
 from search_spaces.candidate import Candidate, candidate_from_json
-from search_spaces.outcome import Failure, Measurement, Race, Speed, outcome_from_json
+from search_spaces.outcome import Failure, Measurement, Probe, Race, Speed, outcome_from_json
 from workers.evaluation.attempt import kept_lines, result_or_fault, unless_machine
 from workers.evaluation.evaluate import Evaluated, Evaluation, races
 from workers.evaluation.preflight import lacking
-from workers.evaluation.remote_evaluation import RemoteEvaluation, measure_speed_remotely
+from workers.evaluation.probe import probe
+from workers.evaluation.remote_evaluation import RemoteEvaluation, measure_speed_remotely, probe_remotely
 from workers.evaluation.shipped_speed import shipped_speed
 from workers.evaluation.trial_lines import AskedTrial, BegunTrial, EndedTrial, TrialLine
 from workers.failures.table import MachineFault
 from workers.languages.codes import name_languages
-from workers.plan.evaluation_plan import SPEED_SPLIT, EvaluationPlan
+from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT, EvaluationPlan
 from workers.runtime.callbacks import Doing, ProgressCallback, at_most_every, counting
 from workers.runtime.gpu_memory import MOST_LEFT_BEHIND, bytes_left_behind, release_memory
 from workers.runtime.ray_process import Resources
@@ -43,8 +44,8 @@ TELL_SECONDS = 2.0
 
 @dataclass(slots=True)
 class RunningTrial:
-    """A trial that has begun. record: the part of its ledger line that is known. evaluation: None where only the speed
-    is asked for."""
+    """A trial that has begun. record: the part of its ledger line that is known. evaluation: None where nothing is
+    scored: only the speed is asked for, or a probe."""
 
     record: BegunTrial
     candidate: Candidate
@@ -108,10 +109,11 @@ class CompressionTrial(Trainable):
                 return report_fault(self._trial, known) if isinstance(known, MachineFault) else report(known)
         assert self._under_way is not None
         under_way = self._under_way
-        found: Evaluated | Speed | Failure | MachineFault | None
+        found: Evaluated | Speed | Probe | Failure | MachineFault | None
         if under_way.evaluation is None:
             stages = under_way.stages
-            found = result_or_fault(lambda: self._speed(under_way.candidate, stages), stages, self._losing)
+            measure = self._probe if under_way.record["split"] == PROFILE_SPLIT else self._speed
+            found = result_or_fault(lambda: measure(under_way.candidate, stages), stages, self._losing)
         else:
             found = self._rung(under_way, under_way.evaluation)
             if found is None:
@@ -138,6 +140,8 @@ class CompressionTrial(Trainable):
             "choices": self._trial["choices"],
             "predicted_bytes": self._trial["predicted_bytes"],
         }
+        if self._trial.get("why"):
+            asked["why"] = self._trial["why"]
         known: TrialLine | None
         known, attempt = ray.get(self._ledger.begin.remote(asked))
         if known is not None:
@@ -145,7 +149,8 @@ class CompressionTrial(Trainable):
         candidate, split = candidate_from_json(asked["candidate"]), asked["split"]
         stages = Stages(begins=self._begins)
         record: BegunTrial = {**asked, "attempt": attempt, "started": _now()}
-        evaluation = self._evaluation(candidate, split, stages) if split != SPEED_SPLIT else None
+        scored = split not in (SPEED_SPLIT, PROFILE_SPLIT)
+        evaluation = self._evaluation(candidate, split, stages) if scored else None
         self._under_way = RunningTrial(record, candidate, evaluation, stages)
         return None
 
@@ -182,6 +187,13 @@ class CompressionTrial(Trainable):
             if self._apart is None:
                 return shipped_speed(candidate, self._plan, stages, tell)
             return measure_speed_remotely(candidate, self._plan, stages, self._apart, tell)
+
+    def _probe(self, candidate: Candidate, stages: Stages) -> Probe | Failure | MachineFault:
+        tell = self._telling()
+        with followed_by(now_and_then(TELL_SECONDS, self._works)), heard_by(Warnings(self._warning())):
+            if self._apart is None:
+                return probe(candidate, self._plan, stages, tell)
+            return probe_remotely(candidate, self._plan, stages, self._apart, tell)
 
     def _begins(self, stage: str) -> None:
         self._does(Doing(stage))
@@ -261,7 +273,7 @@ def report(record: TrialLine) -> dict[str, Any]:
     """What Tune is told at a trial's end: plain numbers, present whether the trial was measured or failed.
 
     quality: projected where a race ended the trial, which is then `raced`, with its Race. sanity: pairs of a check and
-    the share of hypotheses that failed it.
+    the share of hypotheses that failed it. divergence: in nats, nan where it was not measured. seconds: of all stages.
     """
     outcome = outcome_from_json(record["outcome"])
     told: dict[str, Any] = {"done": True, "number": record["number"], "split": record["split"], "failed": 1}
@@ -269,6 +281,13 @@ def report(record: TrialLine) -> dict[str, Any]:
         told["failure"] = json.dumps(outcome.to_json())
     if isinstance(outcome, Speed):
         told |= {"failed": 0, "speed": spell_speed(outcome)}
+    if isinstance(outcome, Probe):
+        told |= {
+            "failed": 0,
+            "divergence": outcome.nats,
+            "bytes": outcome.bytes,
+            "seconds": sum(outcome.seconds.values()),
+        }
     if isinstance(outcome, Measurement):
         race = outcome.race
         told |= {
@@ -279,6 +298,8 @@ def report(record: TrialLine) -> dict[str, Any]:
             "raced": int(race is not None),
             # A list, for Tune flattens mappings.
             "sanity": [list(item) for item in outcome.sanity.items()],
+            "divergence": outcome.nats,
+            "seconds": sum(outcome.seconds.values()),
         }
         if race is not None:
             told["race"] = asdict(race)

@@ -18,11 +18,13 @@ class AskedTrial(TypedDict):
     candidate: CandidateJson
     """What to try."""
     split: str
-    """"dev", "test" or "speed"; with the candidate's digest the key of the line."""
+    """"dev", "test", "speed" or "profile"; with the candidate's digest the key of the line."""
     choices: dict[str, Any]
-    """What the sampler chose; empty for the baseline and for given candidates."""
+    """What the profile or the sampler chose; empty for the baseline and for given candidates."""
     predicted_bytes: int
     """Worked out before the trial."""
+    why: NotRequired[dict[str, float]]
+    """What was expected of a candidate that the search chose by its profile; not of others."""
 
 
 class BegunTrial(AskedTrial):

@@ -14,6 +14,8 @@ from workers.translation.decoding import Decoding
 RACED_SPLIT = "dev"
 # Not data: what a trial is called that measures a frontier point's speed.
 SPEED_SPLIT = "speed"
+# Nor this: a trial that measures what one option does to the model by itself.
+PROFILE_SPLIT = "profile"
 # How a point is timed: at these batch sizes so many new tokens a segment, once to warm up and so often to count.
 SPEED_BATCHES = (1, 8, 64)
 SPEED_TOKENS = 64
@@ -55,5 +57,7 @@ class EvaluationPlan:
     """What steps that train read; None where the study names no training data."""
     training_processes: int = 1
     """How many processes train one candidate together."""
+    divergence: bool = False
+    """Whether each candidate's divergence from the base model is measured, on calibration pairs."""
     languages: Mapping[str, str] = field(default_factory=dict)
     """Language code -> its name, for codes that the tables lack or name otherwise."""

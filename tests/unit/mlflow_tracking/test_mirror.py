@@ -79,6 +79,14 @@ def test_the_worst_pair_of_an_error_rate_is_the_highest(store: str, tmp_path: Pa
     assert data.metrics["ter.worst_pair"] == 70.0
 
 
+def test_a_divergence_is_logged_as_the_mean_over_pairs_of_a_raced_trial_too(store: str, tmp_path: Path) -> None:
+    outcome = replace(measurement(48.0), divergence={"en-de": 0.25, "en-zh": 0.75})
+    assert mirrored(store, tmp_path, trial(outcome, 4, {}, {})).metrics["divergence_nats"] == 0.5
+    raced = mirrored(store, tmp_path, trial(replace(outcome, race=RACE), 2, {}, {}))
+    assert raced.metrics["divergence_nats"] == 0.5
+    assert "divergence_nats" not in mirrored(store, tmp_path, trial(measurement(48.0), 8, {}, {})).metrics
+
+
 @pytest.mark.parametrize("folder", ["/tmp/o'brien/runA", '/tmp/o\'brien/the "best" 100 %\\', '/tmp/the "best"\\'])
 def test_a_study_in_a_folder_with_quotes_is_found_again(store: str, tmp_path: Path, folder: str) -> None:
     given = trial(measurement(47.0), 8, {}, {})

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from search_spaces.curve import Curve
-from search_spaces.outcome import Failure, Footprint, Measurement, Race, Score, outcome_from_json
+from search_spaces.outcome import Failure, Footprint, Measurement, Probe, Race, Score, outcome_from_json
 from tests.support.examples import measurement
 
 NOT_FINITE = [math.nan, math.inf, -math.inf]
@@ -78,6 +78,56 @@ def test_curves_survive_json_and_a_measurement_from_before_there_were_any_is_rea
     assert outcome_from_json(written) == whole
     del written["curves"]
     assert outcome_from_json(written) == measurement()
+
+
+def test_a_divergence_survives_json_and_a_measurement_from_before_there_was_one_is_read() -> None:
+    whole = replace(measurement(), divergence={"en-de": 0.1 + 0.2, "en-zh": 0.0})
+    written = json.loads(json.dumps(whole.to_json()))
+    assert written["divergence"] == {"en-de": 0.1 + 0.2, "en-zh": 0.0}
+    assert outcome_from_json(written) == whole
+    del written["divergence"]
+    assert outcome_from_json(written) == measurement()
+    assert measurement().divergence == {}
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_no_divergence_is_nan_or_infinite(value: float) -> None:
+    with pytest.raises(ValueError, match=r"divergence\[en-de\]"):
+        replace(measurement(), divergence={"en-de": value})
+
+
+def probe(divergence: dict[str, float]) -> Probe:
+    return Probe(divergence, 5_940_000, {"compress": 4.25, "divergence": 0.75}, ("GPTQ: \u2028 12 weights", "two"))
+
+
+def test_a_probe_survives_json() -> None:
+    whole = probe({"en-de": 0.1 + 0.2, "en-zh": 0.0})
+    written = json.loads(json.dumps(whole.to_json()))
+    assert written == {
+        "kind": "probe",
+        "divergence": {"en-de": 0.1 + 0.2, "en-zh": 0.0},
+        "bytes": 5_940_000,
+        "seconds": {"compress": 4.25, "divergence": 0.75},
+        "notes": ["GPTQ: \u2028 12 weights", "two"],
+    }
+    assert outcome_from_json(written) == whole
+
+
+def test_the_nats_of_a_probe_and_of_a_measurement_are_the_mean_over_pairs() -> None:
+    by_pair = {"en-de": 0.25, "en-ja": 0.5, "en-zh": 1.5}
+    assert probe(by_pair).nats == replace(measurement(), divergence=by_pair).nats == 0.75
+    assert math.isnan(measurement().nats)
+
+
+def test_a_probe_has_the_divergence_of_a_pair() -> None:
+    with pytest.raises(ValueError, match="at least one pair"):
+        probe({})
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_no_divergence_of_a_probe_is_nan_or_infinite(value: float) -> None:
+    with pytest.raises(ValueError, match=r"divergence\[en-zh\]"):
+        probe({"en-de": 0.5, "en-zh": value})
 
 
 @pytest.mark.parametrize("value", NOT_FINITE)

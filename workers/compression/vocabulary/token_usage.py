@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from search_spaces.errors import StudyError
-from workers.calibration.sequences import MEASURING_SHARE, parts
+from workers.calibration.pair_parts import MEASURING_SHARE, parts
 from workers.plan.compression_context import CompressionContext
 from workers.reading.segments import Segment
 

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_tracking.mirror import Mirror
-from orchestrator.finish.mirroring import mlflow_troubles, spell_trouble
+from mlflow_tracking.mirror import Mirror, MirroredTrial
+from orchestrator.finish.mirroring import mirror_ledger, mlflow_troubles, spell_trouble
+from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger
+from search_spaces.methods.quantizers import GPTQ, RTN
+from search_spaces.outcome import Failure, Probe, Speed
+from tests.support.examples import measurement, trial
 from tests.support.fakes import files_no_larger_than
 
 FULL = """(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block if this flush \
@@ -43,3 +47,35 @@ def test_a_store_that_refuses_is_told_by_who_catches_it_alone(tmp_path: Path) ->
         logging.getLogger("mlflow").removeHandler(handler)
     assert said == []
     assert spell_trouble(caught.value) in ("disk I/O error", "database or disk is full")
+
+
+class Told(Mirror):
+    """A mirror that only notes which trials it is told of."""
+
+    def __init__(self) -> None:
+        self.trials: list[tuple[int, str]] = []
+
+    def study(self, *_: object) -> str:
+        return "study"
+
+    def trial(self, trial: MirroredTrial) -> str:
+        self.trials.append((trial.number, trial.split))
+        return "trial"
+
+
+def test_a_speed_and_a_probe_have_no_run_of_their_own(tmp_path: Path) -> None:
+    run, gptq, rtn = tmp_path / "run", (GPTQ(bits=4),), (RTN(bits=4),)
+    create_ledger(run, {"spec": {"seed": 0}, "base": {"name": "example/model"}, "conditions": {}})
+    writer = LedgerWriter(str(run))
+    scored = [{"id": "1", "text": "Ein Hund."}, {"id": "2", "text": "Zwei."}]
+    writer.append(trial(measurement(), number=0), scored)
+    writer.append(trial(Probe({"en-de": 0.5}, 900, {"compress": 4.0}), gptq, 1, "profile"), [])
+    writer.append(trial(Failure("unsupported", "compress", "no"), rtn, 2, "profile"), [])
+    writer.append(trial(measurement(), gptq, 3), scored)
+    writer.append(trial(measurement(), gptq, 4, "test"), scored)
+    writer.append(trial(Speed({1: 81.0}), gptq, 5, "speed"), [])
+    mirror, done = Told(), set[str]()
+    mirror_ledger(mirror, run, read_ledger(run), done)
+    # What is scored again bears the number of its candidate on dev.
+    assert mirror.trials == [(0, "dev"), (3, "dev"), (3, "test")]
+    assert len(done) == 3

@@ -18,11 +18,12 @@ from orchestrator.ledger.records import (
     mend_torn_tail,
     read_hypotheses,
     read_ledger,
+    record_from_json,
 )
 from search_spaces.candidate import Candidate
 from search_spaces.errors import StudyError
 from search_spaces.methods.quantizers import RTN
-from search_spaces.outcome import Failure
+from search_spaces.outcome import Failure, Probe
 from tests.support.examples import BASE, measurement, trial
 from tests.support.fakes import BrokenSync, WatchedSync, files_no_larger_than
 from workers.failures.table import LedgerMoved
@@ -75,6 +76,29 @@ def test_what_is_appended_is_read_back(folder: Path) -> None:
     assert read_hypotheses(folder, measured) == TEXTS
     with pytest.raises(StudyError, match="trial 0 ended in a failure and has no hypotheses"):
         read_hypotheses(folder, failed)
+
+
+def test_why_a_candidate_was_chosen_is_read_back_and_a_line_without_it_is_read(folder: Path) -> None:
+    why = {"kept": 0.9512, "low": 0.9, "high": 1.002, "gain": 0.0123, "seconds": 41.5}
+    writer = LedgerWriter(str(folder))
+    writer.append({**trial(measurement(), RTN4, number=1), "why": why}, LINES)
+    writer.append(trial(measurement(), number=0), LINES)
+    chosen, other = (json.loads(line) for line in (folder / LEDGER).read_text("utf-8").splitlines()[1:])
+    assert chosen["why"] == why and "why" not in other
+    assert record_from_json(chosen).why == why
+    assert record_from_json(other).why == {}
+    assert [record.why for record in read_ledger(folder).trials] == [why, {}]
+
+
+def test_a_probe_is_read_back_and_has_neither_hypotheses_nor_a_measurement(folder: Path) -> None:
+    probe = Probe({"en-de": 0.5}, 900, {"compress": 4.0}, ("a note",))
+    writer = LedgerWriter(str(folder))
+    writer.append(trial(probe, RTN4, number=1, split="profile"), [])
+    writer.append(trial(measurement(), RTN4, number=2), LINES)
+    probed, measured = read_ledger(folder).trials
+    assert (probed.outcome, probed.measurement, probed.hypotheses) == (probe, None, None)
+    # One candidate has a line on each split.
+    assert probed.key == (measured.key[0], "profile")
 
 
 def test_a_training_is_heard_of_until_its_trial_ends_or_begins_again_and_leaves_nothing_on_disk(folder: Path) -> None:

@@ -578,3 +578,17 @@ def test_a_baseline_that_is_to_be_tried_again_ends_no_search() -> None:
     assert again.propose() == first
     following = again.propose()
     assert isinstance(following, Proposal) and following.number == 1
+
+
+def test_why_a_candidate_was_chosen_is_asked_for_with_it_and_of_others_nothing_is_said() -> None:
+    why = {"kept": 0.95, "low": 0.9, "high": 1.0, "gain": 0.01, "seconds": 40.0}
+    chosen = Proposal(3, Candidate(BASE, (RTN(bits=4),)), "dev", {"bits": 4}, 900, why)
+    assert chosen.to_json() == {
+        "number": 3,
+        "candidate": chosen.candidate.to_json(),
+        "split": "dev",
+        "choices": {"bits": 4},
+        "predicted_bytes": 900,
+        "why": why,
+    }
+    assert "why" not in replace(chosen, why={}).to_json()

@@ -15,7 +15,8 @@ from workers.calibration import calibrate, kept_statistics, statistics
 from workers.calibration.calibrate import calibration_sequences, statistics_key, statistics_of
 from workers.calibration.capture import add_products, capture
 from workers.calibration.kept_statistics import KeptStatistics
-from workers.calibration.sequences import Shown, balance_pairs, batches, parts, plain
+from workers.calibration.pair_parts import parts
+from workers.calibration.sequences import Shown, balance_pairs, batches, plain
 from workers.calibration.statistics import LayerStatistics, Statistics
 from workers.loading.load import load_for_calibration, load_tokenizer
 from workers.plan.compression_context import CompressionContext

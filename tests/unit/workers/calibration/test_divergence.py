@@ -13,7 +13,8 @@ from search_spaces.errors import StudyError
 from tests.support.examples import segment
 from workers.calibration import divergence, layer_inputs
 from workers.calibration.divergence import Divergence, measuring_batches, target_logits
-from workers.calibration.sequences import Batch, Shown, batches, parts
+from workers.calibration.pair_parts import parts
+from workers.calibration.sequences import Batch, Shown, batches
 from workers.loading.load import load_model, load_tokenizer
 from workers.plan.compression_context import CompressionContext
 from workers.translation.prompts import PROMPTS

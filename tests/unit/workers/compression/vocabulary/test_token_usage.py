@@ -11,7 +11,7 @@ import torch
 from search_spaces.errors import StudyError
 from tests.support.examples import segment
 from tests.support.trained_tokenizers import PAIRS, byte_level
-from workers.calibration.sequences import parts
+from workers.calibration.pair_parts import parts
 from workers.compression.vocabulary.token_usage import usage_of
 from workers.plan.compression_context import CompressionContext
 from workers.reading.segments import Segment

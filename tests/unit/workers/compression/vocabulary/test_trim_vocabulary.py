@@ -20,7 +20,7 @@ from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import Tensor
 from tests.support.examples import llama_table, segment
 from tests.support.trained_tokenizers import PAIRS, ROOT, TOKENIZERS, byte_level, texts
-from workers.calibration.sequences import parts
+from workers.calibration.pair_parts import parts
 from workers.checkpoints.model_files import bytes_on_disk, read_checkpoint, read_config
 from workers.compression.vocabulary.trim_vocabulary import compress
 from workers.loading.load import load_model, load_tokenizer

@@ -1,0 +1,139 @@
+"""Which candidate to measure next, of a space that is known whole: bytes exactly, damage roughly.
+
+A candidate is a row: an option of each axis. A profile says what each option does alone, in nats; `DivergenceModel`
+adds up and learns, `QualityMap` turns divergence into quality and learns too. First comes a ladder of predicted best
+points spread over sizes, then always the row whose expected gain of hypervolume for the root of its seconds is highest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from orchestrator.surrogate.acquisition import expected_gain, front_of, ladder
+from orchestrator.surrogate.divergence_model import LEAST, fit_divergence
+from orchestrator.surrogate.quality_map import VOCABULARY_FACTOR, fit_quality
+from orchestrator.surrogate.standing_odds import standing_odds
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+VOCABULARY = "vocabulary"
+# Steps of the ladder.
+LADDER = 6
+# The ladder's points are predicted to keep so much more than the floor.
+LADDER_MARGIN = 0.15
+# Of the kept share, what e times the seconds are worth on the ladder: it ends near ties for what is cheaper.
+PRICE = 0.015
+# Before one was made: mixed widths take so many times what a uniform one does.
+MIXED_TAKES = 4.0
+# A row that is likelier than this to be below the floor is not worth a trial.
+MOST_USELESS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What is expected of rows: the kept share of the baseline's quality with its standard deviation, the chance to
+    stand, and what measuring each adds to the frontier's hypervolume; all (rows,)."""
+
+    kept: Array
+    deviation: Array
+    odds: Array
+    gain: Array
+
+
+@dataclass(slots=True)
+class Guide:
+    """Learns from what is told; the same tellings in the same order lead to the same rows.
+
+    axes: their names, in the order of `options` (rows, axes), whose 0 is the option that changes nothing. log_bytes:
+    (rows,). harm: for each axis what each option does alone, in nats, shape (options,). floor: the share of the
+    baseline's quality below which nothing counts.
+    """
+
+    axes: tuple[str, ...]
+    options: Array
+    log_bytes: Array
+    harm: tuple[Array, ...]
+    most: float
+    """Log bytes of the baseline."""
+    floor: float = 0.5
+    seconds: Array | None = None
+    """What a trial of each row is expected to take, before anything was tried (rows,); None where all are alike."""
+    known: dict[int, float] = field(default_factory=dict)
+    """Row -> kept share of quality, 0 for one that failed."""
+    measured: dict[int, float] = field(default_factory=dict)
+    """Row -> measured divergence in nats."""
+    _standing: set[int] = field(default_factory=set)
+    _others: list[tuple[float, float]] = field(default_factory=list)
+    _ladder: list[int] = field(init=False)
+    _parts: Array = field(init=False)
+    _expected: tuple[Array, Array] | None = None
+
+    def __post_init__(self) -> None:
+        columns = [harm[self.options[:, axis]] for axis, harm in enumerate(self.harm)]
+        self._parts = np.stack(columns, axis=1) if columns else np.zeros((len(self.options), 0))
+        # Of the profile alone, so that a search which goes on climbs the same one.
+        price = 0.0 if self.seconds is None else PRICE * np.log(self.seconds / self.seconds.min())
+        self._ladder = ladder(self.log_bytes, self._told()[0] - price, LADDER, self.floor + LADDER_MARGIN)
+
+    def tell(self, row: int, kept: float | None, divergence: float | None, stands: bool = True) -> None:
+        """What a row's trial found. kept: its share of the baseline's quality; None where it failed. stands: whether it
+        may be on the frontier."""
+        self.known[row] = 0.0 if kept is None else kept
+        if kept is not None and stands:
+            self._standing.add(row)
+        if kept is not None and divergence is not None:
+            self.measured[row] = divergence
+        self._expected = None
+
+    def tell_other(self, log_bytes: float, kept: float) -> None:
+        """A point that may be on the frontier and is no row."""
+        self._others.append((log_bytes, kept))
+
+    def prior(self, rows: list[int]) -> Array:
+        """What the profile alone says of these rows' divergence, in nats."""
+        found: Array = self._parts[rows].sum(axis=1)
+        return found
+
+    def propose(self, pending: set[int], closed: Array, seconds: Array) -> int | None:
+        """The row to measure next; None when none is open. pending: rows under way. closed: rows that may not be
+        proposed, bool (rows,). seconds: what each would take (rows,)."""
+        for row in self._ladder:
+            if not closed[row] and row not in self.known and row not in pending and self.log_bytes[row] < self.most:
+                return row
+        from scipy.special import ndtr
+
+        found = self.expect(pending)
+        worth = found.gain / np.sqrt(np.maximum(seconds, LEAST))
+        worth[closed] = -1.0
+        worth[ndtr((self.floor - found.kept) / found.deviation) > MOST_USELESS] = -1.0
+        worth[list(self.known)] = -1.0
+        worth[list(pending)] = -1.0
+        row = int(np.argmax(worth))
+        return row if worth[row] >= 0.0 else None
+
+    def expect(self, pending: set[int]) -> Expected:
+        """What is expected of every row. Rows under way are taken to turn out as expected."""
+        kept, deviation = self._told()
+        points = [(float(self.log_bytes[row]), self.known[row]) for row in sorted(self._standing)]
+        points += [(float(self.log_bytes[row]), float(kept[row])) for row in sorted(pending)] + self._others
+        sizes, qualities = ([point[at] for point in points] for at in (0, 1))
+        front = front_of(sizes, qualities, self.floor, self.most)
+        gain = expected_gain(front, self.log_bytes, kept, deviation, self.floor, self.most)
+        scored = [row for row, share in self.known.items() if share > 0]
+        stood = np.array([row in self._standing for row in scored], dtype=bool)
+        odds = standing_odds(np.array([self.known[row] for row in scored]), stood, kept)
+        return Expected(kept, deviation, odds, gain * odds)
+
+    def _told(self) -> tuple[Array, Array]:
+        if self._expected is None:
+            rows = list(self.measured)
+            parts, divergence = self._parts[rows], np.array([self.measured[row] for row in rows])
+            kept = np.array([self.known[row] for row in rows])
+            factors = np.array([VOCABULARY_FACTOR if axis == VOCABULARY else 0.0 for axis in self.axes])
+            by_divergence = fit_divergence(parts, divergence)
+            to_quality = fit_quality(parts, np.log(np.maximum(divergence, LEAST)), kept, factors)
+            self._expected = to_quality.predict(self._parts, *by_divergence.predict(self._parts))
+        return self._expected

@@ -1,0 +1,298 @@
+"""A guided search without Ray: the profile first, then what it says; the same again from a ledger; failures close
+options."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from orchestrator.ledger.records import TrialRecord
+from orchestrator.results.findings import ProbeFinding, TrialFinding, finding_of, probe_of
+from orchestrator.search.guidance import LEAST_TAU, Guidance
+from orchestrator.search.proposals import Proposal, Proposer
+from orchestrator.search.searcher import ParetoSearcher
+from orchestrator.statistics.frontier import Objectives
+from search_spaces.candidate import Candidate
+from search_spaces.methods.pruners import RemoveChannels, RemoveHeads, RemoveLayers, TrimVocabulary
+from search_spaces.methods.quantizers import GPTQ, MixedWidths
+from search_spaces.methods.registry import Step
+from search_spaces.methods.trainers import Trainer
+from search_spaces.outcome import Failure, Measurement, Probe
+from search_spaces.sizes.tensor_table import Checkpoint
+from search_spaces.spaces.enumeration import Rows, enumerate_rows
+from search_spaces.spaces.offers import offer_for
+from search_spaces.spaces.registry import SPACES
+from tests.support.examples import BASE, measurement
+from workers.checkpoints.base_model import open_base
+from workers.plan.evaluation_plan import PROFILE_SPLIT
+
+WHOLE = 60.0
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return open_base("models/captions", None, False, lambda *_: None).checkpoint
+
+
+@pytest.fixture(scope="module")
+def rows(checkpoint: Checkpoint) -> Rows:
+    found = enumerate_rows(SPACES["joint"], offer_for(checkpoint), checkpoint)
+    assert found is not None
+    return found
+
+
+def nats(steps: tuple[Step, ...]) -> float:
+    """What a made-up model loses: parts that add up, and a little more for depth with few bits."""
+    parts = [_alone(step) for step in steps]
+    return sum(parts) + (0.2 * math.sqrt(math.prod(parts[:2])) if len(parts) > 1 else 0.0)
+
+
+def _alone(step: Step) -> float:
+    if isinstance(step, TrimVocabulary):
+        return 0.1 * (8000 / step.tokens - 1)
+    if isinstance(step, RemoveLayers):
+        return 0.14 * step.count**2
+    if isinstance(step, RemoveHeads):
+        return 0.3
+    if isinstance(step, RemoveChannels):
+        return 2.0 * step.share**2
+    bits = float(getattr(step, "bits", 4))
+    return 30.0 * 4.0**-bits * (0.2 if isinstance(step, MixedWidths) else 0.25)
+
+
+def quality(steps: tuple[Step, ...]) -> float:
+    return WHOLE * math.exp(-((0.7 * nats(steps)) ** 1.3)) if steps else WHOLE
+
+
+@dataclass
+class Searched:
+    """A search with no machine: each proposal ends as the made-up model says, at most `side_by_side` at a time."""
+
+    proposer: Proposer
+    records: list[TrialRecord]
+    proposals: list[Proposal]
+
+    @property
+    def dev(self) -> list[Proposal]:
+        return [proposal for proposal in self.proposals if proposal.split == "dev"]
+
+
+def search(
+    checkpoint: Checkpoint,
+    trials: int,
+    known: list[TrialRecord] | None = None,
+    side_by_side: int = 1,
+    stop_after: int | None = None,
+    fails: Callable[[Proposal], Failure | None] = lambda proposal: None,
+    training: bool = False,
+) -> Searched:
+    proposer = Proposer(
+        BASE,
+        checkpoint,
+        SPACES["joint"],
+        trials=trials,
+        seed=0,
+        floor=0.5,
+        guided=True,
+        known=known or (),
+        training=training,
+    )
+    done = Searched(proposer, list(known or []), [])
+    running: list[Proposal] = []
+    while stop_after is None or len(done.records) < stop_after:
+        proposal = proposer.propose() if len(running) < side_by_side else "wait"
+        if isinstance(proposal, Proposal):
+            running.append(proposal)
+            done.proposals.append(proposal)
+            continue
+        if proposal == "done":
+            break
+        assert running, "the search waits for nothing"
+        ended = running.pop(0)
+        outcome = fails(ended) or _outcome(ended)
+        done.records.append(_record(ended, outcome))
+        failure = outcome if isinstance(outcome, Failure) else None
+        if ended.split == PROFILE_SPLIT:
+            proposer.tell(ended.number, probe_of(outcome), failure)
+        else:
+            found = finding_of(outcome) if isinstance(outcome, Measurement) else None
+            proposer.tell(ended.number, found, failure)
+    return done
+
+
+def _outcome(proposal: Proposal) -> Measurement | Probe:
+    steps = proposal.candidate.steps
+    if proposal.split == PROFILE_SPLIT:
+        return Probe({"en-de": nats(steps)}, proposal.predicted_bytes, {"compress": 1.0, "divergence": 0.5})
+    return replace(
+        measurement(quality(steps), proposal.predicted_bytes),
+        divergence={"en-de": nats(steps)},
+        seconds={"compress": float(len(steps)), "translate": 2.0},
+    )
+
+
+def _record(proposal: Proposal, outcome: Measurement | Probe | Failure) -> TrialRecord:
+    return TrialRecord(
+        number=proposal.number,
+        candidate=proposal.candidate,
+        split=proposal.split,
+        outcome=outcome,
+        attempt=1,
+        choices=proposal.choices,
+        predicted_bytes=proposal.predicted_bytes,
+        started="2026-01-01T00:00:00+00:00",
+        ended="2026-01-01T00:00:09+00:00",
+        worker="host:1",
+        hypotheses=None,
+        why=proposal.why,
+    )
+
+
+def test_the_profile_comes_first_and_takes_no_trial(checkpoint: Checkpoint) -> None:
+    done = search(checkpoint, 12)
+    splits = [proposal.split for proposal in done.proposals]
+    probes = splits.count(PROFILE_SPLIT)
+    assert splits == ["dev", *[PROFILE_SPLIT] * probes, *["dev"] * 11]
+    assert probes == 13
+    assert all(len(one.candidate.steps) == 1 for one in done.proposals if one.split == PROFILE_SPLIT)
+
+
+def test_eight_bits_and_mixed_widths_are_told_and_not_probed(rows: Rows) -> None:
+    probed = Guidance(rows, int(rows.bytes[0]), 0.5).probes
+    assert {step.bits for (step,) in probed if isinstance(step, GPTQ)} == {4, 3, 2}
+    assert not any(isinstance(step, MixedWidths) or getattr(step, "bits", 0) == 8 for (step,) in probed)
+    # Of five vocabularies the largest, the smallest and one between.
+    assert [step.tokens for (step,) in probed if isinstance(step, TrimVocabulary)] == [6016, 3008, 1024]
+
+
+def test_a_guided_search_finds_a_frontier_without_holes(checkpoint: Checkpoint) -> None:
+    done = search(checkpoint, 16)
+    points = {one.candidate: quality(one.candidate.steps) / WHOLE for one in done.dev}
+    useful = sorted(checkpoint.bytes / one.predicted_bytes for one in done.dev if points[one.candidate] > 0.8)
+    assert max(useful) > 4.5
+    assert len([one for one in done.dev if points[one.candidate] < 0.5]) <= 1
+    assert all(smaller < 2.2 * larger for larger, smaller in pairwise(useful))
+    assert len({one.candidate.digest for one in done.dev}) == len(done.dev) == 16
+
+
+def test_why_stands_in_the_proposal(checkpoint: Checkpoint) -> None:
+    done = search(checkpoint, 12)
+    chosen = [one for one in done.dev if one.why]
+    assert len(chosen) >= 9
+    for one in chosen:
+        assert set(one.why) == {"kept", "low", "high", "gain", "seconds"}
+        assert one.why["low"] <= one.why["kept"] <= one.why["high"]
+    assert not done.dev[0].why
+
+
+@pytest.mark.parametrize("after", [1, 4, 14, 15, 18, 22])
+def test_a_search_that_was_stopped_proposes_what_it_would_have(checkpoint: Checkpoint, after: int) -> None:
+    whole = search(checkpoint, 16)
+    begun = search(checkpoint, 16, stop_after=after)
+    resumed = search(checkpoint, 16, known=begun.records)
+    keys = [record.key for record in whole.records]
+    assert [record.key for record in resumed.records] == keys
+
+
+@pytest.mark.parametrize("side_by_side", [2, 8])
+def test_trials_side_by_side_are_all_different(checkpoint: Checkpoint, side_by_side: int) -> None:
+    done = search(checkpoint, 20, side_by_side=side_by_side)
+    counted = Counter(proposal.key for proposal in done.proposals)
+    assert max(counted.values()) == 1
+    assert len(done.dev) == 20
+
+
+def test_a_probe_that_fails_takes_its_option_out(checkpoint: Checkpoint) -> None:
+    def refuses(proposal: Proposal) -> Failure | None:
+        (step,) = proposal.candidate.steps or (None,) if len(proposal.candidate.steps) < 2 else (None,)
+        if proposal.split == PROFILE_SPLIT and isinstance(step, RemoveHeads):
+            return Failure("not_finite", "divergence", "logits are not finite")
+        return None
+
+    done = search(checkpoint, 16, fails=refuses)
+    chosen = [one.candidate.steps for one in done.dev if one.why]
+    assert not any(isinstance(step, RemoveHeads) for steps in chosen for step in steps)
+    assert len(done.dev) == 16
+
+
+def test_the_sampler_has_a_share(checkpoint: Checkpoint) -> None:
+    done = search(checkpoint, 24)
+    sampled = [at for at, one in enumerate(done.dev) if not one.why]
+    # The baseline, and each eighth.
+    assert sampled == [0, 7, 15, 23]
+
+
+def test_trained_anchors_stay_and_others_go(checkpoint: Checkpoint) -> None:
+    done = search(checkpoint, 24, training=True)
+    assert any(isinstance(step, Trainer) for one in done.dev for step in one.candidate.steps)
+    for one in done.dev:
+        if one.why:
+            assert not any(isinstance(step, Trainer) for step in one.candidate.steps)
+
+
+def test_without_a_baseline_it_waits(checkpoint: Checkpoint) -> None:
+    proposer = Proposer(BASE, checkpoint, SPACES["joint"], trials=16, seed=0, guided=True)
+    first = proposer.propose()
+    assert isinstance(first, Proposal)
+    assert first.candidate == Candidate(BASE)
+    while isinstance(one := proposer.propose(), Proposal):
+        proposer.tell(one.number, ProbeFinding(nats(one.candidate.steps), 1.0))
+    assert one == "wait"
+    proposer.tell(first.number, TrialFinding(Objectives(WHOLE, first.predicted_bytes)))
+    assert isinstance(proposer.propose(), Proposal)
+
+
+def test_a_profile_that_orders_nothing_is_not_believed(rows: Rows) -> None:
+    guidance = Guidance(rows, int(rows.bytes[0]), 0.5)
+    for steps in guidance.probes:
+        guidance.probed(steps, nats(steps), 1.0)
+    assert guidance.ready
+    guidance.tell((), int(rows.bytes[0]), 1.0, None, 1.0, stands=True)
+    for _ in range(14):
+        found = guidance.propose([])
+        assert found is not None
+        # The smaller its damage should be, the larger it is.
+        guidance.tell(found[1], 1_000_000, 0.9, 1.0 / nats(found[1]), 1.0, stands=True)
+    assert not guidance.believed
+    assert LEAST_TAU == 0.5
+
+
+def test_a_candidate_of_no_row_counts_for_the_frontier(rows: Rows) -> None:
+    def gain(with_other: bool) -> float:
+        guidance = Guidance(rows, int(rows.bytes[0]), 0.5)
+        for steps in guidance.probes:
+            guidance.probed(steps, nats(steps), 1.0)
+        guidance.tell((), int(rows.bytes[0]), 1.0, None, 1.0, stands=True)
+        if with_other:
+            other: Any = (GPTQ(bits=4, group_size=32),)
+            guidance.tell(other, int(rows.bytes.min()), 1.0, 0.01, 1.0, stands=True)
+        found = guidance.propose([])
+        assert found is not None
+        return found[2].gain
+
+    assert gain(with_other=True) < 0.1 * gain(with_other=False)
+
+
+def test_a_probe_whose_worker_was_lost_holds_nothing_up(checkpoint: Checkpoint) -> None:
+    proposer = Proposer(BASE, checkpoint, SPACES["joint"], trials=16, seed=0, guided=True)
+    searcher = ParetoSearcher(proposer, 0, on_lost=lambda proposal, attempts, last: None, begun=lambda proposal: 1)
+    searcher.set_max_concurrency(20)
+    configs: dict[str, dict[str, Any]] = {}
+    while isinstance(config := searcher.suggest(f"trial-{len(configs)}"), dict):
+        configs[f"trial-{len(configs)}"] = config
+    assert Counter(config["split"] for config in configs.values()) == {"dev": 1, PROFILE_SPLIT: 13}
+    for number, (name, config) in enumerate(configs.items()):
+        if config["split"] == "dev":
+            result = {"done": True, "failed": 0, "quality": WHOLE, "bytes": checkpoint.bytes}
+        else:
+            result = {"done": True, "failed": 0, "divergence": 0.1 * number, "bytes": 1, "seconds": 1.0}
+        searcher.on_trial_complete(name, None if number == 3 else result, error=number == 3)
+    chosen = searcher.suggest("next")
+    assert isinstance(chosen, dict)
+    assert chosen["why"]

@@ -1,0 +1,108 @@
+"""A space's rows: each a candidate that the sampler could have chosen too, and its bytes as they are predicted one by
+one."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from search_spaces.candidate import Candidate
+from search_spaces.predicted_size import predicted_bytes
+from search_spaces.sizes.tensor_table import Checkpoint
+from search_spaces.spaces.enumeration import Rows, enumerate_rows
+from search_spaces.spaces.offers import offer_for
+from search_spaces.spaces.registry import SPACES
+from tests.support.examples import BASE, llama_table
+from workers.checkpoints.base_model import open_base
+
+SHIPPED = "models/captions"
+
+
+def checkpoint() -> Checkpoint:
+    return open_base(SHIPPED, None, False, lambda *_: None).checkpoint
+
+
+def rows_of(space: str, table: Checkpoint, training: bool = False) -> Rows:
+    found = enumerate_rows(SPACES[space], offer_for(table, training), table)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Checkpoint:
+    return checkpoint()
+
+
+@pytest.mark.parametrize("space", ["joint", "vocabulary"])
+@pytest.mark.parametrize("training", [False, True])
+def test_bytes_are_those_predicted_one_by_one(shipped: Checkpoint, space: str, training: bool) -> None:
+    found = rows_of(space, shipped, training)
+    for row in random.Random(0).sample(range(len(found.bytes)), 40):
+        exact = predicted_bytes(shipped, found.steps(row))
+        assert abs(int(found.bytes[row]) - exact) <= 0.0005 * exact
+
+
+def test_every_option_is_in_a_row_and_every_row_is_another_candidate(shipped: Checkpoint) -> None:
+    found = rows_of("joint", shipped)
+    assert {axis: len(options) for axis, options in found.axes.items()} == {
+        "vocabulary": 6, "layers": 3, "heads": 2, "channels": 4, "quantizer": 9, "embeddings": 3
+    }  # fmt: skip
+    assert len(found.bytes) == 6 * 3 * 2 * 4 * 9 * 3
+    digests = {Candidate(BASE, found.steps(row)).digest for row in range(0, len(found.bytes), 7)}
+    assert len(digests) == len(range(0, len(found.bytes), 7))
+
+
+def test_the_first_option_of_every_axis_is_the_baseline(shipped: Checkpoint) -> None:
+    found = rows_of("joint", shipped)
+    assert found.steps(0) == ()
+    assert int(found.bytes[0]) == shipped.bytes
+    assert found.alone("layers", 0) == 0
+
+
+def test_an_option_by_itself_has_one_step(shipped: Checkpoint) -> None:
+    found = rows_of("joint", shipped)
+    for axis, options in found.axes.items():
+        for option in range(1, len(options)):
+            row = found.alone(axis, option)
+            assert row is not None
+            assert len(found.steps(row)) == 1
+
+
+def test_what_the_model_cannot_take_is_in_no_row() -> None:
+    # One key-value group, one layer and no tokenizer: nothing but widths is left.
+    table = replace(llama_table(), tokenizer_bytes=0)
+    found = rows_of("joint", table)
+    assert "vocabulary" not in found.axes
+    for row in range(len(found.bytes)):
+        predicted_bytes(table, found.steps(row))
+
+
+def test_choices_are_a_samplers() -> None:
+    table = checkpoint()
+    found = rows_of("joint", table)
+    for row in random.Random(1).sample(range(len(found.bytes)), 20):
+        steps = SPACES["joint"].steps(_Fixed(found.choices(row)), found.offer)
+        assert steps == found.steps(row)
+
+
+def test_a_space_without_axes_has_no_rows(shipped: Checkpoint) -> None:
+    assert enumerate_rows(SPACES["mixed"], offer_for(shipped), shipped) is None
+
+
+class _Fixed:
+    """A source of given choices that offers what it is asked for."""
+
+    def __init__(self, choices: dict[str, object]) -> None:
+        self.choices = choices
+
+    def suggest_categorical(self, name: str, choices: object) -> object:
+        assert self.choices[name] in list(choices)  # type: ignore[call-overload]
+        return self.choices[name]
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        value = self.choices[name]
+        assert isinstance(value, int)
+        assert low <= value <= high
+        return value
