@@ -226,6 +226,10 @@ SEARCH_MARKS = {
     "ours_worst_seed": "<= 2",
     "useless_share": "<= 0.05",
     "useless_share_8": "<= 0.05",
+    "target_evaluations": "<= 20",
+    "target_bytes_over": "<= 0.03",
+    "target_evaluations_real": "<= 20",
+    "target_bytes_over_real": "<= 0.03",
 }
 _SEARCH_FIGURES = {
     **{f"ratio_{name}": f"our seconds over those of: {what}" for name, what in SEARCHERS.items() if name != "ours"},
@@ -238,6 +242,9 @@ _SEARCH_FIGURES = {
     "profile_seconds": "seconds of our profile, within our seconds",
     "profile_share": "their share of our seconds",
     "saved_by_prefixes": "share of the whole table's seconds that is saved by building shared steps once",
+    "target_evaluations": "trials of our search for the smallest that meets a target, until it stops by itself",
+    "target_evaluations_most": "the same, the slowest of all targets and seeds",
+    "target_bytes_over": "share by which what it found is larger than the smallest that meets the target, the worst",
     "target_evaluations_frontier": "trials until our search, not told a target, had nearly the smallest that meets it",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -120,6 +121,27 @@ def whole(table: Table, seeds: int) -> dict[str, float]:
         "target_evaluations_frontier": float(
             median(trials_to_target(table, run, share) for run in runs for share in TARGETS)
         ),
+        **aimed(table, seeds),
+    }
+
+
+def aimed(table: Table, seeds: int) -> dict[str, float]:
+    """The figures of searches that aim at a target and stop by themselves: their trials, and how much larger than the
+    table's smallest that meets it what they found is."""
+    trials: list[int] = []
+    over: list[float] = []
+    for share in TARGETS:
+        meets = np.nan_to_num(table.quality) >= share * float(table.quality[table.baseline])
+        for seed in range(seeds):
+            searcher = Ours(table, seed, noise=NOISE, target=share)
+            run = replay(table, searcher, until=math.inf, most=table.rows)
+            found = min(int(table.bytes[ended.row]) for ended in run.ended if meets[ended.row])
+            trials.append(len(run.ended))
+            over.append(found / int(table.bytes[meets].min()) - 1.0)
+    return {
+        "target_evaluations": float(median(trials)),
+        "target_evaluations_most": float(max(trials)),
+        "target_bytes_over": max(over),
     }
 
 

@@ -25,6 +25,8 @@ class TrialFinding:
     """Its divergence from the baseline; None where it was not measured."""
     seconds: float = 0.0
     """What its trial took."""
+    by_pair: Mapping[str, float] = field(default_factory=dict)
+    """Language pair -> the quality."""
 
     def may_stand(self, baseline: TrialFinding | None, floor: float) -> bool:
         """Whether it may stand on the frontier: measured whole, within every sanity limit, and not below this share of
@@ -56,6 +58,7 @@ def finding_of(measurement: Measurement | None) -> TrialFinding | None:
         measurement.sanity,
         _known(measurement.nats),
         sum(measurement.seconds.values()),
+        {pair: score.value for pair, score in measurement.scores[next(iter(measurement.scores))].items()},
     )
 
 
@@ -70,6 +73,7 @@ def finding_in(result: Mapping[str, Any]) -> TrialFinding | None:
         dict(result.get("sanity", [])),
         _known(result.get("divergence", math.nan)),
         result.get("seconds", 0.0),
+        dict(result.get("pairs", [])),
     )
 
 

@@ -63,7 +63,9 @@ class Guidance:
     too: it bounds what a row can still gain. The same tellings in the same order lead to the same proposals.
     """
 
-    def __init__(self, rows: Rows, whole: int, floor: float) -> None:
+    def __init__(
+        self, rows: Rows, whole: int, floor: float, target: float | None = None, max_bytes: int | None = None
+    ) -> None:
         """whole: the baseline's bytes; rows of no fewer are never proposed. floor: the share of its quality below which
         a candidate is of no use."""
         self._rows = rows
@@ -71,6 +73,9 @@ class Guidance:
         self._floor = floor
         self._closed = np.zeros(len(rows.bytes), dtype=bool)
         self._closed[rows.bytes >= whole] = True
+        if max_bytes is not None:
+            self._closed[rows.bytes > max_bytes] = True
+        self._target = target
         self._index: dict[Steps, int] | None = None
         self._harm: dict[tuple[str, int], float | None] = {}
         self._seconds: dict[tuple[str, int], float] = {}
@@ -184,6 +189,7 @@ class Guidance:
             math.log(self._whole),
             self._floor,
             self._prior_seconds(),
+            self._target,
         )
         for number in range(len(self._tellings)):
             self._pass_on(guide, number)

@@ -12,6 +12,7 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -30,6 +31,7 @@ from orchestrator.progress.trial_table import BASELINE, PHASES, Totals
 from orchestrator.racing.referee import Referee
 from orchestrator.results.intervals import Known
 from orchestrator.results.resampling import Resampling
+from orchestrator.results.step_labels import short_label
 from orchestrator.search.callbacks import TrialWatcher
 from orchestrator.search.estimates import trial_seconds
 from orchestrator.search.faults import Driving, spell_due
@@ -41,7 +43,6 @@ from orchestrator.study.preflight import nearest_folder
 from orchestrator.study.spec import StudySpec
 from search_spaces.methods.timable import timable_on_cpu
 from search_spaces.spaces.registry import SPACES
-from workers.calibration.pair_parts import parts
 from workers.comet.actor import start_comet
 from workers.evaluation.attempt import unless_machine
 from workers.evaluation.trial_actor import CompressionTrial
@@ -53,8 +54,6 @@ log = logging.getLogger(__name__)
 # More than any search proposes: the Proposer says when it is over.
 UNLIMITED = 10**9
 MIRROR_SECONDS = 30
-# The search's own trials from which on a profile is measured: it takes about as long as half a dozen of them.
-GUIDED_FROM = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +151,10 @@ def proposer_of(
         numbers=ledger.numbers if ledger else 0,
         worth=partial(worth_scoring, spec, study.data, samples),
         timable=lambda steps: on_gpu or timable_on_cpu(steps),
-        guided=is_guided(study),
+        guided=study.is_guided,
+        aim=spec.aim,
+        max_bytes=spec.max_bytes,
     )
-
-
-def is_guided(study: Study) -> bool:
-    """Whether a profile pays: there are enough trials after it, and calibration pairs to measure divergence on."""
-    pairs = study.calibration.pairs
-    own = study.spec.trials - len(study.spec.anchors)
-    return own >= GUIDED_FROM and bool(parts(pairs.segments, study.spec.seed)[1])
 
 
 def store_limit(spec: StudySpec) -> int | None:
@@ -332,6 +326,8 @@ def _fitted(
 def _say_what_was_not_done(spec: StudySpec, proposer: Proposer, console: Console) -> None:
     for steps, reason in proposer.refused:
         log.info("not tried: %s: %s", steps, reason)
+    if (line := _aim_line(spec, proposer)) is not None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if proposer.exhausted:
         console.print(f"the space {spec.space} holds no more candidates for this model than were tried")
     if proposer.nothing_to_time:
@@ -339,3 +335,15 @@ def _say_what_was_not_done(spec: StudySpec, proposer: Proposer, console: Console
         console.print(said, soft_wrap=True)
     if proposer.baseline_failed:
         console.print("the uncompressed baseline failed, so there is nothing to compare with; the search stopped there")
+
+
+def _aim_line(spec: StudySpec, proposer: Proposer) -> str | None:
+    """What became of the target; None where there is none, or no baseline."""
+    found = proposer.smallest_in_aim()
+    if spec.aim is None or found is None:
+        return None
+    what = short_label(found) if found.steps else "nothing but the baseline"
+    line = f"target    {spec.aim} on {Path(spec.data).name}: {what}"
+    if proposer.aim_is_met:
+        return f"{line}; no other candidate is expected to save 1 % of the bytes, so the search stopped there"
+    return f"{line}; the trials ended before that was settled"

@@ -21,13 +21,18 @@ from orchestrator.study.spec import NO_LANGUAGE_CHECK, StudySpec
 from orchestrator.study.splits import spell_left_out
 from orchestrator.study.training import Training, read_training, short_trainings
 from search_spaces.candidate import BaseModel, is_of_content
+from search_spaces.errors import StudyError
 from search_spaces.sizes.tensor_table import Checkpoint
+from search_spaces.spaces.registry import SPACES
+from workers.calibration.pair_parts import MEASURING_SHARE, parts
 from workers.checkpoints.base_model import open_base, refuse_early
 from workers.loading.placing import AUTO, BALANCED
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.reading.segments import DataSet
 from workers.scoring.direction_check import refuse_wrong_direction
 
+# The search's own trials from which on a profile is measured: it takes about as long as half a dozen of them.
+GUIDED_FROM = 12
 DRIVER_DISTRIBUTIONS = ("ray", "optuna", "mlflow", "sacrebleu")
 
 
@@ -51,6 +56,15 @@ class Study:
     """What steps that train read; None where the study names no training data."""
     packages: tuple[str, ...] = ()
     """What every worker must be able to import."""
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether a profile says which candidates to try: the space is known whole, there are enough trials after it,
+        and calibration pairs to measure divergence on."""
+        own = self.spec.trials - len(self.spec.anchors)
+        if SPACES[self.spec.space].axes is None or own < GUIDED_FROM:
+            return False
+        return bool(parts(self.calibration.pairs.segments, self.spec.seed)[1])
 
     @property
     def measures_comet(self) -> bool:
@@ -106,7 +120,7 @@ def prepare(spec: StudySpec, console: Console, begun: StudyHeader | None = None)
     metrics = metrics_of(spec, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), earlier)
     packages = worker_packages(spec, data, metrics, training is not None)
     refuse_missing_packages(packages, spec.address)
-    return Study(
+    study = Study(
         spec=spec,
         base=opened.base,
         checkpoint=opened.checkpoint,
@@ -116,6 +130,19 @@ def prepare(spec: StudySpec, console: Console, begun: StudyHeader | None = None)
         training=training,
         packages=packages,
     )
+    _refuse_unguided(study)
+    return study
+
+
+def _refuse_unguided(study: Study) -> None:
+    """A target and a largest size are for a search that a profile guides."""
+    asked = [name for name in ("target", "max_bytes") if getattr(study.spec, name) is not None]
+    if asked and not study.is_guided:
+        raise StudyError(
+            f"{asked[0]} needs at least {GUIDED_FROM} trials besides the study's anchors, and calibration pairs of "
+            f"at least {MEASURING_SHARE} sources; the study has {study.spec.trials} trials, "
+            f"{len(study.spec.anchors)} anchors and {len(study.calibration.pairs.segments)} pairs"
+        )
 
 
 def _known_by(begun: StudyHeader | None) -> str | None:

@@ -21,6 +21,7 @@ from orchestrator.results.findings import Finding, ProbeFinding, TrialFinding, f
 from orchestrator.search.families import Families
 from orchestrator.search.guidance import SAMPLED_EVERY, SAMPLED_OFTEN, Guidance
 from orchestrator.statistics.frontier import on_frontier
+from orchestrator.study.target import Target
 from search_spaces.candidate import BaseModel, Candidate, refuse_idle_training
 from search_spaces.errors import CandidateError
 from search_spaces.methods.family import Family
@@ -102,11 +103,14 @@ class Proposer:
         worth: Callable[[], Sequence[str]] | None = None,
         timable: Callable[[tuple[Step, ...]], bool] = lambda steps: True,
         guided: bool = False,
+        aim: Target | None = None,
+        max_bytes: int | None = None,
     ) -> None:
         """again: an earlier driver's trials that are to be tried again, under their numbers. numbers: the first that is
         free, where that is known. timable: whether what the steps make can be timed here; where that holds of nothing
         but the baseline, nothing is. guided: whether candidates are chosen by a profile, where the space is known
-        whole; the sampler then has a share of them."""
+        whole; the sampler then has a share of them, unless there is an aim: then the smallest is sought that reaches
+        it. max_bytes: no larger one is chosen by the profile."""
         self._base = base
         self._baseline_key = (Candidate(base).digest, "dev")
         self._checkpoint = checkpoint
@@ -130,7 +134,9 @@ class Proposer:
         self._asked: dict[int, optuna.Trial] = {}
         self._again: deque[Proposal] = deque()
         self._families = Families()
-        self._guidance = self._guidance_for(space, floor) if guided else None
+        self._aim = aim
+        self._guidance = self._guidance_for(space, floor, max_bytes) if guided else None
+        self.aim_is_met = False
         # Candidates whose probe ended well.
         self._sound: list[Candidate] = []
         # Trials on dev that the guidance has not heard of.
@@ -153,7 +159,10 @@ class Proposer:
         if self._again:
             return self._again.popleft()
         if not self._over():
-            proposal = self._from_given() or self._guided() or self._from_anchors()
+            proposal = self._from_given() or self._guided()
+            if self.aim_is_met:
+                return self.propose()
+            proposal = proposal or self._from_anchors()
             if proposal is None:
                 proposal = self._with_more_training() or self._sampled()
             if proposal is not None:
@@ -233,6 +242,19 @@ class Proposer:
         """Whether the uncompressed model itself could not be measured: no candidate can be compared with anything."""
         return self._baseline_key in self._found and self._found[self._baseline_key] is None
 
+    def smallest_in_aim(self) -> Candidate | None:
+        """The smallest candidate that kept what is aimed at and may stand; None without an aim, or a baseline."""
+        baseline = self._found.get(self._baseline_key)
+        if self._aim is None or baseline is None:
+            return None
+        reached = [
+            (found.loss.bytes, digest)
+            for (digest, split), found in self._found.items()
+            if split == "dev" and found is not None and found.may_stand(baseline, self._floor)
+            and (digest == self._baseline_key[0] or self._kept(found, baseline) >= self._aim.share)
+        ]  # fmt: skip
+        return self._candidates[min(reached)[1]] if reached else None
+
     def pending(self, number: int) -> Proposal | None:
         """The proposal of a trial that has not ended."""
         return self._pending.get(number)
@@ -291,9 +313,12 @@ class Proposer:
                 return proposal
         return None
 
-    def _guidance_for(self, space: Space, floor: float) -> Guidance | None:
+    def _guidance_for(self, space: Space, floor: float, max_bytes: int | None) -> Guidance | None:
         rows = enumerate_rows(space, self._offer, self._checkpoint)
-        return None if rows is None else Guidance(rows, self._checkpoint.bytes, floor)
+        if rows is None:
+            return None
+        target = self._aim.share if self._aim else None
+        return Guidance(rows, self._checkpoint.bytes, floor, target, max_bytes)
 
     def _guided(self) -> Proposal | Literal["wait"] | None:
         """A probe of the profile, then what the profile says; "wait" while it or the baseline is not measured whole.
@@ -309,7 +334,7 @@ class Proposer:
         if not guidance.ready or self._baseline_key not in self._found:
             return "wait"
         every = SAMPLED_EVERY if guidance.believed else SAMPLED_OFTEN
-        if self._started("dev") % every == every - 1:
+        if self._aim is None and self._started("dev") % every == every - 1:
             return None
         pending = [proposal.candidate.steps for proposal in self._pending.values() if proposal.split == "dev"]
         while (found := guidance.propose(pending)) is not None:
@@ -317,6 +342,12 @@ class Proposer:
             if (proposal := self._chosen(choices, reason.to_json())) is not None:
                 return proposal
             guidance.close(steps)
+        if self._aim is not None:
+            # What runs may yet change what is expected of the others.
+            if pending:
+                return "wait"
+            self.aim_is_met = True
+            self._trials = self._started("dev")
         return None
 
     def _probed(self, candidate: Candidate, found: ProbeFinding | None) -> None:
@@ -334,7 +365,7 @@ class Proposer:
         if baseline is None or baseline.loss.quality <= 0:
             return
         for one, result, predicted in self._told:
-            kept = None if result is None else result.loss.quality / baseline.loss.quality
+            kept = None if result is None else self._kept(result, baseline)
             self._guidance.tell(
                 one,
                 predicted if result is None else result.loss.bytes,
@@ -344,6 +375,13 @@ class Proposer:
                 result is not None and result.may_stand(baseline, self._floor),
             )
         self._told.clear()
+
+    def _kept(self, found: TrialFinding, baseline: TrialFinding) -> float:
+        """The share of the baseline's quality: of the mean over pairs, or of the pair that keeps least where that is
+        the aim."""
+        if self._aim is not None and self._aim.of_worst and found.by_pair.keys() == baseline.by_pair.keys():
+            return min(found.by_pair[pair] / baseline.by_pair[pair] for pair in baseline.by_pair)
+        return found.loss.quality / baseline.loss.quality
 
     def _from_anchors(self) -> Proposal | None:
         while self._anchors:

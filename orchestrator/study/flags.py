@@ -20,7 +20,9 @@ def add_study_flags(command: argparse.ArgumentParser) -> None:
     for key, info in keys_of(StudySpec).items():
         name = flag_name(key, info)
         if name is not None:
-            groups[flag_of(info).group].add_argument(name, dest=key, default=None, help=key_help(key), **_reading(info))
+            groups[flag_of(info).group].add_argument(
+                name, dest=key, default=None, help=_escaped(key_help(key)), **_reading(info)
+            )
 
 
 def key_help(key: str) -> str:
@@ -48,6 +50,11 @@ def default_of(key: str) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+
+
+def _escaped(text: str) -> str:
+    """As argparse takes it, which fills in what follows a percent sign."""
+    return text.replace("%", "%%")
 
 
 def _reading(info: FieldInfo) -> dict[str, Any]:

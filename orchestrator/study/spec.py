@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from mlflow_tracking.store import is_sqlite, sqlite_file
 from orchestrator.study.keys import Flag, OneOf, ValueRule, refuses
 from orchestrator.study.shipped import SHIPPED_MODEL
+from orchestrator.study.target import Target, target_of
 from orchestrator.study.values import (
     Above0,
     Amount,
@@ -148,6 +149,10 @@ class StudySpec:
     """Segments after which a race looks whether a candidate is beaten, or none."""
     margin: Annotated[Above0 | None, Flag(QUALITY, default="the least people notice")] = None
     """Points that a recommended candidate is shown to lose less than."""
+    target: Annotated[Text | None, Flag(QUALITY, metavar="TARGET", default="the whole frontier")] = None
+    """What the smallest model that is sought keeps of the baseline's quality: chrf>=99%, or worst_pair>=98%."""
+    max_bytes: Annotated[Size, Flag(QUALITY, metavar="SIZE", read=str, default="the model's own")] = None
+    """The largest model that the search chooses, such as 2GB."""
     comet_model: Annotated[Text | None, Flag(QUALITY, default="Unbabel/wmt22-comet-da")] = None
     """COMET's hub id, checkpoint or folder."""
 
@@ -185,6 +190,7 @@ class StudySpec:
 
     def __post_init__(self) -> None:
         self._refuse_training_without_data()
+        self._refuse_aimless()
         if self.store is not None and self.store_limit is not None:
             raise StudyError(
                 f"store_limit is for the store inside the run's folder, and {self.store} is shared: the artefacts of "
@@ -201,6 +207,21 @@ class StudySpec:
                 f"{what} trains, and the study names no training data; name a file of source and reference pairs with "
                 "--training FILE (training: [FILE])"
             )
+
+    def _refuse_aimless(self) -> None:
+        """A target and a largest size are for a search that knows its space whole."""
+        asked = [name for name in ("target", "max_bytes") if getattr(self, name) is not None]
+        if not asked:
+            return
+        if self.target is not None:
+            target_of(self.target, self.quality)
+        if SPACES[self.space].axes is None:
+            known = " and ".join(name for name, space in SPACES.items() if space.axes is not None)
+            raise StudyError(f"{asked[0]} needs a space that is known whole, and {self.space} is not; use {known}")
+
+    @property
+    def aim(self) -> Target | None:
+        return None if self.target is None else target_of(self.target, self.quality)
 
     @property
     def folder(self) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, ValidationInfo
 
 from orchestrator.study.keys import ValueRule, refuse
 from search_spaces.candidate import refuse_senseless_order
@@ -81,14 +81,14 @@ def _training_sources(found: object) -> tuple[TrainingSource, ...]:
     return tuple(sources)
 
 
-def _size(found: object) -> int | None:
+def _size(found: object, info: ValidationInfo) -> int | None:
     if found is None:
         return None
     text = str(found).strip().upper() if isinstance(found, (str, int)) and not isinstance(found, bool) else ""
     parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B?)", text)
     size = int(float(parts[1]) * UNITS[parts[2]]) if parts and parts[2] in UNITS else 0
     if size < 1:
-        raise refuse("store_limit", found, SIZE_RULE)
+        raise refuse(str(info.field_name), found, SIZE_RULE)
     return size
 
 

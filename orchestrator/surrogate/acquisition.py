@@ -48,6 +48,15 @@ def expected_gain(front: Front, log_bytes: Array, mean: Array, deviation: Array,
     return gained
 
 
+def expected_saving(smallest: float, log_bytes: Array, mean: Array, deviation: Array, target: float) -> Array:
+    """The log bytes that a point saves in expectation over the smallest that is known to reach the target: of those of
+    its size (n,), if its quality, which is normal (n,), reaches it too."""
+    from scipy.special import ndtr
+
+    found: Array = np.maximum(smallest - log_bytes, 0.0) * ndtr((mean - target) / deviation)
+    return found
+
+
 def _expected_above(mean: Array, deviation: Array, level: Array) -> Array:
     """E[max(quality − level, 0)] of a normal quality."""
     from scipy.special import ndtr

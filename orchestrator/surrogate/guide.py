@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.surrogate.acquisition import expected_gain, front_of, ladder
+from orchestrator.surrogate.acquisition import expected_gain, expected_saving, front_of, ladder
 from orchestrator.surrogate.divergence_model import LEAST, fit_divergence
 from orchestrator.surrogate.quality_map import VOCABULARY_FACTOR, fit_quality
 from orchestrator.surrogate.standing_odds import standing_odds
@@ -28,6 +28,8 @@ LADDER_MARGIN = 0.15
 PRICE = 0.015
 # Before one was made: mixed widths take so many times what a uniform one does.
 MIXED_TAKES = 4.0
+# The log bytes that a candidate must be expected to save for the search of a target to go on: 1 % of the file.
+LEAST_SAVING = 0.01
 # A row that is likelier than this to be below the floor is not worth a trial.
 MOST_USELESS = 0.2
 
@@ -35,7 +37,8 @@ MOST_USELESS = 0.2
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What is expected of rows: the kept share of the baseline's quality with its standard deviation, the chance to
-    stand, and what measuring each adds to the frontier's hypervolume; all (rows,)."""
+    stand, and what measuring each adds to the frontier's hypervolume, or saves in log bytes where there is a target;
+    all (rows,)."""
 
     kept: Array
     deviation: Array
@@ -61,6 +64,8 @@ class Guide:
     floor: float = 0.5
     seconds: Array | None = None
     """What a trial of each row is expected to take, before anything was tried (rows,); None where all are alike."""
+    target: float | None = None
+    """The kept share at which the smallest row is sought; None for the whole frontier."""
     known: dict[int, float] = field(default_factory=dict)
     """Row -> kept share of quality, 0 for one that failed."""
     measured: dict[int, float] = field(default_factory=dict)
@@ -76,7 +81,8 @@ class Guide:
         self._parts = np.stack(columns, axis=1) if columns else np.zeros((len(self.options), 0))
         # Of the profile alone, so that a search which goes on climbs the same one.
         price = 0.0 if self.seconds is None else PRICE * np.log(self.seconds / self.seconds.min())
-        self._ladder = ladder(self.log_bytes, self._told()[0] - price, LADDER, self.floor + LADDER_MARGIN)
+        kept = self._told()[0] - price
+        self._ladder = ladder(self.log_bytes, kept, LADDER, self.floor + LADDER_MARGIN) if self.target is None else []
 
     def tell(self, row: int, kept: float | None, divergence: float | None, stands: bool = True) -> None:
         """What a row's trial found. kept: its share of the baseline's quality; None where it failed. stands: whether it
@@ -98,8 +104,10 @@ class Guide:
         return found
 
     def propose(self, pending: set[int], closed: Array, seconds: Array) -> int | None:
-        """The row to measure next; None when none is open. pending: rows under way. closed: rows that may not be
-        proposed, bool (rows,). seconds: what each would take (rows,)."""
+        """The row to measure next; None when none is open, or none is expected to save enough of a target's bytes.
+
+        pending: rows under way. closed: rows that may not be proposed, bool (rows,). seconds: what each would take
+        (rows,)."""
         for row in self._ladder:
             if not closed[row] and row not in self.known and row not in pending and self.log_bytes[row] < self.most:
                 return row
@@ -112,7 +120,9 @@ class Guide:
         worth[list(self.known)] = -1.0
         worth[list(pending)] = -1.0
         row = int(np.argmax(worth))
-        return row if worth[row] >= 0.0 else None
+        if worth[row] < 0.0 or (self.target is not None and found.gain[worth >= 0.0].max() < LEAST_SAVING):
+            return None
+        return row
 
     def expect(self, pending: set[int]) -> Expected:
         """What is expected of every row. Rows under way are taken to turn out as expected."""
@@ -120,8 +130,12 @@ class Guide:
         points = [(float(self.log_bytes[row]), self.known[row]) for row in sorted(self._standing)]
         points += [(float(self.log_bytes[row]), float(kept[row])) for row in sorted(pending)] + self._others
         sizes, qualities = ([point[at] for point in points] for at in (0, 1))
-        front = front_of(sizes, qualities, self.floor, self.most)
-        gain = expected_gain(front, self.log_bytes, kept, deviation, self.floor, self.most)
+        if self.target is None:
+            front = front_of(sizes, qualities, self.floor, self.most)
+            gain = expected_gain(front, self.log_bytes, kept, deviation, self.floor, self.most)
+        else:
+            smallest = min([size for size, share in points if share >= self.target], default=self.most)
+            gain = expected_saving(smallest, self.log_bytes, kept, deviation, self.target)
         scored = [row for row, share in self.known.items() if share > 0]
         stood = np.array([row in self._standing for row in scored], dtype=bool)
         odds = standing_odds(np.array([self.known[row] for row in scored]), stood, kept)

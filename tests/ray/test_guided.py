@@ -58,3 +58,24 @@ def test_more_trials_probe_nothing_again(here: Command, folder: Path) -> None:
     assert len(ledger.on(PROFILE_SPLIT)) == 6
     assert len(ledger.on(RACED_SPLIT)) == TRIALS + 2
     assert "[profile]" not in done.stdout
+
+
+def test_a_target_ends_the_search(here: Command, small_study: list[str], folder: Path) -> None:
+    out = folder.parent / "aimed"
+    asked = ["--space", "vocabulary", "--trials", "40", "--target", "chrf>=90%", "--no-speed", "--out", str(out)]
+    # A study of its own, whose artefacts are there already.
+    done = here("search", *small_study, *asked, "--store", str(folder.parent / "store"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("target ")]
+    assert "chrf>=90% on dev.jsonl: " in said
+    assert said.endswith("; no other candidate is expected to save 1 % of the bytes, so the search stopped there")
+    dev = read_ledger(out).on(RACED_SPLIT)
+    assert 1 < len(dev) < 40
+    assert read_ledger(out).complete
+    reached = [
+        trial.measurement.footprint.bytes
+        for trial in dev
+        if trial.measurement is not None and trial.measurement.race is None
+        and trial.measurement.overall("chrf") >= 0.9 * dev[0].measurement.overall("chrf")  # type: ignore[union-attr]
+    ]  # fmt: skip
+    assert min(reached) < 0.6 * max(reached)

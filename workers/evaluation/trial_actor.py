@@ -274,6 +274,7 @@ def report(record: TrialLine) -> dict[str, Any]:
 
     quality: projected where a race ended the trial, which is then `raced`, with its Race. sanity: pairs of a check and
     the share of hypotheses that failed it. divergence: in nats, nan where it was not measured. seconds: of all stages.
+    pairs: of a language pair and its quality.
     """
     outcome = outcome_from_json(record["outcome"])
     told: dict[str, Any] = {"done": True, "number": record["number"], "split": record["split"], "failed": 1}
@@ -300,6 +301,7 @@ def report(record: TrialLine) -> dict[str, Any]:
             "sanity": [list(item) for item in outcome.sanity.items()],
             "divergence": outcome.nats,
             "seconds": sum(outcome.seconds.values()),
+            "pairs": [[pair, score.value] for pair, score in next(iter(outcome.scores.values())).items()],
         }
         if race is not None:
             told["race"] = asdict(race)

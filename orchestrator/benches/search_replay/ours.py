@@ -42,12 +42,15 @@ class Ours:
 
     Before a row is told or profiled, its options, its bytes and which artefacts are on its way are known of it. actors:
     how many share the profile. seed, noise: the harm that the profile found is off by a factor exp(N(0, noise)), as a
-    profile over fewer texts would be; without noise every seed is the same.
+    profile over fewer texts would be; without noise every seed is the same. target: the share of the baseline's quality
+    at which the smallest is sought; it then proposes nothing more once none is expected to save enough.
     """
 
     uses_divergence = True
 
-    def __init__(self, table: Table, seed: int, actors: int = 1, noise: float = 0.0) -> None:
+    def __init__(
+        self, table: Table, seed: int, actors: int = 1, noise: float = 0.0, target: float | None = None
+    ) -> None:
         self._table = table
         self._actors = actors
         self._profile = profile_of(table, np.random.default_rng(seed), noise)
@@ -65,6 +68,7 @@ class Ours:
             tuple(np.nan_to_num(each) for each in harm),
             float(log_bytes[table.baseline]),
             seconds=max(float(np.median(list(self._profile.seconds.values()))), LEAST) + self._takes.sum(axis=1),
+            target=target,
         )
         self._artefacts = np.full(table.options.shape, -1)
         for row, prefixes in enumerate(table.prefixes):

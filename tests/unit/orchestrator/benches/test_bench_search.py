@@ -26,7 +26,7 @@ QUICK = {name: OTHERS[name] for name in ("random", "grid", "warm_tpe")}
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    designs = {name: Design(AXES, "greedy", ANCHORS, tmp_path / f"{name}.npz") for name in ("shipped", "real")}
+    designs = {name: Design(AXES, "greedy", ANCHORS, 2, tmp_path / f"{name}.npz") for name in ("shipped", "real")}
     for design in designs.values():
         save(TABLE, design.recorded)
     monkeypatch.setattr(bench, "DESIGNS", designs)
@@ -48,6 +48,8 @@ def test_figures_are_of_both_tables_and_of_one_and_eight_at_a_time(small: Path) 
     assert found["profile_seconds_8"] == pytest.approx(found["profile_seconds"] / 8, abs=1e-3)
     assert found["seconds_ours"] == found["seconds_ours_real"]
     assert 1 < found["target_evaluations_frontier"] < TABLE.rows
+    assert 1 < found["target_evaluations"] < TABLE.rows
+    assert found["target_bytes_over"] >= 0
     assert all(explain_figure(name, SEARCH)[0] for name in found)
     assert len(lines) == 2 * 2 * (1 + len(QUICK))
     assert "2 seeds" in lines[0] and "grid" in lines[2] and "1 seeds" in lines[2]

@@ -18,9 +18,10 @@ from orchestrator.search.guidance import LEAST_TAU, Guidance
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.searcher import ParetoSearcher
 from orchestrator.statistics.frontier import Objectives
+from orchestrator.study.target import Target
 from search_spaces.candidate import Candidate
 from search_spaces.methods.pruners import RemoveChannels, RemoveHeads, RemoveLayers, TrimVocabulary
-from search_spaces.methods.quantizers import GPTQ, MixedWidths
+from search_spaces.methods.quantizers import GPTQ, RTN, MixedWidths
 from search_spaces.methods.registry import Step
 from search_spaces.methods.trainers import Trainer
 from search_spaces.outcome import Failure, Measurement, Probe
@@ -91,6 +92,8 @@ def search(
     stop_after: int | None = None,
     fails: Callable[[Proposal], Failure | None] = lambda proposal: None,
     training: bool = False,
+    aim: Target | None = None,
+    max_bytes: int | None = None,
 ) -> Searched:
     proposer = Proposer(
         BASE,
@@ -102,6 +105,8 @@ def search(
         guided=True,
         known=known or (),
         training=training,
+        aim=aim,
+        max_bytes=max_bytes,
     )
     done = Searched(proposer, list(known or []), [])
     running: list[Proposal] = []
@@ -296,3 +301,49 @@ def test_a_probe_whose_worker_was_lost_holds_nothing_up(checkpoint: Checkpoint) 
     chosen = searcher.suggest("next")
     assert isinstance(chosen, dict)
     assert chosen["why"]
+
+
+@pytest.mark.parametrize("share", [0.99, 0.95, 0.8])
+def test_a_target_is_found_and_the_search_stops(checkpoint: Checkpoint, rows: Rows, share: float) -> None:
+    done = search(checkpoint, 60, aim=Target("chrf", share))
+    assert done.proposer.aim_is_met
+    assert len(done.dev) <= 20
+    assert all(one.why for one in done.dev[1:])
+    found = done.proposer.smallest_in_aim()
+    assert found is not None
+    assert quality(found.steps) >= share * WHOLE
+    size = next(one.predicted_bytes for one in done.dev if one.candidate == found)
+    every = [int(rows.bytes[row]) for row in range(len(rows.bytes)) if quality(rows.steps(row)) >= share * WHOLE]
+    assert size <= 1.06 * min(every)
+
+
+def test_a_target_search_that_was_stopped_ends_as_it_would_have(checkpoint: Checkpoint) -> None:
+    aim = Target("chrf", 0.95)
+    whole = search(checkpoint, 60, aim=aim)
+    begun = search(checkpoint, 60, aim=aim, stop_after=18)
+    resumed = search(checkpoint, 60, known=begun.records, aim=aim)
+    assert [record.key for record in resumed.records] == [record.key for record in whole.records]
+    again = search(checkpoint, 60, known=whole.records, aim=aim)
+    assert not again.proposals
+
+
+def test_the_worst_pair_counts_where_it_is_the_aim(checkpoint: Checkpoint) -> None:
+    whole = TrialFinding(Objectives(50.0, 100), by_pair={"en-de": 60.0, "en-cs": 40.0})
+    found = TrialFinding(Objectives(48.0, 50), by_pair={"en-de": 60.0, "en-cs": 36.0})
+    for aim, kept in ((Target("worst_pair", 0.95), None), (Target("chrf", 0.95), (RTN(bits=8),))):
+        proposer = Proposer(
+            BASE, checkpoint, SPACES["joint"], trials=16, seed=0, guided=True, aim=aim, given=[(RTN(bits=8),)]
+        )
+        for result in (whole, found):
+            proposal = proposer.propose()
+            assert isinstance(proposal, Proposal)
+            proposer.tell(proposal.number, result)
+        smallest = proposer.smallest_in_aim()
+        assert smallest is not None
+        assert smallest.steps == (kept or ())
+
+
+def test_nothing_larger_than_asked_is_chosen(checkpoint: Checkpoint) -> None:
+    done = search(checkpoint, 16, max_bytes=3_000_000)
+    assert all(one.predicted_bytes <= 3_000_000 for one in done.dev if one.why)
+    assert sum(bool(one.why) for one in done.dev) >= 12
