@@ -141,7 +141,9 @@ def aimed(table: Table, seeds: int) -> dict[str, float]:
     return {
         "target_evaluations": float(median(trials)),
         "target_evaluations_most": float(max(trials)),
-        "target_bytes_over": max(over),
+        "target_bytes_over": float(median(over)),
+        "target_bytes_over_most": max(over),
+        "target_within": fmean(each <= NEARLY - 1.0 for each in over),
     }
 
 

@@ -109,9 +109,14 @@ def mirrored_trial(
         ended=record.ended,
         worker=record.worker,
         attempt=record.attempt,
-        more=more or {},
+        more={**expected_of(record), **(more or {})},
         words={**race, **(words or {})},
     )
+
+
+def expected_of(record: TrialRecord) -> dict[str, float]:
+    """What was expected of a trial that a profile chose, as metrics; empty for others."""
+    return {f"expected_{name}": value for name, value in record.why.items()}
 
 
 def _standing(point: Point) -> dict[str, float]:

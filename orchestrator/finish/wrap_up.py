@@ -29,7 +29,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.outcome import Failure, Outcome, Speed
 from search_spaces.wording import MINUS
 from workers.evaluation.attempt import or_else
-from workers.plan.evaluation_plan import SPEED_SPLIT
+from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT
 from workers.reading.segments import DataSet
 from workers.runtime.artefact_store import MANIFEST, ArtefactStore
 from workers.runtime.atomic_files import DRAFT, write_through_draft
@@ -252,6 +252,7 @@ def _write_pages(
             test=test,
             test_data=data.get("test"),
             header=ledger.header,
+            probes=ledger.on(PROFILE_SPLIT),
         )
 
     def picture() -> Path:

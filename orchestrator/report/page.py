@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.ledger.records import TrialRecord
 from orchestrator.number_format import Unit, metric_name
 from orchestrator.racing.judging import ALPHA, MARGIN
 from orchestrator.report.about import conditions_block, heading_facts, interval_note
 from orchestrator.report.breakdown import breakdown_table
+from orchestrator.report.expected import expected_section
 from orchestrator.report.html_parts import json_script, section, text
 from orchestrator.report.pairs import pairs_table
 from orchestrator.report.plot import plot_data
 from orchestrator.report.samples import System, samples_html
-from orchestrator.report.speed import speed_table
 from orchestrator.report.standing import dropped_table, sanity_note, sanity_table
 from orchestrator.report.tables import (
     failures_table,
@@ -23,6 +24,7 @@ from orchestrator.report.tables import (
     points_table,
     shown_points,
     signatures_table,
+    speed_table,
 )
 from orchestrator.results.baseline import baseline_faults
 from orchestrator.results.points import Results
@@ -36,6 +38,9 @@ HERE = Path(__file__).parent
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 )
+
+# How a target begins whose share is of the pair that keeps least.
+WORST_PAIR = "worst_pair"
 
 HELD_OUT_SENTENCE = (
     "The dev scores chose these points, which flatters them a little; the held-out test had no part in the choice, "
@@ -99,6 +104,8 @@ class Content:
     """The unit of sizes."""
     systems: Sequence[System]
     """The dev hypotheses of the points whose samples are shown."""
+    probes: Sequence[TrialRecord] = ()
+    """The probes of the profile that guided the search; none where it had none."""
 
 
 def page(content: Content, plotly: str) -> str:
@@ -140,6 +147,9 @@ def _sections(content: Content, splits: Sequence[Results]) -> list[str]:
         sections.append(section("points", "All points", points_table(content.dev, content.unit)))
     if content.test is not None:
         sections.append(_held_out_section(content.dev, content.test, content.unit))
+    target = str(content.header.get("spec", {}).get("target") or "")
+    if expected := expected_section(content.dev, content.probes, content.unit, target.startswith(WORST_PAIR)):
+        sections.append(expected)
     if any(point.speed for point in content.dev.points):
         sections.append(section("speed", "Speed and memory", _note(SPEED_NOTE), speed_table(content.dev, content.unit)))
     if content.dev.dropped:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.ledger.records import TrialRecord
 from orchestrator.report.page import Content, page
 from orchestrator.report.picture import write_picture
 from orchestrator.report.samples import read_systems
@@ -28,12 +29,13 @@ def write_report(
     test: Results | None,
     test_data: DataSet | None,
     header: Mapping[str, Any],
+    probes: Sequence[TrialRecord] = (),
 ) -> Path:
     """Write `report.html` into a run's folder, whole or not at all, and return its path.
 
-    folder: the run's, whose stored hypotheses are shown. dev, dev_data: what the search was scored on. test, test_data:
-    the frontier scored again on held-out data, or None. header: the ledger's. Raises StudyError when the hypotheses
-    are not those of the data.
+    folder: the run's, whose stored hypotheses are shown. dev, dev_data: what the search was scored on. test,
+    test_data: the frontier scored again on held-out data, or None. header: the ledger's. probes: of its profile.
+    Raises StudyError when the hypotheses are not those of the data.
     """
     from plotly.offline import get_plotlyjs
 
@@ -48,6 +50,7 @@ def write_report(
         header=header,
         unit=unit,
         systems=systems,
+        probes=probes,
     )
     path = folder / REPORT
     with write_through_draft(path) as draft:

@@ -21,7 +21,7 @@ from orchestrator.results.findings import Finding, ProbeFinding, TrialFinding, f
 from orchestrator.search.families import Families
 from orchestrator.search.guidance import SAMPLED_EVERY, SAMPLED_OFTEN, Guidance
 from orchestrator.statistics.frontier import on_frontier
-from orchestrator.study.target import Target
+from orchestrator.study.values import Target
 from search_spaces.candidate import BaseModel, Candidate, refuse_idle_training
 from search_spaces.errors import CandidateError
 from search_spaces.methods.family import Family

@@ -16,7 +16,6 @@ from pydantic.dataclasses import dataclass
 from mlflow_tracking.store import is_sqlite, sqlite_file
 from orchestrator.study.keys import Flag, OneOf, ValueRule, refuses
 from orchestrator.study.shipped import SHIPPED_MODEL
-from orchestrator.study.target import Target, target_of
 from orchestrator.study.values import (
     Above0,
     Amount,
@@ -27,9 +26,11 @@ from orchestrator.study.values import (
     Rungs,
     Size,
     Switch,
+    Target,
     Text,
     Training,
     rungs_of_text,
+    target_of,
 )
 from search_spaces.errors import StudyError
 from search_spaces.methods.registry import Step, step_to_json

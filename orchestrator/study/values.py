@@ -13,6 +13,7 @@ from pydantic import Field, PlainValidator, ValidationInfo
 
 from orchestrator.study.keys import ValueRule, refuse
 from search_spaces.candidate import refuse_senseless_order
+from search_spaces.errors import StudyError
 from search_spaces.methods.registry import Step, step_from_json
 
 RUNGS_RULE = "a list of ascending whole numbers of at least 1, or [] for no racing"
@@ -21,6 +22,9 @@ UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 LANGUAGES_RULE = "codes with their names, such as {xx: Name} or --language xx=Name"
 TRAINING_RULE = "a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
 ANCHORS_RULE = "a list of candidates, each a list of steps"
+TARGET_RULE = "such as chrf>=99% (of the baseline's mean over language pairs) or worst_pair>=98%"
+WORST = "worst_pair"
+_TARGET = re.compile(r"\s*([a-z_]+)\s*>=\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 Text = Annotated[str, ValueRule("text")]
 Switch = Annotated[bool, ValueRule("true or false")]
@@ -45,6 +49,37 @@ class TrainingSource:
         number = isinstance(self.weight, (int, float)) and not isinstance(self.weight, bool)
         if not number or not 0 < self.weight < math.inf:
             raise refuse(f"training: the weight of {self.file}", self.weight, "a number above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The share of the baseline's quality that is to be kept.
+
+    of: the quality metric, whose mean over language pairs counts, or "worst_pair", the pair that keeps least. share:
+    above 0 and at most 1.
+    """
+
+    of: str
+    share: float
+
+    @property
+    def of_worst(self) -> bool:
+        return self.of == WORST
+
+    def __str__(self) -> str:
+        return f"{self.of}>={self.share * 100:g}%"
+
+
+def target_of(text: str, quality: str) -> Target:
+    """The target that the text spells; raises StudyError for anything else, and for a metric that is not the study's
+    quality."""
+    parts = _TARGET.fullmatch(text)
+    share = float(parts[2]) / 100 if parts else 0.0
+    if parts is None or not 0 < share <= 1:
+        raise StudyError(f"target is {text!r}; it must be {TARGET_RULE}")
+    if parts[1] not in (quality, WORST):
+        raise StudyError(f"target is {text!r}, and the study's quality is {quality}: name {quality} or {WORST}")
+    return Target(parts[1], share)
 
 
 def _rungs(found: object) -> tuple[int, ...]:

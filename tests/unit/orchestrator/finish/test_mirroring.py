@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlflow_tracking.mirror import Mirror, MirroredTrial
-from orchestrator.finish.mirroring import mirror_ledger, mlflow_troubles, spell_trouble
-from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger
+from orchestrator.finish.mirroring import mirror_ledger, mirrored_trial, mlflow_troubles, spell_trouble
+from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger, record_from_json
 from search_spaces.methods.quantizers import GPTQ, RTN
 from search_spaces.outcome import Failure, Probe, Speed
 from tests.support.examples import measurement, trial
@@ -79,3 +79,11 @@ def test_a_speed_and_a_probe_have_no_run_of_their_own(tmp_path: Path) -> None:
     # What is scored again bears the number of its candidate on dev.
     assert mirror.trials == [(0, "dev"), (3, "dev"), (3, "test")]
     assert len(done) == 3
+
+
+def test_what_was_expected_stands_beside_what_was_found() -> None:
+    line = {**trial(measurement(50.0), (RTN(bits=4),)), "kind": "trial", "digest": "0", "hypotheses": None}
+    expected = {"kept": 0.98, "low": 0.95, "high": 1.0, "gain": 0.1, "seconds": 9.0}
+    assert mirrored_trial(record_from_json(line)).more == {}  # type: ignore[arg-type]
+    chosen = mirrored_trial(record_from_json({**line, "why": expected}), {"ratio": 2.0})  # type: ignore[arg-type,typeddict-item]
+    assert chosen.more == {"ratio": 2.0, **{f"expected_{name}": value for name, value in expected.items()}}

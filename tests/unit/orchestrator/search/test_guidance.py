@@ -18,7 +18,7 @@ from orchestrator.search.guidance import LEAST_TAU, Guidance
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.searcher import ParetoSearcher
 from orchestrator.statistics.frontier import Objectives
-from orchestrator.study.target import Target
+from orchestrator.study.values import Target
 from search_spaces.candidate import Candidate
 from search_spaces.methods.pruners import RemoveChannels, RemoveHeads, RemoveLayers, TrimVocabulary
 from search_spaces.methods.quantizers import GPTQ, RTN, MixedWidths

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.study.spec import spec_from_mapping
-from orchestrator.study.target import Target, target_of
+from orchestrator.study.values import Target, target_of
 from search_spaces.errors import StudyError
 from tests.support.studies import LEAST
 
