@@ -35,7 +35,7 @@ from orchestrator.progress.trial_table import (
 )
 from orchestrator.results.standing import race_text
 from search_spaces.outcome import Race
-from workers.plan.evaluation_plan import RACED_SPLIT, SPEED_SPLIT
+from workers.plan.evaluation_plan import PROFILE_SPLIT, RACED_SPLIT, SPEED_SPLIT
 from workers.runtime.callbacks import Doing
 
 REDRAW_SECONDS = 0.5
@@ -204,7 +204,8 @@ class ProgressDisplay:
         if say:
             shown, totals, split = self._shown(), self._totals, row.split
             whole = self._whole_splits.get(split, 0)
-            left = self._left(now).removeprefix(f"{PHASES.get(split)}: ")
+            # The probes of a profile come before anything says how long a trial takes.
+            left = "" if split == PROFILE_SPLIT else self._left(now).removeprefix(f"{PHASES.get(split)}: ")
             ended, whole_bytes = ended_trials(shown, totals, split), totals.baseline_bytes
             self._say(trial_line(row, ended, totals=totals, baseline_bytes=whole_bytes, left=left, whole=whole))
 
