@@ -124,6 +124,9 @@ def run_loop(
         beside.stop()
         # Last: the display asks it until it ends.
         ray.kill(writer.actor)
+    if searcher.out_of_time:
+        said = f"time      {study.spec.hours:g} h are over: no further candidate was begun; mtpareto resume goes on"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
     _say_what_was_not_done(study.spec, proposer, console)
     return halt
 
@@ -268,6 +271,7 @@ def _searcher(
         room_for=driving.room_for,
         on_halt=driving.on_halt,
         on_family=driving.on_family,
+        seconds=None if spec.hours is None else spec.hours * 3600,
     )
 
 

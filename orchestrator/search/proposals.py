@@ -219,6 +219,15 @@ class Proposer:
             self._guide_with(proposal.candidate.steps, scored, proposal.predicted_bytes)
         return self._families.learn(failure, self._worked) if failure is not None else None
 
+    def stop_searching(self) -> None:
+        """Begin no further candidate on dev; what has begun may end, and what follows the search follows."""
+        self._trials = min(self._trials, self._started("dev"))
+
+    @property
+    def searching(self) -> bool:
+        """Whether candidates are still to be begun on dev."""
+        return not self._over()
+
     def propose_again(self, number: int) -> None:
         """Have a pending trial proposed once more, under its number, before anything new."""
         self._again.append(self._pending[number])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -32,11 +33,12 @@ class ParetoSearcher(Searcher):
     by then it puts the Failure on the ledger, and answers what the ledger holds already of a trial that was lost after
     it had been measured, or the machine's fault that was the reason.
 
-    The machine's fault of a trial is told to nobody: the trial stays proposed. A full disk waits until nothing runs,
-    has make_room free what it can, in bytes, and goes on, at most MOST_ROOMS times between two trials that end well;
-    any other fault, or no room, halts the search: nothing more is suggested, and what runs may end. room_for: is asked
-    before each trial to see to its room while others run. on_family: hears of a family that a failure takes
-    out. Nothing is saved or restored here: a resumed study gives the Proposer its ledger instead.
+    The machine's fault of a trial is told to nobody: the trial stays proposed. A full disk waits until nothing
+    runs, has make_room free what it can, in bytes, and goes on, at most MOST_ROOMS times between two trials that
+    end well; any other fault, or no room, halts the search: nothing more is suggested, and what runs may end.
+    room_for: is asked before each trial to see to its room while others run. on_family: hears of a family that a
+    failure takes out. seconds: after so many, by the clock, no further candidate is begun on dev; out_of_time then
+    says so. Nothing is saved or restored here: a resumed study gives the Proposer its ledger instead.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class ParetoSearcher(Searcher):
         room_for: Callable[[Proposal], None] = lambda proposal: None,
         on_halt: Callable[[MachineFault, int], None] = lambda fault, running: None,
         on_family: Callable[[Family, Failure], None] = lambda family, failure: None,
+        seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         # The one number that a failed trial reports too; the objectives are read from the result here.
         super().__init__(metric="failed", mode="min")
@@ -61,6 +65,9 @@ class ParetoSearcher(Searcher):
         self._room_for = room_for
         self._on_halt = on_halt
         self._on_family = on_family
+        self._clock = clock
+        self._ends = None if seconds is None else clock() + seconds
+        self.out_of_time = False
         self._losses: Counter[int] = Counter()
         self._unbegun: Counter[int] = Counter()
         self._numbers: dict[str, int] = {}
@@ -84,6 +91,9 @@ class ParetoSearcher(Searcher):
             return None
         if self._limit is not None and len(self._numbers) >= self._limit:
             return None
+        if self._ends is not None and self._clock() >= self._ends and self._proposer.searching:
+            self._proposer.stop_searching()
+            self.out_of_time = True
         proposal = self._proposer.propose()
         if proposal == "done":
             return str(Searcher.FINISHED)

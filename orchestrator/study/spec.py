@@ -163,6 +163,8 @@ class StudySpec:
     """GPUs a trial takes, such as 0.5; several share a model's layers."""
     cpus_per_trial: Annotated[Amount | None, Flag(RESOURCES, default="a node's, shared among its GPUs")] = None
     """CPUs a trial takes."""
+    hours: Annotated[Above0 | None, Flag(RESOURCES, default="no limit")] = None
+    """Hours after which a search begins no further candidate; what runs may end, and the frontier is still scored."""
     max_concurrent: Annotated[Positive | None, Flag(RESOURCES, default="as many as fit")] = None
     """Trials side by side."""
     retries: Annotated[Count, Flag(RESOURCES)] = 3

@@ -239,3 +239,36 @@ def test_a_ledger_that_does_not_answer_halts_the_search() -> None:
 def test_tune_may_pickle_it() -> None:
     search, _, _ = searcher(trials=1, retries=0)
     assert isinstance(pickle.loads(pickle.dumps(search)), ParetoSearcher)
+
+
+def test_after_its_time_no_further_candidate_is_begun() -> None:
+    now = [0.0]
+    proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials=10, seed=0)
+    search = ParetoSearcher(
+        proposer, 0, on_lost=Losses(), begun=lambda proposal: 1000, seconds=60.0, clock=lambda: now[0]
+    )
+    search.set_max_concurrency(2)
+    first, second = suggest(search, "0"), suggest(search, "1")
+    now[0] = 59.0
+    search.on_trial_complete("0", measured(first))
+    third = suggest(search, "2")
+    now[0] = 61.0
+    search.on_trial_complete("1", measured(second))
+    # One still runs, and may end.
+    assert search.suggest("3") is None
+    assert search.out_of_time
+    search.on_trial_complete("2", measured(third))
+    assert search.suggest("4") == Searcher.FINISHED
+    assert proposer.finished()
+
+
+def test_a_search_that_is_over_before_its_time_says_nothing_of_it() -> None:
+    now = [0.0]
+    proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials=1, seed=0)
+    search = ParetoSearcher(
+        proposer, 0, on_lost=Losses(), begun=lambda proposal: 1000, seconds=60.0, clock=lambda: now[0]
+    )
+    search.on_trial_complete("0", measured(suggest(search, "0")))
+    now[0] = 99.0
+    assert search.suggest("1") == Searcher.FINISHED
+    assert not search.out_of_time
