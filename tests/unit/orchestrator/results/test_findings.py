@@ -27,14 +27,14 @@ def told(outcome: Outcome, split: str = "dev") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("outcome", "found"),
     [
-        (measurement(61.5, 900), TrialFinding(Objectives(61.5, 900), seconds=1.5)),
+        (measurement(61.5, 900), TrialFinding(Objectives(61.5, 900), seconds=1.5, by_pair={"en-de": 61.5})),
         (
             replace(measurement(61.5, 900), divergence=BY_PAIR),
-            TrialFinding(Objectives(61.5, 900), nats=0.5, seconds=1.5),
+            TrialFinding(Objectives(61.5, 900), nats=0.5, seconds=1.5, by_pair={"en-de": 61.5}),
         ),
         (
             replace(measurement(), race=RACE, sanity={"empty": 0.25}, seconds={"load": 1.0, "translate": 2.5}),
-            TrialFinding(Objectives(41.5, 1000), True, {"empty": 0.25}, None, 3.5),
+            TrialFinding(Objectives(41.5, 1000), True, {"empty": 0.25}, None, 3.5, {"en-de": 50.0}),
         ),
     ],
 )
@@ -45,9 +45,8 @@ def test_a_finding_has_the_mean_divergence_and_all_seconds(outcome: Measurement,
 
 def test_a_baseline_that_does_not_diverge_was_measured() -> None:
     outcome = replace(measurement(), divergence={"en-de": 0.0})
-    assert (
-        finding_of(outcome) == finding_in(told(outcome)) == TrialFinding(Objectives(50.0, 1000), nats=0.0, seconds=1.5)
-    )
+    found = TrialFinding(Objectives(50.0, 1000), nats=0.0, seconds=1.5, by_pair={"en-de": 50.0})
+    assert finding_of(outcome) == finding_in(told(outcome)) == found
 
 
 def test_a_result_of_an_older_worker_has_no_divergence() -> None:
