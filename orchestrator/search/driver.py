@@ -152,7 +152,8 @@ def _halted(study: Study, halt: Halt, console: Console, known: Known) -> Machine
 
 def _first_artefact(study: Study) -> int:
     """The predicted bytes of the first candidate after the baseline; 0 where there is none."""
-    return next((one.predicted_bytes for one in proposer_of(study).foreseen() if one.candidate.steps), 0)
+    foreseen = proposer_of(study, guided=False).foreseen()
+    return next((one.predicted_bytes for one in foreseen if one.candidate.steps), 0)
 
 
 def _gpus_asked(study: Study) -> float | None:

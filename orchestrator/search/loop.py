@@ -132,10 +132,15 @@ def run_loop(
 
 
 def proposer_of(
-    study: Study, ledger: Ledger | None = None, samples: Known | None = None, on_gpu: bool = True
+    study: Study,
+    ledger: Ledger | None = None,
+    samples: Known | None = None,
+    on_gpu: bool = True,
+    guided: bool | None = None,
 ) -> Proposer:
     """What proposes the study's trials; with a ledger it knows what that holds. samples: drawn of it already. on_gpu:
-    whether candidates are timed on one."""
+    whether candidates are timed on one. guided: as the study is where nothing is said; listing a space's rows takes
+    seconds for a large model."""
     spec = study.spec
     return Proposer(
         study.base,
@@ -154,7 +159,7 @@ def proposer_of(
         numbers=ledger.numbers if ledger else 0,
         worth=partial(worth_scoring, spec, study.data, samples),
         timable=lambda steps: on_gpu or timable_on_cpu(steps),
-        guided=study.is_guided,
+        guided=study.is_guided if guided is None else guided,
         aim=spec.aim,
         max_bytes=spec.max_bytes,
     )
