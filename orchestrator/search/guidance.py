@@ -76,7 +76,14 @@ class Guidance:
         if max_bytes is not None:
             self._closed[rows.bytes > max_bytes] = True
         self._target = target
-        self._index: dict[Steps, int] | None = None
+        self._codes = _codes(rows)
+        self._row_of = {int(code): row for row, code in enumerate(self._codes.max(axis=1, initial=0))}
+        self._option_of = {
+            rows.steps(row)[0]: (at, option)
+            for at, (axis, options) in enumerate(rows.axes.items())
+            for option in range(1, len(options))
+            if (row := rows.alone(axis, option)) is not None
+        }
         self._harm: dict[tuple[str, int], float | None] = {}
         self._seconds: dict[tuple[str, int], float] = {}
         self._took: list[float] = []
@@ -231,9 +238,19 @@ class Guidance:
             guide.tell_other(log_bytes, kept)
 
     def _row(self, steps: Steps) -> int | None:
-        if self._index is None:
-            self._index = {self._rows.steps(row): row for row in range(len(self._rows.bytes))}
-        return self._index.get(steps)
+        code = self._code(steps)
+        return None if code is None else self._row_of.get(code)
+
+    def _code(self, steps: Steps) -> int | None:
+        """What the artefact of these steps is known by; None where it is on no row's way."""
+        found, before = 0, -1
+        sizes = _sizes(self._rows)
+        for step in steps:
+            at, option = self._option_of.get(step, (-1, 0))
+            if at <= before:
+                return None
+            found, before = found + option * sizes[at], at
+        return found
 
     def _learn_seconds(self, steps: Steps, seconds: float) -> None:
         """A trial whose steps were all made says what a trial takes; one that made a single step, what that does."""
@@ -255,24 +272,23 @@ class Guidance:
         """Seconds of each row's trial: what a trial takes, and for each step that is not made yet what its option took
         in the profile."""
         each = float(np.median(self._took)) if self._took else 1.0
-        by_option = [self._option_seconds(axis, len(options)) for axis, options in self._rows.axes.items()]
-        found = np.full(len(self._rows.bytes), each)
-        if self._index is None:
-            self._row(())
-        for steps, row in (self._index or {}).items():
-            taken = self._rows.options[row]
-            axes = [axis for axis in range(len(taken)) if taken[axis]]
-            for length, axis in enumerate(axes, start=1):
-                if steps[:length] not in self._made:
-                    found[row] += by_option[axis][taken[axis]]
+        made = np.array([code for steps in self._made if (code := self._code(steps)) is not None], dtype=np.int64)
+        missing = (self._codes >= 0) & ~np.isin(self._codes, made)
+        found: Array = each + (missing * self._step_seconds()).sum(axis=1)
         return found
+
+    def _step_seconds(self) -> Array:
+        """What making each row's option of each axis takes, (rows, axes)."""
+        columns = [
+            np.array(self._option_seconds(axis, len(options)))[self._rows.options[:, at]]
+            for at, (axis, options) in enumerate(self._rows.axes.items())
+        ]
+        return np.stack(columns, axis=1)
 
     def _prior_seconds(self) -> Array:
         """What each row would take with nothing made, as the profile tells."""
         each = float(np.median([*self._seconds.values()])) if self._seconds else 1.0
-        found = np.full(len(self._rows.bytes), max(each, LEAST))
-        for at, (axis, options) in enumerate(self._rows.axes.items()):
-            found += np.array(self._option_seconds(axis, len(options)))[self._rows.options[:, at]]
+        found: Array = max(each, LEAST) + self._step_seconds().sum(axis=1)
         return found
 
     def _option_seconds(self, axis: str, count: int) -> list[float]:
@@ -287,6 +303,21 @@ class Guidance:
             elif known:
                 found[at] = MIXED_TAKES * max(known.values())
         return found
+
+
+def _sizes(rows: Rows) -> list[int]:
+    """For each axis how many numbers the options of those before it make up together."""
+    found = [1]
+    for options in rows.axes.values():
+        found.append(found[-1] * len(options))
+    return found[:-1]
+
+
+def _codes(rows: Rows) -> Array:
+    """For each row and axis a number of the options up to there, by which the artefact is known that the row's step on
+    this axis makes; -1 where it has none. Shape (rows, axes)."""
+    found: Array = np.cumsum(rows.options.astype(np.int64) * np.array(_sizes(rows)), axis=1)
+    return np.where(rows.options > 0, found, -1)
 
 
 def _is_told(option: Choices) -> bool:
