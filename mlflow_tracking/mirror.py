@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
@@ -302,7 +301,7 @@ def _metrics(trial: MirroredTrial) -> dict[str, float]:
     if race is not None:
         metrics |= {f"race.{name}": float(getattr(race, name)) for name in ("segments", "low", "high", "projected")}
     if outcome.divergence:
-        metrics[DIVERGENCE] = fmean(outcome.divergence.values())
+        metrics[DIVERGENCE] = outcome.nats
     of_split = {f"sanity.{check}": share for check, share in outcome.sanity.items()}
     of_split |= {f"seconds.{stage}": value for stage, value in outcome.seconds.items()}
     of_split |= {name: float(getattr(outcome, name)) for name in ("segments", "truncated", "tokens")}

@@ -33,13 +33,11 @@ from search_spaces.spaces.choices import Space, chosen_steps, every_choice
 from search_spaces.spaces.enumeration import enumerate_rows
 from search_spaces.spaces.offers import offer_for
 from search_spaces.spaces.suggestions import NONE
-from search_spaces.spaces.training_suggestions import raise_budget
+from search_spaces.spaces.training_suggestions import TRAINING_CHOICES, raise_budget
 from workers.evaluation.trial_lines import AskedTrial
 from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT
 
 SAMPLED_TRIES = 10
-# The choices that say whether something is trained.
-TRAINING_CHOICES = ("heal", "recovery", "bitsandbytes.recovery")
 
 Waiting = Literal["wait", "done"]
 

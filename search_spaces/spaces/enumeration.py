@@ -21,6 +21,8 @@ from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.axes import EMBEDDINGS, LAYERS, VOCABULARY, Axes
 from search_spaces.spaces.choices import Space, chosen_steps
 from search_spaces.spaces.offers import Offer
+from search_spaces.spaces.suggestions import NONE
+from search_spaces.spaces.training_suggestions import TRAINING_CHOICES
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -126,6 +128,6 @@ class _Untrained(dict[str, Any]):
     """Choices of which those that are not made are for nothing to be trained."""
 
     def __missing__(self, name: str) -> Any:
-        if name in ("heal", "recovery", "bitsandbytes.recovery"):
-            return "none"
+        if name in TRAINING_CHOICES:
+            return NONE
         raise KeyError(name)

@@ -20,6 +20,8 @@ from search_spaces.spaces.suggestions import NONE, embeddings, quantizer_alone
 BUDGETS = (250_000, 1_000_000, 4_000_000)
 # The choices of budgets, in the order of the steps that they are of.
 BUDGET_CHOICES = ("distill.budget", "heal.budget", "recovery.budget")
+# The choices that say whether something is trained.
+TRAINING_CHOICES = ("heal", "recovery", "bitsandbytes.recovery")
 RANKS = (4, 16, 64)
 RECOVERIES = ("scales", "lora", "quantization-aware")
 
