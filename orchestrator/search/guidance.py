@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from orchestrator.surrogate.divergence_model import LEAST
-from orchestrator.surrogate.guide import MIXED_TAKES, Guide
+from orchestrator.surrogate.guide import Guide
+from orchestrator.surrogate.step_seconds import StepSeconds
 from search_spaces.methods.registry import Step
-from search_spaces.spaces.axes import EMBEDDINGS, QUANTIZER
+from search_spaces.spaces.axes import EMBEDDINGS, QUANTIZER, TRAINING, VOCABULARY
 from search_spaces.spaces.choices import Choices
 from search_spaces.spaces.enumeration import Rows
+from search_spaces.spaces.training_suggestions import RISE, SHORTEST
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Steps = tuple[Step, ...]
@@ -83,13 +85,16 @@ class Guidance:
             for at, (axis, options) in enumerate(rows.axes.items())
             for option in range(1, len(options))
             if (row := rows.alone(axis, option)) is not None
-        }
+        } | _training_options(rows)
         self._harm: dict[tuple[str, int], float | None] = {}
-        self._seconds: dict[tuple[str, int], float] = {}
+        self._seconds = StepSeconds(rows.axes, _is_mixed, rows.trainings())
         self._took: list[float] = []
         self._made: set[Steps] = set()
         self._tellings: list[tuple[Steps, float, float | None, float | None, bool]] = []
         self._guide: Guide | None = None
+        tokens = np.array([how.tokens if how else 0 for how in rows.trainings()] or [0])
+        self._tokens = tokens[rows.options[:, list(rows.axes).index(TRAINING)] if TRAINING in rows.axes else 0]
+        self._longest = SHORTEST // RISE
         self._probes = {option: rows.steps(row) for option, row in self._options_to_probe()}
 
     @property
@@ -123,7 +128,7 @@ class Guidance:
         for option, probe in self._probes.items():
             if probe == steps and option not in self._harm:
                 self._harm[option] = nats
-                self._seconds[option] = seconds
+                self._seconds.probed[option] = seconds
         self._took_steps(steps)
 
     def tell(
@@ -138,6 +143,9 @@ class Guidance:
         self._tellings.append((steps, math.log(size), kept, nats, stands))
         if kept is not None:
             self._learn_seconds(steps, seconds)
+            self._longest = max(
+                self._longest, *(getattr(step, "tokens", 0) for step in steps if step.kind == "trainer"), 0
+            )
         self._took_steps(steps)
         if self._guide is not None:
             self._pass_on(self._guide, len(self._tellings) - 1)
@@ -151,6 +159,8 @@ class Guidance:
     def propose(self, pending: Collection[Steps]) -> tuple[dict[str, Any], Steps, Reason] | None:
         """The choices and steps of the candidate to measure next, and why; None where none is worth a trial.
 
+        Budgets of training rise: none is more than RISE times the longest that was measured.
+
         pending: the steps of the candidates under way. Nothing is noted: asked again, it says the same until it is told
         more or the candidate is pending. The profile is taken as it is at the first call.
         """
@@ -158,7 +168,7 @@ class Guidance:
             self._guide = self._made_guide()
         under_way = {row for steps in pending if (row := self._row(steps)) is not None}
         seconds = self._costs()
-        row = self._guide.propose(under_way, self._closed, seconds)
+        row = self._guide.propose(under_way, self._closed | (self._tokens > RISE * self._longest), seconds)
         if row is None:
             return None
         told = self._guide.expect(under_way)
@@ -171,6 +181,7 @@ class Guidance:
         least, the most and a middle one."""
         found: list[tuple[tuple[str, int], int]] = []
         for axis, options in self._rows.axes.items():
+            # A training by itself mends nothing.
             able = [(at, row) for at in range(1, len(options)) if (row := self._rows.alone(axis, at)) is not None]
             if axis in (QUANTIZER, EMBEDDINGS):
                 able = [(at, row) for at, row in able if not _is_told(options[at])]
@@ -197,6 +208,7 @@ class Guidance:
             self._floor,
             self._prior_seconds(),
             self._target,
+            _trained(self._rows),
         )
         for number in range(len(self._tellings)):
             self._pass_on(guide, number)
@@ -204,6 +216,8 @@ class Guidance:
 
     def _harm_of(self, axis: str, options: Sequence[Choices]) -> Array:
         """What each option does alone, in nats: as probed, or told from those probed; nan for what can't be."""
+        if axis == TRAINING:
+            return np.zeros(len(options))
         found = np.full(len(options), np.nan)
         found[0] = 0.0
         known: list[tuple[float, float]] = []
@@ -253,17 +267,24 @@ class Guidance:
         return found
 
     def _learn_seconds(self, steps: Steps, seconds: float) -> None:
-        """A trial whose steps were all made says what a trial takes; one that made a single step, what that does."""
+        """A trial whose steps were all made says what a trial takes; another says what its one step that was not made
+        takes, or its training beside others of which that is known."""
         missing = [length for length in range(1, len(steps) + 1) if steps[:length] not in self._made]
-        if len(missing) != 1 or not self._took:
-            self._took.append(seconds) if not missing or not self._took else None
-            return
         row = self._row(steps)
-        if row is not None:
-            taken = self._rows.options[row]
-            axis = [at for at in range(len(taken)) if taken[at]][missing[0] - 1]
-            over = seconds - float(np.median(self._took))
-            self._seconds[(list(self._rows.axes)[axis], int(taken[axis]))] = max(over, 0.0)
+        if not missing or not self._took:
+            self._took.append(seconds)
+            return
+        if row is None:
+            return
+        names, taken = list(self._rows.axes), self._rows.options[row]
+        axes = [at for at in range(len(taken)) if taken[at]]
+        options = [(names[axes[length - 1]], int(taken[axes[length - 1]])) for length in missing]
+        trained = [option for option in options if option[0] == TRAINING]
+        if len(options) > 1 and not trained:
+            return
+        learnt = trained[0] if trained else options[0]
+        others = sum(self._seconds.of(name)[at] for name, at in options if (name, at) != learnt)
+        self._seconds.learnt[learnt] = max(seconds - float(np.median(self._took)) - others, 0.0)
 
     def _took_steps(self, steps: Steps) -> None:
         self._made.update(steps[:length] for length in range(1, len(steps) + 1))
@@ -277,32 +298,51 @@ class Guidance:
         found: Array = each + (missing * self._step_seconds()).sum(axis=1)
         return found
 
-    def _step_seconds(self) -> Array:
+    def _step_seconds(self, profile_only: bool = False) -> Array:
         """What making each row's option of each axis takes, (rows, axes)."""
         columns = [
-            np.array(self._option_seconds(axis, len(options)))[self._rows.options[:, at]]
-            for at, (axis, options) in enumerate(self._rows.axes.items())
+            np.array(self._seconds.of(axis, profile_only))[self._rows.options[:, at]]
+            for at, axis in enumerate(self._rows.axes)
         ]
         return np.stack(columns, axis=1)
 
     def _prior_seconds(self) -> Array:
-        """What each row would take with nothing made, as the profile tells."""
-        each = float(np.median([*self._seconds.values()])) if self._seconds else 1.0
-        found: Array = max(each, LEAST) + self._step_seconds().sum(axis=1)
+        """What each row would take with nothing made, as the profile tells; what trials told would be another ladder
+        for a search that goes on."""
+        probed = self._seconds.probed
+        each = float(np.median([*probed.values()])) if probed else 1.0
+        found: Array = max(each, LEAST) + self._step_seconds(profile_only=True).sum(axis=1)
         return found
 
-    def _option_seconds(self, axis: str, count: int) -> list[float]:
-        """What each option takes to make: as it was seen, or as the nearest of its kind that was."""
-        options = self._rows.axes[axis]
-        known = {at: seconds for (name, at), seconds in self._seconds.items() if name == axis}
-        found = [0.0] * count
-        for at in range(1, count):
-            alike = [one for one in known if _is_mixed(options[one]) == _is_mixed(options[at])]
-            if alike:
-                found[at] = known[min(alike, key=lambda one: abs(one - at))]
-            elif known:
-                found[at] = MIXED_TAKES * max(known.values())
-        return found
+
+def _trained(rows: Rows) -> Array | None:
+    """How each row is trained, as the divergence model takes it; None where none is."""
+    trainings = rows.trainings()
+    if not trainings:
+        return None
+    told = [
+        (0.0, 0.0, 0.0) if how is None else (1.0, math.log(how.tokens / SHORTEST), float(how.by_beams))
+        for how in trainings
+    ]
+    found: Array = np.array(told)[rows.options[:, list(rows.axes).index(TRAINING)]]
+    return found
+
+
+def _training_options(rows: Rows) -> dict[Step, tuple[int, int]]:
+    """The axis and option of each step that trains; it is another one where the vocabulary is trimmed."""
+    names = list(rows.axes)
+    if TRAINING not in names:
+        return {}
+    at = names.index(TRAINING)
+    trimmed = (
+        rows.options[:, names.index(VOCABULARY)] > 0 if VOCABULARY in names else np.zeros(len(rows.bytes), dtype=bool)
+    )
+    found: dict[Step, tuple[int, int]] = {}
+    for option in range(1, len(rows.axes[TRAINING])):
+        for which in (trimmed, ~trimmed):
+            for row in np.flatnonzero((rows.options[:, at] == option) & which)[:1]:
+                found |= {step: (at, option) for step in rows.steps(int(row)) if step.kind == "trainer"}
+    return found
 
 
 def _sizes(rows: Rows) -> list[int]:

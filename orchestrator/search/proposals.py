@@ -149,7 +149,7 @@ class Proposer:
         self._given = deque([(), *given])
         self._anchors = deque(space.anchors(self._offer))
         if self._guidance is not None:
-            # The ladder takes the others' place; of trained ones the profile says nothing.
+            # The ladder takes the others' place; those that train do it in ways that have no rows.
             self._anchors = deque(choices for choices in self._anchors if _trains(choices))
 
     def propose(self) -> Proposal | Waiting:
@@ -420,14 +420,12 @@ class Proposer:
 
     def _chosen(self, choices: Mapping[str, Any], why: Mapping[str, float] | None = None) -> Proposal | None:
         """What the sampler answers when it is given these choices; None when that is known, pending or impossible."""
-        self._study.enqueue_trial(self._untrained(choices))
+        self._study.enqueue_trial(self._told_of_training(choices))
         return self._asked_once(why)
 
-    def _untrained(self, choices: Mapping[str, Any]) -> dict[str, Any]:
-        """The choices, and that nothing is trained where they say nothing of it and training is offered."""
-        if not self._offer.training or _trains(choices):
-            return dict(choices)
-        return {**dict.fromkeys(TRAINING_CHOICES, NONE), **choices}
+    def _told_of_training(self, choices: Mapping[str, Any]) -> dict[str, Any]:
+        """The choices, and that nothing is trained in the ways that they say nothing of, where training is offered."""
+        return {**(dict.fromkeys(TRAINING_CHOICES, NONE) if self._offer.training else {}), **choices}
 
     def _asked_once(self, why: Mapping[str, float] | None = None) -> Proposal | None:
         """One question to the sampler; None when its answer is known, pending or impossible."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from orchestrator.surrogate.acquisition import expected_gain, expected_saving, front_of, ladder
 from orchestrator.surrogate.divergence_model import LEAST, fit_divergence
-from orchestrator.surrogate.quality_map import VOCABULARY_FACTOR, fit_quality
+from orchestrator.surrogate.quality_map import VOCABULARY_FACTOR, fit_quality, kinds_of_damage
 from orchestrator.surrogate.standing_odds import standing_odds
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -26,8 +26,6 @@ LADDER = 6
 LADDER_MARGIN = 0.15
 # Of the kept share, what e times the seconds are worth on the ladder: it ends near ties for what is cheaper.
 PRICE = 0.015
-# Before one was made: mixed widths take so many times what a uniform one does.
-MIXED_TAKES = 4.0
 # The log bytes that a candidate must be expected to save for the search of a target to go on: 1 % of the file.
 LEAST_SAVING = 0.01
 # A row that is likelier than this to be below the floor is not worth a trial.
@@ -66,6 +64,8 @@ class Guide:
     """What a trial of each row is expected to take, before anything was tried (rows,); None where all are alike."""
     target: float | None = None
     """The kept share at which the smallest row is sought; None for the whole frontier."""
+    trained: Array | None = None
+    """How each row is trained, as in `divergence_model.features` (rows, 3); None where none is."""
     known: dict[int, float] = field(default_factory=dict)
     """Row -> kept share of quality, 0 for one that failed."""
     measured: dict[int, float] = field(default_factory=dict)
@@ -82,6 +82,9 @@ class Guide:
         # Of the profile alone, so that a search which goes on climbs the same one.
         price = 0.0 if self.seconds is None else PRICE * np.log(self.seconds / self.seconds.min())
         kept = self._told()[0] - price
+        if self.trained is not None:
+            # Longer trainings come when shorter ones have shown what they are worth.
+            kept = np.where(self.trained[:, 1:].any(axis=1), 0.0, kept)
         self._ladder = ladder(self.log_bytes, kept, LADDER, self.floor + LADDER_MARGIN) if self.target is None else []
 
     def tell(self, row: int, kept: float | None, divergence: float | None, stands: bool = True) -> None:
@@ -144,10 +147,16 @@ class Guide:
     def _told(self) -> tuple[Array, Array]:
         if self._expected is None:
             rows = list(self.measured)
-            parts, divergence = self._parts[rows], np.array([self.measured[row] for row in rows])
+            parts, trained = self._parts[rows], None if self.trained is None else self.trained[rows]
+            divergence = np.array([self.measured[row] for row in rows])
             kept = np.array([self.known[row] for row in rows])
             factors = np.array([VOCABULARY_FACTOR if axis == VOCABULARY else 0.0 for axis in self.axes])
-            by_divergence = fit_divergence(parts, divergence)
-            to_quality = fit_quality(parts, np.log(np.maximum(divergence, LEAST)), kept, factors)
-            self._expected = to_quality.predict(self._parts, *by_divergence.predict(self._parts))
+            if trained is not None:
+                factors = np.append(factors, 0.0)
+            by_divergence = fit_divergence(parts, divergence, trained)
+            damage = kinds_of_damage(parts, trained)
+            to_quality = fit_quality(damage, np.log(np.maximum(divergence, LEAST)), kept, factors)
+            self._expected = to_quality.predict(
+                kinds_of_damage(self._parts, self.trained), *by_divergence.predict(self._parts, self.trained)
+            )
         return self._expected

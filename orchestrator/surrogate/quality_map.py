@@ -4,6 +4,7 @@ damage.
 Divergence orders damaged models, and says nothing of nearly intact ones (https://arxiv.org/abs/2606.19558): the curve
 is flat there, and a noise that does not shrink stands for what the metric does by chance. A trimmed vocabulary costs
 more quality than rounding with the same divergence, so each axis has a factor, weighted by its share of the divergence.
+So has a training: towards other targets it may go away from the baseline and lose nothing.
 """
 
 from __future__ import annotations
@@ -30,30 +31,29 @@ ROUNDS = 12
 
 @dataclass(frozen=True, slots=True)
 class QualityMap:
-    """A Gaussian around the most likely parameters: log scale, log power, and a factor's log for each axis."""
+    """A Gaussian around the most likely parameters: log scale, log power, and the log factor of each kind of damage."""
 
     at: Array
     covariance: Array
 
-    def predict(self, parts: Array, log_kl: Array, deviation: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of the kept share (n,), for candidates of these parts (n, axes) whose log KL has
-        this mean and this deviation."""
-        shares = _shares(parts)
+    def predict(self, shares: Array, log_kl: Array, deviation: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of the kept share (n,), for candidates of these shares (n, kinds) whose log KL
+        has this mean and this deviation."""
         kept, by_parameter, by_log_kl = _curve(self.at, shares, log_kl)
         spread = np.einsum("ij,jk,ik->i", by_parameter, self.covariance, by_parameter)
         return kept, np.sqrt(spread + (by_log_kl * deviation) ** 2 + NOISE**2)
 
 
-def fit_quality(parts: Array, log_kl: Array, kept: Array, factors: Array) -> QualityMap:
-    """The map from candidates of these parts (n, axes), their log KL (n,) and the share of quality that they kept (n,).
+def fit_quality(shares: Array, log_kl: Array, kept: Array, factors: Array) -> QualityMap:
+    """The map from how much of each kind of damage candidates have (n, kinds), their log KL (n,) and the share of
+    quality that they kept (n,).
 
-    factors: what is believed of each axis's log factor beforehand. By Gauss-Newton from the prior; without candidates
+    factors: what is believed of each kind's log factor beforehand. By Gauss-Newton from the prior; without candidates
     it is the prior.
     """
-    axes = parts.shape[1]
+    kinds = shares.shape[1]
     prior = np.concatenate([[SCALE, POWER], factors])
-    precision = np.diag(1.0 / np.concatenate([[SCALE_SPREAD, POWER_SPREAD], np.full(axes, FACTOR_SPREAD)]) ** 2)
-    shares = _shares(parts)
+    precision = np.diag(1.0 / np.concatenate([[SCALE_SPREAD, POWER_SPREAD], np.full(kinds, FACTOR_SPREAD)]) ** 2)
     at = prior.copy()
 
     def cost(parameters: Array) -> float:
@@ -89,6 +89,8 @@ def _curve(parameters: Array, shares: Array, log_kl: Array) -> tuple[Array, Arra
     return kept, by_parameter, slope
 
 
-def _shares(parts: Array) -> Array:
-    found: Array = parts / np.maximum(parts.sum(axis=1, keepdims=True), LEAST)
-    return found
+def kinds_of_damage(parts: Array, trained: Array | None = None) -> Array:
+    """For candidates of these parts (n, axes) each axis's share of their sum, and with `trained` whether they were, as
+    a last column. trained: as in `divergence_model.features`."""
+    shares: Array = parts / np.maximum(parts.sum(axis=1, keepdims=True), LEAST)
+    return shares if trained is None else np.concatenate([shares, trained[:, :1]], axis=1)

@@ -1,7 +1,8 @@
 """The axes of a space whose candidates are known before anything is tried: the options of each, as choices.
 
 A candidate takes one option of every axis. An axis's first option changes nothing. Axes are in the order of the steps
-that their options become. What they leave out (group sizes, ways to choose layers, training) is the sampler's business.
+that their options become. What they leave out (group sizes, ways to choose layers, other ways to train) is the
+sampler's business.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Any
 from search_spaces.spaces.choices import Choices
 from search_spaces.spaces.offers import Offer
 from search_spaces.spaces.suggestions import INTEGER_QUANTIZERS, NONE, SIXTEEN, WHOLE
+from search_spaces.spaces.training_suggestions import TRAINED, TRAINED_WHOLE
 
 Axes = Mapping[str, tuple[Choices, ...]]
 
 VOCABULARY, LAYERS, HEADS, CHANNELS = "vocabulary", "layers", "heads", "channels"
-QUANTIZER, EMBEDDINGS = "quantizer", "embeddings"
+QUANTIZER, TRAINING, EMBEDDINGS = "quantizer", "training", "embeddings"
 # Between 8 and 2 bits, by uniform widths and by budgets of mixed ones.
 UNIFORM = (("rtn", 8), ("gptq", 4), ("gptq", 3), ("gptq", 2))
 BUDGETS = (3.5, 2.75, 2.5, 2.25)
@@ -24,13 +26,15 @@ BUDGETS = (3.5, 2.75, 2.5, 2.25)
 
 def joint_axes(offer: Offer) -> Axes:
     """The axes of `joint` by name: vocabulary, layers, heads and channels, as far as the model offers them, then a
-    width for the weights and one for the embeddings. Each option is a set of choices that a sampler might make."""
+    width for the weights, a training of all of them where there are data for it, and a width for the embeddings. Each
+    option is a set of choices that a sampler might make; one that trains is spelt out by `spell_training`."""
     return {
         **_pruning(VOCABULARY, "trim_vocabulary.tokens", WHOLE, offer.vocabularies),
         **_layers(offer),
         **_pruning(HEADS, "remove_heads.groups", 0, offer.head_groups),
         **_pruning(CHANNELS, "remove_channels.share", 0.0, offer.channel_shares),
         QUANTIZER: _quantizers(offer),
+        **({TRAINING: tuple({TRAINED: name} for name in (NONE, *TRAINED_WHOLE))} if offer.training else {}),
         EMBEDDINGS: tuple({"embeddings.bits": bits} for bits in (SIXTEEN, 8, 4)),
     }
 

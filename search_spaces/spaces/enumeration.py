@@ -18,11 +18,17 @@ from search_spaces.errors import CandidateError
 from search_spaces.methods.registry import Step
 from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import Checkpoint
-from search_spaces.spaces.axes import EMBEDDINGS, LAYERS, VOCABULARY, Axes
+from search_spaces.spaces.axes import EMBEDDINGS, LAYERS, QUANTIZER, TRAINING, VOCABULARY, Axes
 from search_spaces.spaces.choices import Space, chosen_steps
 from search_spaces.spaces.offers import Offer
 from search_spaces.spaces.suggestions import NONE
-from search_spaces.spaces.training_suggestions import TRAINING_CHOICES
+from search_spaces.spaces.training_suggestions import (
+    TRAINED,
+    TRAINED_WHOLE,
+    TRAINING_CHOICES,
+    WholeTraining,
+    spell_training,
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -32,7 +38,7 @@ OUTSIDE = (VOCABULARY, EMBEDDINGS)
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A space's candidates, the baseline first, in the order of their options. Nothing is trained in any of them.
+    """A space's candidates, the baseline first, in the order of their options.
 
     axes: name -> its options, the first of which changes nothing. options: for each row the index of its option of each
     axis, int16 (rows, axes). bytes: each row's predicted bytes on disk, int64 (rows,). space, offer: what turns a row's
@@ -46,12 +52,16 @@ class Rows:
     offer: Offer
 
     def choices(self, row: int) -> dict[str, Any]:
-        """The row's choices by name, as a sampler would have made them; those of training are left out."""
-        return _merged(self.axes, dict(zip(self.axes, self.options[row].tolist(), strict=True)))
+        """The row's choices by name, as a sampler would have made them; that nothing is trained is left out."""
+        return spell_training(_merged(self.axes, dict(zip(self.axes, self.options[row].tolist(), strict=True))))
 
     def steps(self, row: int) -> tuple[Step, ...]:
         """The steps of the row's candidate: one for each option that changes something, in the order of the axes."""
         return chosen_steps(self.space, _Untrained(self.choices(row)), self.offer)
+
+    def trainings(self) -> list[WholeTraining | None]:
+        """For each option of the axis that trains how it does; empty where nothing is trained."""
+        return [TRAINED_WHOLE.get(option[TRAINED]) for option in self.axes.get(TRAINING, ())]
 
     def alone(self, axis: str, option: int) -> int | None:
         """The row that takes this option of the axis and changes nothing else; None where the model can't take it.
@@ -69,14 +79,15 @@ def enumerate_rows(space: Space, offer: Offer, checkpoint: Checkpoint) -> Rows |
     if space.axes is None:
         return None
     axes = space.axes(offer)
-    inside = [name for name in axes if name not in OUTSIDE]
+    inside = [name for name in axes if name not in (*OUTSIDE, TRAINING)]
     whole = predicted_bytes(checkpoint, ())
     outside = dict(_weighed(space, offer, checkpoint, axes, [name for name in axes if name in OUTSIDE]))
     within = _inside(space, offer, checkpoint, axes, inside)
     found: list[tuple[tuple[int, ...], int]] = []
     for (one, size), (other, more) in product(within.items(), outside.items()):
         at = {**dict(zip(inside, one, strict=True)), **dict(zip((n for n in axes if n in OUTSIDE), other, strict=True))}
-        found.append((tuple(at[name] for name in axes), size + more - whole))
+        for training in _trainings(axes, at):
+            found.append((tuple(training if name == TRAINING else at[name] for name in axes), size + more - whole))
     found.sort()
     return Rows(
         axes,
@@ -114,10 +125,22 @@ def _weighed(
     for options in product(*(range(len(axes[name])) for name in names)):
         chosen = dict.fromkeys(axes, 0) | dict(zip(names, options, strict=True))
         try:
-            steps = chosen_steps(space, _Untrained(_merged(axes, chosen)), offer)
+            steps = chosen_steps(space, _Untrained(spell_training(_merged(axes, chosen))), offer)
             yield options, predicted_bytes(checkpoint, steps)
         except CandidateError:
             continue
+
+
+def _trainings(axes: Axes, at: Mapping[str, int]) -> Iterator[int]:
+    """The options of training that go with these of the other axes; it leaves the bytes as they are. What nothing but
+    the embeddings' width changes has nothing to recover; the targets by beams are for packed weights."""
+    yield 0
+    if not any(option for name, option in at.items() if name != EMBEDDINGS):
+        return
+    for number, option in enumerate(axes.get(TRAINING, ())):
+        training = TRAINED_WHOLE.get(option[TRAINED])
+        if training is not None and (at[QUANTIZER] or not training.by_beams):
+            yield number
 
 
 def _merged(axes: Axes, options: Mapping[str, int]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ What is offered depends on the model, and on whether the study names training da
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.methods.pruners import TrimVocabulary
@@ -23,7 +24,29 @@ BUDGET_CHOICES = ("distill.budget", "heal.budget", "recovery.budget")
 # The choices that say whether something is trained.
 TRAINING_CHOICES = ("heal", "recovery", "bitsandbytes.recovery")
 RANKS = (4, 16, 64)
-RECOVERIES = ("scales", "lora", "quantization-aware")
+BY_BEAMS = "quantization-aware-beams"
+RECOVERIES = ("scales", "lora", "quantization-aware", BY_BEAMS)
+# A choice that stands for those of one training of all weights, after everything but the embeddings' width.
+TRAINED = "trained"
+
+
+@dataclass(frozen=True, slots=True)
+class WholeTraining:
+    """A training of all weights: its budget in tokens, and whether its targets are the teacher's translations by
+    beams."""
+
+    tokens: int
+    by_beams: bool = False
+
+
+# 250,000 tokens are 50 optimizer steps of an LLM's usual sequences: on one of half a billion parameters they changed
+# nothing. The teacher's translations take longer than they are trained on, so they are for the largest budget.
+TRAINED_WHOLE: dict[str, WholeTraining] = {
+    "1M": WholeTraining(BUDGETS[1]),
+    "4M": WholeTraining(BUDGETS[2]),
+    "4M by beams": WholeTraining(BUDGETS[2], by_beams=True),
+}
+SHORTEST, RISE = BUDGETS[1], 4
 
 
 def raise_budget(choices: Choices) -> dict[str, Any] | None:
@@ -33,6 +56,19 @@ def raise_budget(choices: Choices) -> dict[str, Any] | None:
         if (budget := choices.get(name)) in BUDGETS[:-1]:
             return {**choices, name: BUDGETS[BUDGETS.index(budget) + 1]}
     return None
+
+
+def spell_training(choices: Choices) -> dict[str, Any]:
+    """The choices with that of `TRAINED` spelt out as the space asks for it: packed weights are trained through their
+    rounding, others as they are. Those that are not made say that nothing else is trained."""
+    found = {name: value for name, value in choices.items() if name != TRAINED}
+    training = TRAINED_WHOLE.get(choices.get(TRAINED, NONE))
+    if training is None:
+        return found
+    if choices["quantizer"] == NONE:
+        return {**found, "heal": "finetune", "heal.budget": training.tokens}
+    how = BY_BEAMS if training.by_beams else "quantization-aware"
+    return {**found, "recovery": how, "recovery.budget": training.tokens}
 
 
 def student(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
@@ -94,6 +130,9 @@ def _recovery(source: ChoiceSource, quantizer: Step, loss: LossName) -> tuple[St
     if how == "lora":
         rank = source.suggest_categorical("recovery.rank", RANKS)
         return (step_from_json({"recipe": "low-bit-lora", "rank": rank, "alpha": 2.0 * rank, **asked}),)
+    if how == BY_BEAMS and loss == "sequence":
+        # The share of cross-entropy goes with a divergence.
+        asked["reference_share"] = 0.0
     return (step_from_json({"recipe": "heal" if how == "scales" else how, **asked}),)
 
 

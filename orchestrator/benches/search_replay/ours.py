@@ -11,7 +11,8 @@ import numpy as np
 from orchestrator.benches.search_replay.recording import QUANTIZERS
 from orchestrator.benches.search_replay.table import STAGES, Array, Table, each_option_alone
 from orchestrator.surrogate.divergence_model import LEAST
-from orchestrator.surrogate.guide import MIXED_TAKES, Guide
+from orchestrator.surrogate.guide import Guide
+from orchestrator.surrogate.step_seconds import MIXED_TAKES
 
 # What 8 bits do over what 4 do: squared, the error of a step a sixteenth as wide is 1/256 as large; half as much again
 # stands for what does not shrink.

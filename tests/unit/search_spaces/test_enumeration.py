@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from search_spaces.candidate import Candidate
+from search_spaces.candidate import Candidate, refuse_idle_training
+from search_spaces.methods.trainers import Finetune
 from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.enumeration import Rows, enumerate_rows
@@ -85,6 +86,35 @@ def test_choices_are_a_samplers() -> None:
     for row in random.Random(1).sample(range(len(found.bytes)), 20):
         steps = SPACES["joint"].steps(_Fixed(found.choices(row)), found.offer)
         assert steps == found.steps(row)
+
+
+def test_a_training_ends_a_chain_and_costs_no_byte(shipped: Checkpoint) -> None:
+    found = rows_of("joint", shipped, training=True)
+    names = list(found.axes)
+    at = names.index("training")
+    trained = [row for row in range(len(found.bytes)) if found.options[row, at]]
+    # Three trainings of what is quantized, two of what is only pruned, and none of what neither is.
+    pruned = 6 * 3 * 2 * 4
+    assert len(found.bytes) == pruned * 9 * 3 + 3 * (3 * pruned * 8 + 2 * (pruned - 1))
+    for row in random.Random(2).sample(trained, 60):
+        steps = found.steps(row)
+        kinds = [step.kind for step in steps]
+        assert kinds.count("trainer") == 1
+        assert kinds[kinds.index("trainer") + 1 :] in ([], ["embedding quantizer"])
+        refuse_idle_training(steps)
+        Candidate(BASE, steps)
+        untrained = found.options[row].copy()
+        untrained[at] = 0
+        assert found.bytes[row] == found.bytes[(found.options == untrained).all(axis=1)][0]
+
+
+def test_targets_by_beams_go_with_a_trimmed_vocabulary(shipped: Checkpoint) -> None:
+    found = rows_of("joint", shipped, training=True)
+    wanted = {"vocabulary": 2, "quantizer": 4, "training": 3}
+    row = (found.options == [wanted.get(name, 0) for name in found.axes]).all(axis=1).argmax()
+    trainer = found.steps(int(row))[-1]
+    assert isinstance(trainer, Finetune)
+    assert (trainer.loss, trainer.beams, trainer.tokens) == ("sequence", 4, 4_000_000)
 
 
 def test_a_space_without_axes_has_no_rows(shipped: Checkpoint) -> None:

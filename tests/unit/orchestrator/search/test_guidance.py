@@ -48,10 +48,18 @@ def rows(checkpoint: Checkpoint) -> Rows:
     return found
 
 
+@pytest.fixture(scope="module")
+def rows_trained(checkpoint: Checkpoint) -> Rows:
+    found = enumerate_rows(SPACES["joint"], offer_for(checkpoint, training=True), checkpoint)
+    assert found is not None
+    return found
+
+
 def nats(steps: tuple[Step, ...]) -> float:
-    """What a made-up model loses: parts that add up, and a little more for depth with few bits."""
-    parts = [_alone(step) for step in steps]
-    return sum(parts) + (0.2 * math.sqrt(math.prod(parts[:2])) if len(parts) > 1 else 0.0)
+    """What a made-up model loses: parts that add up, and a little more for depth with few bits; training mends most."""
+    parts = [_alone(step) for step in steps if not isinstance(step, Trainer)]
+    left = math.prod(0.4 * (step.tokens / 1_000_000) ** -0.3 for step in steps if isinstance(step, Trainer))
+    return left * (sum(parts) + (0.2 * math.sqrt(math.prod(parts[:2])) if len(parts) > 1 else 0.0))
 
 
 def _alone(step: Step) -> float:
@@ -65,6 +73,10 @@ def _alone(step: Step) -> float:
         return 2.0 * step.share**2
     bits = float(getattr(step, "bits", 4))
     return 30.0 * 4.0**-bits * (0.2 if isinstance(step, MixedWidths) else 0.25)
+
+
+def trainers(steps: tuple[Step, ...]) -> list[Trainer]:
+    return [step for step in steps if isinstance(step, Trainer)]
 
 
 def quality(steps: tuple[Step, ...]) -> float:
@@ -138,7 +150,7 @@ def _outcome(proposal: Proposal) -> Measurement | Probe:
     return replace(
         measurement(quality(steps), proposal.predicted_bytes),
         divergence={"en-de": nats(steps)},
-        seconds={"compress": float(len(steps)), "translate": 2.0},
+        seconds={"compress": len(steps) + sum(step.tokens / 40_000 for step in trainers(steps)), "translate": 2.0},
     )
 
 
@@ -233,12 +245,70 @@ def test_the_sampler_has_a_share(checkpoint: Checkpoint) -> None:
     assert sampled == [0, 7, 15, 23]
 
 
-def test_trained_anchors_stay_and_others_go(checkpoint: Checkpoint) -> None:
+def test_training_enters_where_it_pays(checkpoint: Checkpoint) -> None:
     done = search(checkpoint, 24, training=True)
-    assert any(isinstance(step, Trainer) for one in done.dev for step in one.candidate.steps)
-    for one in done.dev:
-        if one.why:
-            assert not any(isinstance(step, Trainer) for step in one.candidate.steps)
+    whole, untrained = done.dev[0].predicted_bytes, search(checkpoint, 24)
+    chosen = [one for one in done.dev if one.why]
+    trained = [one for one in chosen if trainers(one.candidate.steps)]
+    # Before anything was trained only where much is lost: elsewhere it takes its seconds and wins little.
+    assert 0 < len(trained) < len(chosen)
+    assert all(whole / one.predicted_bytes > 5.0 for one in trained[:3])
+
+    def best(at: Searched) -> float:
+        small = [one for one in at.dev if whole / one.predicted_bytes >= 4.5]
+        return max(quality(one.candidate.steps) / WHOLE for one in small)
+
+    assert best(done) > best(untrained) + 0.03
+
+
+def test_what_training_does_and_takes_is_learnt(rows_trained: Rows) -> None:
+    def told(left: float) -> tuple[float, float]:
+        """Expected quality and seconds of two bits trained for longer, after a short training left so much."""
+        guidance = Guidance(rows_trained, int(rows_trained.bytes[0]), 0.5)
+        for steps in guidance.probes:
+            guidance.probed(steps, nats(steps), 1.0)
+        guidance.tell((), int(rows_trained.bytes[0]), 1.0, None, 3.0, stands=True)
+        names = list(rows_trained.axes)
+
+        def row_of(**options: int) -> int:
+            return int((rows_trained.options == [options.get(name, 0) for name in names]).all(axis=1).argmax())
+
+        for quantizer in (3, 4):
+            row = row_of(quantizer=quantizer, training=1)
+            steps = rows_trained.steps(row)
+            found = left * nats(steps[:-1])
+            guidance.tell(steps, int(rows_trained.bytes[row]), 1.0 - found / 4, found, 104.0, stands=True)
+        # Nothing else is left to propose.
+        wanted = row_of(quantizer=4, training=2)
+        for other in range(len(rows_trained.bytes)):
+            if other != wanted:
+                guidance.close(rows_trained.steps(other))
+        proposed = guidance.propose([])
+        assert proposed is not None
+        return proposed[2].kept, proposed[2].seconds
+
+    helped, seconds = told(0.2)
+    assert helped > told(0.6)[0] + 0.01
+    # A quarter of the tokens took a hundred seconds.
+    assert 300 < seconds < 500
+
+
+def test_anchors_that_train_stay_and_others_go(checkpoint: Checkpoint) -> None:
+    done = search(checkpoint, 24, training=True)
+    # The sampler's turns: each eighth.
+    turns = [one.candidate.steps for one in done.dev[1:] if not one.why]
+    assert len(turns) == 3
+    assert all(trainers(steps) for steps in turns)
+
+
+@pytest.mark.parametrize("after", [16, 20])
+def test_a_search_with_training_that_was_stopped_proposes_what_it_would_have(
+    checkpoint: Checkpoint, after: int
+) -> None:
+    whole = search(checkpoint, 16, training=True)
+    begun = search(checkpoint, 16, training=True, stop_after=after)
+    resumed = search(checkpoint, 16, training=True, known=begun.records)
+    assert [record.key for record in resumed.records] == [record.key for record in whole.records]
 
 
 def test_without_a_baseline_it_waits(checkpoint: Checkpoint) -> None:

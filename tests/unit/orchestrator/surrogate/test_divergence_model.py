@@ -14,7 +14,7 @@ from orchestrator.surrogate.divergence_model import (
     Array,
     features,
     fit_divergence,
-    prior_deviations,
+    prior,
 )
 
 
@@ -31,7 +31,7 @@ def test_before_anything_is_measured_damages_add_up() -> None:
     mean, deviation = fit_divergence(*NOTHING).predict(parts)
     assert mean == pytest.approx(np.log(parts.sum(axis=1)))
     # Each weight is believed to be nothing, more or less.
-    spread = ((features(parts) * prior_deviations(3)) ** 2).sum(axis=1)
+    spread = ((features(parts) * prior(3)[1]) ** 2).sum(axis=1)
     assert deviation == pytest.approx(np.sqrt(spread + NOISE**2))
     assert (deviation > NOISE).all()
 
@@ -40,7 +40,7 @@ def test_features_are_shares_and_geometric_means_of_two() -> None:
     # 0.4 = √(0.2 · 0.8)
     assert features(np.array([[0.1, 0.4, 0.0]]))[0] == pytest.approx([1.0, 0.2, 0.8, 0.0, 0.4, 0.0, 0.0])
     assert features(np.zeros((1, 2)))[0].tolist() == [1.0, 0.0, 0.0, 0.0]
-    assert prior_deviations(3).tolist() == [CONSTANT, SHARE, SHARE, SHARE, PAIR, PAIR, PAIR]
+    assert prior(3)[1].tolist() == [CONSTANT, SHARE, SHARE, SHARE, PAIR, PAIR, PAIR]
 
 
 def test_one_part_alone_is_a_share_of_all_and_no_pair() -> None:
@@ -72,7 +72,7 @@ def test_two_parts_that_harm_more_together_are_learned_and_no_other_two() -> Non
 def test_what_a_pair_does_is_told_of_candidates_never_measured_within_the_deviation() -> None:
     parts, others = drawn(40, 4), drawn(400, 4, seed=1)
     random = np.random.default_rng(2)
-    weights = random.normal(0.0, prior_deviations(4))
+    weights = random.normal(0.0, prior(4)[1])
     truth = np.log(others.sum(axis=1)) + features(others) @ weights + random.normal(0.0, NOISE, 400)
     told = parts.sum(axis=1) * np.exp(features(parts) @ weights + random.normal(0.0, NOISE, 40))
     mean, deviation = fit_divergence(parts, told).predict(others)
