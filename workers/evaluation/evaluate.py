@@ -9,13 +9,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from search_spaces.candidate import Candidate
 from search_spaces.curve import Curve, curve_from_json
 from search_spaces.outcome import Measurement, Race
 from workers.checkpoints.model_files import context_length, read_config
-from workers.evaluation.candidate_folder import Built, base_context, build_candidate, footprint
+from workers.evaluation.candidate_folder import Built, build_candidate, footprint
+from workers.evaluation.loaded import load_candidate, references_for
 from workers.failures.table import EmptyOutput
 from workers.plan.conditions import conditions
 from workers.plan.evaluation_plan import RACED_SPLIT, EvaluationPlan
@@ -31,9 +32,6 @@ from workers.scoring.rungs import race_order, rung_ends
 from workers.scoring.sanity import failed_checks, shares
 from workers.translation.decoding import Hypothesis
 from workers.translation.prompts import Prompt, without_examples
-
-if TYPE_CHECKING:
-    from workers.evaluation.candidate_divergence import Reference
 
 log = logging.getLogger(__name__)
 
@@ -224,53 +222,29 @@ class Evaluation:
         return self._ready
 
     def _made_ready(self) -> Ready:
-        from workers.loading.load import load_model, load_tokenizer, placement_for
         from workers.translation.length_limit import limit_warning
         from workers.translation.translator import Translator
 
-        plan = self._plan
-        with self._stages.stage("compress"):
+        plan, stages = self._plan, self._stages
+        with stages.stage("compress"):
             made = build_candidate(self._candidate, plan, self._report)
-        references = self._references(made)
-        with self._stages.stage("load"):
-            tokenizer = load_tokenizer(made.folder, plan.trust_remote_code)
-            placement = placement_for(made.folder, plan.device_map, plan.trust_remote_code)
-            model = load_model(made.folder, placement, plan.trust_remote_code)
-        if references:
-            self._divergence = self._compared(references, made, model, tokenizer)
-        with self._stages.stage("load"):
+        references = references_for(self._candidate, made, plan, stages) if self._compares else {}
+        loaded = load_candidate(self._candidate, made, references, plan, stages)
+        self._divergence = loaded.divergence
+        with stages.stage("load"):
             context = context_length(read_config(made.folder))
             translator = Translator(
-                model=model,
-                tokenizer=tokenizer,
+                model=loaded.model,
+                tokenizer=loaded.tokenizer,
                 prompt=made.prompt,
                 examples=self._examples,
                 decoding=plan.decoding,
                 context=context,
             )
             limit, every = plan.decoding.max_new_tokens, self._dataset.segments
-            if not self._candidate.steps and (said := limit_warning(every, tokenizer, made.prompt, limit)):
+            if not self._candidate.steps and (said := limit_warning(every, loaded.tokenizer, made.prompt, limit)):
                 log.warning("%s", said)
-        return Ready(made, translator, placement.devices)
-
-    def _references(self, made: Built) -> Mapping[str, Reference]:
-        """What the base model says, taken before the candidate needs the memory."""
-        if not self._compares:
-            return {}
-        from workers.evaluation.candidate_divergence import references_of
-
-        with self._stages.stage("divergence"):
-            return references_of(made.base, base_context(self._candidate.base, made.base, made.prompt, self._plan))
-
-    def _compared(
-        self, references: Mapping[str, Reference], made: Built, model: Any, tokenizer: Any
-    ) -> Mapping[str, float]:
-        from workers.evaluation.candidate_divergence import divergence_from, respelling_for
-
-        with self._stages.stage("divergence"):
-            trusted = self._plan.trust_remote_code
-            respelt = respelling_for(self._candidate.steps, made.base, tokenizer, trusted)
-            return divergence_from(references, model, respelt)
+        return Ready(made, translator, loaded.devices)
 
 
 def _notes(artefact: Artefact | None, zero_shot: Sequence[str], warnings: Sequence[str]) -> tuple[str, ...]:

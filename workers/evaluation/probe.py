@@ -5,7 +5,8 @@ from __future__ import annotations
 from search_spaces.candidate import Candidate
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Probe
-from workers.evaluation.candidate_folder import base_context, build_candidate, footprint
+from workers.evaluation.candidate_folder import build_candidate, footprint
+from workers.evaluation.loaded import load_candidate, references_for
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.runtime.callbacks import ProgressCallback, ignore_progress
 from workers.runtime.gpu_memory import release_memory
@@ -22,24 +23,13 @@ def probe(
     train. Raises StudyError where no calibration pair is left to measure on, ValueError for logits that are not finite,
     and whatever else a method or a library raises; `stages` then says where.
     """
-    from workers.evaluation.candidate_divergence import divergence_from, references_of, respelling_for
-    from workers.loading.load import load_model, load_tokenizer, placement_for
-
     with stages.stage("compress"):
         made = build_candidate(candidate, plan, report)
-    with stages.stage("divergence"):
-        references = references_of(made.base, base_context(candidate.base, made.base, made.prompt, plan))
-        if not references:
-            raise StudyError("no calibration pair is left to measure divergence on; name more with --calibration")
-    with stages.stage("load"):
-        tokenizer = load_tokenizer(made.folder, plan.trust_remote_code)
-        placement = placement_for(made.folder, plan.device_map, plan.trust_remote_code)
-        model = load_model(made.folder, placement, plan.trust_remote_code)
-    with stages.stage("divergence"):
-        respelt = respelling_for(candidate.steps, made.base, tokenizer, plan.trust_remote_code)
-        found = divergence_from(references, model, respelt)
-        del model
-        release_memory()
+    references = references_for(candidate, made, plan, stages)
+    if not references:
+        raise StudyError("no calibration pair is left to measure divergence on; name more with --calibration")
+    found = load_candidate(candidate, made, references, plan, stages).divergence
+    release_memory()
     return Probe(
         divergence=found,
         bytes=footprint(candidate, made.base, made.artefact).bytes,

@@ -6,19 +6,18 @@ hold the one that the training waits for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
 from search_spaces.candidate import Candidate
-from search_spaces.outcome import Failure, Probe, Race, Speed
+from search_spaces.outcome import Failure, Race
 from workers.checkpoints.model_files import read_config
 from workers.evaluation.attempt import result_or_fault
 from workers.evaluation.candidate_folder import artefact_key, build_candidate
 from workers.evaluation.evaluate import Evaluated, Evaluation
-from workers.evaluation.probe import probe
-from workers.evaluation.shipped_speed import shipped_speed
 from workers.failures.table import MachineFault
 from workers.loading.plain_folder import base_folder
 from workers.plan.evaluation_plan import EvaluationPlan
@@ -30,6 +29,9 @@ from workers.runtime.torch_environment import prepare_torch
 from workers.runtime.warned import Hear, Warnings, heard_by, unheard_warning
 from workers.translation.chat_template import template_of
 from workers.translation.prompts import choose_prompt
+
+T = TypeVar("T")
+Measure = Callable[[Candidate, EvaluationPlan, Stages], T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,28 +147,18 @@ def make_trained(
             build_candidate(prefix, plan, report)
 
 
-def measure_speed_remotely(
+def measure_remotely(
+    measure: Measure[T],
     candidate: Candidate,
     plan: EvaluationPlan,
     stages: Stages,
     share: Resources,
     report: ProgressCallback = ignore_progress,
-) -> Speed | Failure | MachineFault:
-    """The candidate's speed as it ships, measured in a process of its own, or the Failure or machine's fault."""
+) -> T | Failure | MachineFault:
+    """What `measure`, a function of a module, finds of the candidate in a process of its own, or the Failure or
+    machine's fault. What trains is trained before, from this process."""
     make_trained(candidate, plan, share, stages, report)
-    return in_own_process(share, _speed, candidate, within_process(plan))
-
-
-def probe_remotely(
-    candidate: Candidate,
-    plan: EvaluationPlan,
-    stages: Stages,
-    share: Resources,
-    report: ProgressCallback = ignore_progress,
-) -> Probe | Failure | MachineFault:
-    """The candidate's divergence, measured in a process of its own, or the Failure or machine's fault."""
-    make_trained(candidate, plan, share, stages, report)
-    return in_own_process(share, _probe, candidate, within_process(plan))
+    return in_own_process(share, _measured, measure, candidate, within_process(plan))
 
 
 class _EvaluationProcess:
@@ -202,14 +194,9 @@ def _make(candidate: Candidate, plan: EvaluationPlan) -> None:
     build_candidate(candidate, plan)
 
 
-def _speed(candidate: Candidate, plan: EvaluationPlan) -> Speed | Failure | MachineFault:
+def _measured(measure: Measure[T], candidate: Candidate, plan: EvaluationPlan) -> T | Failure | MachineFault:
     stages = Stages()
-    return result_or_fault(lambda: shipped_speed(candidate, plan, stages), stages)
-
-
-def _probe(candidate: Candidate, plan: EvaluationPlan) -> Probe | Failure | MachineFault:
-    stages = Stages()
-    return result_or_fault(lambda: probe(candidate, plan, stages), stages)
+    return result_or_fault(lambda: measure(candidate, plan, stages), stages)
 
 
 def _is_made(candidate: Candidate, plan: EvaluationPlan) -> bool:

@@ -23,7 +23,7 @@ from workers.evaluation.attempt import kept_lines, result_or_fault, unless_machi
 from workers.evaluation.evaluate import Evaluated, Evaluation, races
 from workers.evaluation.preflight import lacking
 from workers.evaluation.probe import probe
-from workers.evaluation.remote_evaluation import RemoteEvaluation, measure_speed_remotely, probe_remotely
+from workers.evaluation.remote_evaluation import RemoteEvaluation, measure_remotely
 from workers.evaluation.shipped_speed import shipped_speed
 from workers.evaluation.trial_lines import AskedTrial, BegunTrial, EndedTrial, TrialLine
 from workers.failures.table import MachineFault
@@ -186,14 +186,14 @@ class CompressionTrial(Trainable):
         with heard_by(Warnings(self._warning())):
             if self._apart is None:
                 return shipped_speed(candidate, self._plan, stages, tell)
-            return measure_speed_remotely(candidate, self._plan, stages, self._apart, tell)
+            return measure_remotely(shipped_speed, candidate, self._plan, stages, self._apart, tell)
 
     def _probe(self, candidate: Candidate, stages: Stages) -> Probe | Failure | MachineFault:
         tell = self._telling()
         with followed_by(now_and_then(TELL_SECONDS, self._works)), heard_by(Warnings(self._warning())):
             if self._apart is None:
                 return probe(candidate, self._plan, stages, tell)
-            return probe_remotely(candidate, self._plan, stages, self._apart, tell)
+            return measure_remotely(probe, candidate, self._plan, stages, self._apart, tell)
 
     def _begins(self, stage: str) -> None:
         self._does(Doing(stage))
