@@ -168,10 +168,10 @@ class Guidance:
             self._guide = self._made_guide()
         under_way = {row for steps in pending if (row := self._row(steps)) is not None}
         seconds = self._costs()
-        row = self._guide.propose(under_way, self._closed | (self._tokens > RISE * self._longest), seconds)
-        if row is None:
+        found = self._guide.propose(under_way, self._closed | (self._tokens > RISE * self._longest), seconds)
+        if found is None:
             return None
-        told = self._guide.expect(under_way)
+        row, told = found
         kept, away = float(told.kept[row]), NINETY * float(told.deviation[row])
         reason = Reason(kept, kept - away, kept + away, float(told.gain[row]), float(seconds[row]))
         return self._rows.choices(row), self._rows.steps(row), reason

@@ -106,17 +106,18 @@ class Guide:
         found: Array = self._parts[rows].sum(axis=1)
         return found
 
-    def propose(self, pending: set[int], closed: Array, seconds: Array) -> int | None:
-        """The row to measure next; None when none is open, or none is expected to save enough of a target's bytes.
+    def propose(self, pending: set[int], closed: Array, seconds: Array) -> tuple[int, Expected] | None:
+        """The row to measure next, and what is expected of all; None when none is open, or none is expected to save
+        enough of a target's bytes.
 
         pending: rows under way. closed: rows that may not be proposed, bool (rows,). seconds: what each would take
         (rows,)."""
-        for row in self._ladder:
-            if not closed[row] and row not in self.known and row not in pending and self.log_bytes[row] < self.most:
-                return row
         from scipy.special import ndtr
 
         found = self.expect(pending)
+        for row in self._ladder:
+            if not closed[row] and row not in self.known and row not in pending and self.log_bytes[row] < self.most:
+                return row, found
         worth = found.gain / np.sqrt(np.maximum(seconds, LEAST))
         worth[closed] = -1.0
         worth[ndtr((self.floor - found.kept) / found.deviation) > MOST_USELESS] = -1.0
@@ -125,7 +126,7 @@ class Guide:
         row = int(np.argmax(worth))
         if worth[row] < 0.0 or (self.target is not None and found.gain[worth >= 0.0].max() < LEAST_SAVING):
             return None
-        return row
+        return row, found
 
     def expect(self, pending: set[int]) -> Expected:
         """What is expected of every row. Rows under way are taken to turn out as expected."""

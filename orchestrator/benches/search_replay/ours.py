@@ -87,10 +87,12 @@ class Ours:
         return self._profile.took / self._actors
 
     def propose(self) -> int | None:
-        row = self._guide.propose(self._pending, self._closed, self._seconds())
-        if row is not None:
-            self._pending.add(row)
-            self._built[self._artefacts[row]] = True
+        found = self._guide.propose(self._pending, self._closed, self._seconds())
+        if found is None:
+            return None
+        row, _ = found
+        self._pending.add(row)
+        self._built[self._artefacts[row]] = True
         return row
 
     def tell(self, row: int, quality: float | None, kl: Array | None) -> None:

@@ -71,10 +71,15 @@ BASELINE = np.arange(ROWS) == 0
 EVEN = np.ones(ROWS)
 
 
+def next_row(guide: Guide, pending: set[int], closed: Array, seconds: Array) -> int | None:
+    found = guide.propose(pending, closed, seconds)
+    return None if found is None else found[0]
+
+
 def searched(guide: Guide, space: Space, trials: int, closed: Array = BASELINE, seconds: Array = EVEN) -> list[int]:
     """The rows of so many trials, one after the other."""
     rows: list[int] = []
-    while len(rows) < trials and (row := guide.propose(set(), closed, seconds)) is not None:
+    while len(rows) < trials and (row := next_row(guide, set(), closed, seconds)) is not None:
         rows.append(row)
         space.tell(guide, row)
     return rows
@@ -116,20 +121,31 @@ def test_no_row_comes_twice_none_that_is_closed_and_none_without_end() -> None:
     rows = searched(SPACE.guide(), SPACE, 500, closed)
     assert len(set(rows)) == len(rows) < ROWS
     assert not closed[rows].any()
-    assert SPACE.guide().propose(set(), np.ones(ROWS, dtype=bool), EVEN) is None
+    assert next_row(SPACE.guide(), set(), np.ones(ROWS, dtype=bool), EVEN) is None
 
 
 def test_rows_under_way_are_not_proposed_and_taken_as_they_are_expected() -> None:
     guide = SPACE.guide()
     pending: set[int] = set()
     for _ in range(40):
-        row = guide.propose(pending, BASELINE, EVEN)
+        row = next_row(guide, pending, BASELINE, EVEN)
         assert row is not None and row not in pending
         pending.add(row)
     found = guide.expect(pending)
     rows = sorted(pending)
     # A row under way is worth nothing any more where all goes as expected: what is left is doubt.
     assert found.gain[rows].max() < guide.expect(set()).gain[rows].max() / 2
+
+
+def test_a_proposal_says_what_was_expected_when_it_was_chosen() -> None:
+    guide = SPACE.guide()
+    for row in searched(SPACE.guide(), SPACE, 9):
+        found = guide.propose({row + 1}, BASELINE, EVEN)
+        assert found is not None
+        again = guide.expect({row + 1})
+        for name in ("kept", "deviation", "odds", "gain"):
+            assert getattr(found[1], name).tolist() == getattr(again, name).tolist()
+        SPACE.tell(guide, row)
 
 
 def test_guides_that_are_told_the_same_propose_the_same() -> None:
@@ -161,7 +177,7 @@ def test_telling_twice_is_telling_once() -> None:
 def test_rows_that_are_likely_below_the_floor_are_left_out_whatever_they_would_gain() -> None:
     guide, rows = SPACE.guide(), [0]
     left_out = 0
-    while (row := guide.propose(set(), BASELINE, EVEN)) is not None:
+    while (row := next_row(guide, set(), BASELINE, EVEN)) is not None:
         found = guide.expect(set())
         if len(rows) > LADDER:
             useless = ndtr((FLOOR - found.kept) / found.deviation) > MOST_USELESS
@@ -183,9 +199,9 @@ def test_a_row_that_takes_longer_waits() -> None:
     def after(seconds: Array) -> int:
         guide = SPACE.guide()
         for row in told:
-            guide.propose(set(), BASELINE, seconds)
+            next_row(guide, set(), BASELINE, seconds)
             SPACE.tell(guide, row)
-        found = guide.propose(set(), BASELINE, seconds)
+        found = next_row(guide, set(), BASELINE, seconds)
         assert found is not None
         return found
 
@@ -198,7 +214,7 @@ def test_a_row_that_takes_longer_waits() -> None:
 
 def test_what_failed_keeps_nothing_is_not_learned_from_and_never_comes_again() -> None:
     guide = SPACE.guide()
-    row = guide.propose(set(), BASELINE, EVEN)
+    row = next_row(guide, set(), BASELINE, EVEN)
     assert row is not None
     before = guide.expect(set()).kept
     guide.tell(row, None, None)
@@ -209,7 +225,7 @@ def test_what_failed_keeps_nothing_is_not_learned_from_and_never_comes_again() -
 
 def test_a_quality_without_a_divergence_stands_on_the_frontier() -> None:
     guide = SPACE.guide()
-    row = guide.propose(set(), BASELINE, EVEN)
+    row = next_row(guide, set(), BASELINE, EVEN)
     assert row is not None
     before = guide.expect(set())
     guide.tell(row, 0.99, None)
@@ -222,7 +238,7 @@ def test_a_quality_without_a_divergence_stands_on_the_frontier() -> None:
 
 def test_what_may_not_stand_is_learned_from_and_dominates_nothing() -> None:
     guide, other = SPACE.guide(), SPACE.guide()
-    row = guide.propose(set(), BASELINE, EVEN)
+    row = next_row(guide, set(), BASELINE, EVEN)
     assert row is not None
     divergence = float(SPACE.divergence[row])
     guide.tell(row, 0.9, divergence, stands=False)
