@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,9 +17,8 @@ from orchestrator.surrogate.divergence_model import LEAST
 from orchestrator.surrogate.guide import Guide
 from orchestrator.surrogate.step_seconds import StepSeconds
 from search_spaces.methods.registry import Step
-from search_spaces.spaces.axes import EMBEDDINGS, QUANTIZER, TRAINING, VOCABULARY
+from search_spaces.spaces.axes import EMBEDDINGS, QUANTIZER, TRAINING, VOCABULARY, Axes, trainings
 from search_spaces.spaces.choices import Choices
-from search_spaces.spaces.enumeration import Rows
 from search_spaces.spaces.training_suggestions import RISE, SHORTEST
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -27,14 +26,35 @@ Steps = tuple[Step, ...]
 
 # Of the options of an axis that removes something, so many are probed; the others lie between them.
 PROBED = 3
-# The damage of 8 bits beside that of 4 with the same grid: errors are 1/17 as large, their squares 1/289.
-EIGHT_BITS = 1.0 / 289.0
+# The damage of 8 bits beside that of 4: of weights and of embeddings 1/44 to 1/100, as recorded of two models (5
+# million and half a billion parameters). The grid's errors, squared, are 1/289: not all damage shrinks with them.
+EIGHT_BITS = 1.0 / 60.0
 # The profile is believed as long as it orders what was measured at least so well, once there is that much.
 LEAST_TAU, ENOUGH = 0.5, 12
-# Every so many candidates the sampler is asked instead; more often once the profile is not believed.
+# Every so many candidates the sampler is asked instead, more often once the profile is not believed.
 SAMPLED_EVERY, SAMPLED_OFTEN = 8, 2
 # Two-sided 90 % of a normal.
 NINETY = 1.645
+
+
+class Rows(Protocol):
+    """The candidates of a space that is known whole, the baseline first: a study's own
+    (`search_spaces/spaces/enumeration.py`, which says what each of these is), or those of a recorded table."""
+
+    @property
+    def axes(self) -> Axes: ...
+
+    @property
+    def options(self) -> Array: ...
+
+    @property
+    def bytes(self) -> Array: ...
+
+    def choices(self, row: int) -> dict[str, Any]: ...
+
+    def steps(self, row: int) -> Steps: ...
+
+    def alone(self, axis: str, option: int) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +107,12 @@ class Guidance:
             if (row := rows.alone(axis, option)) is not None
         } | _training_options(rows)
         self._harm: dict[tuple[str, int], float | None] = {}
-        self._seconds = StepSeconds(rows.axes, _is_mixed, rows.trainings())
+        self._seconds = StepSeconds(rows.axes, _is_mixed, trainings(rows.axes))
         self._took: list[float] = []
         self._made: set[Steps] = set()
         self._tellings: list[tuple[Steps, float, float | None, float | None, bool]] = []
         self._guide: Guide | None = None
-        tokens = np.array([how.tokens if how else 0 for how in rows.trainings()] or [0])
+        tokens = np.array([how.tokens if how else 0 for how in trainings(rows.axes)] or [0])
         self._tokens = tokens[rows.options[:, list(rows.axes).index(TRAINING)] if TRAINING in rows.axes else 0]
         self._longest = SHORTEST // RISE
         self._probes = {option: rows.steps(row) for option, row in self._options_to_probe()}
@@ -120,6 +140,12 @@ class Guidance:
 
         tau = kendalltau(guide.prior(list(guide.measured)), list(guide.measured.values())).statistic
         return bool(math.isnan(tau) or tau >= LEAST_TAU)
+
+    def leaves_to_sampler(self, begun: int) -> bool:
+        """Whether the sampler is to choose the next candidate, after so many that were begun, the baseline among them.
+        Never where a target is sought."""
+        every = SAMPLED_EVERY if self.believed else SAMPLED_OFTEN
+        return self._target is None and begun % every == every - 1
 
     def probed(self, steps: Steps, nats: float | None, seconds: float) -> None:
         """What a probe found; its first telling counts. nats: the option's divergence; None where the probe failed, and
@@ -220,16 +246,18 @@ class Guidance:
             return np.zeros(len(options))
         found = np.full(len(options), np.nan)
         found[0] = 0.0
-        known: list[tuple[float, float]] = []
+        known: dict[float, float] = {}
         for (name, at), nats in self._harm.items():
             if name == axis and nats is not None:
                 found[at] = max(nats, LEAST)
                 row = self._rows.alone(axis, at)
                 if row is not None:
-                    known.append((math.log(max(self._whole - int(self._rows.bytes[row]), 1)), math.log(found[at])))
+                    # Of two that save the same the better counts.
+                    saved = self._log_saved(row)
+                    known[saved] = min(known.get(saved, math.inf), math.log(found[at]))
         if not known:
             return found
-        saved, harms = (np.array(column) for column in zip(*sorted(known), strict=True))
+        saves, harms = (np.array(column) for column in zip(*sorted(known.items()), strict=True))
         failed = {at for (name, at), nats in self._harm.items() if name == axis and nats is None}
         for at in range(1, len(options)):
             row = self._rows.alone(axis, at)
@@ -239,9 +267,11 @@ class Guidance:
                 # The widest that was probed is the one of 4 bits.
                 found[at] = max(math.exp(harms[0]) * EIGHT_BITS, LEAST)
             else:
-                weight = math.log(max(self._whole - int(self._rows.bytes[row]), 1))
-                found[at] = math.exp(float(np.interp(weight, saved, harms)))
+                found[at] = math.exp(float(np.interp(self._log_saved(row), saves, harms)))
         return found
+
+    def _log_saved(self, row: int) -> float:
+        return math.log(max(self._whole - int(self._rows.bytes[row]), 1))
 
     def _pass_on(self, guide: Guide, number: int) -> None:
         steps, log_bytes, kept, nats, stands = self._tellings[number]
@@ -317,12 +347,11 @@ class Guidance:
 
 def _trained(rows: Rows) -> Array | None:
     """How each row is trained, as the divergence model takes it; None where none is."""
-    trainings = rows.trainings()
-    if not trainings:
+    if TRAINING not in rows.axes:
         return None
     told = [
         (0.0, 0.0, 0.0) if how is None else (1.0, math.log(how.tokens / SHORTEST), float(how.by_beams))
-        for how in trainings
+        for how in trainings(rows.axes)
     ]
     found: Array = np.array(told)[rows.options[:, list(rows.axes).index(TRAINING)]]
     return found

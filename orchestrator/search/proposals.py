@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from orchestrator.ledger.records import Key, TrialRecord
 from orchestrator.results.findings import Finding, ProbeFinding, TrialFinding, finding_of, probe_of
 from orchestrator.search.families import Families
-from orchestrator.search.guidance import SAMPLED_EVERY, SAMPLED_OFTEN, Guidance
+from orchestrator.search.guidance import Guidance
 from orchestrator.statistics.frontier import on_frontier
 from orchestrator.study.values import Target
 from search_spaces.candidate import BaseModel, Candidate, refuse_idle_training
@@ -340,8 +340,7 @@ class Proposer:
                 return self._issue(candidate, PROFILE_SPLIT, {}, predicted_bytes(self._checkpoint, steps), None)
         if not guidance.ready or self._baseline_key not in self._found:
             return "wait"
-        every = SAMPLED_EVERY if guidance.believed else SAMPLED_OFTEN
-        if self._aim is None and self._started("dev") % every == every - 1:
+        if guidance.leaves_to_sampler(self._started("dev")):
             return None
         pending = [proposal.candidate.steps for proposal in self._pending.values() if proposal.split == "dev"]
         while (found := guidance.propose(pending)) is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from search_spaces.spaces.choices import Choices
 from search_spaces.spaces.offers import Offer
 from search_spaces.spaces.suggestions import INTEGER_QUANTIZERS, NONE, SIXTEEN, WHOLE
-from search_spaces.spaces.training_suggestions import TRAINED, TRAINED_WHOLE
+from search_spaces.spaces.training_suggestions import TRAINED, TRAINED_WHOLE, WholeTraining
 
 Axes = Mapping[str, tuple[Choices, ...]]
 
@@ -52,6 +52,11 @@ def vocabulary_axes(offer: Offer) -> Axes:
         ),
         EMBEDDINGS: tuple({"embeddings.bits": bits} for bits in (SIXTEEN, 8, 4)),
     }
+
+
+def trainings(axes: Axes) -> list[WholeTraining | None]:
+    """For each option of the axis that trains how it does; empty where there is none."""
+    return [TRAINED_WHOLE.get(option[TRAINED]) for option in axes.get(TRAINING, ())]
 
 
 def _pruning(axis: str, name: str, kept: Any, offered: tuple[Any, ...]) -> dict[str, tuple[Choices, ...]]:

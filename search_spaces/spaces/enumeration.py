@@ -18,17 +18,11 @@ from search_spaces.errors import CandidateError
 from search_spaces.methods.registry import Step
 from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import Checkpoint
-from search_spaces.spaces.axes import EMBEDDINGS, LAYERS, QUANTIZER, TRAINING, VOCABULARY, Axes
+from search_spaces.spaces.axes import EMBEDDINGS, LAYERS, QUANTIZER, TRAINING, VOCABULARY, Axes, trainings
 from search_spaces.spaces.choices import Space, chosen_steps
 from search_spaces.spaces.offers import Offer
 from search_spaces.spaces.suggestions import NONE
-from search_spaces.spaces.training_suggestions import (
-    TRAINED,
-    TRAINED_WHOLE,
-    TRAINING_CHOICES,
-    WholeTraining,
-    spell_training,
-)
+from search_spaces.spaces.training_suggestions import TRAINING_CHOICES, spell_training
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -58,10 +52,6 @@ class Rows:
     def steps(self, row: int) -> tuple[Step, ...]:
         """The steps of the row's candidate: one for each option that changes something, in the order of the axes."""
         return chosen_steps(self.space, _Untrained(self.choices(row)), self.offer)
-
-    def trainings(self) -> list[WholeTraining | None]:
-        """For each option of the axis that trains how it does; empty where nothing is trained."""
-        return [TRAINED_WHOLE.get(option[TRAINED]) for option in self.axes.get(TRAINING, ())]
 
     def alone(self, axis: str, option: int) -> int | None:
         """The row that takes this option of the axis and changes nothing else; None where the model can't take it.
@@ -137,8 +127,7 @@ def _trainings(axes: Axes, at: Mapping[str, int]) -> Iterator[int]:
     yield 0
     if not any(option for name, option in at.items() if name != EMBEDDINGS):
         return
-    for number, option in enumerate(axes.get(TRAINING, ())):
-        training = TRAINED_WHOLE.get(option[TRAINED])
+    for number, training in enumerate(trainings(axes)):
         if training is not None and (at[QUANTIZER] or not training.by_beams):
             yield number
 

@@ -58,7 +58,7 @@ def full_table() -> Table:
         prefixes=tuple(prefixes),
         artefact_seconds=np.array(seconds),
         baseline=0,
-        about={},
+        about={"layers_by": "greedy"},
     )
 
 

@@ -42,7 +42,7 @@ class Random:
     def propose(self) -> int | None:
         return self._left.popleft() if self._left else None
 
-    def tell(self, row: int, quality: float | None, kl: Array | None) -> None:
+    def tell(self, row: int, quality: float | None, kl: Array | None, seconds: float) -> None:
         pass
 
 
@@ -87,7 +87,7 @@ class Grid:
         row = self._next(np.ones(self._table.rows, bool))
         return None if row is None else self._propose(row)
 
-    def tell(self, row: int, quality: float | None, kl: Array | None) -> None:
+    def tell(self, row: int, quality: float | None, kl: Array | None, seconds: float) -> None:
         self._qualities[row] = quality
 
     def _propose(self, row: int) -> int:
@@ -146,7 +146,7 @@ class Sampled:
             return None
         while self._anchors:
             if (row := self._anchors.popleft()) not in self._asked:
-                self._asked[row] = self._given(row)
+                self.given(row)
                 return row
         answer: Options = ()
         for _ in range(SAMPLED_TRIES):
@@ -157,15 +157,19 @@ class Sampled:
                 return row
             self._study.tell(trial, state=TrialState.FAIL)
         row = self._nearest(answer)
-        self._asked[row] = self._given(row)
+        self.given(row)
         return row
 
-    def tell(self, row: int, quality: float | None, kl: Array | None) -> None:
+    def tell(self, row: int, quality: float | None, kl: Array | None, seconds: float) -> None:
         if quality is None:
             self._study.tell(self._asked[row], state=TrialState.FAIL)
         else:
             size = float(self._table.bytes[row])
             self._study.tell(self._asked[row], [quality, math.log(size) if self._log_bytes else size])
+
+    def given(self, row: int) -> None:
+        """Take a row that was chosen elsewhere, and is new, for asked."""
+        self._asked[row] = self._given(row)
 
     def _ask(self) -> tuple[optuna.Trial, Options]:
         trial = self._study.ask()

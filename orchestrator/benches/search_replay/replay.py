@@ -29,9 +29,9 @@ class Searcher(Protocol):
         """A row that was never proposed and is not the baseline; None when there is none, or none before another trial
         ends."""
 
-    def tell(self, row: int, quality: float | None, kl: Array | None) -> None:
+    def tell(self, row: int, quality: float | None, kl: Array | None, seconds: float) -> None:
         """How a trial ended, the baseline's first. quality: None where it failed. kl: a divergence a pair; None where
-        it failed before, or does not measure them."""
+        it failed before, or does not measure them. seconds: what it took, its wait for others' artefacts among them."""
 
 
 class Clock:
@@ -73,20 +73,20 @@ def replay(
     clock = Clock(table, searcher.uses_divergence, built)
     volume = Volume(table, floor)
     begun = {table.baseline}
-    running = [(clock.end(table.baseline, start), len(begun), table.baseline)]
+    running = [(clock.end(table.baseline, start), len(begun), table.baseline, start)]
     ended: list[Ended] = []
     while running and len(ended) < most and volume.share < until:
-        now, _, row = heapq.heappop(running)
+        now, _, row, began = heapq.heappop(running)
         quality = None if table.failed(row) else float(table.quality[row])
         ended.append(Ended(now, row, quality, volume.add(row)))
-        searcher.tell(row, quality, _divergence(table, row) if searcher.uses_divergence else None)
+        searcher.tell(row, quality, _divergence(table, row) if searcher.uses_divergence else None, now - began)
         if running and running[0][0] == now:
             continue
         while len(running) < actors and len(begun) < most and (next_row := searcher.propose()) is not None:
             if next_row in begun:
                 raise ValueError(f"row {next_row} was proposed again; each comes once, and the baseline by itself")
             begun.add(next_row)
-            heapq.heappush(running, (clock.end(next_row, now), len(begun), next_row))
+            heapq.heappush(running, (clock.end(next_row, now), len(begun), next_row, now))
     whole = start + whole_table_seconds(table, actors, searcher.uses_divergence, built)
     return Run(tuple(ended), start, whole, table.rows)
 

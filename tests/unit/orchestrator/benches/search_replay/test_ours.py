@@ -1,62 +1,82 @@
-"""Our search over a recorded table: what its profile measures and tells, what it takes, and what it never looks at."""
+"""Our search over a recorded table: it is the product's, what its profile takes, and what it never looks at."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
 from orchestrator.benches.search_replay.figures import seconds_to, trials_to
-from orchestrator.benches.search_replay.ours import EIGHT_OVER_FOUR, Ours, Profile, profile_of, told_options
+from orchestrator.benches.search_replay.ours import Ours, Profile, profile_of
 from orchestrator.benches.search_replay.replay import Searcher, replay
-from orchestrator.benches.search_replay.table import Table, each_option_alone
-from tests.support.search_tables import AXES, STAGES, TABLE, row
+from orchestrator.benches.search_replay.table import Array, Table
+from orchestrator.benches.search_replay.table_rows import TableRows
+from orchestrator.search.guidance import SAMPLED_EVERY, Guidance
+from tests.support.search_tables import STAGES, TABLE, row
 
-
-def option(axis: str, value: Any) -> tuple[int, int]:
-    return list(AXES).index(axis), AXES[axis].index(value)
+# Two numbers of layers, three quantizers and one width of embeddings; 8 bits and mixed widths are told.
+ALONE = [(1, "none", 16), (2, "none", 16), (0, "gptq4", 16), (0, "awq4", 16), (0, "gptq3", 16), (0, "none", 4)]
+PROBED = [row(*options) for options in ALONE]
 
 
 def profile(table: Table = TABLE, seed: int = 0, noise: float = 0.0) -> Profile:
-    return profile_of(table, np.random.default_rng(seed), noise)
+    return profile_of(table, PROBED, np.random.default_rng(seed), noise)
 
 
-def test_8_bits_are_told_from_4_and_mixed_widths_from_whole_ones() -> None:
-    assert told_options(AXES, each_option_alone(TABLE).values()) == {
-        option("quantizer", "rtn8"): (option("quantizer", "gptq4"),),
-        option("quantizer", "mixed3.5"): (option("quantizer", "gptq4"), option("quantizer", "gptq3")),
-        option("embeddings", 8): (option("embeddings", 4),),
-    }
-    harm = profile().harm
-    assert harm[option("quantizer", "gptq4")] == pytest.approx(0.03)
-    assert harm[option("quantizer", "rtn8")] == pytest.approx(0.03 * EIGHT_OVER_FOUR)
-    assert harm[option("embeddings", 8)] == pytest.approx(0.02 * EIGHT_OVER_FOUR)
-    # Half-way in bytes: the geometric mean.
-    assert harm[option("quantizer", "mixed3.5")] == pytest.approx((0.03 * 0.2) ** 0.5, rel=1e-3)
-    alone = set(each_option_alone(TABLE).values()) - {option("embeddings", 4)}
-    assert option("embeddings", 8) not in told_options(AXES, alone)
+def begun(table: Table = TABLE, **how: Any) -> Ours:
+    """A search whose profile and baseline are told."""
+    searcher = Ours(table, 0, **how)
+    searcher.start_seconds(table, set())
+    searcher.tell(table.baseline, float(table.quality[table.baseline]), table.kl[table.baseline], sum(STAGES))
+    return searcher
 
 
-def test_a_profile_takes_its_artefacts_loading_and_divergences_and_no_told_option() -> None:
-    """Two numbers of layers, three quantizers and one width of embeddings."""
+def test_a_profile_takes_its_artefacts_loading_and_divergences() -> None:
     found = profile()
-    assert found.took == pytest.approx(2 * 10 + 3 * 20 + 5 + 6 * (STAGES[0] + STAGES[1]))
+    took = 2 * 10 + 3 * 20 + 5 + 6 * (STAGES[0] + STAGES[1])
+    assert sum(found.seconds.values()) == pytest.approx(took)
+    assert found.nats[row(0, "gptq4", 16)] == pytest.approx(0.03)
     built: set[int] = set()
-    assert Ours(TABLE, 0, actors=4).start_seconds(TABLE, built) == pytest.approx(found.took / 4)
-    alone = [(1, "none", 16), (2, "none", 16), (0, "gptq4", 16), (0, "awq4", 16), (0, "gptq3", 16), (0, "none", 4)]
-    assert built == found.built == {TABLE.prefixes[row(*options)][0] for options in alone}
+    assert Ours(TABLE, 0, actors=4).start_seconds(TABLE, built) == pytest.approx(took / 4)
+    assert built == found.built == {TABLE.prefixes[at][0] for at in PROBED}
     run = replay(TABLE, Ours(TABLE, 0), until=0.5)
-    assert run.start_seconds == found.took
-    assert run.ended[0].seconds == found.took + sum(STAGES)
+    assert run.start_seconds == took
+    assert run.ended[0].seconds == took + sum(STAGES)
+
+
+def test_what_is_proposed_is_what_the_products_guidance_proposes() -> None:
+    """The same tellings by hand, until the sampler's first turn."""
+    rows = TableRows(TABLE)
+    guidance = Guidance(rows, int(TABLE.bytes[0]), 0.5)
+    for at, steps in zip(PROBED, guidance.probes, strict=True):
+        assert rows.steps(at) == steps
+        guidance.probed(steps, float(TABLE.kl[at].mean()), profile().seconds[at])
+    ended = replay(TABLE, Ours(TABLE, 0), until=2).ended
+    last = 0.0
+    for number, (one, following) in enumerate(pairwise(ended), start=1):
+        assert one.quality is not None
+        kept, nats = one.quality / TABLE.quality[0], None if one.row == 0 else float(TABLE.kl[one.row].mean())
+        took = sum(STAGES) if one.row == 0 else one.seconds - last
+        last = one.seconds
+        guidance.tell(rows.steps(one.row), int(TABLE.bytes[one.row]), kept, nats, took, kept >= 0.5)
+        if guidance.leaves_to_sampler(number):
+            assert number == SAMPLED_EVERY - 1
+            break
+        found = guidance.propose([])
+        assert found is not None and rows.row(found[1]) == following.row
+    else:
+        pytest.fail("the sampler never had its turn")
 
 
 @pytest.mark.parametrize("actors", [1, 3])
 def test_ours_tries_each_row_at_most_once_and_never_the_baseline(actors: int) -> None:
     run = replay(TABLE, Ours(TABLE, 0, actors), actors=actors, until=2)
     rows = [ended.row for ended in run.ended]
-    assert len(set(rows)) == len(rows) > 20
+    # What the profile leaves, the sampler asks for.
+    assert len(set(rows)) == len(rows) == TABLE.rows
     assert rows.count(TABLE.baseline) == 1
 
 
@@ -66,58 +86,49 @@ def test_ours_finds_the_table_sooner_than_its_order() -> None:
     assert seconds_to(0.95, run) < run.whole_seconds / 2
 
 
-def test_a_seed_is_an_error_of_the_profile_and_nothing_else() -> None:
-    def rows(seed: int, noise: float) -> list[int]:
-        return [ended.row for ended in replay(TABLE, Ours(TABLE, seed, noise=noise), until=2, most=30).ended]
+def test_a_target_ends_the_search_and_asks_no_sampler() -> None:
+    run = replay(TABLE, Ours(TABLE, 0, target=0.95), until=2)
+    assert len(run.ended) < TABLE.rows / 2
+    meets = [ended.row for ended in run.ended if ended.quality is not None and ended.quality >= 0.95 * TABLE.quality[0]]
+    smallest = min(int(TABLE.bytes[at]) for at in range(TABLE.rows) if TABLE.quality[at] >= 0.95 * TABLE.quality[0])
+    assert min(int(TABLE.bytes[at]) for at in meets) == smallest
+
+
+def test_a_seed_is_an_error_of_the_profile_and_the_samplers() -> None:
+    def rows(seed: int, noise: float, most: int = SAMPLED_EVERY - 1) -> list[int]:
+        return [ended.row for ended in replay(TABLE, Ours(TABLE, seed, noise=noise), until=2, most=most).ended]
 
     assert rows(1, 0.0) == rows(2, 0.0)
-    assert rows(1, 0.5) == rows(1, 0.5)
+    assert rows(1, 0.5, 30) == rows(1, 0.5, 30)
     assert len({tuple(rows(seed, 0.5)) for seed in range(4)}) > 1
-    ratio = np.log([profile(seed=seed, noise=0.25).harm[option("layers", 1)] / 0.1 for seed in range(200)])
+    found = [profile(seed=seed, noise=0.25).nats[row(1, "none", 16)] for seed in range(200)]
+    ratio = np.log([nats / 0.1 for nats in found if nats is not None])
     assert ratio.std() == pytest.approx(0.25, rel=0.2)
 
 
 def test_what_a_row_would_show_is_not_known_before_it_is_tried() -> None:
     """Rows of several options, and told options, may be anything: what is proposed first stays the same."""
-    told = told_options(AXES, each_option_alone(TABLE).values())
-    profiled = [at for at, one in each_option_alone(TABLE).items() if one not in told]
-    unknown = [at for at in range(TABLE.rows) if at not in (*profiled, TABLE.baseline)]
+    unknown = [at for at in range(TABLE.rows) if at not in (*PROBED, TABLE.baseline)]
     quality, kl, stages = TABLE.quality.copy(), TABLE.kl.copy(), TABLE.stage_seconds.copy()
     quality[unknown], kl[unknown], stages[unknown] = 1.0, 9.0, 99.0
     seconds = TABLE.artefact_seconds.copy()
-    built = {artefact for at in profiled for artefact in TABLE.prefixes[at]}
+    built = {artefact for at in PROBED for artefact in TABLE.prefixes[at]}
     seconds[[artefact for artefact in range(len(seconds)) if artefact not in built]] = 999.0
     other = replace(TABLE, quality=quality, kl=kl, stage_seconds=stages, artefact_seconds=seconds)
 
     def first(table: Table) -> list[int | None]:
-        searcher = Ours(table, 0)
-        searcher.start_seconds(table, set())
-        searcher.tell(table.baseline, float(table.quality[table.baseline]), table.kl[table.baseline])
-        return [searcher.propose() for _ in range(12)]
+        searcher = begun(table)
+        return [searcher.propose() for _ in range(SAMPLED_EVERY - 2)]
 
     assert first(TABLE) == first(other)
 
 
-def test_costs_are_what_was_seen_and_what_is_not_built() -> None:
-    searcher = Ours(TABLE, 0)
-    searcher.start_seconds(TABLE, set())
-    searcher.tell(TABLE.baseline, 60.0, None)
-    seconds = searcher._seconds()
-    assert seconds[row(0, "gptq4", 16)] == sum(STAGES)
-    # Told options take what their nearest took; only what a profile built is there.
-    assert seconds[row(0, "rtn8", 16)] == sum(STAGES) + 20
-    assert seconds[row(1, "gptq4", 8)] == sum(STAGES) + 20 + 5
-    proposed = searcher.propose()
-    assert proposed is not None
-    assert searcher._seconds()[proposed] == sum(STAGES)
-
-
-def test_an_option_that_can_not_be_alone_is_left_out() -> None:
+def test_an_option_that_can_not_be_alone_is_left_to_the_sampler() -> None:
     kl, quality = TABLE.kl.copy(), TABLE.quality.copy()
     kl[row(2, "none", 16)], quality[row(2, "none", 16)] = np.nan, np.nan
     table = replace(TABLE, kl=kl, quality=quality)
-    assert option("layers", 2) not in profile(table).harm
-    run = replay(table, Ours(table, 0), until=2)
+    assert profile(table).nats[row(2, "none", 16)] is None
+    run = replay(table, Ours(table, 0), until=2, most=SAMPLED_EVERY - 1)
     assert not any(table.options[ended.row, 0] == 2 for ended in run.ended)
 
 
@@ -132,3 +143,6 @@ def test_a_failed_trial_is_told_as_one() -> None:
 def test_ours_follows_the_protocol() -> None:
     searcher: Searcher = Ours(TABLE, 0)
     assert searcher.uses_divergence
+    kl: Array | None = TABLE.kl[TABLE.baseline]
+    searcher.tell(TABLE.baseline, float(TABLE.quality[TABLE.baseline]), kl, sum(STAGES))
+    assert searcher.propose() is not None

@@ -75,6 +75,7 @@ class InOrder:
     def __init__(self, rows: Sequence[int], uses_divergence: bool = False, start: float = 0.0) -> None:
         self.uses_divergence = uses_divergence
         self.told: list[tuple[int, float | None, Array | None]] = []
+        self.took: list[float] = []
         self._rows = deque(rows)
         self._start = start
 
@@ -86,8 +87,9 @@ class InOrder:
     def propose(self) -> int | None:
         return self._rows.popleft() if self._rows else None
 
-    def tell(self, row: int, quality: float | None, kl: Array | None) -> None:
+    def tell(self, row: int, quality: float | None, kl: Array | None, seconds: float) -> None:
         self.told.append((row, quality, kl))
+        self.took.append(seconds)
 
 
 def ends(run: Run) -> list[tuple[float, int]]:
@@ -116,7 +118,9 @@ def test_what_is_shared_is_built_once() -> None:
 
 
 def test_two_actors_overlap_and_wait_for_what_the_other_builds() -> None:
-    run = replay(TABLE, InOrder([row(2, 16), row(2, 8), row(4, 16)]), actors=2, until=2)
+    searcher = InOrder([row(2, 16), row(2, 8), row(4, 16)])
+    run = replay(TABLE, searcher, actors=2, until=2)
+    assert searcher.took == [8, 18, 18, 38]
     assert ends(run) == [(8, 0), (26, row(2, 16)), (44, row(4, 16)), (46, row(2, 8))]
 
 
