@@ -67,11 +67,12 @@ def _expected_above(mean: Array, deviation: Array, level: Array) -> Array:
     return found
 
 
-def ladder(log_bytes: Array, expected: Array, count: int, least: float) -> list[int]:
-    """So many candidates spread over sizes: those that are expected best at or below `count` even steps of log bytes,
-    among those expected to keep at least this share.
+def ladder(log_bytes: Array, expected: Array, count: int, least: float, apart: float) -> list[int]:
+    """So many candidates spread over sizes, the largest first: those that are expected best at or below `count` even
+    steps of log bytes, among those expected to keep at least this share.
 
-    The largest step is the best of all; steps that the same candidate wins give one.
+    Steps that the same candidate wins give one. One that is expected to keep less than `apart` more than the next
+    smaller is left out.
     """
     able = np.flatnonzero(expected >= least)
     if not len(able):
@@ -86,4 +87,8 @@ def ladder(log_bytes: Array, expected: Array, count: int, least: float) -> list[
         chosen = int(order[np.flatnonzero(expected[order] >= best[inside[-1]])[0]])
         if chosen not in found:
             found.append(chosen)
-    return found
+    kept: list[int] = []
+    for row in reversed(found):
+        if not kept or expected[row] >= expected[kept[-1]] + apart:
+            kept.append(row)
+    return kept[::-1]

@@ -2,7 +2,8 @@
 
 A candidate is a row: an option of each axis. A profile says what each option does alone, in nats; `DivergenceModel`
 adds up and learns, `QualityMap` turns divergence into quality and learns too. First comes a ladder of predicted best
-points spread over sizes, then always the row whose expected gain of hypervolume for the root of its seconds is highest.
+points spread over sizes, each better than the next smaller by more than the metric does by chance, then always the row
+whose expected gain of hypervolume for the root of its seconds is highest.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from orchestrator.surrogate.acquisition import expected_gain, expected_saving, front_of, ladder
 from orchestrator.surrogate.divergence_model import LEAST, fit_divergence
-from orchestrator.surrogate.quality_map import VOCABULARY_FACTOR, fit_quality, kinds_of_damage
+from orchestrator.surrogate.quality_map import NOISE, VOCABULARY_FACTOR, fit_quality, kinds_of_damage
 from orchestrator.surrogate.standing_odds import standing_odds
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -85,7 +86,8 @@ class Guide:
         if self.trained is not None:
             # Longer trainings come when shorter ones have shown what they are worth.
             kept = np.where(self.trained[:, 1:].any(axis=1), 0.0, kept)
-        self._ladder = ladder(self.log_bytes, kept, LADDER, self.floor + LADDER_MARGIN) if self.target is None else []
+        least = self.floor + LADDER_MARGIN
+        self._ladder = ladder(self.log_bytes, kept, LADDER, least, NOISE) if self.target is None else []
 
     def tell(self, row: int, kept: float | None, divergence: float | None, stands: bool = True) -> None:
         """What a row's trial found. kept: its share of the baseline's quality; None where it failed. stands: whether it

@@ -93,26 +93,33 @@ def test_the_ladder_is_spread_over_sizes_and_its_largest_step_is_the_best_of_all
     # The best of each size grows with it: every step has a candidate of its own.
     log_bytes = np.repeat(np.arange(11.0), 2)
     expected = np.tile([0.0, -0.2], 11) + 0.9 + log_bytes / 100
-    found = ladder(log_bytes, expected, 6, 0.5)
+    found = ladder(log_bytes, expected, 6, 0.5, 0.0)
     assert log_bytes[found].tolist() == [10.0, 8.0, 6.0, 4.0, 2.0, 0.0]
     assert found == [20, 16, 12, 8, 4, 0]
 
 
 def test_steps_that_one_candidate_wins_give_one() -> None:
     log_bytes, expected = np.array([0.0, 1.0, 5.0, 10.0]), np.array([0.6, 0.9, 0.8, 0.95])
-    assert ladder(log_bytes, expected, 6, 0.5) == [3, 1, 0]
+    assert ladder(log_bytes, expected, 6, 0.5, 0.0) == [3, 1, 0]
 
 
 def test_of_equals_the_smaller_is_taken() -> None:
     log_bytes, expected = np.array([3.0, 2.0, 1.0, 2.0]), np.array([0.9, 0.9, 0.9, 0.9])
-    assert ladder(log_bytes, expected, 4, 0.5) == [2]
-    assert ladder(log_bytes, np.array([0.9, 0.8, 0.7, 0.8]), 3, 0.5) == [0, 1, 2]
+    assert ladder(log_bytes, expected, 4, 0.5, 0.0) == [2]
+    assert ladder(log_bytes, np.array([0.9, 0.8, 0.7, 0.8]), 3, 0.5, 0.0) == [0, 1, 2]
+
+
+def test_what_keeps_hardly_more_than_the_next_smaller_is_left_out() -> None:
+    log_bytes, expected = np.arange(6.0), np.array([0.7, 0.9, 0.905, 0.91, 0.925, 0.93])
+    assert ladder(log_bytes, expected, 6, 0.5, 0.0) == [5, 4, 3, 2, 1, 0]
+    # By steps of less than 0.02 a rise of 0.02 is one step.
+    assert ladder(log_bytes, expected, 6, 0.5, 0.02) == [4, 1, 0]
 
 
 def test_candidates_expected_to_keep_too_little_are_no_steps_unless_all_are() -> None:
     log_bytes, expected = np.array([0.0, 1.0, 2.0]), np.array([0.4, 0.7, 0.9])
-    assert ladder(log_bytes, expected, 3, 0.65) == [2, 1]
-    assert ladder(log_bytes, expected, 3, 0.95) == [2, 1, 0]
+    assert ladder(log_bytes, expected, 3, 0.65, 0.0) == [2, 1]
+    assert ladder(log_bytes, expected, 3, 0.95, 0.0) == [2, 1, 0]
 
 
 def test_a_ladder_has_no_candidate_twice_whatever_the_space() -> None:
@@ -120,7 +127,7 @@ def test_a_ladder_has_no_candidate_twice_whatever_the_space() -> None:
     for count in (1, 2, 5, 40):
         for _ in range(20):
             log_bytes, expected = random.integers(0, 6, count).astype(float), random.integers(0, 8, count) / 8
-            found = ladder(log_bytes, expected, 6, 0.5)
+            found = ladder(log_bytes, expected, 6, 0.5, 0.0)
             assert 1 <= len(found) <= 6
             assert len(set(found)) == len(found)
             assert (np.diff(log_bytes[found]) < 0.0).all()

@@ -12,7 +12,7 @@ from scipy.special import ndtr
 
 from orchestrator.surrogate.acquisition import Array, front_of, ladder
 from orchestrator.surrogate.guide import LADDER, LADDER_MARGIN, MOST_USELESS, VOCABULARY, Guide
-from orchestrator.surrogate.quality_map import VOCABULARY_FACTOR
+from orchestrator.surrogate.quality_map import NOISE, VOCABULARY_FACTOR
 
 AXES = (VOCABULARY, "layers", "weights", "embeddings")
 # What each option does alone in nats, and the share of bytes that it saves.
@@ -100,12 +100,13 @@ def test_the_frontier_is_found_within_25_trials(seed: int) -> None:
 def test_a_ladder_comes_first_the_largest_step_first() -> None:
     guide = SPACE.guide()
     kept = guide.expect(set()).kept
-    steps = [row for row in ladder(SPACE.log_bytes, kept, LADDER, FLOOR + LADDER_MARGIN) if row != 0]
+    steps = [row for row in ladder(SPACE.log_bytes, kept, LADDER, FLOOR + LADDER_MARGIN, NOISE) if row != 0]
     rows = searched(guide, SPACE, 10)
-    assert 4 <= len(steps) <= LADDER
+    assert 3 <= len(steps) <= LADDER
     assert rows[: len(steps)] == steps
     assert (np.diff(SPACE.log_bytes[steps]) < 0.0).all()
     assert (kept[steps] >= FLOOR + LADDER_MARGIN).all()
+    assert (np.diff(kept[steps]) <= -NOISE).all()
     # What comes then was not settled beforehand, but is worth the most by what is known.
     other = SPACE.guide()
     for row in steps:
