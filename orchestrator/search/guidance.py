@@ -31,7 +31,7 @@ PROBED = 3
 EIGHT_BITS = 1.0 / 60.0
 # The profile is believed as long as it orders what was measured at least so well, once there is that much.
 LEAST_TAU, ENOUGH = 0.5, 12
-# Every so many candidates the sampler is asked instead, more often once the profile is not believed.
+# Every so many candidates another is asked instead, more often once the profile is not believed.
 SAMPLED_EVERY, SAMPLED_OFTEN = 8, 2
 # Two-sided 90 % of a normal.
 NINETY = 1.645
@@ -141,11 +141,15 @@ class Guidance:
         tau = kendalltau(guide.prior(list(guide.measured)), list(guide.measured.values())).statistic
         return bool(math.isnan(tau) or tau >= LEAST_TAU)
 
-    def leaves_to_sampler(self, begun: int) -> bool:
-        """Whether the sampler is to choose the next candidate, after so many that were begun, the baseline among them.
-        Never where a target is sought."""
+    def leaves_to_others(self, begun: int, waiting: bool) -> bool:
+        """Whether the next candidate is not the profile's to choose, after so many that were begun, the baseline among
+        them.
+
+        waiting: whether anchors wait of which the profile says nothing. Without them the sampler is next, which has no
+        turn among the first ENOUGH, when it knows least. Nobody else has one where a target is sought.
+        """
         every = SAMPLED_EVERY if self.believed else SAMPLED_OFTEN
-        return self._target is None and begun % every == every - 1
+        return self._target is None and (waiting or begun > ENOUGH) and begun % every == every - 1
 
     def probed(self, steps: Steps, nats: float | None, seconds: float) -> None:
         """What a probe found; its first telling counts. nats: the option's divergence; None where the probe failed, and

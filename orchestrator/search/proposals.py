@@ -340,7 +340,7 @@ class Proposer:
                 return self._issue(candidate, PROFILE_SPLIT, {}, predicted_bytes(self._checkpoint, steps), None)
         if not guidance.ready or self._baseline_key not in self._found:
             return "wait"
-        if guidance.leaves_to_sampler(self._started("dev")):
+        if guidance.leaves_to_others(self._started("dev"), waiting=bool(self._anchors)):
             return None
         pending = [proposal.candidate.steps for proposal in self._pending.values() if proposal.split == "dev"]
         while (found := guidance.propose(pending)) is not None:

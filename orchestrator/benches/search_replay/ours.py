@@ -60,7 +60,7 @@ class Ours:
         return sum(self._profile.seconds.values()) / self._actors
 
     def propose(self) -> int | None:
-        row = None if self._guidance.leaves_to_sampler(self._begun) else self._guided()
+        row = None if self._guidance.leaves_to_others(self._begun, waiting=False) else self._guided()
         if row is None:
             row = None if self._sampler is None else self._sampler.propose()
         elif self._sampler is not None:

@@ -241,14 +241,15 @@ def test_a_probe_that_fails_takes_its_option_out(checkpoint: Checkpoint) -> None
 def test_the_sampler_has_a_share(checkpoint: Checkpoint) -> None:
     done = search(checkpoint, 24)
     sampled = [at for at, one in enumerate(done.dev) if not one.why]
-    # The baseline, and each eighth.
-    assert sampled == [0, 7, 15, 23]
+    # The baseline, and each eighth after the first twelve.
+    assert sampled == [0, 15, 23]
 
 
-def test_the_sampler_has_no_share_of_a_search_for_a_target(rows: Rows) -> None:
+def test_others_have_no_share_of_a_search_for_a_target(rows: Rows) -> None:
     plain, aimed = (Guidance(rows, int(rows.bytes[0]), 0.5, target) for target in (None, 0.95))
-    assert [begun for begun in range(32) if plain.leaves_to_sampler(begun)] == [7, 15, 23, 31]
-    assert not any(aimed.leaves_to_sampler(begun) for begun in range(32))
+    assert [begun for begun in range(32) if plain.leaves_to_others(begun, waiting=False)] == [15, 23, 31]
+    assert [begun for begun in range(32) if plain.leaves_to_others(begun, waiting=True)] == [7, 15, 23, 31]
+    assert not any(aimed.leaves_to_others(begun, waiting) for begun in range(32) for waiting in (False, True))
 
 
 def test_training_enters_where_it_pays(checkpoint: Checkpoint) -> None:
@@ -342,7 +343,7 @@ def test_a_profile_that_orders_nothing_is_not_believed(rows: Rows) -> None:
         guidance.tell(found[1], 1_000_000, 0.9, 1.0 / nats(found[1]), 1.0, stands=True)
     assert not guidance.believed
     assert LEAST_TAU == 0.5
-    assert [begun for begun in range(20) if guidance.leaves_to_sampler(begun)] == [*range(1, 20, 2)]
+    assert [begun for begun in range(20) if guidance.leaves_to_others(begun, waiting=False)] == [13, 15, 17, 19]
 
 
 def test_a_candidate_of_no_row_counts_for_the_frontier(rows: Rows) -> None:

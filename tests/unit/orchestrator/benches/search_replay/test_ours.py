@@ -14,7 +14,7 @@ from orchestrator.benches.search_replay.ours import Ours, Profile, profile_of
 from orchestrator.benches.search_replay.replay import Searcher, replay
 from orchestrator.benches.search_replay.table import Array, Table
 from orchestrator.benches.search_replay.table_rows import TableRows
-from orchestrator.search.guidance import SAMPLED_EVERY, Guidance
+from orchestrator.search.guidance import ENOUGH, SAMPLED_EVERY, Guidance
 from tests.support.search_tables import STAGES, TABLE, row
 
 # Two numbers of layers, three quantizers and one width of embeddings; 8 bits and mixed widths are told.
@@ -62,8 +62,8 @@ def test_what_is_proposed_is_what_the_products_guidance_proposes() -> None:
         took = sum(STAGES) if one.row == 0 else one.seconds - last
         last = one.seconds
         guidance.tell(rows.steps(one.row), int(TABLE.bytes[one.row]), kept, nats, took, kept >= 0.5)
-        if guidance.leaves_to_sampler(number):
-            assert number == SAMPLED_EVERY - 1
+        if guidance.leaves_to_others(number, waiting=False):
+            assert number > ENOUGH and number % SAMPLED_EVERY == SAMPLED_EVERY - 1
             break
         found = guidance.propose([])
         assert found is not None and rows.row(found[1]) == following.row
@@ -95,7 +95,7 @@ def test_a_target_ends_the_search_and_asks_no_sampler() -> None:
 
 
 def test_a_seed_is_an_error_of_the_profile_and_the_samplers() -> None:
-    def rows(seed: int, noise: float, most: int = SAMPLED_EVERY - 1) -> list[int]:
+    def rows(seed: int, noise: float, most: int = ENOUGH) -> list[int]:
         return [ended.row for ended in replay(TABLE, Ours(TABLE, seed, noise=noise), until=2, most=most).ended]
 
     assert rows(1, 0.0) == rows(2, 0.0)
@@ -118,7 +118,7 @@ def test_what_a_row_would_show_is_not_known_before_it_is_tried() -> None:
 
     def first(table: Table) -> list[int | None]:
         searcher = begun(table)
-        return [searcher.propose() for _ in range(SAMPLED_EVERY - 2)]
+        return [searcher.propose() for _ in range(12)]
 
     assert first(TABLE) == first(other)
 
@@ -128,7 +128,7 @@ def test_an_option_that_can_not_be_alone_is_left_to_the_sampler() -> None:
     kl[row(2, "none", 16)], quality[row(2, "none", 16)] = np.nan, np.nan
     table = replace(TABLE, kl=kl, quality=quality)
     assert profile(table).nats[row(2, "none", 16)] is None
-    run = replay(table, Ours(table, 0), until=2, most=SAMPLED_EVERY - 1)
+    run = replay(table, Ours(table, 0), until=2, most=ENOUGH)
     assert not any(table.options[ended.row, 0] == 2 for ended in run.ended)
 
 
