@@ -33,6 +33,11 @@ def spell_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def spell_hours(hours: float) -> str:
+    """Two or three digits: `0.014`, `2.3`, `128`."""
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
+
+
 def spell_bytes(size: int) -> str:
     """Decimal units, as disks are sold: `10.6 MB`, `14.5 GB`."""
     value = float(size)

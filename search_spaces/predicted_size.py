@@ -11,6 +11,11 @@ from search_spaces.sizes.tensor_table import Checkpoint
 
 def predicted_bytes(base: Checkpoint, steps: tuple[Step, ...]) -> int:
     """Bytes of all files needed to run the candidate; raises CandidateError when a step can't apply to this model."""
+    return predicted_checkpoint(base, steps).bytes
+
+
+def predicted_checkpoint(base: Checkpoint, steps: tuple[Step, ...]) -> Checkpoint:
+    """The candidate's table and the bytes of its files; raises CandidateError when a step can't apply to this model."""
     if steps:
         refuse_uncompressible(base)
     checkpoint = base
@@ -18,4 +23,4 @@ def predicted_bytes(base: Checkpoint, steps: tuple[Step, ...]) -> int:
         if step.kind in ("quantizer", "sparsifier"):
             checkpoint = replace(checkpoint, linears=checkpoint.linear_shapes())
         checkpoint = step.after(checkpoint)
-    return checkpoint.bytes
+    return checkpoint

@@ -14,6 +14,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from mlflow_tracking.mirror import EXPERIMENT, Mirror
+from orchestrator.finish.byte_parts import byte_parts
 from orchestrator.finish.mirroring import mirror_results, mlflow_troubles, spell_trouble
 from orchestrator.ledger.records import Ledger, TrialRecord, read_ledger
 from orchestrator.ledger.rescored import read_rescored, with_rescored
@@ -29,7 +30,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.outcome import Failure, Outcome, Speed
 from search_spaces.wording import MINUS
 from workers.evaluation.attempt import or_else
-from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT
+from workers.plan.evaluation_plan import SPEED_SPLIT
 from workers.reading.segments import DataSet
 from workers.runtime.artefact_store import MANIFEST, ArtefactStore
 from workers.runtime.atomic_files import DRAFT, write_through_draft
@@ -84,7 +85,7 @@ def wrap_up(
     recommended = statement(dev, test, spec.margin)
     for line in with_folder(recommended, dev, kept) if recommended else ():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    files = _write_pages(spec, ledger, data=data, dev=dev, test=test, console=console)
+    files = _write_pages(spec, ledger, data=data, dev=dev, test=test, kept=kept, console=console)
     status = "RUNNING" if running else "FINISHED" if ledger.complete else "KILLED"
     mirrored = _mirror(spec, ledger, dev=dev, test=test, kept=kept, files=files, status=status, seconds=mlflow_seconds)
     found = SearchResult(
@@ -230,6 +231,7 @@ def _write_pages(
     data: Mapping[str, DataSet],
     dev: Results,
     test: Results | None,
+    kept: Mapping[int, Path],
     console: Console,
 ) -> list[Path]:
     """The pages that could be written."""
@@ -252,7 +254,9 @@ def _write_pages(
             test=test,
             test_data=data.get("test"),
             header=ledger.header,
-            probes=ledger.on(PROFILE_SPLIT),
+            records=ledger.of_all_splits,
+            kept=kept,
+            parts=byte_parts(spec, dev, kept),
         )
 
     def picture() -> Path:

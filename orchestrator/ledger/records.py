@@ -104,6 +104,12 @@ class Ledger:
     numbers: int = 0
     """One more than the largest trial number of any line."""
 
+    @property
+    def of_all_splits(self) -> list[TrialRecord]:
+        """Every trial of whatever split, each as `on` has it; the splits in the order in which they began."""
+        splits = dict.fromkeys(trial.split for trial in sorted(self.trials, key=lambda trial: trial.started))
+        return [trial for split in splits for trial in self.on(split)]
+
     def on(self, split: str) -> list[TrialRecord]:
         """The trials of one split, by trial number: on all splits the one that the candidate has on dev, whose trial it
         is scored, or timed, again of."""

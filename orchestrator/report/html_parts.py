@@ -55,6 +55,11 @@ def section(identifier: str, heading: str, *parts: str) -> str:
     return f'<section id="{text(identifier)}"><h2>{text(heading)}</h2>{"".join(parts)}</section>'
 
 
+def note(sentence: str) -> str:
+    """A paragraph about what follows."""
+    return f'<p class="about">{text(sentence)}</p>'
+
+
 def facts(rows: Sequence[tuple[str, str]], style: str = "facts") -> str:
     """A list of names and what they are. rows: (name, HTML)."""
     items = "".join(f"<div><dt>{text(name)}</dt><dd>{content}</dd></div>" for name, content in rows)

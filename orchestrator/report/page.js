@@ -270,7 +270,20 @@
     show();
   }
 
+  // Paper can't be clicked: what is closed is printed too.
+  function openForPrint() {
+    let opened = [];
+    window.addEventListener("beforeprint", () => {
+      opened = [...document.querySelectorAll("details:not([open])")];
+      for (const one of opened) one.open = true;
+    });
+    window.addEventListener("afterprint", () => {
+      for (const one of opened) one.open = false;
+    });
+  }
+
   watchTables();
   watchPairs();
+  openForPrint();
   watchPlot();
 })();

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.number_format import Unit, metric_name
 from orchestrator.racing.judging import ALPHA, MARGIN
-from orchestrator.report.about import conditions_block, heading_facts, interval_note
-from orchestrator.report.breakdown import breakdown_table
-from orchestrator.report.expected import expected_section
-from orchestrator.report.html_parts import json_script, section, text
-from orchestrator.report.pairs import pairs_table
+from orchestrator.report.html_parts import json_script, note, section, text
 from orchestrator.report.plot import plot_data
-from orchestrator.report.samples import System, samples_html
-from orchestrator.report.standing import dropped_table, sanity_note, sanity_table
-from orchestrator.report.tables import (
-    failures_table,
-    held_out_table,
-    points_table,
-    shown_points,
-    signatures_table,
-    speed_table,
-)
+from orchestrator.report.sections.answers import answers_html
+from orchestrator.report.sections.breakdown import breakdown_table
+from orchestrator.report.sections.bytes_and_time import bytes_parts, time_parts
+from orchestrator.report.sections.cells import KEPT_OFF_MARK, TIE_MARK
+from orchestrator.report.sections.conditions import conditions_parts, interval_note, signatures_table, study_facts
+from orchestrator.report.sections.expected import expected_section
+from orchestrator.report.sections.held_out import held_out_table
+from orchestrator.report.sections.pairs import pairs_table
+from orchestrator.report.sections.points import points_table, shown_points
+from orchestrator.report.sections.samples import System, samples_html
+from orchestrator.report.sections.sanity import sanity_note, sanity_table
+from orchestrator.report.sections.speed import speed_parts
+from orchestrator.report.sections.unfinished import counts, dropped_by_reason, failures_by_reason
+from orchestrator.results.answers import judged_by
 from orchestrator.results.baseline import baseline_faults
+from orchestrator.results.cost import Cost, cost_of
 from orchestrator.results.points import Results
 from orchestrator.results.statement import statement
 from orchestrator.statistics.telling_apart import ALPHA as TOGETHER
+from search_spaces.sizes.byte_parts import ByteParts
 from workers.reading.segments import DataSet
 
 HERE = Path(__file__).parent
@@ -58,17 +60,16 @@ TIE_NOTE = (
     "take the smaller one, or choose by what else differs. A point is beaten only by one of no more bytes that is "
     "shown to be better, by a paired bootstrap that keeps the chance of any false statement of the plot at {alpha:.0%}."
 )
-SPEED_NOTE = (
-    "Of the models as they ship, in the engine that translated: packed weights stay packed, and the bytes that they "
-    "take on the device were checked against the files. Tokens a second with prompts read, so many segments at a time. "
-    "Peak memory is torch's, of loading and decoding, keys and values included."
-)
 DROPPED_NOTE = (
     f"A race ends a trial as soon as the evidence says, at an error of {ALPHA:.0%} over all its looks, that it is "
     f"worse than a point of no more bytes, within {MARGIN} points of one, or below the study's floor, a share of the "
     "baseline's quality. Such a trial was not translated in full, so it has no score to compare and can't be on the "
     "frontier. Projected is that point's score, or the floor, plus the difference seen; differences are of mean "
     "segment scores, in an interval that holds at every look."
+)
+POINTS_NOTE = (
+    "The baseline, then the frontier from its largest point, then what is not told apart from it ({tie}), what is "
+    "beaten, and what is kept off ({off}). A click on a candidate opens its steps, its standing and its notes."
 )
 PAIRS_NOTE = (
     "The baseline and each point of the frontier; beside each score, its difference from the baseline. Each point's "
@@ -106,6 +107,12 @@ class Content:
     """The dev hypotheses of the points whose samples are shown."""
     probes: Sequence[TrialRecord] = ()
     """The probes of the profile that guided the search; none where it had none."""
+    cost: Cost = field(default_factory=lambda: cost_of(()))
+    """What the study took."""
+    kept: Mapping[int, Path] = field(default_factory=dict)
+    """Trial number -> the folder of its kept model."""
+    parts: Mapping[int, ByteParts] = field(default_factory=dict)
+    """Trial number -> where its bytes are."""
 
 
 def page(content: Content, plotly: str) -> str:
@@ -129,8 +136,51 @@ def page(content: Content, plotly: str) -> str:
 
 
 def _sections(content: Content, splits: Sequence[Results]) -> list[str]:
+    dev, unit = content.dev, content.unit
     data = [content.dev_data, *([content.test_data] if content.test_data else [])]
-    facts = heading_facts(
+    target = str(content.header.get("spec", {}).get("target") or "")
+    points = shown_points(dev)
+    sections = [
+        f"<header><h1>{text(content.title)}</h1>{baseline_banner(splits)}{_answers(content)}</header>",
+        _plot_section(content),
+    ]
+    if dev.points:
+        said = note(POINTS_NOTE.format(tie=TIE_MARK, off=KEPT_OFF_MARK))
+        sections.append(section("points", "All points", said, points_table(dev, unit)))
+    if content.test is not None:
+        sections.append(_held_out_section(dev, content.test, unit))
+    sections += [
+        _unfinished_section(dev, unit),
+        _where("bytes", "Where the bytes are", bytes_parts(points, content.parts, unit)),
+        _where("time", "Where the time went", time_parts(content.cost, points)),
+        _where("speed", "Speed and memory", speed_parts(dev, unit)),
+        expected_section(dev, content.probes, unit, target.startswith(WORST_PAIR)),
+        _sanity_section(content),
+        _pairs_section(content),
+        _breakdown_section(content),
+        section("samples", "Sample translations", note(SAMPLES_NOTE), samples_html(content.dev_data, content.systems)),
+        section("signatures", "How it was scored", interval_note(data, dev.metric), signatures_table(splits)),
+        section("conditions", "Conditions", _facts(content), conditions_parts(splits, data, content.header)),
+    ]
+    return sections
+
+
+def _answers(content: Content) -> str:
+    """What is recommended, and the answers, before all else."""
+    of_test = judged_by(content.dev, content.test) is content.test
+    return answers_html(
+        content.dev,
+        content.test,
+        data=content.test_data if of_test and content.test_data else content.dev_data,
+        said=statement(content.dev, content.test, content.header.get("spec", {}).get("margin")),
+        kept=content.kept,
+        cost=content.cost,
+        unit=content.unit,
+    )
+
+
+def _facts(content: Content) -> str:
+    return study_facts(
         content.dev,
         content.dev_data,
         test=content.test,
@@ -138,32 +188,20 @@ def _sections(content: Content, splits: Sequence[Results]) -> list[str]:
         header=content.header,
         unit=content.unit,
     )
-    conditions = conditions_block(splits, data, content.header)
-    sections = [
-        f"<header><h1>{text(content.title)}</h1>{baseline_banner(splits)}{_statement(content)}{facts}{conditions}</header>",
-        _plot_section(content),
-    ]
-    if content.dev.points:
-        sections.append(section("points", "All points", points_table(content.dev, content.unit)))
-    if content.test is not None:
-        sections.append(_held_out_section(content.dev, content.test, content.unit))
-    target = str(content.header.get("spec", {}).get("target") or "")
-    if expected := expected_section(content.dev, content.probes, content.unit, target.startswith(WORST_PAIR)):
-        sections.append(expected)
-    if any(point.speed for point in content.dev.points):
-        sections.append(section("speed", "Speed and memory", _note(SPEED_NOTE), speed_table(content.dev, content.unit)))
-    if content.dev.dropped:
-        dropped = dropped_table(content.dev, content.unit)
-        sections.append(section("dropped", "Dropped early", _note(DROPPED_NOTE), dropped))
-    sections += [
-        section("failures", "Failures", failures_table(content.dev)),
-        _sanity_section(content),
-        _pairs_section(content),
-        _breakdown_section(content),
-        section("samples", "Sample translations", _note(SAMPLES_NOTE), samples_html(content.dev_data, content.systems)),
-        section("signatures", "How it was scored", interval_note(data, content.dev.metric), signatures_table(splits)),
-    ]
-    return sections
+
+
+def _where(identifier: str, heading: str, parts: str) -> str:
+    """A section; empty where it has nothing to show."""
+    return section(identifier, heading, parts) if parts else ""
+
+
+def _unfinished_section(dev: Results, unit: Unit) -> str:
+    """Trials without a full score, apart from those that have one."""
+    parts = [f"<p>{text(said)}</p>" if (said := counts(dev)) else ""]
+    if dev.dropped:
+        parts += [note(DROPPED_NOTE), dropped_by_reason(dev, unit)]
+    parts += [*(["<h3>Failed</h3>"] if dev.failures and dev.dropped else []), failures_by_reason(dev)]
+    return section("unfinished", "Failed and dropped early", *parts)
 
 
 def _plot_section(content: Content) -> str:
@@ -178,15 +216,9 @@ def _plot_section(content: Content) -> str:
             '<button type="button" data-view="dev" aria-pressed="true">dev</button>'
             '<button type="button" data-view="test" aria-pressed="false">held-out test</button></div>'
         )
-    note = PLOT_NOTE.format(metric=metric_name(content.dev.metric))
-    notes = [_note(note), *([_note(_tie_note(content))] if content.dev.ties else [])]
+    said = PLOT_NOTE.format(metric=metric_name(content.dev.metric))
+    notes = [note(said), *([note(_tie_note(content))] if content.dev.ties else [])]
     return section("plot-section", "Quality against size", toggle, '<div id="plot"></div><ul id="legend"></ul>', *notes)
-
-
-def _statement(content: Content) -> str:
-    """What is recommended, or why nothing is, before all else."""
-    found = statement(content.dev, content.test, content.header.get("spec", {}).get("margin"))
-    return "" if found is None else f'<p class="statement">{text(found.said)}</p>'
 
 
 def _tie_note(content: Content) -> str:
@@ -195,9 +227,9 @@ def _tie_note(content: Content) -> str:
 
 
 def _held_out_section(dev: Results, test: Results, unit: Unit) -> str:
-    parts = [_note(HELD_OUT_SENTENCE), held_out_table(dev, test, unit)]
+    parts = [note(HELD_OUT_SENTENCE), held_out_table(dev, test, unit)]
     if test.failures:
-        parts += ["<h3>Failures on the held-out test</h3>", failures_table(test)]
+        parts += ["<h3>Failures on the held-out test</h3>", failures_by_reason(test)]
     return section("held-out", "Held-out test", *parts)
 
 
@@ -205,7 +237,7 @@ def _sanity_section(content: Content) -> str:
     shares = sanity_table(content.dev, content.unit)
     if not shares:
         return ""
-    parts = [_note(sanity_note(content.dev, content.dev_data)), shares]
+    parts = [note(sanity_note(content.dev, content.dev_data)), shares]
     if content.test is not None and (there := sanity_table(content.test, content.unit)):
         parts += ["<h3>On the held-out test</h3>", there]
     return section("sanity", "Sanity", *parts)
@@ -215,7 +247,7 @@ def _pairs_section(content: Content) -> str:
     points = shown_points(content.dev)
     if not points:
         return ""
-    parts = [_note(PAIRS_NOTE), pairs_table(content.dev, points, content.unit)]
+    parts = [note(PAIRS_NOTE), pairs_table(content.dev, points, content.unit)]
     if content.test is not None and (chosen := _chosen_on_test(points, content.test)):
         parts += ["<h3>On the held-out test</h3>", pairs_table(content.test, chosen, content.unit)]
     return section("pairs", "By language pair", *parts)
@@ -223,18 +255,14 @@ def _pairs_section(content: Content) -> str:
 
 def _breakdown_section(content: Content) -> str:
     parts = breakdown_table(content.dev_data, content.systems, content.dev.metric)
-    note = _note(BREAKDOWN_NOTE.format(metric=metric_name(content.dev.metric)))
-    return section("breakdown", "By kind of segment", note, parts) if parts else ""
+    said = note(BREAKDOWN_NOTE.format(metric=metric_name(content.dev.metric)))
+    return section("breakdown", "By kind of segment", said, parts) if parts else ""
 
 
 def _chosen_on_test(points: Sequence[Any], test: Results) -> list[Any]:
     measured = {point.record.candidate.digest: point for point in test.points}
     digests = (point.record.candidate.digest for point in points)
     return [measured[digest] for digest in digests if digest in measured]
-
-
-def _note(sentence: str) -> str:
-    return f'<p class="about">{text(sentence)}</p>'
 
 
 def _read(name: str) -> str:

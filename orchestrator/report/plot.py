@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.number_format import Unit, interval_text, metric_name, ratio_text
-from orchestrator.report.standing import standing_text
+from orchestrator.report.sections.cells import standing_text
 from orchestrator.report.view import OTHERS, interval_bounds, quality_range, stands
 from orchestrator.results.labels import kinds_of, score_of
 from orchestrator.results.points import Dropped, Point, Results

@@ -9,10 +9,13 @@ from typing import Any
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.report.page import Content, page
 from orchestrator.report.picture import write_picture
-from orchestrator.report.samples import read_systems
-from orchestrator.report.tables import shown_points
+from orchestrator.report.sections.points import shown_points
+from orchestrator.report.sections.samples import read_systems
+from orchestrator.results.cost import cost_of
 from orchestrator.results.labels import unit_for
 from orchestrator.results.points import Results
+from search_spaces.sizes.byte_parts import ByteParts
+from workers.plan.evaluation_plan import PROFILE_SPLIT
 from workers.reading.segments import DataSet
 from workers.runtime.atomic_files import write_through_draft
 
@@ -29,12 +32,16 @@ def write_report(
     test: Results | None,
     test_data: DataSet | None,
     header: Mapping[str, Any],
-    probes: Sequence[TrialRecord] = (),
+    records: Sequence[TrialRecord] = (),
+    kept: Mapping[int, Path] | None = None,
+    parts: Mapping[int, ByteParts] | None = None,
 ) -> Path:
     """Write `report.html` into a run's folder, whole or not at all, and return its path.
 
     folder: the run's, whose stored hypotheses are shown. dev, dev_data: what the search was scored on. test,
-    test_data: the frontier scored again on held-out data, or None. header: the ledger's. probes: of its profile.
+    test_data: the frontier scored again on held-out data, or None. header: the ledger's. records: every trial of it,
+    for what the study took and for its profile. kept: trial number -> the folder of its kept model. parts: trial
+    number -> where its bytes are.
     Raises StudyError when the hypotheses are not those of the data.
     """
     from plotly.offline import get_plotlyjs
@@ -50,7 +57,10 @@ def write_report(
         header=header,
         unit=unit,
         systems=systems,
-        probes=probes,
+        probes=[record for record in records if record.split == PROFILE_SPLIT],
+        cost=cost_of(records, header.get("spec", {}).get("gpus_per_trial")),
+        kept=kept or {},
+        parts=parts or {},
     )
     path = folder / REPORT
     with write_through_draft(path) as draft:

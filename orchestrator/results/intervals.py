@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from workers.scoring.metrics import (
 )
 
 Samples = np.ndarray[Any, np.dtype[np.float64]]
-# (trial's key, metric) -> its samples.
-Known = dict[tuple[Key, str], Samples]
+# (trial's key, metric) -> its samples of each language pair.
+Known = dict[tuple[Key, str], Mapping[str, Samples]]
 
 
 class Intervals:
@@ -58,6 +58,11 @@ class Intervals:
         """
         return interval_of(self._of(record, metric or self.metric) - self._of(other, metric or self.metric))
 
+    def by_pair(self, record: TrialRecord, other: TrialRecord) -> dict[str, Interval]:
+        """Language pair -> the interval of record minus other in the quality of that pair. Raises as `between` does."""
+        ours, theirs = self._pairs_of(record, self.metric), self._pairs_of(other, self.metric)
+        return {pair: interval_of(samples - theirs[pair]) for pair, samples in ours.items()}
+
     @property
     def spread(self) -> Spread:
         """What this split's documents allow to be said."""
@@ -78,12 +83,15 @@ class Intervals:
         return all(segment_scores_of(self._folder, trial, metric) is not None for trial in (record, other))
 
     def _of(self, record: TrialRecord, metric: str) -> Samples:
+        return mean_over_pairs(self._pairs_of(record, metric))
+
+    def _pairs_of(self, record: TrialRecord, metric: str) -> Mapping[str, Samples]:
         key = record.key, metric
         if key not in self._samples:
             self._samples[key] = self._resampled(record, metric)
         return self._samples[key]
 
-    def _resampled(self, record: TrialRecord, metric: str) -> Samples:
+    def _resampled(self, record: TrialRecord, metric: str) -> Mapping[str, Samples]:
         if metric in NEURAL_METRICS:
             scores = segment_scores_of(self._folder, record, metric)
             if scores is None or len(scores) != len(self.segments):
@@ -96,30 +104,37 @@ class Intervals:
         return resampled_scores(metric, self.segments, corpus_statistics(metric, self.segments, hypotheses), self._seed)
 
 
-def resampled_scores(metric: str, segments: Sequence[Segment], statistics: Statistics, seed: int) -> Samples:
-    """A metric's corpus score, the mean over pairs, in each bootstrap sample of documents: shape (samples,).
+def resampled_scores(metric: str, segments: Sequence[Segment], statistics: Statistics, seed: int) -> dict[str, Samples]:
+    """Language pair -> a metric's corpus score in each bootstrap sample of documents: shape (samples,).
 
     statistics: the system's `corpus_statistics`. Systems resampled with one seed are resampled alike, so the
     differences of their samples are a paired bootstrap (Koehn 2004, https://aclanthology.org/W04-3250).
     """
-    total = np.zeros(BOOTSTRAP_SAMPLES)
     counts = document_counts(segments, np.random.default_rng(seed))
-    for pair, at in lines_by_pair(segments).items():
-        metric_of_pair = metric_for(metric, [segments[line] for line in at])
-        total += sampled_scores(metric_of_pair, counts[pair] @ statistics[pair])
-    return total / len(counts)
+    return {
+        pair: sampled_scores(metric_for(metric, [segments[line] for line in at]), counts[pair] @ statistics[pair])
+        for pair, at in lines_by_pair(segments).items()
+    }
 
 
-def resampled_means(segments: Sequence[Segment], scores: Sequence[float], seed: int) -> Samples:
-    """The mean segment score, the mean over pairs, in each bootstrap sample of documents: shape (samples,).
+def resampled_means(segments: Sequence[Segment], scores: Sequence[float], seed: int) -> dict[str, Samples]:
+    """Language pair -> the mean segment score in each bootstrap sample of documents: shape (samples,).
 
     scores: one a segment. The draws are those of `resampled_scores`.
     """
-    total = np.zeros(BOOTSTRAP_SAMPLES)
     counts = document_counts(segments, np.random.default_rng(seed))
-    for pair, at in lines_by_pair(segments).items():
-        total += counts[pair] @ np.asarray([scores[line] for line in at]) / counts[pair].sum(axis=1)
-    return total / len(counts)
+    return {
+        pair: counts[pair] @ np.asarray([scores[line] for line in at]) / counts[pair].sum(axis=1)
+        for pair, at in lines_by_pair(segments).items()
+    }
+
+
+def mean_over_pairs(samples: Mapping[str, Samples]) -> Samples:
+    """The mean over language pairs in each bootstrap sample: shape (samples,)."""
+    total = np.zeros(BOOTSTRAP_SAMPLES)
+    for of_pair in samples.values():
+        total += of_pair
+    return total / len(samples)
 
 
 def interval_of(differences: Samples) -> Interval:

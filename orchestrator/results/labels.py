@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from orchestrator.number_format import GIGABYTES, MEGABYTES, Unit
-from orchestrator.results.points import Dropped, Point
+from orchestrator.results.points import Dropped, Point, Results
 
 GIGABYTES_FROM = 2_000_000_000
 
@@ -29,3 +29,14 @@ def score_of(point: Point, metric: str) -> float | None:
 def differs(point: Point) -> bool:
     """Whether the point's interval leaves out 0: told apart from the baseline."""
     return point.interval is not None and not point.interval.low <= 0.0 <= point.interval.high
+
+
+def signatures_of(splits: Sequence[Results]) -> list[tuple[str, str, str]]:
+    """The distinct signatures of scores: (metric, the pairs that share it, signature)."""
+    pairs: dict[tuple[str, str], set[str]] = {}
+    for results in splits:
+        for point in results.points:
+            for metric, by_pair in point.measurement.scores.items():
+                for pair, score in by_pair.items():
+                    pairs.setdefault((metric, score.signature), set()).add(pair)
+    return [(metric, ", ".join(sorted(names)), signature) for (metric, signature), names in sorted(pairs.items())]

@@ -60,6 +60,8 @@ class Point:
     """How much quality it may have lost, of all candidates together; None where documents are too few."""
     held_out: Point | None = None
     """The same candidate on held-out data."""
+    by_pair: Mapping[str, Interval] = field(default_factory=dict)
+    """Language pair -> candidate minus baseline in quality; empty where there is no baseline to pair with."""
 
     @property
     def speeds(self) -> dict[str, float]:
@@ -271,6 +273,7 @@ def _point(
         kept_off=kept_off(outcome, usual, intervals.metric, floor),
         beside=_beside(record, baseline[0], intervals) if baseline else {},
         speed=speeds.get(record.candidate.digest),
+        by_pair=intervals.by_pair(record, baseline[0]) if baseline else {},
     )
 
 

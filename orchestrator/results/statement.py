@@ -68,7 +68,7 @@ def statement(dev: Results, test: Results | None, asked: float | None = None) ->
 
 def with_folder(found: Statement, dev: Results, folders: Mapping[int, Path]) -> list[str]:
     """The statement's lines in a terminal: what is said, and where the recommended model lies, if it was kept."""
-    folder = None if found.point is None else folders.get(_on_dev(found.point.record, dev).number)
+    folder = None if found.point is None else folders.get(on_dev(found.point.record, dev).number)
     return [found.said, *([] if folder is None else [f"It is in {folder}"])]
 
 
@@ -131,11 +131,11 @@ def _too_few(spread: Spread, split: str) -> str:
 
 
 def _named(point: Point, dev: Results) -> str:
-    record = _on_dev(point.record, dev)
+    record = on_dev(point.record, dev)
     return f"trial {record.number} ({short_label(record.candidate)})"
 
 
-def _on_dev(record: TrialRecord, dev: Results) -> TrialRecord:
+def on_dev(record: TrialRecord, dev: Results) -> TrialRecord:
     """The candidate's trial on dev, whose number names it everywhere."""
     same = (point.record for point in dev.points if point.record.candidate.digest == record.candidate.digest)
     return next(same, record)

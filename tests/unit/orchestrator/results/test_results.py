@@ -16,7 +16,7 @@ from orchestrator.ledger.records import read_hypotheses, read_ledger
 from orchestrator.report.write_report import write_report
 from orchestrator.results.baseline import baseline_faults
 from orchestrator.results.csv_table import FIRST_COLUMNS, frontier_csv
-from orchestrator.results.intervals import Intervals, resampled_means
+from orchestrator.results.intervals import Intervals, mean_over_pairs, resampled_means
 from orchestrator.results.points import Results, collect, judge_on_test, quality_of
 from orchestrator.results.resampling import Resampling
 from orchestrator.results.standing import race_text
@@ -88,11 +88,12 @@ def test_the_mean_of_segment_scores_varies_as_documents_do(data: DataSet) -> Non
     # deviation of one over the root of 24; a second pair of the same texts adds nothing.
     documents = {segment.doc_id: position for position, segment in enumerate(data.segments)}
     scores = [10.0 * (documents[segment.doc_id] % 3) for segment in data.segments]
-    samples = resampled_means(data.segments, scores, 0)
+    samples = mean_over_pairs(resampled_means(data.segments, scores, 0))
     by_document = [10.0 * (position % 3) for position in documents.values()]
     assert samples.mean() == pytest.approx(np.mean(by_document), abs=0.5)
     assert samples.std() == pytest.approx(np.std(by_document) / np.sqrt(24), rel=0.1)
-    assert np.allclose(resampled_means(data.segments, [score + 1.5 for score in scores], 0), samples + 1.5)
+    raised = resampled_means(data.segments, [score + 1.5 for score in scores], 0)
+    assert np.allclose(mean_over_pairs(raised), samples + 1.5)
 
 
 def test_trials_are_resampled_as_they_end_and_alike(tmp_path: Path, data: DataSet) -> None:
@@ -106,10 +107,22 @@ def test_trials_are_resampled_as_they_end_and_alike(tmp_path: Path, data: DataSe
     assert set(resampling.samples) == {(record.key, "chrf") for record in records[:2]}
     for record in records[:2]:
         expected = Intervals(folder, data, 0).samples([record])[0]
-        assert np.array_equal(resampling.samples[record.key, "chrf"], expected)
+        assert np.array_equal(mean_over_pairs(resampling.samples[record.key, "chrf"]), expected)
     first = resampling.samples[records[0].key, "chrf"]
-    given = Intervals(folder, data, 0, "chrf", {(records[0].key, "chrf"): first + 1.0})
-    assert np.array_equal(given.samples([records[0]])[0], first + 1.0)
+    raised = {pair: samples + 1.0 for pair, samples in first.items()}
+    given = Intervals(folder, data, 0, "chrf", {(records[0].key, "chrf"): raised})
+    assert np.allclose(given.samples([records[0]])[0], mean_over_pairs(first) + 1.0)
+
+
+def test_a_pairs_interval_is_the_paired_bootstrap_of_its_segments_alone(tmp_path: Path, data: DataSet) -> None:
+    cuts = dict.fromkeys(range(1, 96, 6), 0.3)
+    folder = write_run(tmp_path / "run", {"dev": data}, [Made(100, 0.0, None), Made(50, 0.0, 4, cuts)])
+    point = found(folder, data).points[1]
+    by_pair = point.by_pair
+    assert (by_pair["en-cs"].low, by_pair["en-cs"].high) == (0.0, 0.0), "only odd segments, of en-de, were cut"
+    assert by_pair["en-de"].low < by_pair["en-de"].high < 0
+    assert point.interval is not None
+    assert point.interval.low == pytest.approx(by_pair["en-de"].low / 2)
 
 
 def test_comet_as_the_quality_is_paired_by_its_segment_scores(tmp_path: Path, data: DataSet) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from orchestrator.ledger.records import TrialRecord, record_from_json
 from orchestrator.number_format import MEGABYTES
-from orchestrator.report.expected import drawing, expected_section, foreseen
+from orchestrator.report.sections.expected import drawing, expected_section, foreseen
 from orchestrator.results.points import Point, Results
 from search_spaces.methods.quantizers import GPTQ, RTN
 from search_spaces.methods.registry import Step

@@ -1,67 +1,16 @@
-"""The report's word on trials beside the frontier: ties, trials dropped early, and the sanity checks behind it all."""
+"""The sanity checks behind it all: the share of each trial's hypotheses that failed each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.number_format import Unit, metric_name, ratio_text
+from orchestrator.number_format import Unit
 from orchestrator.report.html_parts import cell, head, number, table, text
 from orchestrator.results.points import Dropped, Point, Results
 from orchestrator.results.step_labels import short_label
-from search_spaces.outcome import Measurement
 from search_spaces.wording import pluralize
 from workers.reading.segments import DataSet
-from workers.scoring.human_agreement import noticeable
 from workers.scoring.sanity import over_limits, unchecked_languages
-from workers.training.enough import TROUBLES
-
-
-def standing_text(point: Point, unit: Unit) -> str:
-    """`not told apart from rtn 4-bit g64 (5.60 MB)`, or `beaten by …`; empty for a point of the frontier."""
-    if point.kept_off:
-        return ""
-    for record, said in ((point.tie, "not told apart from"), (point.beaten_by, "beaten by")):
-        if record is not None and record.measurement is not None:
-            return f"{said} {short_label(record.candidate)} ({unit.text(record.measurement.footprint.bytes)})"
-    return ""
-
-
-def noticeable_text(point: Point, baseline: Point | None) -> str:
-    """How likely people are to see the point's difference from the baseline; empty for the baseline itself."""
-    return noticeable(point.metric, point.quality - baseline.quality) if baseline and point.steps else ""
-
-
-def notes_of(measurement: Measurement) -> str:
-    """What the trial's steps noted, as HTML; what a training did not do, or made worse, stands out."""
-    return "".join(
-        f'<span class="note{" warn" if note.startswith(TROUBLES) else ""}">{text(note)}</span>'
-        for note in measurement.notes
-    )
-
-
-def dropped_table(results: Results, unit: Unit) -> str:
-    """The trials that a race ended early: how, and where they were heading."""
-    names = [
-        ("Trial", "number"),
-        ("Steps", ""),
-        (unit.name, "number"),
-        ("Ratio", "number"),
-        (f"Projected {metric_name(results.metric)}", "number"),
-        ("How it ended", ""),
-    ]
-    return table(head(names, sortable=True), [_dropped_row(trial, unit) for trial in results.dropped], "sortable")
-
-
-def _dropped_row(trial: Dropped, unit: Unit) -> str:
-    cells = [
-        number(str(trial.record.number), trial.record.number),
-        cell(f"{text(trial.record.candidate.describe())}{notes_of(trial.measurement)}", style="steps"),
-        number(f"{unit.of(trial.bytes):,.2f}", trial.bytes),
-        number(ratio_text(trial.ratio), trial.ratio),
-        number(f"{trial.race.projected:.2f}", trial.race.projected, "faint"),
-        cell(text(trial.why)),
-    ]
-    return f'<tr data-digest="{text(trial.record.candidate.digest)}">{"".join(cells)}</tr>'
 
 
 def sanity_table(results: Results, unit: Unit) -> str:
@@ -99,9 +48,10 @@ def _sanity_row(trial: Point | Dropped, checks: Sequence[str], usual: Mapping[st
     shares = trial.measurement.sanity
     reasons = trial.kept_off if isinstance(trial, Point) else (trial.why,)
     notes = "".join(f'<span class="note">{text(reason)}</span>' for reason in reasons)
+    label = text(short_label(trial.record.candidate))
     cells = [
         number(str(trial.record.number), trial.record.number),
-        cell(f"{text(short_label(trial.record.candidate))}{notes}", style="steps"),
+        cell(f"<details><summary>{label}</summary>{notes}</details>" if notes else label, style="steps"),
         number(f"{unit.of(trial.bytes):,.2f}", trial.bytes),
         *(_share_cell(check, shares.get(check), usual) for check in checks),
     ]

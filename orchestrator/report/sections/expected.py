@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.number_format import Unit, metric_name
-from orchestrator.report.html_parts import cell, head, number, section, table, text
+from orchestrator.report.html_parts import cell, head, note, number, section, table, text
 from orchestrator.results.points import Point, Results
 from orchestrator.results.step_labels import short_label
 from search_spaces.outcome import Failure, Probe
@@ -67,11 +67,11 @@ def expected_section(results: Results, probes: Sequence[TrialRecord], unit: Unit
     if known:
         within = sum(one.within for one in known)
         told = f"{within} of {len(known)} lay within their interval."
-        parts.append(_note(NOTE.format(metric=metric_name(results.metric), told=told)))
+        parts.append(note(NOTE.format(metric=metric_name(results.metric), told=told)))
         parts.append(drawing(known))
     if probes:
         seconds = sum(sum(one.outcome.seconds.values()) for one in probes if isinstance(one.outcome, Probe))
-        parts += ["<h3>The profile</h3>", _note(PROFILE_NOTE.format(seconds=seconds)), profile_table(probes, unit)]
+        parts += ["<h3>The profile</h3>", note(PROFILE_NOTE.format(seconds=seconds)), profile_table(probes, unit)]
     return section("expected", "Expected and found", *parts)
 
 
@@ -148,7 +148,3 @@ def _profile_row(probe: TrialRecord, unit: Unit) -> str:
 def _worst(point: Point, baseline: Any) -> float:
     scores, whole = (one.measurement.scores[one.metric] for one in (point, baseline))
     return min((scores[pair].value / whole[pair].value for pair in whole if pair in scores), default=math.nan)
-
-
-def _note(sentence: str) -> str:
-    return f'<p class="about">{text(sentence)}</p>'

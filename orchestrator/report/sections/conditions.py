@@ -1,4 +1,4 @@
-"""What a report says about its study: the heading's facts, and the conditions its numbers were taken under."""
+"""What a report says about its study: its facts, the conditions its numbers were taken under, and how it scored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.number_format import NONE, Unit, metric_name
-from orchestrator.report.html_parts import facts, text
+from orchestrator.report.html_parts import cell, facts, head, table, text
+from orchestrator.results.labels import signatures_of
 from orchestrator.results.points import DEFAULT_QUALITY, Results
 from orchestrator.statistics.telling_apart import ALPHA
 from search_spaces.wording import pluralize
@@ -20,7 +21,7 @@ from workers.scoring.metrics import BOOTSTRAP_SAMPLES, lines_by_pair
 LEFT_OUT = frozenset({"kind", "schema"})
 
 
-def heading_facts(
+def study_facts(
     dev: Results,
     dev_data: DataSet,
     test: Results | None,
@@ -45,14 +46,15 @@ def heading_facts(
     return facts(rows)
 
 
-def conditions_block(results: Sequence[Results], data: Sequence[DataSet], header: Mapping[str, Any]) -> str:
-    """A collapsible block: the conditions of the measurements, the study's header, and the data sets."""
+def conditions_parts(results: Sequence[Results], data: Sequence[DataSet], header: Mapping[str, Any]) -> str:
+    """The conditions of the measurements, the data sets, and the study's header behind a click."""
     measured = [(name, text(value)) for name, value in shared_conditions(results)]
     study = [(name, text(value)) for name, value in flatten(header)]
     sets = [(dataset.name, text(data_details(dataset))) for dataset in data]
-    parts = (("Measured under", measured), ("The study", study), ("Data", sets))
-    inside = "".join(f"<h3>{text(name)}</h3>{facts(rows, 'conditions')}" for name, rows in parts if rows)
-    return f"<details><summary>Conditions: device, versions, decoding, seed, data</summary>{inside}</details>"
+    parts = (("Measured under", measured), ("Data", sets))
+    shown = "".join(f"<h3>{text(name)}</h3>{facts(rows, 'conditions')}" for name, rows in parts if rows)
+    inside = facts(study, "conditions")
+    return shown + (f"<details><summary>The study, key by key</summary>{inside}</details>" if study else "")
 
 
 def shared_conditions(results: Sequence[Results]) -> list[tuple[str, str]]:
@@ -91,8 +93,8 @@ def interval_note(data: Sequence[DataSet], metric: str = DEFAULT_QUALITY) -> str
         "Where an interval holds 0, this data does not tell the candidate from the baseline. An interval says how "
         "scores vary from document to document; it says nothing of the luck of the best among many candidates, which "
         "is what the held-out test is for. What is said of points beside each other and of losses is held to "
-        f"{ALPHA:.0%} for all statements of its kind together. The words below an interval say how likely people are "
-        "to see a difference of that size between two systems' scores (Kocmi et al. 2024, "
+        f"{ALPHA:.0%} for all statements of its kind together. The words behind a click on a candidate say how "
+        "likely people are to see a difference of that size between two systems' scores (Kocmi et al. 2024, "
         "https://aclanthology.org/2024.acl-long.110)."
     )
     single = sorted({pair for dataset in data for pair, count in documents_by_pair(dataset).items() if count == 1})
@@ -165,3 +167,12 @@ def _values(by_value: Mapping[str, int], total: int) -> str:
     if len(by_value) == 1 and sum(by_value.values()) == total:
         return next(iter(by_value))
     return "; ".join(f"{value} ({count} of {total} measurements)" for value, count in by_value.items())
+
+
+def signatures_table(splits: Sequence[Results]) -> str:
+    """The distinct signatures: per metric, the pairs that share one."""
+    rows = [
+        f"<tr>{cell(text(metric))}{cell(text(names))}{cell(f'<code>{text(signature)}</code>')}</tr>"
+        for metric, names, signature in signatures_of(splits)
+    ]
+    return table(head([("Metric", ""), ("Pairs", ""), ("Signature", "")]), rows, "signatures")
