@@ -24,6 +24,15 @@ from workers.failures.table import MACHINE_EXIT, MachineError, MachineFault
 if TYPE_CHECKING:
     from orchestrator.study.spec import StudySpec
 
+# As in `orchestrator.results.paper_table`, which takes a moment to load.
+TABLE_FORMATS = ("markdown", "latex", "csv", "json")
+LISTS = {
+    "spaces": "the search spaces, a line each",
+    "methods": "the compression methods, a line each, or one with its parameters",
+    "metrics": "the metrics, a line each",
+    "recipes": "the recipes for training, a line each",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 2 for what the user can mend, 75 where the machine
@@ -96,8 +105,10 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
         if name == "resume":
             sub.add_argument("--trials", type=int, help="continue to this many trials in all instead")
         sub.set_defaults(run=command)
+    _add_table(commands)
     _add_score(commands)
     _add_rescore(commands)
+    _add_lists(commands)
     one = commands.add_parser(
         "measure", help="one candidate, as main.py measures it", description=ABOUT, epilog=HYPHENS
     )
@@ -217,6 +228,32 @@ def _add_score(commands: Any) -> None:
     score.add_argument("--target", required=True, help="the target language's code, such as de")
     score.add_argument("--sources", type=Path, help="a line a segment; reports copied sources")
     score.set_defaults(run=_score)
+
+
+def _add_table(commands: Any) -> None:
+    table = commands.add_parser("table", help="a run's points as LaTeX, Markdown, CSV or JSON, for a paper")
+    table.add_argument("folder", type=Path, help="the run's folder")
+    table.add_argument("--format", choices=TABLE_FORMATS, default=TABLE_FORMATS[0], help=f"default: {TABLE_FORMATS[0]}")
+    table.add_argument(
+        "--columns",
+        help="with commas: trial, label, steps, bytes, ratio, quality, kept, interval, worst_pair, tokens_s, "
+        "on_frontier, or a metric (default: label to tokens_s, without steps)",
+    )
+    table.add_argument(
+        "--pick", default="frontier", help="frontier, all, or trial numbers with commas (default: frontier)"
+    )
+    table.add_argument(
+        "--split", choices=("dev", "test"), help="whose scores (default: the held-out test's where there is one)"
+    )
+    table.set_defaults(run=_table)
+
+
+def _add_lists(commands: Any) -> None:
+    for name, about in LISTS.items():
+        listed = commands.add_parser(name, help=about)
+        if name == "methods":
+            listed.add_argument("name", nargs="?", help="show this method's parameters instead")
+        listed.set_defaults(run=_list, what=name)
 
 
 def _add_rescore(commands: Any) -> None:
@@ -371,6 +408,23 @@ def _schema(options: argparse.Namespace) -> int:
     from orchestrator.study.schema import keys_table, study_schema
 
     print(keys_table() if options.table else json.dumps(study_schema(), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _table(options: argparse.Namespace) -> int:
+    environment.prepare(None)
+    from orchestrator.commands.table import table_of_run
+
+    columns = [name.strip() for name in (options.columns or "").split(",") if name.strip()]
+    print(table_of_run(options.folder, options.format, columns, options.pick, options.split), end="")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from orchestrator.commands import listing
+
+    named = getattr(options, "name", None)
+    print("\n".join(listing.method(named) if named else getattr(listing, options.what)()))
     return 0
 
 

@@ -235,7 +235,7 @@ def _write_pages(
     console: Console,
 ) -> list[Path]:
     """The pages that could be written."""
-    title = f"{Path(spec.model).name}, space {spec.space}"
+    title = spec.title
 
     def points() -> Path:
         path = spec.folder / "frontier.csv"

@@ -163,6 +163,19 @@ class Results:
         return sorted(points.values(), key=lambda point: (-point.bytes, point.quality))
 
     @property
+    def best_first(self) -> list[Point]:
+        """The baseline, then the frontier from its largest point, then what is not told apart from it, then what is
+        beaten, then what is kept off, each of these by quality."""
+
+        def order(point: Point) -> tuple[float, ...]:
+            place = 4 if point.kept_off else 1 if point.on_frontier else 2 if point.tie else 3
+            place = place if point.steps else 0
+            first = -point.bytes if place == 1 else -point.quality
+            return (place, first, point.bytes, point.record.number)
+
+        return sorted(self.points, key=order)
+
+    @property
     def _best_as_measured(self) -> set[Key]:
         """The points that no other has beaten, qualities taken at their word."""
         allowed = [point for point in self.points if not point.kept_off]

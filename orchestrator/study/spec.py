@@ -231,6 +231,11 @@ class StudySpec:
         return Path(self.out)
 
     @property
+    def title(self) -> str:
+        """What a run's pages are headed with."""
+        return f"{Path(self.model).name}, space {self.space}"
+
+    @property
     def decoding(self) -> Decoding:
         return Decoding(self.max_new_tokens, self.batch_size, self.prompt, self.beams)
 

@@ -23,13 +23,7 @@ Pattern = Literal["unstructured", "2:4"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveLayers(Method):
-    """Removal of whole decoder layers, chosen on the calibration set.
-
-    count: how many layers go. by: "similarity" takes those that change the hidden state least (ShortGPT's Block
-    Influence, https://arxiv.org/abs/2403.03853 §3.2); "greedy" takes, one after another, the layer whose absence costs
-    least measured divergence; "pairwise" the set whose single and pairwise costs, measured, add up to least (after
-    https://arxiv.org/abs/2602.00161).
-    """
+    """Removal of whole decoder layers, chosen on the calibration set."""
 
     name: ClassVar[str] = "remove_layers"
     digest_name: ClassVar[str] = "RemoveLayers"
@@ -37,7 +31,12 @@ class RemoveLayers(Method):
     kind: ClassVar[Kind] = "pruner"
 
     count: int
+    """How many layers go."""
     by: Literal["similarity", "greedy", "pairwise"] = "similarity"
+    """How they are chosen: "similarity" takes those that change the hidden state least (ShortGPT's Block Influence,
+    https://arxiv.org/abs/2403.03853 §3.2); "greedy" takes, one after another, the layer whose absence costs least
+    measured divergence; "pairwise" takes the set whose single and pairwise costs, measured, add up to least (after
+    https://arxiv.org/abs/2602.00161)."""
 
     def __post_init__(self) -> None:
         whole("remove_layers.count", self.count, 1, "Leave the step out to keep every layer.")
@@ -55,7 +54,7 @@ class RemoveLayers(Method):
 class RemoveHeads(Method):
     """Removal of the least important key-value groups (a key-value head and its query heads), as many in every layer.
 
-    groups: how many go. What stays is compensated by least squares on the calibration Hessian.
+    What stays is compensated by least squares on the calibration Hessian.
     Reference: Kwon et al. 2022, https://arxiv.org/abs/2204.09656 §4.3 (mask tuning by least squares).
     """
 
@@ -65,6 +64,7 @@ class RemoveHeads(Method):
     kind: ClassVar[Kind] = "pruner"
 
     groups: int
+    """How many go from every layer."""
 
     def __post_init__(self) -> None:
         whole("remove_heads.groups", self.groups, 1, "Leave the step out to keep every head.")
@@ -80,8 +80,8 @@ class RemoveHeads(Method):
 class RemoveChannels(Method):
     """Removal of the least important channels of every MLP, to one width in all layers.
 
-    share: the share that goes; the width that stays is rounded to a multiple of 32. What stays is compensated by least
-    squares on the calibration Hessian. Reference: Kwon et al. 2022, https://arxiv.org/abs/2204.09656 §4.3.
+    What stays is compensated by least squares on the calibration Hessian.
+    Reference: Kwon et al. 2022, https://arxiv.org/abs/2204.09656 §4.3.
     """
 
     name: ClassVar[str] = "remove_channels"
@@ -90,6 +90,7 @@ class RemoveChannels(Method):
     kind: ClassVar[Kind] = "pruner"
 
     share: float
+    """The share that goes; the width that stays is rounded to a multiple of 32."""
 
     def __post_init__(self) -> None:
         between("remove_channels.share", self.share, 0.01, 0.95)
@@ -115,8 +116,7 @@ class RemoveChannels(Method):
 class TrimVocabulary(Method):
     """Removal of the tokens that the calibration pairs use least; embeddings, head and tokenizer shrink together.
 
-    tokens: how many stay, bytes and special tokens among them. Reference: Abdaoui et al. 2020,
-    https://arxiv.org/abs/2010.05609.
+    Reference: Abdaoui et al. 2020, https://arxiv.org/abs/2010.05609.
     """
 
     name: ClassVar[str] = "trim_vocabulary"
@@ -125,6 +125,7 @@ class TrimVocabulary(Method):
     kind: ClassVar[Kind] = "pruner"
 
     tokens: int
+    """How many stay, bytes and special tokens among them."""
 
     def __post_init__(self) -> None:
         whole("trim_vocabulary.tokens", self.tokens, 1, "Leave the step out to keep every token.")
@@ -143,13 +144,14 @@ class TrimVocabulary(Method):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sparsifier(Method):
-    """sparsity: the share of each output row's weights that becomes zero. pattern: anywhere in the row, or 2 of every
-    4 consecutive weights (then sparsity is 0.5)."""
+    """A share of each output row's weights becomes zero."""
 
     kind: ClassVar[Kind] = "sparsifier"
 
     sparsity: float = 0.5
+    """The share of each output row's weights that becomes zero."""
     pattern: Pattern = "unstructured"
+    """Where: "unstructured" is anywhere in the row, "2:4" is 2 of every 4 consecutive weights; sparsity is then 0.5."""
 
     def __post_init__(self) -> None:
         between(f"{self.name}.sparsity", self.sparsity, 0.05, 0.95)

@@ -1,8 +1,4 @@
-"""The methods that store weights in fewer bits: one frozen dataclass a method, its fields the method's parameters.
-
-Where it has them, bits are 8, 4, 3 or 2; group_size is how many consecutive input weights share one scale (-1: one
-scale an output channel); symmetric grids have no zero points.
-"""
+"""The methods that store weights in fewer bits: one frozen dataclass a method, its fields the method's parameters."""
 
 from __future__ import annotations
 
@@ -31,8 +27,11 @@ class IntegerQuantizer(Method):
     has_grid: ClassVar[bool] = True
 
     bits: int
+    """Of each weight: 8, 4, 3 or 2."""
     group_size: int = 64
+    """How many consecutive input weights share one scale: 32, 64 or 128; -1 is one scale an output channel."""
     symmetric: bool = True
+    """Whether the grid lies evenly around 0, and has no zero points."""
 
     def __post_init__(self) -> None:
         one_of(f"{self.name}.bits", self.bits, WIDTHS)
@@ -77,6 +76,7 @@ class HQQ(IntegerQuantizer):
     keeps_zeros: ClassVar[bool] = True
 
     symmetric: bool = False
+    """Whether the grid lies evenly around 0, and has no zero points."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +95,7 @@ class AWQ(IntegerQuantizer):
 class GPTQ(IntegerQuantizer):
     """Quantization column by column, each column's error made up for by the columns that follow.
 
-    damping: share of the Hessian's mean diagonal added to it. activation_order: columns of large activations first,
-    their groups as they lie in the weight. Reference: GPTQ, Frantar et al. 2022, https://arxiv.org/abs/2210.17323.
+    Reference: GPTQ, Frantar et al. 2022, https://arxiv.org/abs/2210.17323.
     """
 
     name: ClassVar[str] = "gptq"
@@ -105,7 +104,9 @@ class GPTQ(IntegerQuantizer):
     keeps_zeros: ClassVar[bool] = True
 
     damping: float = 0.01
+    """Share of the Hessian's mean diagonal that is added to it."""
     activation_order: bool = True
+    """Whether columns of large activations go first, their groups as they lie in the weight."""
 
     def __post_init__(self) -> None:
         IntegerQuantizer.__post_init__(self)
@@ -173,11 +174,7 @@ class MixedWidths(Method):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BitsAndBytes(Method):
-    """Quantization by the bitsandbytes library: LLM.int8(), or 4 bits in blocks of 64.
-
-    format: "int8" (https://arxiv.org/abs/2208.07339), "nf4" or "fp4" (QLoRA, https://arxiv.org/abs/2305.14314 §3).
-    double_quantization: the block scales of a 4-bit format are quantized themselves (there, §3).
-    """
+    """Quantization by the bitsandbytes library: LLM.int8(), or 4 bits in blocks of 64."""
 
     name: ClassVar[str] = "bitsandbytes"
     digest_name: ClassVar[str] = "BitsAndBytes"
@@ -187,7 +184,10 @@ class BitsAndBytes(Method):
     kind: ClassVar[Kind] = "quantizer"
 
     format: Literal["int8", "nf4", "fp4"]
+    """The format: "int8" (https://arxiv.org/abs/2208.07339), "nf4" or "fp4" (QLoRA,
+    https://arxiv.org/abs/2305.14314 §3)."""
     double_quantization: bool = False
+    """Whether the block scales of a 4-bit format are quantized themselves (QLoRA, §3)."""
 
     def __post_init__(self) -> None:
         one_of("bitsandbytes.format", self.format, ("int8", "nf4", "fp4"))
@@ -216,6 +216,7 @@ class FP8(Method):
     kind: ClassVar[Kind] = "quantizer"
 
     activations: bool = False
+    """Whether activations are FP8 too, with a scale a token."""
 
     def __post_init__(self) -> None:
         one_of("fp8.activations", self.activations, (True, False))
@@ -251,7 +252,7 @@ class W8A8(Method):
 class QuantizeEmbeddings(Method):
     """Symmetric round-to-nearest quantization of the token embeddings, and of the output head where it has its own.
 
-    bits: 8 or 4. A tied head stays tied.
+    A tied head stays tied.
     """
 
     name: ClassVar[str] = "embeddings"
@@ -261,7 +262,9 @@ class QuantizeEmbeddings(Method):
     kind: ClassVar[Kind] = "embedding quantizer"
 
     bits: int
+    """Of each weight: 8 or 4."""
     group_size: int = 64
+    """How many consecutive weights of a row share one scale: 32, 64 or 128; -1 is one scale a row."""
 
     def __post_init__(self) -> None:
         one_of("embeddings.bits", self.bits, (8, 4))

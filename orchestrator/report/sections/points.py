@@ -28,26 +28,8 @@ def points_table(results: Results, unit: Unit) -> str:
         *([("Changed", "number")] if partly else []),
         ("Seconds", "number"),
     ]
-    rows = [_row(point, results, unit, others, partly) for point in best_first(results)]
+    rows = [_row(point, results, unit, others, partly) for point in results.best_first]
     return table(head(names, sortable=True), rows, "sortable points")
-
-
-def best_first(results: Results) -> list[Point]:
-    """The baseline, then the frontier from the largest, then what is not told apart from it, then what is beaten, then
-    what is kept off, each by quality."""
-
-    def place(point: Point) -> int:
-        if not point.steps:
-            return 0
-        if point.kept_off:
-            return 4
-        return 1 if point.on_frontier else 2 if point.tie else 3
-
-    def order(point: Point) -> tuple[float, ...]:
-        first = -point.bytes if place(point) == 1 else -point.quality
-        return (place(point), first, point.bytes, point.record.number)
-
-    return sorted(results.points, key=order)
 
 
 def _row(point: Point, results: Results, unit: Unit, others: Sequence[str], partly: bool) -> str:

@@ -14,7 +14,7 @@ from orchestrator.number_format import MEGABYTES
 from orchestrator.report.page import Content, page
 from orchestrator.report.sections.answers import answers_html, cost_text
 from orchestrator.report.sections.bytes_and_time import bytes_parts, time_parts
-from orchestrator.report.sections.points import best_first, points_table
+from orchestrator.report.sections.points import points_table
 from orchestrator.report.sections.samples import read_systems
 from orchestrator.report.sections.speed import speed_parts
 from orchestrator.report.sections.unfinished import counts, dropped_by_reason, failures_by_reason
@@ -81,7 +81,7 @@ def test_gpu_hours_are_said_where_there_were_gpus() -> None:
 
 def test_points_stand_from_best_to_worst_a_line_each(run: tuple[Path, DataSet, Results]) -> None:
     _, _, dev = run
-    order = best_first(dev)
+    order = dev.best_first
     assert order[0].record.number == 0 and order[-1].kept_off
     front = [point.bytes for point in order if point.on_frontier and point.steps]
     assert front == sorted(front, reverse=True)
