@@ -109,6 +109,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_score(commands)
     _add_rescore(commands)
     _add_lists(commands)
+    _add_doctor(commands)
     one = commands.add_parser(
         "measure", help="one candidate, as main.py measures it", description=ABOUT, epilog=HYPHENS
     )
@@ -254,6 +255,13 @@ def _add_lists(commands: Any) -> None:
         if name == "methods":
             listed.add_argument("name", nargs="?", help="show this method's parameters instead")
         listed.set_defaults(run=_list, what=name)
+
+
+def _add_doctor(commands: Any) -> None:
+    looked = commands.add_parser("doctor", help="what of this machine, and of a study, would stop a search")
+    looked.add_argument("study", nargs="?", type=Path, help="a YAML study file")
+    looked.add_argument("--address", help="a Ray cluster's address (default: the study's, else RAY_ADDRESS)")
+    looked.set_defaults(run=_doctor)
 
 
 def _add_rescore(commands: Any) -> None:
@@ -426,6 +434,26 @@ def _list(options: argparse.Namespace) -> int:
     named = getattr(options, "name", None)
     print("\n".join(listing.method(named) if named else getattr(listing, options.what)()))
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    environment.prepare(options.address)
+    from orchestrator.doctor.doctor import doctor
+    from orchestrator.doctor.finding import conclusion
+
+    read = None if options.study is None else partial(_spec_of_file, options.study)
+    findings = doctor(read, options.address)
+    for finding in findings:
+        print(finding.line())
+    print(conclusion(findings))
+    return int(any(finding.level == "wrong" for finding in findings))
+
+
+def _spec_of_file(path: Path) -> StudySpec:
+    from orchestrator.study.spec import spec_from_mapping
+    from orchestrator.study.yaml_file import read_study
+
+    return spec_from_mapping(read_study(path))
 
 
 def _resume(options: argparse.Namespace) -> int:

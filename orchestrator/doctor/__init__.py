@@ -1,0 +1,1 @@
+"""`mtpareto doctor`: what of the machine and of a study would stop a search, and the command that mends it."""
