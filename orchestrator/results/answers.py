@@ -34,8 +34,8 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """asked: the share that is to be kept; None where no loss may be shown. found: the smallest that does. nearest: the
-    one that keeps most, where none does."""
+    """asked: the share that is to be kept; None where neither dev nor the data that judge may show a loss. found: the
+    smallest that does. nearest: the one that keeps most, where none does."""
 
     asked: float | None
     found: Kept | None
@@ -112,13 +112,18 @@ def _answers(
     if not candidates:
         return []
     nearest = max(candidates, key=lambda one: (one.share, -one.point.bytes))
+    on_dev_too = {point.record.candidate.digest: point for point in dev.points}
+
+    def shown_to_lose(one: Kept) -> bool:
+        chosen = on_dev_too.get(one.point.record.candidate.digest)
+        return loses(one.point) or (chosen is not None and loses(chosen))
 
     def answer(asked: float | None, those: Sequence[Kept]) -> Answer:
         found = min(those, key=lambda one: (one.point.bytes, one.number), default=None)
         return Answer(asked, found, nearest if found is None else None)
 
     return [
-        answer(None, [one for one in candidates if not loses(one.point)]),
+        answer(None, [one for one in candidates if not shown_to_lose(one)]),
         *(answer(asked, [one for one in candidates if one.share >= asked]) for asked in SHARES),
     ]
 

@@ -27,7 +27,7 @@ from workers.scoring.metrics import Interval
 
 ABOUT = (
     "The smallest models, as measured on {where}. In brackets is the 95 % interval of what is kept of the baseline's "
-    "{metric}. No loss is shown of a model whose interval reaches 100 %, which is easier with few documents."
+    "{metric}. No loss is shown of a model whose interval reaches 100 %{dev_too}, which is easier with few documents."
 )
 CAUTION = " The same data chose them: held-out data (--test) would say more."
 NO_FOLDER = "its folder was not kept"
@@ -133,7 +133,9 @@ def _about(dev: Results, test: Results | None, data: DataSet) -> str:
     documents = "" if results.spread is None else f", {pluralize(results.spread.documents, 'document')}"
     split = "dev" if results is dev else "the held-out test"
     where = f"{split} ({data.name}: {pluralize(len(data.segments), 'segment')}{documents})"
-    return ABOUT.format(where=where, metric=metric_name(results.metric)) + (CAUTION if results is dev else "")
+    dev_too = "" if results is dev else ", here and on dev"
+    said = ABOUT.format(where=where, metric=metric_name(results.metric), dev_too=dev_too)
+    return said + (CAUTION if results is dev else "")
 
 
 def _in_brackets(interval: Interval | None) -> str:

@@ -61,6 +61,23 @@ def test_no_loss_is_shown_where_the_interval_reaches_the_baseline(dev: Results) 
     assert all(point.interval is not None and point.interval.high < 0 for point in lossy)
 
 
+def test_a_loss_that_dev_shows_is_a_loss_shown_whatever_held_out_data_say(tmp_path: Path) -> None:
+    data = {name: write_data(tmp_path / f"{name}.jsonl", 96, seed) for seed, name in enumerate(("dev", "test"))}
+    trials = [
+        Made(1000, 0.0, None),
+        Made(500, 0.0, 4),
+        Made(400, 0.05, 3),
+        *(Made(size, 0.0, bits, split="test") for size, bits in ((1000, None), (500, 4), (400, 3))),
+    ]
+    ledger = read_ledger(write_run(tmp_path / "run", data, trials))
+    alone, test = (collect(ledger.on(name), Intervals(tmp_path / "run", data[name], 0)) for name in ("dev", "test"))
+    dev = judge_on_test(alone, test)
+    for answers in (on_the_mean(dev, test), on_the_worst_pair(dev, test)):
+        no_loss, at_99 = answers[0].found, answers[1].found
+        assert no_loss is not None and no_loss.number == 1
+        assert at_99 is not None and at_99.number == 2, "what is kept is the held-out data's alone"
+
+
 def test_the_worst_pair_is_the_one_that_keeps_least_and_asks_for_more_than_the_mean(dev: Results) -> None:
     baseline, uneven = dev.baseline, dev.points[2]
     assert baseline is not None
