@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 NONE = "\N{EM DASH}"
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 METRIC_NAMES = {
     "chrf": "chrF",
     "chrf++": "chrF++",
@@ -46,6 +48,13 @@ def spell_bytes(size: int) -> str:
             return f"{value:.3g} {unit}" if unit == "B" else f"{value:.2f} {unit}"
         value /= 1000
     return f"{value:.2f} GB"
+
+
+def read_bytes(text: str) -> int | None:
+    """The bytes in `20GB`, `1.5 mb` or `1000`, in decimal units; None for what is no size of a byte or more."""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B?)", text.strip().upper())
+    size = int(float(parts[1]) * UNITS[parts[2]]) if parts and parts[2] in UNITS else 0
+    return size if size >= 1 else None
 
 
 @dataclass(frozen=True, slots=True)

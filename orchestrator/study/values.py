@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, ValidationInfo
 
+from orchestrator.number_format import read_bytes
 from orchestrator.study.keys import ValueRule, refuse
 from search_spaces.candidate import refuse_senseless_order
 from search_spaces.errors import StudyError
@@ -18,7 +19,6 @@ from search_spaces.methods.registry import Step, step_from_json
 
 RUNGS_RULE = "a list of ascending whole numbers of at least 1, or [] for no racing"
 SIZE_RULE = "a size such as 20GB, or a whole number of bytes"
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 LANGUAGES_RULE = "codes with their names, such as {xx: Name} or --language xx=Name"
 TRAINING_RULE = "a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
 ANCHORS_RULE = "a list of candidates, each a list of steps"
@@ -119,10 +119,9 @@ def _training_sources(found: object) -> tuple[TrainingSource, ...]:
 def _size(found: object, info: ValidationInfo) -> int | None:
     if found is None:
         return None
-    text = str(found).strip().upper() if isinstance(found, (str, int)) and not isinstance(found, bool) else ""
-    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B?)", text)
-    size = int(float(parts[1]) * UNITS[parts[2]]) if parts and parts[2] in UNITS else 0
-    if size < 1:
+    spelt = isinstance(found, (str, int)) and not isinstance(found, bool)
+    size = read_bytes(str(found)) if spelt else None
+    if size is None:
         raise refuse(str(info.field_name), found, SIZE_RULE)
     return size
 
