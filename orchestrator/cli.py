@@ -33,6 +33,11 @@ LISTS = {
     "recipes": "the recipes for training, a line each",
 }
 
+TRANSLATE = (
+    "One line out for each line in, in order; an empty line stays empty. PICK is best-quality, knee, smallest-at-99, "
+    "smallest, a share of the baseline's quality such as 99%%, a size such as '<=2GB', or a trial's number."
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 2 for what the user can mend, 75 where the machine
@@ -106,6 +111,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
             sub.add_argument("--trials", type=int, help="continue to this many trials in all instead")
         sub.set_defaults(run=command)
     _add_table(commands)
+    _add_translate(commands)
     _add_score(commands)
     _add_rescore(commands)
     _add_lists(commands)
@@ -212,6 +218,24 @@ def _add_bench_distillation(bench: Any) -> None:
         help="any of recovery, students, cached, rate, sharded (two GPUs of one host), with commas",
     )
     timed.set_defaults(run=_bench_distillation)
+
+
+def _add_translate(commands: Any) -> None:
+    translate = commands.add_parser(
+        "translate", help="translate lines: from the standard input to the standard output", description=TRANSLATE
+    )
+    translate.add_argument("--model", required=True, metavar="DIR|RUN@PICK", help="a model's folder, or a kept model")
+    translate.add_argument("--source", required=True, metavar="CODE", help="language of the input, such as en or eng")
+    translate.add_argument("--target", required=True, metavar="CODE", help="language of the output, such as de or deu")
+    translate.add_argument("--batch-size", type=int, metavar="N", help="lines at a time (default: the study's, or 64)")
+    translate.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help="a translation's limit (default: the study's, or 256)"
+    )
+    translate.add_argument("--beams", type=int, metavar="N", help="1 is greedy (default: the study's, or 1)")
+    translate.add_argument("--prompt", help="how the model is asked (default: the study's, or by the model's files)")
+    translate.add_argument("--device-map", default="auto", help="auto, balanced or a device (default: auto)")
+    translate.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
+    translate.set_defaults(run=_translate)
 
 
 def _add_score(commands: Any) -> None:
@@ -498,6 +522,15 @@ def _rescore(options: argparse.Namespace) -> int:
 
 def _measure(options: argparse.Namespace) -> int:
     return measure(options, options.work)
+
+
+def _translate(options: argparse.Namespace) -> int:
+    from orchestrator.commands.line_reader import LineReader
+    from orchestrator.commands.translate import TranslateRequest, translate_stream
+
+    names = TranslateRequest.__dataclass_fields__
+    request = TranslateRequest(**{name: getattr(options, name) for name in names})
+    return translate_stream(request, LineReader(sys.stdin.fileno()), sys.stdout.fileno())
 
 
 def _score(options: argparse.Namespace) -> int:

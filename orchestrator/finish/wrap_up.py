@@ -14,6 +14,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from mlflow_tracking.mirror import EXPERIMENT, Mirror
+from orchestrator.finish.asking import write_prompts
 from orchestrator.finish.byte_parts import byte_parts
 from orchestrator.finish.mirroring import mirror_results, mlflow_troubles, spell_trouble
 from orchestrator.ledger.records import Ledger, TrialRecord, read_ledger
@@ -82,6 +83,8 @@ def wrap_up(
     if ledger.complete and not running:
         _each(console, spec.folder, "models", lambda: keep_artefacts(spec, dev, again))
     kept = kept_folders(spec.folder, dev)
+    if not running:
+        _each(console, spec.folder, "prompts", lambda: write_prompts(spec, ledger, kept, data))
     recommended = statement(dev, test, spec.margin)
     for line in with_folder(recommended, dev, kept) if recommended else ():
         console.print(line, markup=False, highlight=False, soft_wrap=True)

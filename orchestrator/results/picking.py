@@ -206,7 +206,11 @@ def kept_folder(point: Point, kept: Mapping[int, Path]) -> Path:
         raise StudyError(
             f"trial {number} is the uncompressed model, which is not copied; it is {point.record.candidate.base.name}"
         )
-    there = f"those of trials {join_numbers(sorted(kept))} were" if kept else "none was"
+    there = "none was"
+    if kept:
+        plural = len(kept) > 1
+        which = f"those of trials {join_numbers(sorted(kept))}" if plural else f"that of trial {min(kept)}"
+        there = f"{which} {'were' if plural else 'was'}"
     raise StudyError(
         f"the model of trial {number} ({point.label}) was not kept, {there}; a search with --keep all keeps every model"
     )

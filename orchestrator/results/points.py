@@ -226,6 +226,33 @@ def collect(
     return Results(tuple(standing), tuple(failures), tuple(dropped), intervals.metric, spread)
 
 
+def scored_alone(records: Sequence[TrialRecord], metric: str, floor: float = 0.0) -> Results:
+    """The results of one split's trials without interval, standing or bound, which take no data and no bootstrap: all
+    that `picking.picked` looks at."""
+    ended = [(record, record.outcome) for record in records if isinstance(record.outcome, Measurement)]
+    measured = [(record, outcome) for record, outcome in ended if outcome.race is None]
+    usual = next((outcome for record, outcome in measured if not record.candidate.steps), None)
+    points = tuple(
+        Point(
+            record,
+            outcome,
+            metric,
+            _ratio(outcome, usual),
+            interval=None,
+            on_frontier=False,
+            kept_off=kept_off(outcome, usual, metric, floor),
+        )
+        for record, outcome in measured
+    )
+    dropped = tuple(
+        Dropped(record, outcome, outcome.race, outcome.race.segments, _ratio(outcome, usual))
+        for record, outcome in ended
+        if outcome.race
+    )
+    failures = tuple((record, record.outcome) for record in records if isinstance(record.outcome, Failure))
+    return Results(points, failures, dropped, metric)
+
+
 def judge_on_test(dev: Results, test: Results | None) -> Results:
     """The dev results with each point's standing as the held-out data have it, where the point was measured there.
 

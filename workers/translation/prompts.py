@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +136,15 @@ def _applied(tokenizer: Any, messages: list[dict[str, Any]], variables: Mapping[
 def _few_shot(segment: Segment, tokenizer: Any, examples: Sequence[Segment]) -> str:
     """Labelled pairs of one line, the last left open, for base models that follow no instruction."""
     source, target = _names(segment)
-    shots = [one for one in examples if one.langs == segment.langs and "\n" not in f"{one.source}{one.references[0]}"]
-    shown = "".join(f"{source}: {shot.source}\n{target}: {shot.references[0]}\n\n" for shot in shots[:SHOTS])
+    shots = shots_for(segment.langs, examples)
+    shown = "".join(f"{source}: {shot.source}\n{target}: {shot.references[0]}\n\n" for shot in shots)
     return f"{shown}{source}: {segment.source}\n{target}:"
+
+
+def shots_for(langs: str, examples: Sequence[Segment]) -> list[Segment]:
+    """What a few-shot prompt of this language pair shows: the first examples of one line."""
+    fitting = (one for one in examples if one.langs == langs and "\n" not in f"{one.source}{one.references[0]}")
+    return list(islice(fitting, SHOTS))
 
 
 PROMPTS: dict[str, Prompt] = {

@@ -162,7 +162,7 @@ def prepare(
 
     Raises StudyError when the length limit alone fills the context.
     """
-    ids = _encode(segment, tokenizer, prompt, examples)
+    ids = prompt_ids(segment, tokenizer, prompt, examples)
     if context is None or len(ids) <= context - decoding.max_new_tokens:
         return Prepared(ids, cut=False)
     room = context - decoding.max_new_tokens
@@ -171,7 +171,7 @@ def prepare(
     keep = room - around
     while keep > 0:
         shorter = replace(segment, source=tokenizer.decode(source[:keep]).strip())
-        ids = _encode(shorter, tokenizer, prompt, examples)
+        ids = prompt_ids(shorter, tokenizer, prompt, examples)
         if len(ids) <= room:
             return Prepared(ids, cut=True)
         keep -= max(len(ids) - room, 1)
@@ -220,6 +220,7 @@ def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     return list(dict.fromkeys(ids))
 
 
-def _encode(segment: Segment, tokenizer: Any, prompt: Prompt, examples: Sequence[Segment]) -> tuple[int, ...]:
+def prompt_ids(segment: Segment, tokenizer: Any, prompt: Prompt, examples: Sequence[Segment]) -> tuple[int, ...]:
+    """The token ids of the prompt that asks for a segment."""
     text = prompt.render(segment, tokenizer, examples)
     return tuple(tokenizer(text, add_special_tokens=prompt.special_tokens)["input_ids"])
