@@ -112,6 +112,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
         sub.set_defaults(run=command)
     _add_table(commands)
     _add_translate(commands)
+    _add_export(commands)
     _add_score(commands)
     _add_rescore(commands)
     _add_lists(commands)
@@ -236,6 +237,15 @@ def _add_translate(commands: Any) -> None:
     translate.add_argument("--device-map", default="auto", help="auto, balanced or a device (default: auto)")
     translate.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     translate.set_defaults(run=_translate)
+
+
+def _add_export(commands: Any) -> None:
+    export = commands.add_parser("export", help="a kept model as a folder that runs without this project")
+    export.add_argument("folder", type=Path, help="the run's folder")
+    export.add_argument("--pick", required=True, help="which model, as in translate: knee, 99%%, '<=2GB', a number")
+    export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+    export.add_argument("--langs", default="", help="further language pairs, with commas (default: those measured)")
+    export.set_defaults(run=_export)
 
 
 def _add_score(commands: Any) -> None:
@@ -531,6 +541,14 @@ def _translate(options: argparse.Namespace) -> int:
     names = TranslateRequest.__dataclass_fields__
     request = TranslateRequest(**{name: getattr(options, name) for name in names})
     return translate_stream(request, LineReader(sys.stdin.fileno()), sys.stdout.fileno())
+
+
+def _export(options: argparse.Namespace) -> int:
+    from orchestrator.commands.export import export
+
+    langs = [langs.strip() for langs in options.langs.split(",") if langs.strip()]
+    export(options.folder, options.pick, options.to.absolute(), langs, print)
+    return 0
 
 
 def _score(options: argparse.Namespace) -> int:

@@ -1,0 +1,156 @@
+"""The README of an exported model: what it was made from and how, how large and how good it is, and how to run it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.finish.kept_models import KeptModel
+from orchestrator.number_format import interval_text, metric_name, ratio_text, spell_bytes
+from orchestrator.results.points import Point
+from workers.languages.codes import language_name, split_pair
+from workers.plan.conditions import installed_versions
+
+HUB = "https://huggingface.co"
+
+
+def model_card(found: KeptModel, pairs: Sequence[str], size: int, needed: Sequence[str]) -> str:
+    """The card as Markdown, with the metadata that model hubs read in front.
+
+    found: its points with their intervals, where the study's data are there. pairs: that the export can be asked for.
+    size: bytes of the model's files. needed: the lines of requirements.txt.
+    """
+    point = found.point
+    base, uncompressed = point.record.candidate.base, found.results.baseline
+    # A folder's path says nothing to who has the export.
+    local = is_local(base.name)
+    name = Path(base.name).name if local else base.name
+    languages = sorted({code for pair in pairs for code in split_pair(pair)})
+    license_of_base = base_license(Path(base.name))
+    front = [
+        "---",
+        "pipeline_tag: translation",
+        "library_name: transformers",
+        f"license: {license_of_base}" if license_of_base else "license: other",
+        "language:",
+        *(f"- {code}" for code in languages),
+        *([] if local else [f"base_model: {name}"]),
+        "---",
+    ]
+    steps = [f"{number}. `{step.describe()}`" for number, step in enumerate(point.record.candidate.steps, start=1)]
+    body = [
+        f"# {Path(name).name}, compressed",
+        "",
+        f"Made from {name} (revision {base.revision}) by mtpareto, in this order:",
+        "",
+        *(steps or ["Nothing: this is the uncompressed model."]),
+        "",
+        f"- Size: {spell_bytes(size)} ({size:,} bytes) of files needed to run"
+        + (
+            f", {ratio_text(point.ratio)} smaller than the uncompressed {uncompressed.bytes:,}."
+            if uncompressed
+            else "."
+        ),
+        f"- Translates {', '.join(_pair_in_words(pair, found.asking.pairs) for pair in pairs)}.",
+        f"- Base model's licence: {license_of_base or _where_license(base.name)}.",
+        "",
+        *_scores(found, point),
+        *_how_to_run(pairs),
+        "## Made with",
+        "",
+        f"The versions in use when it was exported: {', '.join(needed)}. mtpareto "
+        f"{installed_versions(['mtpareto']).get('mtpareto', 'from a checkout')}; the study began "
+        f"{found.ledger.header['conditions'].get('started', 'at a time that is not known')}.",
+        "",
+    ]
+    return "\n".join([*front, "", *body])
+
+
+def is_local(name: str) -> bool:
+    """Whether a base model is a folder, and no hub id."""
+    return Path(name).is_absolute() or Path(name).is_dir()
+
+
+def base_license(folder: Path) -> str | None:
+    """What the README of a base model's folder names as its licence, in the metadata that model hubs read; None where
+    there is none."""
+    file = folder / "README.md"
+    if not file.is_file():
+        return None
+    front = re.match(r"---\n(.*?)\n---\n", file.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    found = re.search(r"^license:\s*[\"']?([\w.+-]+)", front[1], re.MULTILINE) if front else None
+    return found[1] if found else None
+
+
+def _where_license(name: str) -> str:
+    if is_local(name):
+        return "not known here; see where the base model came from"
+    return f"not known here; see {HUB}/{name}"
+
+
+def _scores(found: KeptModel, point: Point) -> list[str]:
+    lines = ["## Scores", ""]
+    spec, data = found.spec, found.ledger.header["data"]
+    splits = [("Selected on", spec.data, "dev", point, found.results.baseline)]
+    if point.held_out is not None and spec.test is not None:
+        base = found.results.baseline
+        splits.insert(0, ("Held-out", spec.test, "test", point.held_out, base.held_out if base else None))
+    for title, file, split, scored, base in splits:
+        digest = data.get(split, "")[:16]
+        lines += [f"{title}: {Path(file).name}, sha256 {digest}, {scored.measurement.segments:,} segments.", ""]
+        lines += [*_table(scored, base), ""]
+    lines += [
+        "The interval is of this model minus the uncompressed one, 95 %, by a paired bootstrap over documents. The "
+        "data that select say too much good of what they selected; held-out data do not.",
+        "",
+        f"Decoding: {point.measurement.conditions.get('decoding', 'not known')}, on "
+        f"{point.measurement.conditions.get('device', 'a device that is not known')}, by mtpareto's decoder. "
+        "transformers' `generate` rounds otherwise on a GPU, so single translations may differ.",
+        "",
+    ]
+    return lines
+
+
+def _table(scored: Point, base: Point | None) -> list[str]:
+    """The metrics of one split, a row each, the mean over pairs first."""
+    pairs = sorted(next(iter(scored.measurement.scores.values())))
+    shown = pairs if len(pairs) > 1 else []
+    rows = [
+        f"| Metric | {' | '.join(['mean' if shown else pairs[0], *shown])} | uncompressed | 95 % interval |",
+        f"|---|{'---|' * (len(shown) + 3)}",
+    ]
+    intervals = dict(scored.beside) | ({} if scored.interval is None else {scored.metric: scored.interval})
+    for metric, by_pair in scored.measurement.scores.items():
+        numbers = [scored.measurement.overall(metric), *(by_pair[pair].value for pair in shown)]
+        other = base.measurement.scores.get(metric) if base else None
+        usual = f"{base.measurement.overall(metric):.2f}" if base and other else ""
+        interval = interval_text(intervals[metric]) if metric in intervals else ""
+        rows.append(
+            f"| {metric_name(metric)} | {' | '.join(f'{number:.2f}' for number in numbers)} | {usual} | {interval} |"
+        )
+    return rows
+
+
+def _how_to_run(pairs: Sequence[str]) -> list[str]:
+    return [
+        "## Run it",
+        "",
+        "```sh",
+        "./setup.sh     # checks SHA256SUMS, makes .venv with requirements.txt",
+        f"./run.sh --lang-pair {pairs[0]} --batch-size 8 --input IN --output OUT",
+        "```",
+        "",
+        "One line of OUT for each line of IN. Without `--input` and `--output` it reads the standard input and writes "
+        "the standard output. Codes have two or three letters. `prompt.json` has the length limit, the beams and what "
+        "stands before and behind a source.",
+        "",
+        "It runs on the first GPU, in bfloat16, else on the CPU, in float32. `translate.py` needs none of mtpareto.",
+        "",
+    ]
+
+
+def _pair_in_words(pair: str, measured: Sequence[str]) -> str:
+    source, target = split_pair(pair)
+    known = pair if pair in measured else f"{pair}, not measured"
+    return f"{language_name(source)} to {language_name(target)} ({known})"
