@@ -18,6 +18,15 @@ EMBEDDINGS = "quantized token embeddings"
 
 # The `quant_method` of config.json -> the package that transformers needs to load it.
 PACKAGES = {"compressed-tensors": "compressed-tensors", "bitsandbytes": "bitsandbytes"}
+TRANSLATING = """
+## Translating
+
+mtpareto asks the model as its study did, where `prompt.json` says how:
+
+```sh
+mtpareto translate --model FOLDER --source en --target de < in > out
+```
+"""
 
 
 def write_readme(folder: Path, base_name: str, steps: Sequence[Step]) -> None:
@@ -26,7 +35,8 @@ def write_readme(folder: Path, base_name: str, steps: Sequence[Step]) -> None:
     if has_adapter(folder) and not is_own(folder):
         loading += _with_peft(folder)
     made = "\n".join(f"{number}. `{step.describe()}`" for number, step in enumerate(steps, start=1))
-    text = f"# {base_name}, compressed\n\nMade from {base_name} by mtpareto, in this order:\n\n{made}\n\n{loading}"
+    before = f"# {base_name}, compressed\n\nMade from {base_name} by mtpareto, in this order:\n\n{made}\n\n"
+    text = before + loading + TRANSLATING
     (folder / README).write_text(text, encoding="utf-8")
 
 

@@ -19,9 +19,10 @@ from orchestrator.commands.export import export
 from orchestrator.commands.model_card import base_license
 from orchestrator.finish.kept_models import split_named
 from search_spaces.errors import StudyError
-from search_spaces.methods.pruners import Magnitude, RemoveLayers, TrimVocabulary
+from search_spaces.methods.pruners import Magnitude, RemoveChannels, RemoveLayers, TrimVocabulary
 from search_spaces.methods.quantizers import GPTQ, HQQ, RTN, W8A8, BitsAndBytes, MixedWidths, QuantizeEmbeddings
 from search_spaces.methods.registry import Step
+from tests.support.examples import segment
 from tests.support.paths import CAPTIONS, DATA
 from tests.support.recorded_run import Made, write_data, write_run
 from workers.checkpoints.adapters import AdapterSettings, LowRank, write_adapter
@@ -32,13 +33,14 @@ from workers.export.stored_weights import load_stored
 from workers.loading.load import load_model
 from workers.plan.compression_context import CompressionContext
 from workers.reading.dataset import read_dataset
+from workers.translation.chat_template import TEMPLATE_FILE
 from workers.translation.decoding import Decoding
 from workers.translation.line_translator import LineTranslator
-from workers.translation.prompt_file import Asking, read_asking
+from workers.translation.prompt_file import Asking, read_asking, write_asking
 from workers.translation.prompts import PROMPTS
 
 EMBEDDINGS = QuantizeEmbeddings(bits=4)
-# The last three have an adapter beside them, which no step has trained: see `adapted`.
+# Those with an adapter have one beside them that no step has trained: see `adapted`.
 FORMS: dict[str, tuple[Step, ...]] = {
     "layers removed": (RemoveLayers(count=1),),
     "vocabulary trimmed": (TrimVocabulary(tokens=6016),),
@@ -55,7 +57,21 @@ FORMS: dict[str, tuple[Step, ...]] = {
     "adapter": (),
     "adapter on packed": (RTN(bits=4),),
     "adapter on packed embeddings": (RTN(bits=4), EMBEDDINGS),
+    "asked by chat": (),
+    "asked by examples": (),
+    "two beams": (),
 }
+SHOWN = tuple(
+    segment(source, target, langs="en-de")
+    for source, target in (("A cat sleeps.", "Eine Katze schläft."), ("Two boys run.", "Zwei Jungen rennen."))
+)
+# How the models are asked that have a `prompt.json` of their own.
+ASKED = {
+    "asked by chat": Asking(Decoding(16, 8, "chat"), ("en-cs", "en-de")),
+    "asked by examples": Asking(Decoding(24, 8, "few-shot"), ("en-cs", "en-de"), examples=SHOWN),
+    "two beams": Asking(Decoding(64, 8, beams=2), ("en-cs", "en-de")),
+}
+CHAT = "{% for one in messages %}<|{{ one.role }}|>{{ one.content }}</s>{% endfor %}<|assistant|>"
 # Neither this project nor what requirements.txt leaves out can be imported.
 BLOCKER = """
 import sys
@@ -125,7 +141,8 @@ def exported(context: CompressionContext, tmp_path_factory: pytest.TempPathFacto
     folders = {form: made(scratch / f"made-{number}", context, form) for number, form in enumerate(FORMS)}
     trials = [Made(bytes_on_disk(CAPTIONS), 0.0, None)]
     for number, (form, folder) in enumerate(folders.items(), start=1):
-        steps = ((RemoveLayers(count=2),) if form.startswith("adapter") else ()) + FORMS[form]
+        told_apart = (RemoveChannels(share=0.04 * number),) if "adapter" in form or form in ASKED else ()
+        steps = told_apart + FORMS[form]
         trials.append(Kept(bytes_on_disk(folder), 0.01 * number, made_by=steps))
     data = {"dev": write_data(scratch / "dev.jsonl")}
     run = write_run(scratch / "run", data, trials, model=str(CAPTIONS), max_new_tokens=64, batch_size=8)
@@ -150,6 +167,12 @@ def made(out: Path, context: CompressionContext, form: str) -> Path:
         folder.mkdir()
         compress(parent, folder, step, context)
         parent = folder
+    if form in ASKED:
+        shutil.copytree(parent, out / "asked")
+        write_asking(out / "asked", ASKED[form])
+        if form == "asked by chat":
+            (out / "asked" / TEMPLATE_FILE).write_text(CHAT)
+        return out / "asked"
     return adapted(parent, out / "adapted") if form.startswith("adapter") else parent
 
 
@@ -195,7 +218,8 @@ def test_every_form_translates_alike_without_this_project(exported: Exported) ->
     different = {}
     for number, (form, folder) in enumerate(exported.folders.items(), start=1):
         kept = exported.run / "artefacts" / f"trial-{number}-made"
-        ours = LineTranslator(kept, Asking(Decoding(64, 8)), "en", "de", device_map="cpu")(exported.lines)
+        asking = ASKED.get(form, Asking(Decoding(64, 8)))
+        ours = LineTranslator(kept, asking, "en", "de", device_map="cpu")(exported.lines)
         theirs = Path(f"{folder}.out").read_text(encoding="utf-8").split("\n")
         assert theirs.pop() == ""
         assert (theirs[3], theirs[4]) == ("", "")

@@ -269,3 +269,4 @@ def test_the_readme_says_what_loads_the_folder_and_is_no_part_of_its_bytes(
     )
     assert "`bitsandbytes`, `compressed-tensors` must be installed as well" in said["int8 and embeddings"]
     assert "from mtpareto import load_model" in said["sparse"]
+    assert all("mtpareto translate --model FOLDER --source en" in text for text in said.values())
