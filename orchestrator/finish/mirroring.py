@@ -14,7 +14,8 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mlflow_tracking.mirror import Mirror, MirroredTrial, metric_key
+from mlflow_tracking.mirror import Mirror
+from mlflow_tracking.trial_fields import MirroredTrial, metric_key
 from orchestrator.ledger.records import Ledger, TrialRecord, read_ledger
 from orchestrator.results.points import Point, Results
 from orchestrator.results.standing import race_text

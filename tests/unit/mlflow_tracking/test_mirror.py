@@ -11,12 +11,16 @@ from typing import Any
 
 import pytest
 
-from mlflow_tracking.mirror import EXPERIMENT, Mirror, MirroredTrial
+from mlflow_tracking.experiment import DESCRIPTION, DESCRIPTION_TAG, KIND_TAG, MODEL_TRAINING
+from mlflow_tracking.mirror import EXPERIMENT, Mirror
+from mlflow_tracking.trial_fields import MirroredTrial, name_of
 from orchestrator.finish.mirroring import mirror_ledger
 from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger
 from search_spaces.candidate import Candidate
 from search_spaces.curve import Curve
-from search_spaces.methods.quantizers import RTN
+from search_spaces.methods.pruners import TrimVocabulary
+from search_spaces.methods.quantizers import RTN, QuantizeEmbeddings
+from search_spaces.methods.registry import Step
 from search_spaces.outcome import Measurement, Race, Score
 from tests.support import examples
 from tests.support.examples import BASE, measurement
@@ -155,12 +159,13 @@ def test_held_out_numbers_have_names_of_their_own_and_the_candidates_trial(store
     runs = client.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
     dev, test = sorted((run for run in runs), key=lambda run: run.data.tags["split"])
     assert (dev.info.run_name, test.info.run_name) == (
-        f"5: chrf 48.00, {Candidate(BASE, steps).describe()}",
-        f"5: chrf 46.50, {Candidate(BASE, steps).describe()} [test]",
+        "005 rtn 3-bit g64",
+        "005 rtn 3-bit g64 [test]",
     )
     assert dev.data.metrics["chrf"] == 48.0 and test.data.metrics["test_chrf"] == 46.5
     shared = dev.data.metrics.keys() & test.data.metrics.keys()
-    assert shared == {"bytes", "compressed_fraction"}
+    assert shared == {"bytes", "bytes_mb", "compressed_fraction"}
+    assert dev.data.metrics["bytes_mb"] == dev.data.metrics["bytes"] / 1_000_000
     assert "attempt" not in dev.data.metrics and dev.data.tags["attempt"] == "1"
 
 
@@ -173,7 +178,43 @@ def test_a_run_that_was_named_otherwise_is_named_anew(store: str, tmp_path: Path
     run_id = mirror.trial(given)
     client.update_run(run_id, name="16: old")
     assert mirror.trial(given) == run_id
-    assert client.get_run(run_id).info.run_name == f"8: chrf 47.00, {given.candidate.describe()}"
+    assert client.get_run(run_id).info.run_name == "008 rtn 8-bit g64"
+
+
+def test_names_are_short_and_sort_by_trial() -> None:
+    steps = (TrimVocabulary(tokens=6016), RTN(bits=4), QuantizeEmbeddings(bits=8))
+    at = "2026-01-01T00:00:00+00:00"
+
+    def named(number: int, steps: tuple[Step, ...]) -> str:
+        return name_of(MirroredTrial(number, Candidate(BASE, steps), "dev", measurement(), at, at, "host", 1, {}))
+
+    names = [named(0, ()), named(3, steps), named(20, ())]
+    assert names == ["000 baseline", "003 6,016 tokens · rtn 4-bit g64 · emb 8-bit g64", "020 baseline"]
+    assert sorted(names) == names
+
+
+def test_an_experiment_opens_as_model_training_and_says_how_to_read_it(store: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(store)
+    Mirror(store, "introduced", tmp_path, "introduced")
+    tags = client.get_experiment_by_name("introduced").tags
+    assert (tags[KIND_TAG], tags[DESCRIPTION_TAG]) == (MODEL_TRAINING, DESCRIPTION)
+
+
+def test_an_experiments_own_kind_and_description_stay(store: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(store)
+    own = client.create_experiment("own", tags={KIND_TAG: "finetuning", DESCRIPTION_TAG: "ours"})
+    guessed = client.create_experiment("guessed", tags={KIND_TAG: "genai_development_inferred"})
+    older = client.create_experiment("older", tags={DESCRIPTION_TAG: DESCRIPTION[:60]})
+    for name in ("own", "guessed", "older"):
+        Mirror(store, "any", tmp_path, name)
+    kept = client.get_experiment(own).tags
+    assert (kept[KIND_TAG], kept[DESCRIPTION_TAG]) == ("finetuning", "ours")
+    assert client.get_experiment(guessed).tags[KIND_TAG] == MODEL_TRAINING
+    assert client.get_experiment(older).tags[DESCRIPTION_TAG] == DESCRIPTION
 
 
 def test_a_search_has_imported_mlflow_before_its_mirror_works_beside_it() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_tracking.mirror import Mirror, MirroredTrial
+from mlflow_tracking.mirror import Mirror
+from mlflow_tracking.trial_fields import MirroredTrial
 from orchestrator.finish.mirroring import mirror_ledger, mirrored_trial, mlflow_troubles, spell_trouble
 from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger, record_from_json
 from search_spaces.methods.quantizers import GPTQ, RTN

@@ -71,8 +71,8 @@ def test_held_out_trials_bear_their_candidates_numbers_everywhere(
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("mtpareto")
     runs = client.search_runs([experiment.experiment_id])
-    numbers = {run.info.run_name.split(":")[0] for run in runs if run.data.tags.get("split") == "test"}
-    assert numbers == {"0", "2"}
+    numbers = {run.info.run_name.split(" ")[0] for run in runs if run.data.tags.get("split") == "test"}
+    assert numbers == {"000", "002"}
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     shown = parent.data.metrics
     assert shown["baseline.chrf"] == pytest.approx(100.0) and shown["smallest.ratio"] == 2.0

@@ -1,0 +1,45 @@
+"""How MLflow's UI shows the experiment: as model training, with a description that says how to read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Decides which pages the UI offers for the experiment, and what it calls its models; its values are the UI's own.
+KIND_TAG = "mlflow.experimentKind"
+MODEL_TRAINING = "custom_model_development"
+# What the UI writes where nobody has chosen.
+GUESSED = ("", "genai_development_inferred", "custom_model_development_inferred", "no_inferred_type")
+# What MLflow shows as a description, in Markdown.
+DESCRIPTION_TAG = "mlflow.note.content"
+TITLE = "# Compressed translation models"
+DESCRIPTION = f"""{TITLE}
+
+Each study of mtpareto is a parent run, with the report, the table and the settings among its artifacts. Its child runs
+are the trials: one compressed model each, translated and scored. `trial 000` is the uncompressed model.
+
+- **The frontier:** filter by `metrics.on_frontier = 1`. `rank` counts from its smallest point. `hypervolume_share` is
+  what a point alone adds to the frontier, over log bytes and kept quality.
+- **The picture:** in the chart view add a scatter chart with `bytes_mb` (MB on disk, all files) as x and `chrf`, or
+  `comet`, as y. `chrf_kept_percent` is the quality as a percentage of the uncompressed model's.
+- **The data:** `chrf` is of the data that the search selects on. Names that begin with `test_` are of held-out data, in
+  runs of their own, marked `[test]`.
+- **How sure:** `chrf.low` and `chrf.high` bound the difference to the uncompressed model (95 %, paired). The tag `tie`
+  names a smaller trial that a run is not told apart from, `kept_off` says why one may not stand on the frontier.
+- **The study over time:** the parent's `hypervolume`, `smallest_at_99.ratio` and `gpu_hours` (`worker_hours` on a CPU),
+  by finished trials.
+- **The models:** a study has a registered model of its name, a version for each model that was kept, with the aliases
+  `best-quality`, `knee`, `smallest-at-99` and `smallest`.
+
+MLflow holds a copy: the run's folder has the ledger, from which `mtpareto mirror FOLDER` writes all of this anew.
+"""
+
+
+def introduce(client: Any, experiment: Any) -> None:
+    """Give the experiment its kind and its description where nobody gave it others. client: an MlflowClient;
+    experiment: MLflow's entity."""
+    tags = experiment.tags
+    if tags.get(KIND_TAG, "") in GUESSED:
+        client.set_experiment_tag(experiment.experiment_id, KIND_TAG, MODEL_TRAINING)
+    said = tags.get(DESCRIPTION_TAG, "")
+    if said != DESCRIPTION and (not said or said.startswith(TITLE)):
+        client.set_experiment_tag(experiment.experiment_id, DESCRIPTION_TAG, DESCRIPTION)
