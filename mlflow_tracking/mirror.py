@@ -8,16 +8,18 @@ It uses MlflowClient with explicit run ids only: the fluent API's active run wou
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from mlflow_tracking.data_sets import input_of, is_input
 from mlflow_tracking.experiment import introduce
 from mlflow_tracking.store import hold_store, is_sqlite
 from mlflow_tracking.trial_fields import (
     TRIAL_TAG,
+    UNSAID,
     MirroredTrial,
     as_param,
     curves_of,
@@ -33,6 +35,16 @@ EXPERIMENT = "mtpareto"
 STUDY_TAG = "mtpareto.study"
 # MLflow takes no more metrics at a time (https://mlflow.org/docs/latest, "Log Batch").
 BATCH_LIMIT = 1000
+
+
+class Progress(NamedTuple):
+    """What a study had at a step, which counts its trials."""
+
+    step: int
+    at: str
+    """When: ISO 8601."""
+    found: Mapping[str, float]
+    """Metric -> value."""
 
 
 class Mirror:
@@ -54,6 +66,10 @@ class Mirror:
             self._client = MlflowClient(tracking_uri=tracking_uri)
             self._experiment = self._experiment_id(experiment, artefacts if is_sqlite(tracking_uri) else None)
         self._parent: str | None = None
+        # The tags of the parent run that `about` has written.
+        self._about: dict[str, str] = {}
+        # The steps that the parent run has of each metric over time, as far as they were asked for.
+        self._steps: dict[str, set[int]] = {}
 
     def study(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """The id of the study's parent run, created at the first call."""
@@ -63,6 +79,12 @@ class Mirror:
                 str(found.info.run_id) if found else self._create(name, {STUDY_TAG: self._study, **tags}, params, None)
             )
         return self._parent
+
+    def about(self, tags: Mapping[str, str]) -> None:
+        """Set the tags of the study's run that are new or have changed."""
+        if self._about != tags:
+            self._tag(self._client.get_run(self._parent_id()), tags)
+            self._about = dict(tags)
 
     def trial(self, trial: MirroredTrial) -> str:
         """The id of the trial's child run; made once, its numbers brought up to date."""
@@ -77,6 +99,8 @@ class Mirror:
         self._log_metrics(run, metrics_of(trial), milliseconds(trial.ended))
         self._log_curves(run, trial)
         self._tag(run, trial.words)
+        if trial.data is not None and not is_input(run, trial.data):
+            self._client.log_inputs(run_id, datasets=[input_of(trial.data)])
         status = "FAILED" if isinstance(trial.outcome, Failure) else "FINISHED"
         self._client.set_terminated(run_id, status, milliseconds(trial.ended))
         return run_id
@@ -104,16 +128,49 @@ class Mirror:
         )
         self._client.finalize_logged_model(model.model_id, "READY")
         self._name_as_output(run_id, model.model_id)
-        at = milliseconds(trial.ended)
-        for key, value in metrics_of(trial).items():
-            self._client.log_metric(run_id, key, value, timestamp=at, model_id=model.model_id)
+        self._log_of_model(trial, run_id, str(model.model_id))
         return str(model.model_id)
 
-    def finish(self, status: str, metrics: Mapping[str, float], files: list[Path]) -> None:
-        """Give the parent run the study's own numbers and its report, and end it ("FINISHED" or "KILLED") unless it is
-        "RUNNING"."""
+    def _log_of_model(self, trial: MirroredTrial, run_id: str, model_id: str) -> None:
+        """Tie the trial's metrics to its model, and to the data that they were measured on."""
+        from mlflow.entities import Metric
+
+        about: dict[str, str] = {"model_id": model_id}
+        if trial.data is not None:
+            about |= {"dataset_name": trial.data.name, "dataset_digest": trial.data.digest}
+        at = milliseconds(trial.ended)
+        said = {key: value for key, value in metrics_of(trial).items() if UNSAID.get(key) != value}
+        metrics = [Metric(key, value, at, 0, **about) for key, value in said.items()]
+        self._client.log_batch(run_id, metrics=metrics)
+
+    def progress(self, moments: Sequence[Progress]) -> None:
+        """Write the study's numbers over time to its parent run, each step of a metric once."""
+        from mlflow.entities import Metric
+
+        parent = self._parent_id()
+        names = {name for moment in moments for name in moment.found}
+        for name in names - self._steps.keys():
+            self._steps[name] = {one.step for one in self._client.get_metric_history(parent, name)}
+        new = [
+            Metric(name, value, milliseconds(moment.at), moment.step)
+            for moment in moments
+            for name, value in moment.found.items()
+            if moment.step not in self._steps[name]
+        ]
+        for begin in range(0, len(new), BATCH_LIMIT):
+            self._client.log_batch(parent, metrics=new[begin : begin + BATCH_LIMIT])
+        for metric in new:
+            self._steps[metric.key].add(metric.step)
+
+    def finish(
+        self, status: str, metrics: Mapping[str, float], files: Sequence[Path], texts: Mapping[str, str] | None = None
+    ) -> None:
+        """Give the parent run the study's own numbers and its pages, and end it ("FINISHED" or "KILLED") unless it is
+        "RUNNING". texts: artifacts by name."""
         parent = self._parent_id()
         self._log_metrics(self._client.get_run(parent), metrics, None)
+        for name, text in (texts or {}).items():
+            self._client.log_text(parent, text, name)
         for file in files:
             self._client.log_artifact(parent, str(file))
         if status == "RUNNING":
@@ -159,7 +216,7 @@ class Mirror:
         new = [
             Metric(key, value, now if at is None or key in have else at, 0)
             for key, value in metrics.items()
-            if have.get(key) != value
+            if have.get(key, UNSAID.get(key)) != value
         ]
         if new:
             self._client.log_batch(run.info.run_id, metrics=new)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from mlflow_tracking.data_sets import MirroredData
 from mlflow_tracking.experiment import DESCRIPTION_TAG
 from search_spaces.candidate import Candidate
 from search_spaces.methods.registry import step_to_json
@@ -23,6 +24,8 @@ DIVERGENCE = "divergence_nats"
 SPEED_CURVE = "training_tokens_s"
 CURVES = ("training_loss", SPEED_CURVE, "held_out_chrf")
 MEGABYTE = 1_000_000
+# What a metric says of a trial that it is not about; written only over another value, for MLflow removes none.
+UNSAID = {"rank": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class MirroredTrial:
     """Numbers that depend on the whole study, such as `on_frontier`."""
     words: Mapping[str, str] = field(default_factory=dict)
     """Texts that depend on the whole study, such as why a trial was dropped early; they become tags."""
+    data: MirroredData | None = None
+    """What it was measured on."""
 
     @property
     def uid(self) -> str:

@@ -12,34 +12,57 @@ import queue
 import re
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from mlflow_tracking.mirror import Mirror
+import yaml
+
+from mlflow_tracking.data_sets import MirroredData
+from mlflow_tracking.mirror import Mirror, Progress
 from mlflow_tracking.trial_fields import MirroredTrial, metric_key
-from orchestrator.ledger.records import Ledger, TrialRecord, read_ledger
+from orchestrator.finish.history import history
+from orchestrator.ledger.records import Key, Ledger, TrialRecord, read_ledger
 from orchestrator.results.points import Point, Results
 from orchestrator.results.standing import race_text
+from orchestrator.statistics.frontier import Objectives
+from orchestrator.statistics.hypervolume import own_shares
 from search_spaces.errors import StudyError
+from search_spaces.outcome import Measurement
 from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT
 
 log = logging.getLogger(__name__)
 
+# The study's settings among the artifacts of its run.
+SETTINGS = "study.yaml"
+# What a study's run says of its trials' conditions.
+OF_TRIALS = ("device", "torch", "transformers", "bitsandbytes", "compressed-tensors")
+
 Connect = Callable[[], Mirror]
 
 
-def mirror_ledger(mirror: Mirror, folder: Path, ledger: Ledger, done: set[str]) -> None:
-    """Write the study and every trial that is not in `done` yet; adds each to `done` as it is written."""
+def mirror_ledger(
+    mirror: Mirror, folder: Path, ledger: Ledger, done: set[str], known: Mapping[Key, MirroredTrial] | None = None
+) -> dict[Key, str]:
+    """Write the study, every trial that is not in `done` yet, and what the study had after each; adds each trial to
+    `done` as it is written, and returns their runs' ids.
+
+    known: trials of which more is known than the ledger says of each alone.
+    """
     spec = dict(ledger.header["spec"])
-    conditions = {f"condition.{key}": str(value) for key, value in ledger.header["conditions"].items()}
-    mirror.study(folder.name, spec, {"folder": str(folder), **conditions})
+    mirror.study(folder.name, spec, {"folder": str(folder)})
+    mirror.about(study_conditions(ledger))
+    data, baselines, runs = study_data(ledger), _baselines(ledger), {}
     # A speed has no run of its own: it stands beside its point's scores. Nor has a probe, which scores nothing.
     others = (SPEED_SPLIT, PROFILE_SPLIT)
     splits = dict.fromkeys(record.split for record in ledger.trials if record.split not in others)
     for record in (record for split in splits for record in ledger.on(split)):
-        trial = mirrored_trial(record)
+        trial = (known or {}).get(record.key) or mirrored_trial(record)
         if trial.uid not in done:
-            mirror.trial(trial)
+            more = {**kept_percent(trial, baselines.get(record.split)), **trial.more}
+            runs[record.key] = mirror.trial(replace(trial, more=more, data=data.get(record.split)))
             done.add(trial.uid)
+    mirror.progress([Progress(*moment) for moment in history(ledger)])
+    return runs
 
 
 def mirror_results(
@@ -56,17 +79,21 @@ def mirror_results(
 
     held_out: what the same candidates have on held-out data.
     """
-    mirror_ledger(mirror, folder, ledger, set())
+    places = _places(results, float(ledger.header["spec"].get("floor") or 0.0))
+    known = {point.record.key: mirrored_trial(point.record) for point in (held_out.points if held_out else ())}
     for point in results.points:
-        trial = mirrored_trial(point.record, _standing(point), _words(point))
-        run_id = mirror.trial(trial)
-        if point.record.number in kept:
-            mirror.model(trial, run_id, kept[point.record.number])
+        key = point.record.key
+        known[key] = mirrored_trial(point.record, {**_standing(point), **places[key]}, _words(point))
     for dropped in results.dropped:
-        trial = mirrored_trial(dropped.record, {"ratio": dropped.ratio, "on_frontier": 0.0}, {"race": dropped.why})
-        run_id = mirror.trial(trial)
-        if dropped.record.number in kept:
-            mirror.model(trial, run_id, kept[dropped.record.number])
+        standing = {"ratio": dropped.ratio, "on_frontier": 0.0, "hypervolume_share": 0.0}
+        known[dropped.record.key] = mirrored_trial(dropped.record, standing, {"race": dropped.why})
+    runs = mirror_ledger(mirror, folder, ledger, set(), known)
+    data = study_data(ledger)
+    ended = [*(point.record for point in results.points), *(trial.record for trial in results.dropped)]
+    for record in ended:
+        if record.number in kept:
+            trial = replace(known[record.key], data=data.get(record.split))
+            mirror.model(trial, runs[record.key], kept[record.number])
     counts = {
         "trials": float(len(results.points) + len(results.failures) + len(results.dropped)),
         "failures": float(len(results.failures)),
@@ -74,7 +101,75 @@ def mirror_results(
         "kept_off": float(len(results.kept_off)),
         "frontier_points": float(len(results.frontier)),
     }
-    mirror.finish(status, {**counts, **_headlines(results, held_out)}, files)
+    mirror.finish(status, {**counts, **_headlines(results, held_out)}, files, {SETTINGS: settings_text(ledger)})
+
+
+def settings_text(ledger: Ledger) -> str:
+    """The study's settings as a study file."""
+    return yaml.safe_dump(dict(ledger.header["spec"]), sort_keys=False, allow_unicode=True)
+
+
+def study_conditions(ledger: Ledger) -> dict[str, str]:
+    """What the study was run under, as tags: when it began, its device, and the versions of the driver and of the
+    trials."""
+    measured = next((one.outcome for one in ledger.trials if isinstance(one.outcome, Measurement)), None)
+    of_trials = {} if measured is None else {name: measured.conditions.get(name) for name in OF_TRIALS}
+    conditions = {**ledger.header["conditions"], **of_trials}
+    return {f"condition.{name}": str(value) for name, value in conditions.items() if value is not None}
+
+
+def study_data(ledger: Ledger) -> dict[str, MirroredData]:
+    """Split -> the data set that trials are measured on, with its size where a trial says it."""
+    spec = ledger.header["spec"]
+    files = {"dev": spec.get("data"), "test": spec.get("test")}
+    return {
+        split: MirroredData(Path(str(files[split])).name, digest, str(files[split]), split, _counts(ledger, split))
+        for split, digest in ledger.header.get("data", {}).items()
+        if files.get(split)
+    }
+
+
+def _counts(ledger: Ledger, split: str) -> dict[str, int]:
+    measured = (one.measurement for one in ledger.trials if one.split == split)
+    whole = next((one for one in measured if one is not None and one.race is None), None)
+    if whole is None:
+        return {}
+    return {"segments": whole.segments, "language_pairs": len(next(iter(whole.scores.values())))}
+
+
+def _baselines(ledger: Ledger) -> dict[str, Measurement]:
+    """Split -> what the uncompressed model has there."""
+    records = (record for record in ledger.trials if not record.candidate.steps)
+    return {record.split: record.measurement for record in records if record.measurement is not None}
+
+
+def kept_percent(trial: MirroredTrial, baseline: Measurement | None) -> dict[str, float]:
+    """The quality in percent of the uncompressed model's, as `chrf_kept_percent`, where both have it on all segments.
+
+    The quality is a measurement's first metric.
+    """
+    outcome = trial.outcome
+    if baseline is None or not isinstance(outcome, Measurement) or outcome.race is not None:
+        return {}
+    quality = next(iter(outcome.scores))
+    if quality not in baseline.scores or baseline.overall(quality) <= 0:
+        return {}
+    share = outcome.overall(quality) / baseline.overall(quality)
+    return {metric_key(f"{quality}_kept_percent", trial.split): 100 * share}
+
+
+def _places(results: Results, floor: float) -> dict[Key, dict[str, float]]:
+    """Of each point its place on the frontier, 1 for the smallest, and its own share of the frontier's hypervolume; 0
+    and 0 off the frontier."""
+    front, baseline = results.frontier, results.baseline
+    shares = [0.0] * len(front)
+    if baseline is not None:
+        sizes = [Objectives(point.quality, point.bytes) for point in front]
+        shares = own_shares(sizes, Objectives(baseline.quality, baseline.bytes), floor)
+    found = {point.record.key: {"rank": 0.0, "hypervolume_share": 0.0} for point in results.points}
+    for rank, (point, share) in enumerate(zip(reversed(front), reversed(shares), strict=True), start=1):
+        found[point.record.key] = {"rank": float(rank), "hypervolume_share": share}
+    return found
 
 
 def _headlines(results: Results, held_out: Results | None) -> dict[str, float]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 
 from rich.console import Console
 
@@ -27,13 +26,14 @@ from search_spaces.spaces.registry import SPACES
 from workers.calibration.pair_parts import MEASURING_SHARE, parts
 from workers.checkpoints.base_model import open_base, refuse_early
 from workers.loading.placing import AUTO, BALANCED
+from workers.plan.conditions import installed_versions
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.reading.segments import DataSet
 from workers.scoring.direction_check import refuse_wrong_direction
 
 # The search's own trials from which on a profile is measured: it takes about as long as half a dozen of them.
 GUIDED_FROM = 12
-DRIVER_DISTRIBUTIONS = ("ray", "optuna", "mlflow", "sacrebleu")
+DRIVER_DISTRIBUTIONS = ("mtpareto", "ray", "optuna", "mlflow", "sacrebleu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +164,6 @@ def header(study: Study) -> StudyHeader:
         "conditions": {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "python": platform.python_version(),
-            **{name: version(name) for name in DRIVER_DISTRIBUTIONS},
+            **installed_versions(DRIVER_DISTRIBUTIONS),
         },
     }

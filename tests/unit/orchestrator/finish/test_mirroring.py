@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+import yaml
+from mlflow import MlflowClient
+from rich.console import Console
 
 from mlflow_tracking.mirror import Mirror
 from mlflow_tracking.trial_fields import MirroredTrial
-from orchestrator.finish.mirroring import mirror_ledger, mirrored_trial, mlflow_troubles, spell_trouble
+from orchestrator.finish.mirroring import kept_percent, mirror_ledger, mirrored_trial, mlflow_troubles, spell_trouble
+from orchestrator.finish.run_folder import report_again
 from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger, record_from_json
 from search_spaces.methods.quantizers import GPTQ, RTN
-from search_spaces.outcome import Failure, Probe, Speed
+from search_spaces.outcome import Failure, Outcome, Probe, Race, Speed
 from tests.support.examples import measurement, trial
 from tests.support.fakes import files_no_larger_than
+from tests.support.recorded_run import Made, write_data, write_run
 
 FULL = """(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block if this flush \
 is occurring prematurely)
@@ -59,6 +67,12 @@ class Told(Mirror):
     def study(self, *_: object) -> str:
         return "study"
 
+    def about(self, *_: object) -> None:
+        pass
+
+    def progress(self, *_: object) -> None:
+        pass
+
     def trial(self, trial: MirroredTrial) -> str:
         self.trials.append((trial.number, trial.split))
         return "trial"
@@ -88,3 +102,127 @@ def test_what_was_expected_stands_beside_what_was_found() -> None:
     assert mirrored_trial(record_from_json(line)).more == {}  # type: ignore[arg-type]
     chosen = mirrored_trial(record_from_json({**line, "why": expected}), {"ratio": 2.0})  # type: ignore[arg-type,typeddict-item]
     assert chosen.more == {"ratio": 2.0, **{f"expected_{name}": value for name, value in expected.items()}}
+
+
+def test_a_quality_is_kept_in_percent_of_the_baselines_on_each_split() -> None:
+    def mirrored(outcome: Outcome, split: str = "dev") -> MirroredTrial:
+        line = {**trial(outcome, (RTN(bits=4),), split=split), "kind": "trial", "digest": "0", "hypotheses": None}
+        return mirrored_trial(record_from_json(line))  # type: ignore[arg-type]
+
+    baseline = measurement(50.0)
+    assert kept_percent(mirrored(measurement(40.0)), baseline) == {"chrf_kept_percent": 80.0}
+    assert kept_percent(mirrored(measurement(60.0), "test"), baseline) == {"test_chrf_kept_percent": 120.0}
+    raced = replace(measurement(40.0), race=Race("dominated", 3, 1, -9.8, -4.1, 52.0))
+    assert kept_percent(mirrored(raced), baseline) == {}
+    assert kept_percent(mirrored(measurement(40.0)), None) == {}
+    assert kept_percent(mirrored(measurement(40.0)), measurement(0.0)) == {}
+    assert kept_percent(mirrored(Failure("unsupported", "compress", "no")), baseline) == {}
+
+
+class Mirrored(NamedTuple):
+    """A run's folder in MLflow."""
+
+    client: Any
+    experiment: str
+    parent: Any
+    runs: dict[str, Any]
+
+
+def read_mirrored(store: Path) -> Mirrored:
+    client = MlflowClient(f"sqlite:///{store}")
+    experiment = client.get_experiment_by_name("mtpareto").experiment_id
+    found = {run.info.run_name: run for run in client.search_runs([experiment])}
+    (parent,) = [run for run in found.values() if "mlflow.parentRunId" not in run.data.tags]
+    return Mirrored(client, experiment, parent, found)
+
+
+@pytest.fixture(name="folder")
+def mirrored_folder(tmp_path: Path, mlflow_store: Path) -> Path:
+    """A run with held-out data, and a model that was kept, in MLflow."""
+    data = {"dev": write_data(tmp_path / "dev.jsonl"), "test": write_data(tmp_path / "test.jsonl", seed=1)}
+    trials = [
+        Made(10_000, bits=None), Made(6_000, bits=4), Made(5_000, bits=8, cut=0.2), Made(7_000, bits=3, cut=0.3),
+    ]  # fmt: skip
+    held_out = [Made(10_000, bits=None, split="test"), Made(6_000, bits=4, split="test")]
+    run = write_run(tmp_path / "run", data, [*trials, *held_out], test=str(tmp_path / "test.jsonl"), speed=False)
+    (run / "artefacts" / "trial-1-rtn-4-bit-g64").mkdir(parents=True)
+    report_again(run, Console(quiet=True))
+    return run
+
+
+def test_a_trial_can_be_filtered_by_its_place_and_its_data(folder: Path, mlflow_store: Path) -> None:
+    found = read_mirrored(mlflow_store)
+    smaller, larger = found.runs["001 rtn 4-bit g64"].data.metrics, found.runs["003 rtn 3-bit g64"].data.metrics
+    assert (smaller["on_frontier"], smaller["rank"], smaller["bytes_mb"]) == (1.0, 2.0, 0.006)
+    assert found.runs["002 rtn 8-bit g64"].data.metrics["rank"] == 1.0
+    assert smaller["chrf_kept_percent"] == 100.0
+    assert 0 < smaller["hypervolume_share"] < 1
+    assert (larger["on_frontier"], larger["hypervolume_share"]) == (0.0, 0.0) and "rank" not in larger
+    query = "metrics.on_frontier = 1 and dataset.name = 'dev.jsonl'"
+    names = {run.info.run_name for run in found.client.search_runs([found.experiment], query)}
+    assert names == {"001 rtn 4-bit g64", "002 rtn 8-bit g64"}
+    held_out = found.runs["001 rtn 4-bit g64 [test]"]
+    assert held_out.data.metrics["test_chrf_kept_percent"] == 100.0 and "on_frontier" not in held_out.data.metrics
+
+
+def test_a_data_set_is_an_input_by_name_and_digest_and_no_sentence_of_it_is_written(
+    folder: Path, mlflow_store: Path
+) -> None:
+    digests = read_ledger(folder).header["data"]
+    found = read_mirrored(mlflow_store)
+    for name, split in (("001 rtn 4-bit g64", "dev"), ("001 rtn 4-bit g64 [test]", "test")):
+        (one,) = found.runs[name].inputs.dataset_inputs
+        assert (one.dataset.name, one.dataset.digest) == (f"{split}.jsonl", digests[split][:16])
+        assert [(tag.key, tag.value) for tag in one.tags] == [("mlflow.data.context", split)]
+        assert json.loads(one.dataset.source) == {"uri": str(folder.parent / f"{split}.jsonl")}
+        assert json.loads(one.dataset.profile) == {"segments": 24, "language_pairs": 2}
+    (model,) = found.client.search_logged_models([found.experiment])
+    assert {(metric.dataset_name, metric.dataset_digest) for metric in model.metrics} == {
+        ("dev.jsonl", digests["dev"][:16])
+    }
+    # The data's own words.
+    assert b"of a story." not in mlflow_store.read_bytes()
+
+
+def test_the_studys_run_has_its_pages_its_settings_and_a_history_once(folder: Path, mlflow_store: Path) -> None:
+    found = read_mirrored(mlflow_store)
+    run_id = found.parent.info.run_id
+    assert {item.path for item in found.client.list_artifacts(run_id)} == {
+        "report.html", "frontier.csv", "frontier.png", "study.yaml",
+    }  # fmt: skip
+    settings = Path(found.client.download_artifacts(run_id, "study.yaml", str(folder)))
+    assert yaml.safe_load(settings.read_text(encoding="utf-8")) == read_ledger(folder).header["spec"]
+
+    def steps(name: str) -> list[tuple[int, float]]:
+        return [(one.step, one.value) for one in found.client.get_metric_history(run_id, name)]
+
+    ratios = steps("smallest_at_99.ratio")
+    assert ratios == [(1, 1.0), (2, 10 / 6), (3, 10 / 6), (4, 10 / 6)]
+    assert [step for step, _ in steps("hypervolume")] == [1, 2, 3, 4]
+    report_again(folder, Console(quiet=True))
+    assert steps("smallest_at_99.ratio") == ratios
+
+
+def test_a_history_grows_while_a_search_runs_and_a_resumed_one_goes_on(tmp_path: Path, mlflow_store: Path) -> None:
+    run = tmp_path / "run"
+    create_ledger(run, {"spec": {}, "data": {}, "base": {"name": "example/model"}, "conditions": {"ray": "2.60.0"}})
+    writer = LedgerWriter(str(run))
+    uri = f"sqlite:///{mlflow_store}"
+    mirror, done = Mirror(uri, str(run), tmp_path / "files"), set[str]()
+    on_gpu = {"device": "NVIDIA H200", "torch": "2.13.0"}
+    for number, (size, steps) in enumerate([(1000, ()), (500, (RTN(bits=4),)), (250, (GPTQ(bits=4),))]):
+        outcome = replace(measurement(50.0, size), conditions=on_gpu)
+        writer.append(trial(outcome, steps, number), [{"text": "x"}] * 2)
+        if number == 2:
+            # A resumed search has a mirror of its own.
+            mirror, done = Mirror(uri, str(run), tmp_path / "files"), set()
+        mirror_ledger(mirror, run, read_ledger(run), done)
+    found = read_mirrored(mlflow_store)
+    history = found.client.get_metric_history(found.parent.info.run_id, "gpu_hours")
+    assert [(one.step, round(one.value * 3600)) for one in history] == [(1, 9), (2, 18), (3, 27)]
+    ratios = found.client.get_metric_history(found.parent.info.run_id, "smallest_at_99.ratio")
+    assert [(one.step, one.value) for one in ratios] == [(1, 1.0), (2, 2.0), (3, 4.0)]
+    tags = found.parent.data.tags
+    assert (tags["condition.device"], tags["condition.torch"], tags["condition.ray"]) == (
+        "NVIDIA H200", "2.13.0", "2.60.0",
+    )  # fmt: skip
