@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from mlflow_tracking.data_sets import input_of, is_input
 from mlflow_tracking.experiment import introduce
+from mlflow_tracking.registry import STUDY_TAG, KeptModel, register
 from mlflow_tracking.store import hold_store, is_sqlite
 from mlflow_tracking.trial_fields import (
     TRIAL_TAG,
@@ -32,7 +33,6 @@ from mlflow_tracking.trial_fields import (
 from search_spaces.outcome import Failure
 
 EXPERIMENT = "mtpareto"
-STUDY_TAG = "mtpareto.study"
 # MLflow takes no more metrics at a time (https://mlflow.org/docs/latest, "Log Batch").
 BATCH_LIMIT = 1000
 
@@ -62,6 +62,7 @@ class Mirror:
         # It logs each error of its database with a traceback before it raises it; who catches it tells it.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         self._study = _study_tag(study)
+        self._is_server = urlsplit(tracking_uri).scheme in ("http", "https")
         with hold_store(tracking_uri):
             self._client = MlflowClient(tracking_uri=tracking_uri)
             self._experiment = self._experiment_id(experiment, artefacts if is_sqlite(tracking_uri) else None)
@@ -130,6 +131,13 @@ class Mirror:
         self._name_as_output(run_id, model.model_id)
         self._log_of_model(trial, run_id, str(model.model_id))
         return str(model.model_id)
+
+    def register(self, name: str, models: Sequence[KeptModel], aliases: Sequence[str]) -> str | None:
+        """Bring the study's registered model up to date; returns its name, or None where nothing was ever kept.
+
+        name: the study's. aliases: all that a study gives, those that no model has earned too.
+        """
+        return register(self._client, self._study, name, models, aliases, self._is_server)
 
     def _log_of_model(self, trial: MirroredTrial, run_id: str, model_id: str) -> None:
         """Tie the trial's metrics to its model, and to the data that they were measured on."""

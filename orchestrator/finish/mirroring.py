@@ -19,10 +19,13 @@ import yaml
 
 from mlflow_tracking.data_sets import MirroredData
 from mlflow_tracking.mirror import Mirror, Progress
+from mlflow_tracking.registry import KeptModel
 from mlflow_tracking.trial_fields import MirroredTrial, metric_key
 from orchestrator.finish.history import history
+from orchestrator.finish.model_card import model_card
 from orchestrator.ledger.records import Key, Ledger, TrialRecord, read_ledger
-from orchestrator.results.points import Point, Results
+from orchestrator.results.aliases import ALIASES, aliases, judged
+from orchestrator.results.points import Dropped, Point, Results
 from orchestrator.results.standing import race_text
 from orchestrator.statistics.frontier import Objectives
 from orchestrator.statistics.hypervolume import own_shares
@@ -88,12 +91,19 @@ def mirror_results(
         standing = {"ratio": dropped.ratio, "on_frontier": 0.0, "hypervolume_share": 0.0}
         known[dropped.record.key] = mirrored_trial(dropped.record, standing, {"race": dropped.why})
     runs = mirror_ledger(mirror, folder, ledger, set(), known)
-    data = study_data(ledger)
-    ended = [*(point.record for point in results.points), *(trial.record for trial in results.dropped)]
-    for record in ended:
+    models: list[KeptModel] = []
+    data, named = study_data(ledger), aliases(judged(results))
+    ended: list[Point | Dropped] = [*results.points, *results.dropped]
+    for found in ended:
+        record = found.record
         if record.number in kept:
+            model_folder, run_id = kept[record.number], runs[record.key]
             trial = replace(known[record.key], data=data.get(record.split))
-            mirror.model(trial, runs[record.key], kept[record.number])
+            earned = tuple(alias for alias, number in named.items() if number == record.number)
+            card = model_card(found, results.baseline, model_folder)
+            model_id = mirror.model(trial, run_id, model_folder)
+            models.append(KeptModel(trial.uid, run_id, model_id, model_folder, card, earned))
+    mirror.register(folder.name, models, ALIASES)
     counts = {
         "trials": float(len(results.points) + len(results.failures) + len(results.dropped)),
         "failures": float(len(results.failures)),

@@ -203,6 +203,19 @@ def test_the_studys_run_has_its_pages_its_settings_and_a_history_once(folder: Pa
     assert steps("smallest_at_99.ratio") == ratios
 
 
+def test_a_kept_model_is_registered_with_its_card_and_its_aliases(folder: Path, mlflow_store: Path) -> None:
+    client = read_mirrored(mlflow_store).client
+    (version,) = client.search_model_versions("name = 'run'")
+    assert sorted(client.get_model_version(version.name, version.version).aliases) == [
+        "best-quality", "knee", "smallest", "smallest-at-99",
+    ]  # fmt: skip
+    kept = folder / "artefacts" / "trial-1-rtn-4-bit-g64"
+    assert version.source == kept.as_uri()
+    assert "**Trial 1** of example/model (0123abc): 6.00 kB, 1.67× smaller" in version.description
+    assert "| dev: dev | 100.00 | 100.00 | 0.00 to 0.00 |" in version.description
+    assert "It is on the frontier." in version.description and str(kept) in version.description
+
+
 def test_a_history_grows_while_a_search_runs_and_a_resumed_one_goes_on(tmp_path: Path, mlflow_store: Path) -> None:
     run = tmp_path / "run"
     create_ledger(run, {"spec": {}, "data": {}, "base": {"name": "example/model"}, "conditions": {"ray": "2.60.0"}})
