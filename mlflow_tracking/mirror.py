@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from mlflow_tracking.data_sets import input_of, is_input
 from mlflow_tracking.experiment import introduce
-from mlflow_tracking.registry import STUDY_TAG, KeptModel, register
+from mlflow_tracking.pages import NAME_TAG
+from mlflow_tracking.registry import STUDY_TAG, KeptModel, register, study_tag
 from mlflow_tracking.store import hold_store, is_sqlite
 from mlflow_tracking.trial_fields import (
     TRIAL_TAG,
@@ -61,12 +62,13 @@ class Mirror:
 
         # It logs each error of its database with a traceback before it raises it; who catches it tells it.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-        self._study = _study_tag(study)
+        self._study = study_tag(study)
         self._is_server = urlsplit(tracking_uri).scheme in ("http", "https")
         with hold_store(tracking_uri):
             self._client = MlflowClient(tracking_uri=tracking_uri)
             self._experiment = self._experiment_id(experiment, artefacts if is_sqlite(tracking_uri) else None)
         self._parent: str | None = None
+        self._name = ""
         # The tags of the parent run that `about` has written.
         self._about: dict[str, str] = {}
         # The steps that the parent run has of each metric over time, as far as they were asked for.
@@ -77,8 +79,13 @@ class Mirror:
         if self._parent is None:
             found = self._find(f"tags.`{STUDY_TAG}` = '{self._study}'")
             self._parent = (
-                str(found.info.run_id) if found else self._create(name, {STUDY_TAG: self._study, **tags}, params, None)
+                str(found.info.run_id)
+                if found
+                else self._create(name, {STUDY_TAG: self._study, NAME_TAG: name, **tags}, params, None)
             )
+            self._name = name
+            if found:
+                self._tag(found, {NAME_TAG: name})
         return self._parent
 
     def about(self, tags: Mapping[str, str]) -> None:
@@ -92,14 +99,15 @@ class Mirror:
         parent, name = self._parent_id(), name_of(trial)
         run = self._find(f"tags.`{TRIAL_TAG}` = '{trial.uid}' and tags.`mlflow.parentRunId` = '{parent}'")
         if run is None:
-            made = self._create(name, tags_of(trial, parent), params_of(trial), milliseconds(trial.started))
+            tags = {**tags_of(trial, parent), NAME_TAG: self._name}
+            made = self._create(name, tags, params_of(trial), milliseconds(trial.started))
             run = self._client.get_run(made)
         run_id = str(run.info.run_id)
         if run.info.run_name != name:
             self._client.update_run(run_id, name=name)
         self._log_metrics(run, metrics_of(trial), milliseconds(trial.ended))
         self._log_curves(run, trial)
-        self._tag(run, trial.words)
+        self._tag(run, {**trial.words, NAME_TAG: self._name})
         if trial.data is not None and not is_input(run, trial.data):
             self._client.log_inputs(run_id, datasets=[input_of(trial.data)])
         status = "FAILED" if isinstance(trial.outcome, Failure) else "FINISHED"
@@ -259,9 +267,3 @@ class Mirror:
         if self._parent is None:
             raise RuntimeError("the study's own run comes first: call Mirror.study before its trials")
         return self._parent
-
-
-def _study_tag(study: str) -> str:
-    """What a study's runs are found by: its folder, or that folder's URI where it has an apostrophe."""
-    # MLflow's filters have no escape for the quotes around a value, and a folder's name may have both kinds.
-    return f"file://{quote(study)}" if "'" in study else study

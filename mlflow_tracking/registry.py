@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mlflow_tracking.trial_fields import TRIAL_TAG
 
@@ -57,6 +58,12 @@ def register(
     earned = {alias: str(numbers[model.uid]) for model in models for alias in model.aliases}
     _name(client, name, known.aliases if known else {}, earned, aliases)
     return name
+
+
+def study_tag(study: str) -> str:
+    """What a study's runs are found by: its folder, or that folder's URI where it has an apostrophe."""
+    # MLflow's filters have no escape for the quotes around a value, and a folder's name may have both kinds.
+    return f"file://{quote(study)}" if "'" in study else study
 
 
 def model_name(study_name: str) -> str:

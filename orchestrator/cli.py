@@ -113,6 +113,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_table(commands)
     _add_translate(commands)
     _add_export(commands)
+    _add_ui(commands)
     _add_score(commands)
     _add_rescore(commands)
     _add_lists(commands)
@@ -246,6 +247,20 @@ def _add_export(commands: Any) -> None:
     export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
     export.add_argument("--langs", default="", help="further language pairs, with commas (default: those measured)")
     export.set_defaults(run=_export)
+
+
+def _add_ui(commands: Any) -> None:
+    ui = commands.add_parser("ui", help="MLflow's UI on this machine, at a run's study, until Ctrl-C")
+    ui.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        metavar="RUN",
+        help="the run's folder (default: MLFLOW_TRACKING_URI, else runs/mlflow.db)",
+    )
+    ui.add_argument("--port", type=int, default=5000, help="0 takes a free one (default: 5000)")
+    ui.add_argument("--no-open", action="store_true", help="open no browser")
+    ui.set_defaults(run=_ui)
 
 
 def _add_score(commands: Any) -> None:
@@ -514,6 +529,13 @@ def _mirror(options: argparse.Namespace) -> int:
         return 1
     print(f"mirrored  {len(found.dev.points)} points of {found.folder} into {reopen(options.folder)[1].mlflow_uri}")
     return 0
+
+
+def _ui(options: argparse.Namespace) -> int:
+    environment.prepare(None)
+    from orchestrator.commands.ui import show
+
+    return show(options.folder, options.port, not options.no_open, partial(print, flush=True))
 
 
 def _rescore(options: argparse.Namespace) -> int:

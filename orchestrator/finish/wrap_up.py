@@ -366,7 +366,7 @@ def _say_where(console: Console, spec: StudySpec, found: SearchResult, running: 
             f"models    not kept, for they made room: trials {numbers}; a larger disk or --store-limit keeps more"
         )
     if found.mirrored:
-        lines.append(f"MLflow    {spec.mlflow_uri}   (mlflow ui --backend-store-uri {spec.mlflow_uri})")
+        lines.append(f"MLflow    {spec.mlflow_uri}   (mtpareto ui {folder})")
     else:
         lines.append(f"MLflow    could not be written to; try again with: mtpareto mirror {folder}")
     if running:

@@ -1,0 +1,55 @@
+"""`mtpareto ui` on a real server: its page answers, a study is mirrored through it, and Ctrl-C leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import psutil
+from mlflow import MlflowClient
+from rich.console import Console
+
+from orchestrator.finish.run_folder import report_again
+from tests.support.paths import ROOT
+from tests.support.recorded_run import Made, write_data, write_run
+from tests.support.signals import heed_signals
+
+
+def test_a_server_shows_a_run_takes_another_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    data, trials = {"dev": write_data(tmp_path / "dev.jsonl")}, [Made(1000, bits=None), Made(500, bits=4)]
+    run = write_run(tmp_path / "run", data, trials, tracking_uri=None)
+    report_again(run, Console(quiet=True))
+    command = [sys.executable, "-m", "orchestrator.cli", "ui", str(run), "--port", "0", "--no-open"]
+    ui = subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
+        start_new_session=True, preexec_fn=heed_signals,
+    )  # fmt: skip
+    assert ui.stdout is not None
+    assert "starting" in ui.stdout.readline()
+    found = re.search(r"(http://127\.0\.0\.1:\d+)/#/experiments/(\d+)/runs", ui.stdout.readline())
+    assert found is not None
+    with urllib.request.urlopen(found[1]) as answer:
+        assert b"MLflow" in answer.read()
+    client = MlflowClient(found[1])
+    assert {one.data.tags.get("study") for one in client.search_runs([found[2]])} == {"run"}
+
+    through = write_run(tmp_path / "through", data, trials, tracking_uri=found[1], experiment="through")
+    weights = through / "artefacts" / "trial-1-rtn-4-bit-g64"
+    weights.mkdir(parents=True)
+    assert report_again(through, Console(quiet=True)).mirrored
+    assert report_again(through, Console(quiet=True)).mirrored
+    version = client.get_model_version_by_alias("through", "knee")
+    assert version.tags["artefact"] == str(weights)
+    assert len(client.search_model_versions("name = 'through'")) == 1
+
+    family = psutil.Process(ui.pid).children(recursive=True)
+    assert family
+    ui.send_signal(signal.SIGINT)
+    assert ui.wait(timeout=30) == 130
+    psutil.wait_procs(family, timeout=5)
+    assert not [one for one in family if one.is_running()]
