@@ -17,10 +17,11 @@ DESCRIPTION = f"""{TITLE}
 Each study of mtpareto is a parent run, with the report, the table and the settings among its artifacts. Its child runs
 are the trials: one compressed model each, translated and scored. `trial 000` is the uncompressed model.
 
-- **The frontier:** filter by `metrics.on_frontier = 1`. `rank` counts from its smallest point. `hypervolume_share` is
-  what a point alone adds to the frontier, over log bytes and kept quality.
-- **The picture:** in the chart view add a scatter chart with `bytes_mb` (MB on disk, all files) as x and `chrf`, or
-  `comet`, as y. `chrf_kept_percent` is the quality as a percentage of the uncompressed model's.
+- **The frontier:** filter by `metrics.on_frontier = 1`, and by `tags.study = 'NAME'` for one study. `rank` counts from
+  the frontier's smallest point. `hypervolume_share` is what a point alone adds to it, over log bytes and kept quality.
+- **The picture:** each study has a view of its name under "Views". Its chart view has a scatter chart with `bytes_mb`
+  (MB on disk, all files) as x and `chrf`, or `comet`, as y. `chrf_kept_percent` is the quality as a percentage of the
+  uncompressed model's.
 - **The data:** `chrf` is of the data that the search selects on. Names that begin with `test_` are of held-out data, in
   runs of their own, marked `[test]`.
 - **How sure:** `chrf.low` and `chrf.high` bound the difference to the uncompressed model (95 %, paired). The tag `tie`

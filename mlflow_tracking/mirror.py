@@ -14,23 +14,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from mlflow_tracking.data_sets import input_of, is_input
+from mlflow_tracking.data_sets import MirroredData, input_of, is_input
 from mlflow_tracking.experiment import introduce
-from mlflow_tracking.pages import NAME_TAG
 from mlflow_tracking.registry import STUDY_TAG, KeptModel, register, study_tag
 from mlflow_tracking.store import hold_store, is_sqlite
 from mlflow_tracking.trial_fields import (
+    NAME_TAG,
     TRIAL_TAG,
     UNSAID,
     MirroredTrial,
     as_param,
     curves_of,
+    metric_key,
     metrics_of,
     milliseconds,
     name_of,
     params_of,
     tags_of,
 )
+from mlflow_tracking.views import view_tag
 from search_spaces.outcome import Failure
 
 EXPERIMENT = "mtpareto"
@@ -66,7 +68,11 @@ class Mirror:
         self._is_server = urlsplit(tracking_uri).scheme in ("http", "https")
         with hold_store(tracking_uri):
             self._client = MlflowClient(tracking_uri=tracking_uri)
-            self._experiment = self._experiment_id(experiment, artefacts if is_sqlite(tracking_uri) else None)
+            found = self._made(experiment, artefacts if is_sqlite(tracking_uri) else None)
+        self._experiment = str(found.experiment_id)
+        introduce(self._client, found)
+        # The experiment's tags, of which a study's view is one.
+        self._views: dict[str, str] = dict(found.tags)
         self._parent: str | None = None
         self._name = ""
         # The tags of the parent run that `about` has written.
@@ -74,14 +80,15 @@ class Mirror:
         # The steps that the parent run has of each metric over time, as far as they were asked for.
         self._steps: dict[str, set[int]] = {}
 
-    def study(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """The id of the study's parent run, created at the first call."""
+    def study(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], started: str | None = None) -> str:
+        """The id of the study's parent run, created at the first call. started: when the study began, ISO 8601."""
         if self._parent is None:
             found = self._find(f"tags.`{STUDY_TAG}` = '{self._study}'")
+            at = None if started is None else milliseconds(started)
             self._parent = (
                 str(found.info.run_id)
                 if found
-                else self._create(name, {STUDY_TAG: self._study, NAME_TAG: name, **tags}, params, None)
+                else self._create(name, {STUDY_TAG: self._study, NAME_TAG: name, **tags}, params, at)
             )
             self._name = name
             if found:
@@ -93,6 +100,20 @@ class Mirror:
         if self._about != tags:
             self._tag(self._client.get_run(self._parent_id()), tags)
             self._about = dict(tags)
+
+    def inputs(self, data: Sequence[MirroredData]) -> None:
+        """Have the study's run name its data sets."""
+        parent = self._client.get_run(self._parent_id())
+        new = [input_of(one) for one in data if not is_input(parent, one)]
+        if new:
+            self._client.log_inputs(parent.info.run_id, datasets=new)
+
+    def view(self, quality: str) -> None:
+        """Keep the study's view among those of the experiment. quality: the metric of its frontier."""
+        key, value = view_tag(self._name, self._parent_id(), metric_key(quality))
+        if self._views.get(key) != value:
+            self._client.set_experiment_tag(self._experiment, key, value)
+            self._views[key] = value
 
     def trial(self, trial: MirroredTrial) -> str:
         """The id of the trial's child run; made once, its numbers brought up to date."""
@@ -179,10 +200,15 @@ class Mirror:
             self._steps[metric.key].add(metric.step)
 
     def finish(
-        self, status: str, metrics: Mapping[str, float], files: Sequence[Path], texts: Mapping[str, str] | None = None
+        self,
+        status: str,
+        metrics: Mapping[str, float],
+        files: Sequence[Path],
+        texts: Mapping[str, str] | None = None,
+        ended: str | None = None,
     ) -> None:
         """Give the parent run the study's own numbers and its pages, and end it ("FINISHED" or "KILLED") unless it is
-        "RUNNING". texts: artifacts by name."""
+        "RUNNING". texts: artifacts by name. ended: when the study did, ISO 8601; None is now."""
         parent = self._parent_id()
         self._log_metrics(self._client.get_run(parent), metrics, None)
         for name, text in (texts or {}).items():
@@ -192,9 +218,10 @@ class Mirror:
         if status == "RUNNING":
             self._client.update_run(parent, status=status)
         else:
-            self._client.set_terminated(parent, status)
+            self._client.set_terminated(parent, status, None if ended is None else milliseconds(ended))
 
-    def _experiment_id(self, name: str, artefacts: Path | None) -> str:
+    def _made(self, name: str, artefacts: Path | None) -> Any:
+        """MLflow's experiment of that name, made where it is missing."""
         from mlflow.exceptions import MlflowException
 
         found = self._client.get_experiment_by_name(name)
@@ -206,8 +233,7 @@ class Mirror:
                 if self._client.get_experiment_by_name(name) is None:
                     raise
             found = self._client.get_experiment_by_name(name)
-        introduce(self._client, found)
-        return str(found.experiment_id)
+        return found
 
     def _find(self, query: str) -> Any | None:
         """MLflow's run that the query finds."""

@@ -16,6 +16,8 @@ from search_spaces.outcome import Failure, Measurement, Outcome, Probe
 from workers.scoring.metrics import worst
 
 TRIAL_TAG = "mtpareto.trial"
+# What a study's run and its trials share: its name.
+NAME_TAG = "study"
 # MLflow refuses longer parameter values (https://mlflow.org/docs/latest, "Log a param").
 PARAM_LIMIT = 6000
 # The mean over language pairs of how far a candidate lies from the base model, in nats.

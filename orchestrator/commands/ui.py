@@ -31,6 +31,7 @@ DEFAULT_STORE = f"{SQLITE}runs/mlflow.db"
 START_SECONDS = 180.0
 LOOK_SECONDS = 0.2
 LINES_SAID = 12
+ENDED_SECONDS = 2.0
 
 
 class Shown(NamedTuple):
@@ -63,6 +64,8 @@ def show(run: Path | None, port: int, browse: bool, say: Callable[[str], None]) 
         if browse:
             _browse(page(address, shown.place))
         code = server.wait()
+        # A signal ends what this command started before the command itself (`orchestrator.stopping`).
+        time.sleep(ENDED_SECONDS)
         raise StudyError(f"MLflow's server has ended by itself, with code {code}; it said:\n{_last_lines(log)}")
 
 

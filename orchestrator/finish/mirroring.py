@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 
 from mlflow_tracking.data_sets import MirroredData
+from mlflow_tracking.experiment import DESCRIPTION_TAG
 from mlflow_tracking.mirror import Mirror, Progress
 from mlflow_tracking.registry import KeptModel
 from mlflow_tracking.trial_fields import MirroredTrial, metric_key
@@ -25,7 +26,7 @@ from orchestrator.finish.history import history
 from orchestrator.finish.model_card import model_card
 from orchestrator.ledger.records import Key, Ledger, TrialRecord, read_ledger
 from orchestrator.results.aliases import ALIASES, aliases, judged
-from orchestrator.results.points import Dropped, Point, Results
+from orchestrator.results.points import Dropped, Point, Results, quality_of
 from orchestrator.results.standing import race_text
 from orchestrator.statistics.frontier import Objectives
 from orchestrator.statistics.hypervolume import own_shares
@@ -52,8 +53,9 @@ def mirror_ledger(
     known: trials of which more is known than the ledger says of each alone.
     """
     spec = dict(ledger.header["spec"])
-    mirror.study(folder.name, spec, {"folder": str(folder)})
+    mirror.study(folder.name, spec, {"folder": str(folder)}, ledger.header["conditions"].get("started"))
     mirror.about(study_conditions(ledger))
+    mirror.view(quality_of(ledger.header))
     data, baselines, runs = study_data(ledger), _baselines(ledger), {}
     # A speed has no run of its own: it stands beside its point's scores. Nor has a probe, which scores nothing.
     others = (SPEED_SPLIT, PROFILE_SPLIT)
@@ -77,10 +79,11 @@ def mirror_results(
     status: str,
     files: list[Path],
     held_out: Results | None = None,
+    said: str = "",
 ) -> None:
     """Bring the whole study up to date: each trial with its standing, a model a kept artefact, the report.
 
-    held_out: what the same candidates have on held-out data.
+    held_out: what the same candidates have on held-out data. said: what the study recommends, in words.
     """
     places = _places(results, float(ledger.header["spec"].get("floor") or 0.0))
     known = {point.record.key: mirrored_trial(point.record) for point in (held_out.points if held_out else ())}
@@ -111,7 +114,11 @@ def mirror_results(
         "kept_off": float(len(results.kept_off)),
         "frontier_points": float(len(results.frontier)),
     }
-    mirror.finish(status, {**counts, **_headlines(results, held_out)}, files, {SETTINGS: settings_text(ledger)})
+    mirror.inputs(list(data.values()))
+    mirror.about({**study_conditions(ledger), DESCRIPTION_TAG: said})
+    numbers = {**counts, **_headlines(results, held_out)}
+    last = max((record.ended for record in ledger.trials), default=None)
+    mirror.finish(status, numbers, files, {SETTINGS: settings_text(ledger)}, last)
 
 
 def settings_text(ledger: Ledger) -> str:

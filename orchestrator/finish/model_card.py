@@ -6,6 +6,7 @@ from pathlib import Path
 
 from orchestrator.number_format import interval_text, metric_name, ratio_text, spell_bytes
 from orchestrator.results.points import Dropped, Point
+from orchestrator.results.step_labels import short_label
 from search_spaces.candidate import Candidate
 
 
@@ -16,8 +17,10 @@ def model_card(found: Point | Dropped, baseline: Point | None, folder: Path) -> 
     """
     candidate = found.record.candidate
     lines = [
-        f"**Trial {found.record.number}** of {candidate.base.name} ({candidate.base.revision}): "
-        f"{spell_bytes(found.bytes)}, {ratio_text(found.ratio)} smaller than uncompressed, all files counted.",
+        # A list of versions shows the first words alone.
+        f"Trial {found.record.number}, {spell_bytes(found.bytes)}: {short_label(candidate)}",
+        "",
+        f"Of {candidate.base.name} ({candidate.base.revision}), {ratio_text(found.ratio)} smaller, all files counted.",
         "",
         *_scores(found, baseline),
         *_standing(found),

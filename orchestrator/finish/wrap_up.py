@@ -90,7 +90,10 @@ def wrap_up(
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     files = _write_pages(spec, ledger, data=data, dev=dev, test=test, kept=kept, console=console)
     status = "RUNNING" if running else "FINISHED" if ledger.complete else "KILLED"
-    mirrored = _mirror(spec, ledger, dev=dev, test=test, kept=kept, files=files, status=status, seconds=mlflow_seconds)
+    said = recommended.said if recommended else ""
+    mirrored = _mirror(
+        spec, ledger, dev=dev, test=test, kept=kept, files=files, status=status, said=said, seconds=mlflow_seconds
+    )
     found = SearchResult(
         folder=spec.folder, dev=dev, test=test, interrupted=status == "KILLED", kept=kept, mirrored=mirrored
     )
@@ -313,6 +316,7 @@ def _mirror(
     kept: dict[int, Path],
     files: list[Path],
     status: str,
+    said: str,
     seconds: float | None,
 ) -> bool:
     """Whether MLflow took all of it in, by so many seconds."""
@@ -330,6 +334,7 @@ def _mirror(
                 status=status,
                 files=files,
                 held_out=test,
+                said=said,
             )
             written = True
         except mlflow_troubles() as error:

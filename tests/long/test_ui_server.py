@@ -26,8 +26,8 @@ def test_a_server_shows_a_run_takes_another_and_ends_with_ctrl_c(tmp_path: Path)
     report_again(run, Console(quiet=True))
     command = [sys.executable, "-m", "orchestrator.cli", "ui", str(run), "--port", "0", "--no-open"]
     ui = subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
-        start_new_session=True, preexec_fn=heed_signals,
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True, preexec_fn=heed_signals,
     )  # fmt: skip
     assert ui.stdout is not None
     assert "starting" in ui.stdout.readline()
@@ -50,6 +50,7 @@ def test_a_server_shows_a_run_takes_another_and_ends_with_ctrl_c(tmp_path: Path)
     family = psutil.Process(ui.pid).children(recursive=True)
     assert family
     ui.send_signal(signal.SIGINT)
-    assert ui.wait(timeout=30) == 130
+    said, _ = ui.communicate(timeout=30)
+    assert (ui.returncode, said) == (130, "stopped by SIGINT\n")
     psutil.wait_procs(family, timeout=5)
     assert not [one for one in family if one.is_running()]

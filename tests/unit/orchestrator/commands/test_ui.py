@@ -9,9 +9,11 @@ import socket
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from rich.console import Console
 
 from mlflow_tracking.pages import Place, page
+from mlflow_tracking.views import VIEW_TAG, study_filter
 from orchestrator import cli
 from orchestrator.commands.ui import free_port, shown_of
 from orchestrator.finish.run_folder import report_again
@@ -29,17 +31,28 @@ def run_folder(tmp_path: Path) -> Path:
 
 def test_the_page_is_that_of_the_studys_runs() -> None:
     address = "http://127.0.0.1:5000"
-    assert page(address, Place("7", "alma")) == f"{RUNS}&searchFilter=tags.study+%3D+%27alma%27"
-    assert page(address, Place("7", "o'brien")) == f"{RUNS}&searchFilter=tags.study+%3D+%22o%27brien%22"
-    assert page(address, Place("7", "o'\"b")) == RUNS
+    assert page(address, Place("7", {"viewStateShareKey": "mtpareto-1"})) == f"{RUNS}&viewStateShareKey=mtpareto-1"
+    asked = {"searchFilter": study_filter("alma", "1")}
+    assert page(address, Place("7", asked)) == f"{RUNS}&searchFilter=tags.study+%3D+%27alma%27"
     assert page(address, None) == f"{address}/#/experiments?workflowType=machine_learning"
+
+
+def test_a_study_is_found_by_any_name() -> None:
+    assert study_filter("o'brien", "1") == 'tags.study = "o\'brien"'
+    assert study_filter("o'\"b", "1") == "tags.`mlflow.parentRunId` = '1'"
 
 
 def test_a_run_names_its_own_store_and_its_place_there(run: Path, mlflow_store: Path) -> None:
     report_again(run, Console(quiet=True))
     shown = shown_of(run, {"MLFLOW_TRACKING_URI": "http://tracking:5000"})
     assert shown.uri == f"sqlite:///{mlflow_store}"
-    assert shown.place is not None and shown.place.name == "run" and shown.place.experiment != "0"
+    assert shown.place is not None and shown.place.experiment != "0"
+    client = MlflowClient(shown.uri)
+    key = f"{VIEW_TAG}{shown.place.asked['viewStateShareKey']}"
+    assert key in client.get_experiment(shown.place.experiment).tags
+    # As an older version mirrored it.
+    client.delete_experiment_tag(shown.place.experiment, key)
+    assert shown_of(run, {}).place == (shown.place.experiment, {"searchFilter": "tags.study = 'run'"})
 
 
 def test_without_a_run_mlflows_variable_names_the_store_else_it_is_the_usual_one(

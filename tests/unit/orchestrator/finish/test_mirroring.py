@@ -15,6 +15,7 @@ from rich.console import Console
 
 from mlflow_tracking.mirror import Mirror
 from mlflow_tracking.trial_fields import MirroredTrial
+from mlflow_tracking.views import VIEW_TAG, view_key
 from orchestrator.finish.mirroring import kept_percent, mirror_ledger, mirrored_trial, mlflow_troubles, spell_trouble
 from orchestrator.finish.run_folder import report_again
 from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger, record_from_json
@@ -71,6 +72,9 @@ class Told(Mirror):
         pass
 
     def progress(self, *_: object) -> None:
+        pass
+
+    def view(self, *_: object) -> None:
         pass
 
     def trial(self, trial: MirroredTrial) -> str:
@@ -193,6 +197,12 @@ def test_the_studys_run_has_its_pages_its_settings_and_a_history_once(folder: Pa
     settings = Path(found.client.download_artifacts(run_id, "study.yaml", str(folder)))
     assert yaml.safe_load(settings.read_text(encoding="utf-8")) == read_ledger(folder).header["spec"]
 
+    parent = found.parent
+    # As the ledger has it, whenever it is mirrored.
+    assert parent.info.end_time == 1_767_225_609_000
+    assert {one.dataset.name for one in parent.inputs.dataset_inputs} == {"dev.jsonl", "test.jsonl"}
+    assert parent.data.tags["mlflow.note.content"].startswith("These data can't tell how much a candidate loses")
+
     def steps(name: str) -> list[tuple[int, float]]:
         return [(one.step, one.value) for one in found.client.get_metric_history(run_id, name)]
 
@@ -203,6 +213,20 @@ def test_the_studys_run_has_its_pages_its_settings_and_a_history_once(folder: Pa
     assert steps("smallest_at_99.ratio") == ratios
 
 
+def test_a_study_has_a_view_of_its_trials_and_its_frontier(folder: Path, mlflow_store: Path) -> None:
+    found = read_mirrored(mlflow_store)
+    tags = found.client.get_experiment(found.experiment).tags
+    view = json.loads(tags[f"{VIEW_TAG}{view_key(found.parent.info.run_id)}"])
+    state = json.loads(view["state"])
+    assert view["name"] == "run"
+    runs = found.client.search_runs([found.experiment], state["searchFilter"])
+    assert len(runs) == 4 and {run.data.tags["split"] for run in runs} == {"dev"}
+    (chart,) = state["compareRunCharts"]
+    assert (chart["xaxis"]["key"], chart["yaxis"]["key"]) == ("bytes_mb", "chrf")
+    shown = {name for run in runs for name in run.data.metrics}
+    assert {column.split("`")[1] for column in state["selectedColumns"]} <= shown
+
+
 def test_a_kept_model_is_registered_with_its_card_and_its_aliases(folder: Path, mlflow_store: Path) -> None:
     client = read_mirrored(mlflow_store).client
     (version,) = client.search_model_versions("name = 'run'")
@@ -211,7 +235,8 @@ def test_a_kept_model_is_registered_with_its_card_and_its_aliases(folder: Path, 
     ]  # fmt: skip
     kept = folder / "artefacts" / "trial-1-rtn-4-bit-g64"
     assert version.source == kept.as_uri()
-    assert "**Trial 1** of example/model (0123abc): 6.00 kB, 1.67× smaller" in version.description
+    assert version.description.startswith("Trial 1, 6.00 kB: rtn 4-bit g64\n")
+    assert "Of example/model (0123abc), 1.67× smaller, all files counted." in version.description
     assert "| dev: dev | 100.00 | 100.00 | 0.00 to 0.00 |" in version.description
     assert "It is on the frontier." in version.description and str(kept) in version.description
 
