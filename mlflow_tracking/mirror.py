@@ -233,6 +233,11 @@ class Mirror:
                 if self._client.get_experiment_by_name(name) is None:
                     raise
             found = self._client.get_experiment_by_name(name)
+        if found.lifecycle_stage != "active":
+            raise MlflowException(
+                f"the experiment {name} was deleted; restore it with `mlflow experiments restore --experiment-id "
+                f"{found.experiment_id}` and MLFLOW_TRACKING_URI set, or begin studies with another --experiment"
+            )
         return found
 
     def _find(self, query: str) -> Any | None:
