@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from mlflow_tracking.trial_fields import TRIAL_TAG
 STUDY_TAG = "mtpareto.study"
 FOLDER_TAG = "artefact"
 KEPT_TAG = "kept"
+VERSIONS_TAG = "mlflow.modelVersions"
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 
 
@@ -52,6 +54,8 @@ def register(
         client.create_registered_model(name, tags={STUDY_TAG: study}, description=_about(study))
     versions = {one.tags.get(TRIAL_TAG): one for one in client.search_model_versions(f"name = '{name}'")}
     numbers = {model.uid: _version(client, name, versions.get(model.uid), model, is_server) for model in models}
+    for model in models:
+        _link(client, model.model_id, name, numbers[model.uid])
     for uid, version in versions.items():
         if uid is not None and uid not in numbers and version.tags.get(KEPT_TAG) == "yes":
             client.set_model_version_tag(name, version.version, KEPT_TAG, "no")
@@ -117,6 +121,15 @@ def _version(client: Any, name: str, version: Any | None, model: KeptModel, is_s
         if version.tags.get(key) != value:
             client.set_model_version_tag(name, version.version, key, value)
     return int(version.version)
+
+
+def _link(client: Any, model_id: str, name: str, number: int) -> None:
+    """Have the LoggedModel name its version, as MLflow's own registering does, so that lists of models show it."""
+    said = client.get_logged_model(model_id).tags.get(VERSIONS_TAG)
+    versions = json.loads(said) if said else []
+    if (name, str(number)) not in [(one["name"], str(one["version"])) for one in versions]:
+        versions.append({"name": name, "version": str(number)})
+        client.set_logged_model_tags(model_id, {VERSIONS_TAG: json.dumps(versions)})
 
 
 def _name(client: Any, name: str, have: Mapping[str, Any], earned: Mapping[str, str], ours: Sequence[str]) -> None:

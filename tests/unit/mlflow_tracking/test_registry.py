@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,8 @@ def test_a_version_is_made_once_and_an_alias_follows_the_frontier(store: str, tm
     assert version.source == (folder / "trial-4").as_uri()
     assert version.run_id == four.run_id and version.description == "**Trial 4**"
     assert version.tags["artefact"] == str(folder / "trial-4") and version.tags["kept"] == "yes"
+    linked = client.get_logged_model(four.model_id).tags["mlflow.modelVersions"]
+    assert json.loads(linked) == [{"name": name, "version": "1"}]
     # A resumed search has a mirror of its own; the smallest is another, and what was kept first is given up.
     again = Mirror(store, str(folder), tmp_path)
     again.study(folder.name, {}, {})
@@ -62,6 +65,7 @@ def test_a_version_is_made_once_and_an_alias_follows_the_frontier(store: str, tm
     assert {number: (one.tags["kept"], one.description) for number, one in found.items()} == {
         "1": ("yes", "new"), "2": ("yes", "**Trial 3**"),
     }  # fmt: skip
+    assert client.get_logged_model(four.model_id).tags["mlflow.modelVersions"] == linked
 
 
 def test_two_studies_of_one_name_have_a_registered_model_each(store: str, tmp_path: Path) -> None:
