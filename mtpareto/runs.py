@@ -11,9 +11,9 @@ from typing import Any
 from orchestrator.finish.run_folder import read_data, reopen
 from orchestrator.finish.wrap_up import kept_folders, read_results
 from orchestrator.ledger.records import TrialRecord
-from orchestrator.results.csv_table import frontier_csv
 from orchestrator.results.points import Dropped, Point, Results
 from orchestrator.results.statement import statement
+from orchestrator.results.tables.csv_table import frontier_csv
 from orchestrator.study.spec import StudySpec
 from search_spaces.outcome import Failure
 

@@ -24,7 +24,7 @@ from workers.failures.table import MACHINE_EXIT, MachineError, MachineFault
 if TYPE_CHECKING:
     from orchestrator.study.spec import StudySpec
 
-# As in `orchestrator.results.paper_table`, which takes a moment to load.
+# As in `orchestrator.results.tables.paper_table`, which takes a moment to load.
 TABLE_FORMATS = ("markdown", "latex", "csv", "json")
 LISTS = {
     "spaces": "the search spaces, a line each",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.finish.run_folder import read_data, refuse_changed_data, reopen
 from orchestrator.finish.wrap_up import read_results
-from orchestrator.results.paper_table import FORMATS, FRONTIER, paper_table
+from orchestrator.results.tables.paper_table import FORMATS, FRONTIER, paper_table
 from search_spaces.errors import StudyError
 
 

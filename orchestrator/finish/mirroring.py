@@ -25,7 +25,7 @@ from mlflow_tracking.trial_fields import MirroredTrial, metric_key
 from orchestrator.finish.history import history
 from orchestrator.finish.model_card import model_card
 from orchestrator.ledger.records import Key, Ledger, TrialRecord, read_ledger
-from orchestrator.results.aliases import ALIASES, aliases, judged
+from orchestrator.results.picking import WORDS, aliases
 from orchestrator.results.points import Dropped, Point, Results, quality_of
 from orchestrator.results.standing import race_text
 from orchestrator.statistics.frontier import Objectives
@@ -95,7 +95,7 @@ def mirror_results(
         known[dropped.record.key] = mirrored_trial(dropped.record, standing, {"race": dropped.why})
     runs = mirror_ledger(mirror, folder, ledger, set(), known)
     models: list[KeptModel] = []
-    data, named = study_data(ledger), aliases(judged(results))
+    data, named = study_data(ledger), aliases(results)
     ended: list[Point | Dropped] = [*results.points, *results.dropped]
     for found in ended:
         record = found.record
@@ -106,7 +106,7 @@ def mirror_results(
             card = model_card(found, results.baseline, model_folder)
             model_id = mirror.model(trial, run_id, model_folder)
             models.append(KeptModel(trial.uid, run_id, model_id, model_folder, card, earned))
-    mirror.register(folder.name, models, ALIASES)
+    mirror.register(folder.name, models, tuple(WORDS))
     counts = {
         "trials": float(len(results.points) + len(results.failures) + len(results.dropped)),
         "failures": float(len(results.failures)),

@@ -20,12 +20,12 @@ from orchestrator.finish.mirroring import mirror_results, mlflow_troubles, spell
 from orchestrator.ledger.records import Ledger, TrialRecord, read_ledger
 from orchestrator.ledger.rescored import read_rescored, with_rescored
 from orchestrator.number_format import spell_bytes
-from orchestrator.results.csv_table import frontier_csv
 from orchestrator.results.intervals import Intervals, Known
 from orchestrator.results.points import Results, collect, judge_on_test, quality_of
 from orchestrator.results.statement import statement, with_folder
 from orchestrator.results.step_labels import short_label
-from orchestrator.results.terminal_table import print_frontier
+from orchestrator.results.tables.csv_table import frontier_csv
+from orchestrator.results.tables.terminal_table import print_frontier
 from orchestrator.study.spec import StudySpec
 from search_spaces.candidate import Candidate
 from search_spaces.outcome import Failure, Outcome, Speed

@@ -116,16 +116,23 @@ def above_chord(front: Sequence[Objectives]) -> list[float]:
 def _smallest_at(found: Judged, share: float) -> Point:
     if found.baseline is None:
         raise StudyError("the uncompressed model has no score, so no share of its quality is known; say another pick")
-    least = share * found.baseline.quality
-    enough = found.only(lambda one: one.quality >= least)
-    if not enough.points:
+    if (point := _at_share(found, share)) is None:
         best = _best_quality(found)
         kept = max(found.qualities) / found.baseline.quality
         raise StudyError(
             f"no model kept {100 * share:g} % of the baseline's {metric_name(found.metric)} on {found.split}; trial "
             f"{best.record.number} kept most, {math.floor(1000 * kept) / 10:g} %"
         )
-    return _smallest(enough)
+    return point
+
+
+def _at_share(found: Judged, share: float) -> Point | None:
+    """The smallest that kept this share of the baseline's quality."""
+    if found.baseline is None:
+        return None
+    least = share * found.baseline.quality
+    enough = found.only(lambda one: one.quality >= least)
+    return _smallest(enough) if enough.points else None
 
 
 def _best_within(found: Judged, most: int) -> Point:
@@ -145,6 +152,19 @@ WORDS: dict[str, Callable[[Judged], Point]] = {
     "smallest-at-99": lambda found: _smallest_at(found, USUAL_SHARE),
     "smallest": _smallest,
 }
+
+
+ALIASES: dict[str, Callable[[Judged], Point | None]] = {
+    **WORDS,
+    "smallest-at-99": lambda found: _at_share(found, USUAL_SHARE),
+}
+
+
+def aliases(dev: Results) -> dict[str, int]:
+    """Word of WORDS -> the number of the trial that it means, if any. dev: as in `picked`."""
+    found = judged(dev)
+    chosen = {word: choose(found) for word, choose in ALIASES.items()} if found.points else {}
+    return {word: point.record.number for word, point in chosen.items() if point is not None}
 
 
 def picked(dev: Results, pick: str) -> Point:

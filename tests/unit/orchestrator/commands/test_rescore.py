@@ -13,9 +13,9 @@ from orchestrator import cli
 from orchestrator.commands.rescore import rescore
 from orchestrator.ledger.records import read_hypotheses, read_ledger
 from orchestrator.ledger.rescored import RESCORED, read_rescored, trial_key, with_rescored, write_rescored
-from orchestrator.results.csv_table import frontier_csv
 from orchestrator.results.intervals import Intervals
 from orchestrator.results.points import collect
+from orchestrator.results.tables.csv_table import frontier_csv
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Race, Score
 from tests.support.fakes import WatchedSync

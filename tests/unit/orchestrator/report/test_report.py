@@ -26,7 +26,7 @@ from orchestrator.results.intervals import Intervals
 from orchestrator.results.labels import unit_for
 from orchestrator.results.points import Results, collect
 from orchestrator.results.step_labels import short_label
-from orchestrator.results.terminal_table import lines_below
+from orchestrator.results.tables.terminal_table import lines_below
 from orchestrator.study.spec import StudySpec
 from search_spaces.candidate import BaseModel, Candidate
 from search_spaces.errors import StudyError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.ledger.records import TrialRecord
-from orchestrator.results.picking import WORDS, above_chord, described, judged, kept_folder, picked
+from orchestrator.results.picking import WORDS, above_chord, aliases, described, judged, kept_folder, picked
 from orchestrator.results.points import Point, Results
 from orchestrator.statistics.frontier import Objectives
 from search_spaces.candidate import Candidate
@@ -118,6 +118,14 @@ def test_what_is_no_pick_is_refused_with_what_there_is(pick: str) -> None:
     assert "trials 1, 2, 3, 4, 5 and 6" in str(error.value)
     if pick != "99":
         assert all(word in str(error.value) for word in (*WORDS, "99%", "<=2GB"))
+
+
+def test_each_word_is_an_alias_of_the_trial_that_it_picks_where_there_is_one() -> None:
+    assert aliases(DEV) == {word: picked(DEV, word).record.number for word in WORDS}
+    poor = Results(tuple(one for one in CURVE if one.record.number in (0, 3, 4)), ())
+    assert aliases(poor) == {"best-quality": 3, "knee": 3, "smallest": 4}
+    assert aliases(Results(CURVE[1:], ())).keys() == WORDS.keys() - {"smallest-at-99"}
+    assert aliases(Results(CURVE[:1], ())) == {}
 
 
 def test_where_no_point_is_good_or_small_enough_the_nearest_is_named() -> None:

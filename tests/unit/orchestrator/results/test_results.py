@@ -15,13 +15,13 @@ from orchestrator.finish.run_folder import reopen
 from orchestrator.ledger.records import read_hypotheses, read_ledger
 from orchestrator.report.write_report import write_report
 from orchestrator.results.baseline import baseline_faults
-from orchestrator.results.csv_table import FIRST_COLUMNS, frontier_csv
 from orchestrator.results.intervals import Intervals, mean_over_pairs, resampled_means
 from orchestrator.results.points import Results, collect, judge_on_test, quality_of
 from orchestrator.results.resampling import Resampling
 from orchestrator.results.standing import race_text
 from orchestrator.results.statement import groups_said, statement
-from orchestrator.results.terminal_table import lines_below, print_frontier
+from orchestrator.results.tables.csv_table import FIRST_COLUMNS, frontier_csv
+from orchestrator.results.tables.terminal_table import lines_below, print_frontier
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Failure, Race
 from tests.support.recorded_run import Made, write_data, write_run

@@ -17,9 +17,10 @@ from orchestrator.cli import TABLE_FORMATS, parser
 from orchestrator.commands.table import table_of_run
 from orchestrator.ledger.records import Ledger, read_ledger
 from orchestrator.report.write_report import write_report
-from orchestrator.results.csv_table import frontier_csv
 from orchestrator.results.intervals import Intervals
-from orchestrator.results.paper_table import (
+from orchestrator.results.points import Results, collect, judge_on_test
+from orchestrator.results.tables.csv_table import frontier_csv
+from orchestrator.results.tables.paper_table import (
     COLUMNS,
     FORMATS,
     LATEX,
@@ -31,7 +32,6 @@ from orchestrator.results.paper_table import (
     paper_table,
     picked,
 )
-from orchestrator.results.points import Results, collect, judge_on_test
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Speed
 from tests.support.recorded_run import Made, write_data, write_run

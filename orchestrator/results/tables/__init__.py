@@ -1,0 +1,1 @@
+"""A study's points as tables: in the terminal, for a paper, as CSV."""
