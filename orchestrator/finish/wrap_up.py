@@ -149,11 +149,11 @@ def keep_artefacts(spec: StudySpec, dev: Results, again: bool = False, free: Cal
     target = spec.folder / ARTEFACTS
     for record in chosen:
         source = _stored(spec, record)
-        if source is not None and record.number not in _by_number(target):
+        if source is not None and record.number not in folders_by_number(target):
             _link(source, target / folder_name(record))
     for draft in target.glob(f"{DRAFT}*"):
         shutil.rmtree(draft)
-    for number, folder in _by_number(target).items():
+    for number, folder in folders_by_number(target).items():
         if number not in {record.number for record in chosen} and not again:
             shutil.rmtree(folder)
     if spec.store is None:
@@ -168,7 +168,7 @@ def _make_room(target: Path, dev: Results, free: Callable[[Path], int]) -> None:
     """Give up models that are not told apart from the frontier while there is no room for the uncompressed one."""
     wanted = dev.baseline.bytes if dev.baseline else 0
     for point in reversed([point for point in dev.worth_keeping if point.tie]):
-        folder = _by_number(target).get(point.record.number)
+        folder = folders_by_number(target).get(point.record.number)
         if folder is not None and free(target) < wanted:
             shutil.rmtree(folder)
             log.warning(
@@ -180,7 +180,7 @@ def _make_room(target: Path, dev: Results, free: Callable[[Path], int]) -> None:
 
 def kept_folders(folder: Path, dev: Results) -> dict[int, Path]:
     """trial number -> the folder of its kept artefact."""
-    there = _by_number(folder / ARTEFACTS)
+    there = folders_by_number(folder / ARTEFACTS)
     return {record.number: there[record.number] for record in _records(dev) if record.number in there}
 
 
@@ -202,7 +202,7 @@ def _records(dev: Results) -> list[TrialRecord]:
     return [*(point.record for point in dev.points), *(trial.record for trial in dev.dropped)]
 
 
-def _by_number(target: Path) -> dict[int, Path]:
+def folders_by_number(target: Path) -> dict[int, Path]:
     """The kept folders by their trial's number, which names a trial for good; the rest of a name may be spelt anew."""
     folders = target.glob("trial-*-*") if target.is_dir() else ()
     return {int(number): folder for folder in folders if (number := folder.name.split("-")[1]).isdecimal()}

@@ -1,3 +1,5 @@
 """The names of a run's files, apart from what reads them, which takes a moment to import."""
 
 LEDGER = "ledger.jsonl"
+# The study that makes a run's baseline, inside the run's folder.
+BASELINE = "baseline"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from orchestrator.ledger.lines import Line, StudyHeader, StudyLine
-from orchestrator.ledger.names import LEDGER
+from orchestrator.ledger.names import BASELINE, LEDGER
 from orchestrator.racing.referee import Referee
 from search_spaces.candidate import Candidate, candidate_from_json
 from search_spaces.errors import StudyError
@@ -126,6 +126,11 @@ def read_ledger(folder: Path) -> Ledger:
     """The ledger of a run's folder. A last line cut short by a crash is left out; any other bad line is an error."""
     path = folder / LEDGER
     if not path.is_file():
+        if (folder / BASELINE / LEDGER).is_file():
+            raise StudyError(
+                f"{folder} has no search yet, only the study that makes its baseline; "
+                "mtpareto search STUDY.yaml goes on with both"
+            )
         raise StudyError(f"{folder} holds no {LEDGER}, so it is not a run of this project; check the path")
     whole, _ = _split_torn(path.read_bytes())
     lines = [_parsed(path, number, text) for number, text in enumerate(whole.splitlines(), start=1)]

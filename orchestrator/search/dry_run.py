@@ -143,6 +143,7 @@ def _table(planned: list[PlannedTrial], base: int) -> Table:
 
 def _lines(study: Study, planned: list[PlannedTrial], memory: int | None) -> list[tuple[str, str]]:
     spec, checkpoint = study.spec, study.checkpoint
+    steps = " + ".join(step.short_label() for step in spec.baseline)
     count, all_of_them = count_candidates(study)
     limit = store_limit(spec)
     store = f"at most {spell_bytes(limit)} in {spec.store_folder}" if limit else f"shared, in {spec.store_folder}"
@@ -158,7 +159,7 @@ def _lines(study: Study, planned: list[PlannedTrial], memory: int | None) -> lis
         (
             "model",
             f"{spell_bytes(checkpoint.bytes)}, {checkpoint.parameters / 1e6:,.0f} M parameters, "
-            f"{checkpoint.layers} layers",
+            f"{checkpoint.layers} layers" + (f"; made a baseline first by {steps}, not counted here" if steps else ""),
         ),
         ("space", f"{spec.space}: {'' if all_of_them else 'more than '}{count:,} candidates"),
         (

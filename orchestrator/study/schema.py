@@ -31,6 +31,7 @@ def study_schema() -> dict[str, Any]:
     del found["properties"]["model"]["default"]
     steps = [_method_schema(name) for name in METHODS] + [_recipe_schema(name) for name in RECIPES]
     found["properties"]["anchors"]["items"] = {"type": "array", "items": {"anyOf": steps}}
+    found["properties"]["baseline"]["items"] = {"anyOf": steps}
     return found
 
 

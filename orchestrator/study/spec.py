@@ -25,6 +25,7 @@ from orchestrator.study.values import (
     Positive,
     Rungs,
     Size,
+    Steps,
     Switch,
     Target,
     Text,
@@ -90,6 +91,8 @@ class StudySpec:
     """What may be tried."""
     trials: Annotated[Positive, Flag(MODEL)] = 12
     """Candidates to measure, the baseline included."""
+    baseline: Annotated[Steps, Flag(MODEL, only_file=True)] = ()
+    """Steps that make the baseline out of the model before the search, such as a fine-tuning; by method or recipe."""
     anchors: Annotated[Anchors, Flag(MODEL, only_file=True)] = ()
     """Candidates to try before the space's own: each a list of steps, by method or by recipe."""
     seed: Annotated[int, Field(ge=0, le=MOST_SEED), ValueRule(f"a whole number from 0 to {MOST_SEED}"), Flag(MODEL)] = 0
@@ -203,7 +206,8 @@ class StudySpec:
     def _refuse_training_without_data(self) -> None:
         if self.training:
             return
-        trained = [step.describe() for steps in self.anchors for step in steps if step.kind == "trainer"]
+        asked = (self.baseline, *self.anchors)
+        trained = [step.describe() for steps in asked for step in steps if step.kind == "trainer"]
         what = f"the space {self.space}" if SPACES[self.space].needs_training else next(iter(trained), None)
         if what is not None:
             raise StudyError(
@@ -260,6 +264,7 @@ class StudySpec:
         changes["training"] = tuple(
             replace(source, file=str(Path(source.file).expanduser().resolve())) for source in self.training
         )
+        changes["baseline"] = tuple(_absolute(step) for step in self.baseline)
         changes["anchors"] = tuple(tuple(_absolute(step) for step in steps) for steps in self.anchors)
         if Path(self.model).expanduser().is_dir():
             changes["model"] = str(Path(self.model).expanduser().resolve())
@@ -277,6 +282,7 @@ class StudySpec:
     def to_json(self) -> dict[str, Any]:
         """The spec as a JSON object that `spec_from_mapping` reads back."""
         record = asdict(self)
+        record["baseline"] = [step_to_json(step) for step in self.baseline]
         record["anchors"] = [[step_to_json(step) for step in steps] for steps in self.anchors]
         record["rungs"] = list(self.rungs)
         record["training"] = [asdict(source) for source in self.training]

@@ -22,6 +22,7 @@ SIZE_RULE = "a size such as 20GB, or a whole number of bytes"
 LANGUAGES_RULE = "codes with their names, such as {xx: Name} or --language xx=Name"
 TRAINING_RULE = "a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
 ANCHORS_RULE = "a list of candidates, each a list of steps"
+STEPS_RULE = "a list of steps"
 TARGET_RULE = "such as chrf>=99% (of the baseline's mean over language pairs) or worst_pair>=98%"
 WORST = "worst_pair"
 _TARGET = re.compile(r"\s*([a-z_]+)\s*>=\s*(\d+(?:\.\d+)?)\s*%\s*")
@@ -87,6 +88,15 @@ def _rungs(found: object) -> tuple[int, ...]:
     if not isinstance(found, (list, tuple)) or not whole or list(found) != sorted(set(found)):
         raise refuse("rungs", found, RUNGS_RULE)
     return tuple(found)
+
+
+def _steps(found: object, info: ValidationInfo) -> tuple[Step, ...]:
+    listed = found or []
+    if not isinstance(listed, (list, tuple)) or any(isinstance(step, (list, tuple)) for step in listed):
+        raise refuse(str(info.field_name), found, STEPS_RULE)
+    read = tuple(step if isinstance(step, Step) else step_from_json(step) for step in listed)
+    refuse_senseless_order(read)
+    return read
 
 
 def _anchors(found: object) -> tuple[tuple[Step, ...], ...]:
@@ -167,6 +177,11 @@ Anchors = Annotated[
     tuple[tuple[Step, ...], ...],
     PlainValidator(_anchors, json_schema_input_type=list[list[dict[str, Any]]]),
     ValueRule(ANCHORS_RULE),
+]
+Steps = Annotated[
+    tuple[Step, ...],
+    PlainValidator(_steps, json_schema_input_type=list[dict[str, Any]]),
+    ValueRule(STEPS_RULE),
 ]
 Training = Annotated[
     tuple[TrainingSource, ...],

@@ -13,6 +13,7 @@ from search_spaces.errors import CandidateError
 from search_spaces.methods.method import Kind, Method, names_of
 from search_spaces.methods.pruners import TrimVocabulary
 from search_spaces.methods.quantizers import QUANTIZERS
+from search_spaces.methods.recipes import RECIPES
 from search_spaces.parameters import between, one_of, whole
 from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.sizes.trained import after_distill, after_finetune, after_recover
@@ -87,13 +88,30 @@ class Trainer(Method):
         return f"{self.name}({', '.join(told)})"
 
     def label_of(self, words: list[str], told: set[str]) -> str:
-        """The words, the budget, and by name every parameter that is not told by them and not at its default."""
+        """The words, the budget, and by name every parameter that is not told by them and not at its default; where
+        several are a recipe's, its name in place of all."""
         others = [
             f"{field.name.replace('_', ' ')} {getattr(self, field.name)}"
             for field in fields(self)
             if field.name not in told | {"tokens"} and getattr(self, field.name) != field.default
         ]
+        if len(others) > 1 and (recipe := self._recipe()) is not None:
+            return " ".join([recipe, budget_label(self.tokens)])
         return " ".join([*words, budget_label(self.tokens), *others])
+
+    def _recipe(self) -> str | None:
+        """The recipe that these parameters are, at any budget."""
+        for name, asked in RECIPES.items():
+            if asked["method"] != self.name:
+                continue
+            given = {key: value for key, value in asked.items() if key not in ("method", "tokens")}
+            if all(
+                getattr(self, field.name) == given.get(field.name, field.default)
+                for field in fields(self)
+                if field.name != "tokens"
+            ):
+                return name
+        return None
 
     def keeps_what_is_zero(self) -> bool:
         """Whether a sparse weight's zeros stay zero."""

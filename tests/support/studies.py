@@ -115,4 +115,6 @@ WRONG: list[tuple[str, Any, str]] = [
     ("training_gpus", 1.0, "a whole number of at least 1"),
     ("anchors", "rtn", "a list of candidates, each a list of steps"),
     ("anchors", [{"method": "rtn", "bits": 4}], "a list of candidates, each a list of steps"),
+    ("baseline", "alma-full", "a list of steps"),
+    ("baseline", [[{"recipe": "alma-full"}]], "a list of steps"),
 ]

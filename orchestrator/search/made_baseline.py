@@ -1,0 +1,67 @@
+"""A baseline that is made first: a study of two trials in the run's folder, of the model and of what its steps make.
+
+So the model is measured before and after, a training goes on where it was stopped, and what comes out is the model of
+the search.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.finish.run_folder import reopen
+from orchestrator.finish.wrap_up import ARTEFACTS, folders_by_number
+from orchestrator.ledger.names import BASELINE, LEDGER
+from orchestrator.ledger.records import read_ledger
+from orchestrator.study.spec import StudySpec
+from search_spaces.errors import StudyError
+from search_spaces.outcome import Failure, Measurement
+
+# Any space does: the study has no trials but its anchor's.
+SPACE = "bit-width"
+
+
+def study_of(spec: StudySpec) -> StudySpec:
+    """The study that makes the baseline of a study."""
+    return replace(
+        spec,
+        baseline=(),
+        anchors=(spec.baseline,),
+        space=SPACE,
+        trials=2,
+        out=str(spec.folder / BASELINE),
+        keep="all",
+        target=None,
+        max_bytes=None,
+        hours=None,
+        rungs=(),
+        speed=False,
+        tracking_uri=spec.mlflow_uri,
+    )
+
+
+def is_begun(first: StudySpec) -> bool:
+    """Whether its folder has the study. Raises StudyError where it has another one."""
+    if not (first.folder / LEDGER).is_file():
+        return False
+    if reopen(first.folder)[1] != first:
+        raise StudyError(
+            f"{first.folder} has the baseline of another study than this; choose another --out, or remove that folder"
+        )
+    return True
+
+
+def with_made(spec: StudySpec) -> StudySpec:
+    """The study with its baseline as the model; raises StudyError where the steps did not make one."""
+    first = spec.folder / BASELINE
+    ended = [record for record in read_ledger(first).on("dev") if record.candidate.steps == spec.baseline]
+    for record in ended:
+        if isinstance(record.outcome, Failure):
+            raise StudyError(
+                f"the baseline could not be made: {record.outcome.message} (mtpareto report {first} has all of it); "
+                f"mend it, remove {first}, and begin again"
+            )
+    made = [one for one in ended if isinstance(one.outcome, Measurement)]
+    folder = folders_by_number(first / ARTEFACTS).get(made[0].number) if made else None
+    if folder is None:
+        raise StudyError(f"{first} has no baseline yet; mtpareto resume {first} goes on with it")
+    return replace(spec, baseline=(), model=str(folder), revision=None)
