@@ -132,14 +132,18 @@ def _run(study: Study, console: Console, joined: cluster.Joined, placement: clus
 
 
 def _place(study: Study) -> cluster.Placement:
+    """Where trials run. Raises StudyError where GPU-hours are limited and no trial holds a GPU."""
     spec = study.spec
-    return cluster.place(
+    placement = cluster.place(
         spec.cpus_per_trial,
         _gpus_asked(study),
         spec.max_concurrent,
         spec.training_gpus if study.training else 1,
         GPU_SHARE if study.measures_comet else 0.0,
     )
+    if spec.gpu_hours is not None and not placement.gpus:
+        raise StudyError("gpu_hours limits what trials hold of GPUs, and no trial holds one here; use --hours")
+    return placement
 
 
 def _halted(study: Study, halt: Halt, console: Console, known: Known) -> MachineError:

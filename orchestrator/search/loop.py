@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -23,12 +24,13 @@ from orchestrator.cluster import join as cluster
 from orchestrator.finish.mirroring import MirrorThread
 from orchestrator.finish.run_folder import read_data
 from orchestrator.finish.wrap_up import TUNE_FOLDER, connect, worth_scoring
-from orchestrator.ledger.records import Ledger
+from orchestrator.ledger.records import Ledger, TrialRecord
 from orchestrator.number_format import metric_name, spell_bytes
 from orchestrator.progress.display import ProgressDisplay
 from orchestrator.progress.polling import TrainingPoller
 from orchestrator.progress.trial_table import BASELINE, PHASES, Totals
 from orchestrator.racing.referee import Referee
+from orchestrator.results.cost import SECONDS_AN_HOUR, cost_of
 from orchestrator.results.intervals import Known
 from orchestrator.results.resampling import Resampling
 from orchestrator.results.step_labels import short_label
@@ -38,7 +40,7 @@ from orchestrator.search.faults import Driving, spell_due
 from orchestrator.search.prepared import Study
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.room import default_limit, stored_artefacts
-from orchestrator.search.searcher import ParetoSearcher
+from orchestrator.search.searcher import Budget, ParetoSearcher
 from orchestrator.study.preflight import nearest_folder
 from orchestrator.study.spec import StudySpec
 from search_spaces.methods.timable import timable_on_cpu
@@ -113,7 +115,8 @@ def run_loop(
     limit = store_limit(study.spec)
     if limit is not None:
         _say_limit(study.spec, limit, console)
-    searcher = _searcher(study.spec, proposer, writer.actor, console, beside, limit)
+    budget = budget_of(study.spec, placement, ledger.trials)
+    searcher = _searcher(study.spec, proposer, writer.actor, console, beside, limit, budget)
     watcher = TrialWatcher(progress, beside.mirror, resampling, due=proposer.due)
     measured = _measured(study, placement, trial, writer.name)
     tuner = _tuner(study.spec, measured, placement.side_by_side, searcher, watcher)
@@ -124,8 +127,11 @@ def run_loop(
         beside.stop()
         # Last: the display asks it until it ends.
         ray.kill(writer.actor)
-    if searcher.out_of_time:
-        said = f"time      {study.spec.hours:g} h are over: no further candidate was begun; mtpareto resume goes on"
+    if searcher.out_of:
+        limit = getattr(study.spec, searcher.out_of)
+        unit = "h" if searcher.out_of == "hours" else "GPU-hours"
+        more = "; mtpareto resume goes on" if searcher.out_of == "hours" else ""
+        said = f"time      {limit:g} {unit} are over: no further candidate was begun{more}"
         console.print(said, markup=False, highlight=False, soft_wrap=True)
     _say_what_was_not_done(study.spec, proposer, console)
     return halt
@@ -252,8 +258,24 @@ def _phases(study: Study) -> tuple[str, ...]:
     return tuple(PHASES[split] for split, wanted in asked.items() if wanted)
 
 
+def budget_of(spec: StudySpec, placement: cluster.Placement, known: Sequence[TrialRecord]) -> Budget:
+    """What the search may still take. known: the trials of earlier drivers."""
+    gpus = float(spec.training_gpus) if placement.apart else placement.gpus
+    seconds = None if spec.hours is None else spec.hours * SECONDS_AN_HOUR
+    if spec.gpu_hours is None:
+        return Budget(seconds)
+    left = spec.gpu_hours - cost_of(known, spec.gpus_per_trial).gpu_hours
+    return Budget(seconds, left * SECONDS_AN_HOUR, gpus)
+
+
 def _searcher(
-    spec: StudySpec, proposer: Proposer, actor: Any, console: Console, beside: Beside, limit: int | None
+    spec: StudySpec,
+    proposer: Proposer,
+    actor: Any,
+    console: Console,
+    beside: Beside,
+    limit: int | None,
+    budget: Budget,
 ) -> ParetoSearcher:
     """Tune's way to the Proposer, with what is done when trials end otherwise than well. limit: of the store, in
     bytes."""
@@ -276,7 +298,7 @@ def _searcher(
         room_for=driving.room_for,
         on_halt=driving.on_halt,
         on_family=driving.on_family,
-        seconds=None if spec.hours is None else spec.hours * 3600,
+        budget=budget,
     )
 
 

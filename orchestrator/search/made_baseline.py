@@ -33,6 +33,7 @@ def study_of(spec: StudySpec) -> StudySpec:
         target=None,
         max_bytes=None,
         hours=None,
+        gpu_hours=None,
         rungs=(),
         speed=False,
         tracking_uri=spec.mlflow_uri,

@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,19 @@ from workers.plan.evaluation_plan import PROFILE_SPLIT
 
 # How often room is made without a trial that ends well in between.
 MOST_ROOMS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a search may take before it begins no further candidate; None is no limit.
+
+    seconds: by the clock, from its start. gpu_seconds: of GPUs that its trials hold, gpus each, those of an earlier
+    driver's taken off.
+    """
+
+    seconds: float | None = None
+    gpu_seconds: float | None = None
+    gpus: float = 1.0
 
 
 class ParetoSearcher(Searcher):
@@ -37,8 +51,8 @@ class ParetoSearcher(Searcher):
     runs, has make_room free what it can, in bytes, and goes on, at most MOST_ROOMS times between two trials that
     end well; any other fault, or no room, halts the search: nothing more is suggested, and what runs may end.
     room_for: is asked before each trial to see to its room while others run. on_family: hears of a family that a
-    failure takes out. seconds: after so many, by the clock, no further candidate is begun on dev; out_of_time then
-    says so. Nothing is saved or restored here: a resumed study gives the Proposer its ledger instead.
+    failure takes out. budget: when it is spent, no further candidate is begun on dev; `out_of` then says of what.
+    Nothing is saved or restored here: a resumed study gives the Proposer its ledger instead.
     """
 
     def __init__(
@@ -52,7 +66,7 @@ class ParetoSearcher(Searcher):
         room_for: Callable[[Proposal], None] = lambda proposal: None,
         on_halt: Callable[[MachineFault, int], None] = lambda fault, running: None,
         on_family: Callable[[Family, Failure], None] = lambda family, failure: None,
-        seconds: float | None = None,
+        budget: Budget | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         # The one number that a failed trial reports too; the objectives are read from the result here.
@@ -66,8 +80,11 @@ class ParetoSearcher(Searcher):
         self._on_halt = on_halt
         self._on_family = on_family
         self._clock = clock
-        self._ends = None if seconds is None else clock() + seconds
-        self.out_of_time = False
+        self._budget = budget or Budget()
+        self._started = clock()
+        self._began: dict[str, float] = {}
+        self._held = 0.0
+        self.out_of = ""
         self._losses: Counter[int] = Counter()
         self._unbegun: Counter[int] = Counter()
         self._numbers: dict[str, int] = {}
@@ -91,9 +108,9 @@ class ParetoSearcher(Searcher):
             return None
         if self._limit is not None and len(self._numbers) >= self._limit:
             return None
-        if self._ends is not None and self._clock() >= self._ends and self._proposer.searching:
+        if self._proposer.searching and (spent := self._spent()):
             self._proposer.stop_searching()
-            self.out_of_time = True
+            self.out_of = spent
         proposal = self._proposer.propose()
         if proposal == "done":
             return str(Searcher.FINISHED)
@@ -101,6 +118,7 @@ class ParetoSearcher(Searcher):
             return None
         self._room_for(proposal)
         self._numbers[trial_id] = proposal.number
+        self._began[trial_id] = self._clock()
         return {**proposal.to_json()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -109,6 +127,7 @@ class ParetoSearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the Proposer how the trial ended, or have it tried again."""
         number = self._numbers.pop(trial_id, None)
+        self._held += self._clock() - self._began.pop(trial_id, self._clock())
         proposal = None if number is None else self._proposer.pending(number)
         if number is None or proposal is None:
             return
@@ -125,6 +144,16 @@ class ParetoSearcher(Searcher):
             family = self._proposer.tell(number, found, failure)
             if family is not None and failure is not None:
                 self._on_family(family, failure)
+
+    def _spent(self) -> str:
+        """What of the budget is spent: `hours` or `gpu_hours`; nothing where neither is."""
+        budget, now = self._budget, self._clock()
+        if budget.seconds is not None and now >= self._started + budget.seconds:
+            return "hours"
+        held = self._held + sum(now - began for began in self._began.values())
+        if budget.gpu_seconds is not None and budget.gpus * held >= budget.gpu_seconds:
+            return "gpu_hours"
+        return ""
 
     def _lose(self, proposal: Proposal) -> None:
         number = proposal.number

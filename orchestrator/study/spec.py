@@ -168,6 +168,8 @@ class StudySpec:
     """CPUs a trial takes."""
     hours: Annotated[Above0 | None, Flag(RESOURCES, default="no limit")] = None
     """Hours after which a search begins no further candidate; what runs may end, and the frontier is still scored."""
+    gpu_hours: Annotated[Above0 | None, Flag(RESOURCES, default="no limit")] = None
+    """The same by the hours of GPUs that trials hold, those before a resume included."""
     max_concurrent: Annotated[Positive | None, Flag(RESOURCES, default="as many as fit")] = None
     """Trials side by side."""
     retries: Annotated[Count, Flag(RESOURCES)] = 3

@@ -116,3 +116,10 @@ def test_the_product_reads_nothing_from_the_tests() -> None:
                 assert (node.module or "").partition(".")[0] != "tests", name
             elif isinstance(node, ast.Constant):
                 assert node.value != "tests", name
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """Folders of tests are no packages, and pytest tells their modules apart by name alone."""
+    folders = [ROOT / "tests" / name for name in ("unit", "data", "long")]
+    names = Counter(file.name for folder in folders for file in folder.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []

@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 
 from orchestrator.results.findings import TrialFinding
 from orchestrator.search.proposals import Proposal, Proposer
-from orchestrator.search.searcher import ParetoSearcher
+from orchestrator.search.searcher import Budget, ParetoSearcher
 from orchestrator.statistics.frontier import Objectives
 from search_spaces.spaces.registry import SPACES
 from tests.support.examples import BASE, llama_table
@@ -245,7 +245,7 @@ def test_after_its_time_no_further_candidate_is_begun() -> None:
     now = [0.0]
     proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials=10, seed=0)
     search = ParetoSearcher(
-        proposer, 0, on_lost=Losses(), begun=lambda proposal: 1000, seconds=60.0, clock=lambda: now[0]
+        proposer, 0, on_lost=Losses(), begun=lambda proposal: 1000, budget=Budget(60.0), clock=lambda: now[0]
     )
     search.set_max_concurrency(2)
     first, second = suggest(search, "0"), suggest(search, "1")
@@ -256,7 +256,7 @@ def test_after_its_time_no_further_candidate_is_begun() -> None:
     search.on_trial_complete("1", measured(second))
     # One still runs, and may end.
     assert search.suggest("3") is None
-    assert search.out_of_time
+    assert search.out_of == "hours"
     search.on_trial_complete("2", measured(third))
     assert search.suggest("4") == Searcher.FINISHED
     assert proposer.finished()
@@ -266,9 +266,37 @@ def test_a_search_that_is_over_before_its_time_says_nothing_of_it() -> None:
     now = [0.0]
     proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials=1, seed=0)
     search = ParetoSearcher(
-        proposer, 0, on_lost=Losses(), begun=lambda proposal: 1000, seconds=60.0, clock=lambda: now[0]
+        proposer, 0, on_lost=Losses(), begun=lambda proposal: 1000, budget=Budget(60.0), clock=lambda: now[0]
     )
     search.on_trial_complete("0", measured(suggest(search, "0")))
     now[0] = 99.0
     assert search.suggest("1") == Searcher.FINISHED
-    assert not search.out_of_time
+    assert not search.out_of
+
+
+def test_gpu_hours_are_those_that_trials_hold_side_by_side() -> None:
+    now = [0.0]
+    proposer = Proposer(BASE, llama_table(), SPACES["bit-width"], trials=10, seed=0)
+    # Two trials at a time, half a GPU each.
+    search = ParetoSearcher(
+        proposer,
+        0,
+        on_lost=Losses(),
+        begun=lambda proposal: 1000,
+        budget=Budget(gpu_seconds=100.0, gpus=0.5),
+        clock=lambda: now[0],
+    )
+    first, second = suggest(search, "0"), suggest(search, "1")
+    now[0] = 60.0
+    search.on_trial_complete("0", measured(first))
+    # 60 seconds were held: half by the one that ended, half by the other.
+    third = suggest(search, "2")
+    now[0] = 90.0
+    search.on_trial_complete("1", measured(second))
+    assert not search.out_of
+    suggest(search, "3")
+    now[0] = 101.0
+    assert search.suggest("4") is None
+    assert search.out_of == "gpu_hours"
+    search.on_trial_complete("2", measured(third))
+    assert proposer.searching is False
