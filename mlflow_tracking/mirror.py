@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from mlflow_tracking.data_sets import MirroredData, input_of, is_input
+from mlflow_tracking.earlier import is_earlier, set_apart
 from mlflow_tracking.experiment import introduce
 from mlflow_tracking.registry import STUDY_TAG, KeptModel, register, study_tag
 from mlflow_tracking.store import hold_store, is_sqlite
@@ -81,10 +82,14 @@ class Mirror:
         self._steps: dict[str, set[int]] = {}
 
     def study(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], started: str | None = None) -> str:
-        """The id of the study's parent run, created at the first call. started: when the study began, ISO 8601."""
+        """The id of the study's parent run, created at the first call. started: when the study began, ISO 8601: the
+        records of an earlier study in the same folder are set apart."""
         if self._parent is None:
             found = self._find(f"tags.`{STUDY_TAG}` = '{self._study}'")
             at = None if started is None else milliseconds(started)
+            if found is not None and at is not None and is_earlier(found, at):
+                set_apart(self._client, found, self._experiment, self._study, name)
+                found = None
             self._parent = (
                 str(found.info.run_id)
                 if found

@@ -47,7 +47,7 @@ def register(
     those that are ours to give: one that no model has earned is taken back. is_server: MLflow takes no path outside its
     own artifacts through a server; a version's source is then its LoggedModel, and the tag `artefact` has the folder.
     """
-    known, name = _registered(client, study, name)
+    known, name = registered(client, study, name)
     if known is None and not models:
         return None
     if known is None:
@@ -75,7 +75,7 @@ def model_name(study_name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", study_name).strip("-.") or "study"
 
 
-def _registered(client: Any, study: str, name: str) -> tuple[Any | None, str]:
+def registered(client: Any, study: str, name: str) -> tuple[Any | None, str]:
     """The study's registered model, if it is there, and the name that it has or is to have: with part of a digest of
     the study where another study has the plain one."""
     plain = model_name(name)

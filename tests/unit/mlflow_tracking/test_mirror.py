@@ -13,6 +13,7 @@ import pytest
 
 from mlflow_tracking.experiment import DESCRIPTION, DESCRIPTION_TAG, KIND_TAG, MODEL_TRAINING
 from mlflow_tracking.mirror import EXPERIMENT, Mirror
+from mlflow_tracking.registry import KeptModel
 from mlflow_tracking.trial_fields import MirroredTrial, name_of
 from orchestrator.finish.mirroring import mirror_ledger
 from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger
@@ -223,3 +224,27 @@ def test_a_search_has_imported_mlflow_before_its_mirror_works_beside_it() -> Non
         "MirrorThread(lambda: None, pathlib.Path()); print('mlflow.entities' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+def test_a_new_study_in_a_folder_that_an_earlier_one_had_has_records_of_its_own(store: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    given, made = trial(measurement(47.0), 8, {}, {}), []
+    for started in ("2026-01-01T10:00:00+00:00", "2026-01-02T10:00:00+00:00", "2026-01-02T10:00:00+00:00"):
+        mirror = Mirror(store, "/tmp/taken twice", tmp_path)
+        parent = mirror.study("taken", {}, {}, started)
+        run = mirror.trial(given)
+        model = mirror.model(given, run, tmp_path / "artefact")
+        kept = KeptModel(given.uid, run, model, tmp_path / "artefact", "card", ("knee",))
+        name = mirror.register("taken", [kept], ("knee",))
+        made.append((parent, run, model, name))
+    earlier, later, again = made
+    assert later == again
+    assert not set(earlier[:3]) & set(later[:3])
+    client = MlflowClient(store)
+    assert [client.get_run(run).data.tags["study"] for run in (*earlier[:2], *later[:2])] == [
+        "taken (2026-01-01 10:00)", "taken (2026-01-01 10:00)", "taken", "taken"
+    ]  # fmt: skip
+    # The registered model is one; its alias is of the later study's version.
+    assert earlier[3] == later[3]
+    assert client.get_model_version_by_alias(str(later[3]), "knee").run_id == later[1]
