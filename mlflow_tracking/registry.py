@@ -34,6 +34,8 @@ class KeptModel:
     """Where the weights lie and stay."""
     card: str
     """The model card, in Markdown."""
+    ended: str
+    """When its trial did, ISO 8601."""
     aliases: tuple[str, ...] = ()
     """The names that it has earned."""
 

@@ -11,14 +11,16 @@ import math
 import queue
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import yaml
 
 from mlflow_tracking.data_sets import MirroredData
 from mlflow_tracking.experiment import DESCRIPTION_TAG
+from mlflow_tracking.loadable import make_loadable
 from mlflow_tracking.mirror import Mirror, Progress
 from mlflow_tracking.registry import KeptModel
 from mlflow_tracking.trial_fields import MirroredTrial, metric_key
@@ -32,6 +34,7 @@ from orchestrator.statistics.frontier import Objectives
 from orchestrator.statistics.hypervolume import own_shares
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Measurement
+from workers.evaluation.attempt import or_else
 from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT
 
 log = logging.getLogger(__name__)
@@ -80,8 +83,9 @@ def mirror_results(
     files: list[Path],
     held_out: Results | None = None,
     said: str = "",
-) -> None:
-    """Bring the whole study up to date: each trial with its standing, a model a kept artefact, the report.
+) -> list[KeptModel]:
+    """Bring the whole study up to date: each trial with its standing, a model a kept artefact, the report. Returns the
+    models that are registered.
 
     held_out: what the same candidates have on held-out data. said: what the study recommends, in words.
     """
@@ -105,7 +109,7 @@ def mirror_results(
             earned = tuple(alias for alias, number in named.items() if number == record.number)
             card = model_card(found, results.baseline, model_folder)
             model_id = mirror.model(trial, run_id, model_folder)
-            models.append(KeptModel(trial.uid, run_id, model_id, model_folder, card, earned))
+            models.append(KeptModel(trial.uid, run_id, model_id, model_folder, card, record.ended, earned))
     mirror.register(folder.name, models, tuple(WORDS))
     counts = {
         "trials": float(len(results.points) + len(results.failures) + len(results.dropped)),
@@ -119,6 +123,26 @@ def mirror_results(
     numbers = {**counts, **_headlines(results, held_out)}
     last = max((record.ended for record in ledger.trials), default=None)
     mirror.finish(status, numbers, files, {SETTINGS: settings_text(ledger)}, last)
+    return models
+
+
+def make_models_loadable(models: Sequence[KeptModel], folder: Path, trust_remote_code: bool) -> None:
+    """Give each model's folder what `mlflow.pyfunc.load_model` needs; of one where that can't be, warn.
+
+    folder: the run's.
+    """
+    for model in models:
+
+        def told(why: str, name: str = model.folder.name) -> None:
+            log.warning(
+                "mlflow.pyfunc can't load %s, for its files could not be made: %s; then try again with: mtpareto "
+                "mirror %s",
+                name,
+                why,
+                folder,
+            )
+
+        or_else(partial(make_loadable, model, trust_remote_code), told)
 
 
 def settings_text(ledger: Ledger) -> str:

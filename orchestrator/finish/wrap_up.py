@@ -14,9 +14,10 @@ from typing import TypeVar
 from rich.console import Console
 
 from mlflow_tracking.mirror import EXPERIMENT, Mirror
+from mlflow_tracking.registry import KeptModel
 from orchestrator.finish.asking import write_prompts
 from orchestrator.finish.byte_parts import byte_parts
-from orchestrator.finish.mirroring import mirror_results, mlflow_troubles, spell_trouble
+from orchestrator.finish.mirroring import make_models_loadable, mirror_results, mlflow_troubles, spell_trouble
 from orchestrator.ledger.records import Ledger, TrialRecord, read_ledger
 from orchestrator.ledger.rescored import read_rescored, with_rescored
 from orchestrator.number_format import spell_bytes
@@ -321,11 +322,12 @@ def _mirror(
 ) -> bool:
     """Whether MLflow took all of it in, by so many seconds."""
     written = False
+    models: list[KeptModel] = []
 
     def write() -> None:
         nonlocal written
         try:
-            mirror_results(
+            models[:] = mirror_results(
                 connect(spec),
                 spec.folder,
                 ledger=ledger,
@@ -342,6 +344,9 @@ def _mirror(
 
     if seconds is None:
         write()
+        if status != "RUNNING":
+            # It loads tokenizers, for which there is no time after a stop.
+            make_models_loadable(models, spec.folder, spec.trust_remote_code)
         return written
     # A thread, for a server that does not answer can't be left otherwise.
     writing = threading.Thread(target=write, name="mlflow", daemon=True)

@@ -11,17 +11,11 @@ from pathlib import Path
 from search_spaces.errors import StudyError
 from workers.checkpoints.adapters import has_adapter
 from workers.checkpoints.model_files import TOKENIZER, needed_files, read_config
+from workers.export.package import EXPORTED
 from workers.export.stored_weights import is_stored_apart, runs_quantized
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = (
-    HERE / "translate.py",
-    HERE / "stored_weights.py",
-    HERE.parent / "translation" / "long_lines.py",
-    HERE.parent / "translation" / "thinking.py",
-    HERE / "run.sh",
-    HERE / "setup.sh",
-)
+SCRIPTS = (*EXPORTED, HERE / "run.sh", HERE / "setup.sh")
 SUMS = "SHA256SUMS"
 REQUIREMENTS = "requirements.txt"
 ALWAYS = ("torch", "transformers", "accelerate", "safetensors", "tokenizers")

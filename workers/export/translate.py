@@ -51,7 +51,12 @@ def main() -> int:
             return refuse(f"{error.filename} can't be opened: {error.strerror}")
         # What a library prints must not stand among the lines.
         files.enter_context(redirect_stdout(sys.stderr))
-        translator = Translator(asked, pair, options.trust_remote_code or asked["trust_remote_code"])
+        trusted = options.trust_remote_code or asked["trust_remote_code"]
+        model, tokenizer = load(HERE, trusted), load_tokenizer(HERE, trusted)
+        try:
+            translator = Translator(asked, pair, model, tokenizer)
+        except ValueError as error:
+            return refuse(str(error))
         try:
             run(translator, source, out, READ_AHEAD * asked["batch_size"])
         except BrokenPipeError:
@@ -104,23 +109,18 @@ def run(translator: Translator, source: BinaryIO, out: BinaryIO, together: int) 
 class Translator:
     """The model and one language pair; called with lines, it gives a text a line and whether it was cut."""
 
-    def __init__(self, asked: dict[str, Any], pair: str, trust_remote_code: bool = False) -> None:
-        """asked: what prompt.json holds."""
-        from transformers import AutoTokenizer
-
+    def __init__(self, asked: dict[str, Any], pair: str, model: Any, tokenizer: Any) -> None:
+        """asked: what prompt.json holds. Raises ValueError where no source fits into the model's context."""
         self._asked = asked
         self._request = asked["requests"][pair]
         self._target = pair.split("-")[1]
         self._batch_size = asked["batch_size"]
-        self._tokenizer = AutoTokenizer.from_pretrained(HERE, padding_side="left", trust_remote_code=trust_remote_code)
-        # Said of every line that is then cut.
-        self._tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
-        self._model = load(HERE, trust_remote_code)
+        self._model, self._tokenizer = model, tokenizer
         self._stops = stop_ids(self._model, self._tokenizer, asked)
         self._line_ends = line_break_ids(self._tokenizer) if asked["one_line"] else frozenset()
         self._opened = opened_by(self._request["before"] + self._request["after"]) if asked["chat"] else ""
         if not self._fits("word"):
-            raise SystemExit(f"error: {asked['max_new_tokens']} new tokens leave no room for a source; ask for fewer")
+            raise ValueError(f"{asked['max_new_tokens']} new tokens leave no room for a source; ask for fewer")
 
     def __call__(self, lines: Sequence[str]) -> list[tuple[str, bool]]:
         """A text a line, in order; the model is not asked for lines of white space alone."""
@@ -273,6 +273,16 @@ def load(folder: Path, trust_remote_code: bool) -> Any:
     if getattr(model.config, "attn_logit_softcapping", None) and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation("eager")
     return model
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
+    """The model's tokenizer."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=trust_remote_code)
+    # Said of every line that is then cut.
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
+    return tokenizer
 
 
 def stop_ids(model: Any, tokenizer: Any, asked: dict[str, Any]) -> list[int]:

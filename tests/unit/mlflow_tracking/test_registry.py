@@ -32,7 +32,8 @@ def kept(mirror: Mirror, folder: Path, bits: int, *aliases: str) -> KeptModel:
     mirror.study(folder.name, {}, {})
     run_id = mirror.trial(trial)
     weights = folder / f"trial-{bits}"
-    return KeptModel(trial.uid, run_id, mirror.model(trial, run_id, weights), weights, f"**Trial {bits}**", aliases)
+    model_id = mirror.model(trial, run_id, weights)
+    return KeptModel(trial.uid, run_id, model_id, weights, f"**Trial {bits}**", at, aliases)
 
 
 def versions(client: Any, name: str) -> dict[str, Any]:
