@@ -523,7 +523,7 @@ def _mirror(options: argparse.Namespace) -> int:
     environment.prepare(None)
     from orchestrator.finish.run_folder import reopen, report_again
 
-    found = report_again(options.folder, console(quiet=True))
+    found = report_again(options.folder, console(quiet=True), loadable=True)
     if not found.mirrored:
         print("error: MLflow could not be written to; see the warning above, and try again", file=sys.stderr)
         return 1

@@ -30,7 +30,7 @@ def model_card(found: Point | Dropped, baseline: Point | None, folder: Path) -> 
         *_steps(candidate),
         "",
         f"The weights are in `{folder}`, and no copy is in MLflow. Its README.md says what loads it without mtpareto; "
-        "`mlflow.pyfunc.load_model` takes the folder too.",
+        "after `mtpareto mirror RUN` `mlflow.pyfunc.load_model` takes it too.",
         "",
         "```python",
         "from mtpareto import load_model, load_tokenizer",

@@ -60,10 +60,11 @@ def report_again(
     known: Known | None = None,
     mlflow_seconds: float | None = None,
     patience: float = 0.0,
+    loadable: bool = False,
 ) -> SearchResult:
     """Write a run's pages anew from its ledger and bring MLflow up to date with it; runs no trial.
 
-    What a search that is running there needs stays. again, known, mlflow_seconds: as in `wrap_up`.
+    What a search that is running there needs stays. again, known, mlflow_seconds, loadable: as in `wrap_up`.
     patience: how many seconds a search that runs there has to end.
     """
     ledger, spec = reopen(folder)
@@ -74,7 +75,7 @@ def report_again(
     except TimeoutError:
         return wrap_up(spec, data, console, running=True)
     with held:
-        return wrap_up(spec, data, console, again=again, known=known, mlflow_seconds=mlflow_seconds)
+        return wrap_up(spec, data, console, again=again, known=known, mlflow_seconds=mlflow_seconds, loadable=loadable)
 
 
 def refuse_changed_data(ledger: Ledger, data: Mapping[str, DataSet], folder: Path) -> None:

@@ -69,10 +69,14 @@ def wrap_up(
     again: bool = False,
     known: Known | None = None,
     mlflow_seconds: float | None = None,
+    loadable: bool = False,
 ) -> SearchResult:
-    """Everything that follows from the ledger, written anew each time. running: a search goes on in the folder, and
-    needs its store. again: no search has ended just now, so no model that was kept is given up. known:
-    bootstrap samples that were drawn already. mlflow_seconds: what MLflow has not taken in by then stays due.
+    """Everything that follows from the ledger, written anew each time.
+
+    running: a search goes on in the folder, and needs its store. again: no search has ended just now, so no model that
+    was kept is given up. known: bootstrap samples that were drawn already. mlflow_seconds: what MLflow has not taken in
+    by then stays due. loadable: kept models get what `mlflow.pyfunc` loads them by, which takes seconds, for it needs
+    their tokenizers.
 
     What was found is said first; then each page fails on its own, in a line.
     """
@@ -92,9 +96,11 @@ def wrap_up(
     files = _write_pages(spec, ledger, data=data, dev=dev, test=test, kept=kept, console=console)
     status = "RUNNING" if running else "FINISHED" if ledger.complete else "KILLED"
     said = recommended.said if recommended else ""
-    mirrored = _mirror(
+    mirrored, models = _mirror(
         spec, ledger, dev=dev, test=test, kept=kept, files=files, status=status, said=said, seconds=mlflow_seconds
     )
+    if loadable and not running:
+        make_models_loadable(models, spec.folder, spec.trust_remote_code)
     found = SearchResult(
         folder=spec.folder, dev=dev, test=test, interrupted=status == "KILLED", kept=kept, mirrored=mirrored
     )
@@ -319,8 +325,8 @@ def _mirror(
     status: str,
     said: str,
     seconds: float | None,
-) -> bool:
-    """Whether MLflow took all of it in, by so many seconds."""
+) -> tuple[bool, list[KeptModel]]:
+    """Whether MLflow took all of it in, by so many seconds, and the models that it has registered by then."""
     written = False
     models: list[KeptModel] = []
 
@@ -344,15 +350,12 @@ def _mirror(
 
     if seconds is None:
         write()
-        if status != "RUNNING":
-            # It loads tokenizers, for which there is no time after a stop.
-            make_models_loadable(models, spec.folder, spec.trust_remote_code)
-        return written
+        return written, models
     # A thread, for a server that does not answer can't be left otherwise.
     writing = threading.Thread(target=write, name="mlflow", daemon=True)
     writing.start()
     writing.join(seconds)
-    return written
+    return written, models
 
 
 def connect(spec: StudySpec) -> Mirror:

@@ -108,7 +108,7 @@ def mirrored_run(new_mlflow_store: Path, tmp_path_factory: pytest.TempPathFactor
     for folder in folders:
         shutil.copytree(made[-1], folder)
     write_asking(folders[1], Asking(Decoding(64, 4), ("en-de",)))
-    report_again(run, Console(quiet=True))
+    report_again(run, Console(quiet=True), loadable=True)
     return Mirrored(run, folders, f"sqlite:///{scratch / 'mlflow.db'}", size)
 
 
@@ -184,12 +184,12 @@ def test_the_mlmodel_names_the_version_its_environment_and_its_texts(mirrored: M
 def test_it_is_written_again_without_a_change_and_mended_where_it_was_cut(mirrored: Mirrored) -> None:
     folder = mirrored.folders[1]
     before = state(folder)
-    report_again(mirrored.run, Console(quiet=True))
+    report_again(mirrored.run, Console(quiet=True), loadable=True)
     assert state(folder) == before
     module = folder / "code" / "mtpareto_translator" / "pyfunc.py"
     whole = module.read_text()
     module.write_text(whole[:100])
-    report_again(mirrored.run, Console(quiet=True))
+    report_again(mirrored.run, Console(quiet=True), loadable=True)
     assert module.read_text() == whole
     assert not list(folder.rglob(".draft-*"))
 
@@ -205,7 +205,7 @@ def test_a_folder_that_can_not_be_written_to_is_registered_with_a_warning(
     # A file where the folder of the code would be: root may write anywhere.
     (folder / "code").touch()
     with caplog.at_level(logging.WARNING):
-        found: Any = report_again(run, Console(quiet=True))
+        found: Any = report_again(run, Console(quiet=True), loadable=True)
     assert found.mirrored
     (said,) = [text for text in caplog.messages if "mlflow.pyfunc" in text]
     assert said.startswith("mlflow.pyfunc can't load trial-1-made, for its files could not be made: ")
