@@ -113,7 +113,8 @@ class Guidance:
         self._tellings: list[tuple[Steps, float, float | None, float | None, bool]] = []
         self._guide: Guide | None = None
         tokens = np.array([how.tokens if how else 0 for how in trainings(rows.axes)] or [0])
-        self._tokens = tokens[rows.options[:, list(rows.axes).index(TRAINING)] if TRAINING in rows.axes else 0]
+        nothing = np.zeros(len(rows.bytes), dtype=int)
+        self._tokens = tokens[rows.options[:, list(rows.axes).index(TRAINING)] if TRAINING in rows.axes else nothing]
         self._longest = SHORTEST // RISE
         self._probes = {option: rows.steps(row) for option, row in self._options_to_probe()}
 
@@ -130,15 +131,16 @@ class Guidance:
 
     @property
     def believed(self) -> bool:
-        """Whether the profile orders what was measured: Kendall's tau between its sums and the measured divergences is
-        at least LEAST_TAU. True while fewer than ENOUGH rows were measured."""
+        """Whether the profile orders what was measured and not trained, of which it says nothing: Kendall's tau between
+        its sums and the measured divergences is at least LEAST_TAU. True while fewer than ENOUGH rows were measured."""
         guide = self._guide
-        if guide is None or len(guide.measured) < ENOUGH:
+        measured = {} if guide is None else {row: nats for row, nats in guide.measured.items() if not self._tokens[row]}
+        if guide is None or len(measured) < ENOUGH:
             return True
         # Late: a search says its first line before this is loaded.
         from scipy.stats import kendalltau
 
-        tau = kendalltau(guide.prior(list(guide.measured)), list(guide.measured.values())).statistic
+        tau = kendalltau(guide.prior(list(measured)), list(measured.values())).statistic
         return bool(math.isnan(tau) or tau >= LEAST_TAU)
 
     def leaves_to_others(self, begun: int, waiting: bool) -> bool:

@@ -346,6 +346,21 @@ def test_a_profile_that_orders_nothing_is_not_believed(rows: Rows) -> None:
     assert [begun for begun in range(20) if guidance.leaves_to_others(begun, waiting=False)] == [13, 15, 17, 19]
 
 
+def test_of_what_was_trained_the_profile_is_not_asked(rows_trained: Rows) -> None:
+    guidance = Guidance(rows_trained, int(rows_trained.bytes[0]), 0.5)
+    for steps in guidance.probes:
+        guidance.probed(steps, nats(steps), 1.0)
+    guidance.tell((), int(rows_trained.bytes[0]), 1.0, None, 1.0, stands=True)
+    assert guidance.propose([]) is not None
+    at = list(rows_trained.axes).index("training")
+    trained = [row for row in range(0, len(rows_trained.bytes), 97) if rows_trained.options[row, at]]
+    for row in trained[:20]:
+        steps = rows_trained.steps(row)
+        # The more it was harmed, the better it ends.
+        guidance.tell(steps, int(rows_trained.bytes[row]), 0.9, 0.01 / nats(steps[:-1]), 1.0, stands=True)
+    assert guidance.believed
+
+
 def test_a_candidate_of_no_row_counts_for_the_frontier(rows: Rows) -> None:
     def gain(with_other: bool) -> float:
         guidance = Guidance(rows, int(rows.bytes[0]), 0.5)
