@@ -235,7 +235,7 @@ def test_a_new_study_in_a_folder_that_an_earlier_one_had_has_records_of_its_own(
         parent = mirror.study("taken", {}, {}, started)
         run = mirror.trial(given)
         model = mirror.model(given, run, tmp_path / "artefact")
-        kept = KeptModel(given.uid, run, model, tmp_path / "artefact", "card", ("knee",))
+        kept = KeptModel(given.uid, run, model, tmp_path / "artefact", "card", given.ended, ("knee",))
         name = mirror.register("taken", [kept], ("knee",))
         made.append((parent, run, model, name))
     earlier, later, again = made
