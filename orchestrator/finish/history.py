@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 from orchestrator.ledger.records import Ledger, TrialRecord
+from orchestrator.results.cost import SECONDS_AN_HOUR, wall_seconds
 from orchestrator.results.findings import TrialFinding, finding_of
+from orchestrator.results.picking import USUAL_SHARE
 from orchestrator.statistics.hypervolume import GrowingFront
 from search_spaces.outcome import Measurement
 from workers.plan.evaluation_plan import RACED_SPLIT
-
-# What `smallest_at_99` keeps of the baseline's quality.
-USUAL_SHARE = 0.99
 
 
 class Moment(NamedTuple):
@@ -84,11 +82,6 @@ def _hours(ledger: Ledger) -> Iterator[dict[str, float]]:
     name = "worker_hours" if on_cpu else "gpu_hours"
     seconds = 0.0
     for record in ledger.trials:
-        seconds += held * _seconds(record)
+        seconds += held * wall_seconds(record)
         if record.split == RACED_SPLIT:
-            yield {} if device is None else {name: seconds / 3600}
-
-
-def _seconds(record: TrialRecord) -> float:
-    took = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.started)
-    return max(took.total_seconds(), 0.0)
+            yield {} if device is None else {name: seconds / SECONDS_AN_HOUR}

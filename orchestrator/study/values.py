@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -94,16 +94,20 @@ def _steps(found: object, info: ValidationInfo) -> tuple[Step, ...]:
     listed = found or []
     if not isinstance(listed, (list, tuple)) or any(isinstance(step, (list, tuple)) for step in listed):
         raise refuse(str(info.field_name), found, STEPS_RULE)
-    read = tuple(step if isinstance(step, Step) else step_from_json(step) for step in listed)
+    read = _read_steps(listed)
     refuse_senseless_order(read)
     return read
+
+
+def _read_steps(listed: Iterable[Any]) -> tuple[Step, ...]:
+    return tuple(step if isinstance(step, Step) else step_from_json(step) for step in listed)
 
 
 def _anchors(found: object) -> tuple[tuple[Step, ...], ...]:
     listed = found or []
     if not isinstance(listed, (list, tuple)) or not all(isinstance(steps, (list, tuple)) for steps in listed):
         raise refuse("anchors", found, ANCHORS_RULE)
-    read = tuple(tuple(step if isinstance(step, Step) else step_from_json(step) for step in steps) for steps in listed)
+    read = tuple(_read_steps(steps) for steps in listed)
     for steps in read:
         refuse_senseless_order(steps)
     return read
