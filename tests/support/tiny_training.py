@@ -13,7 +13,7 @@ from torch import nn
 
 from search_spaces.methods.trainers import Finetune
 from workers.reading.training_data import training_data
-from workers.training.data.batches import TrainingBatch
+from workers.training.data.batches import TrainingBatch, made_batch
 from workers.training.data.tokenized_pairs import TokenizedPairs, tokenize_pairs
 from workers.training.loop.one_device import Task
 from workers.translation.prompts import PROMPTS
@@ -112,7 +112,7 @@ def batch_of(*sequences: tuple[list[int], int], width: int = 0, rows: tuple[int,
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = True
         target[row, start : len(tokens)] = True
-    return TrainingBatch(ids, mask, target, rows or tuple(range(len(sequences))))
+    return made_batch(ids, mask, target, rows or tuple(range(len(sequences))))
 
 
 def weights(learner: nn.Module) -> dict[str, torch.Tensor]:

@@ -61,6 +61,8 @@ def train_alone(
     kept = pairs.held_out
     learner = _learner(trained, step, pairs, context, layer_map)
     compile = worth_compiling(learner.decoder_layers, pairs.budget(step.tokens), context.device)
+    # Compiled layers read padded batches. A CPU's work is the tokens' in either form.
+    packs = context.device.type == "cuda" and not compile and learner.pack()
     task = Task(
         learner=learner,
         pairs=pairs,
@@ -72,6 +74,7 @@ def train_alone(
         report=context.report,
         micro_tokens=micro_tokens(trained.parent, context.device.type, compile),
         compile=compile,
+        packs=packs,
     )
     return train(task)
 

@@ -1,10 +1,11 @@
-"""Batches of token ids for training: the sequences of an optimizer step, in micro-batches of about one length each."""
+"""Batches of token ids for training: the sequences of an optimizer step, in micro-batches of about one length each, or
+without padding."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,15 +26,39 @@ MOST_WORTH = 65_536
 
 
 @dataclass(frozen=True, slots=True)
+class Packing:
+    """A padded batch (n, t) with its N real tokens behind one another. real: int64 (N,), where they lie in the
+    flattened batch. positions: int64 (N,), each token's place in its sequence. ends: int32 (n + 1,), 0 and where each
+    sequence ends. longest: tokens of the longest."""
+
+    real: torch.Tensor
+    positions: torch.Tensor
+    ends: torch.Tensor
+    longest: int
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Packing:
+        """The same of changed tensors."""
+        return Packing(change(self.real), change(self.positions), change(self.ends), self.longest)
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingBatch:
     """Sequences padded on the right. ids: int64 (n, t), 0 where padded. mask: bool (n, t), True on real tokens.
     target: bool (n, t), True on tokens of the translation, end of sequence included; position p is predicted from
-    p - 1. rows: the sequences' indices in the TokenizedPairs."""
+    p - 1. predicting: int64 (targets,), those positions p - 1 in the flattened (n, t), ascending. rows: the sequences'
+    indices in the TokenizedPairs. packing: where the decoder is to read it without padding."""
 
     ids: torch.Tensor
     mask: torch.Tensor
     target: torch.Tensor
+    predicting: torch.Tensor
     rows: tuple[int, ...]
+    packing: Packing | None = None
+
+    @property
+    def size(self) -> int:
+        """Tokens that a decoder reads of it."""
+        return self.ids.numel() if self.packing is None else len(self.packing.real)
 
     @property
     def tokens(self) -> int:
@@ -47,12 +72,16 @@ class TrainingBatch:
 
     def to(self, device: torch.device) -> TrainingBatch:
         """The batch on that device; copied without waiting where its memory is pinned."""
-        ids, mask, target = (one.to(device, non_blocking=True) for one in (self.ids, self.mask, self.target))
-        return TrainingBatch(ids, mask, target, self.rows)
+        return self._each(lambda one: one.to(device, non_blocking=True))
 
     def pinned(self) -> TrainingBatch:
         """The batch in page-locked memory, from which copies to a GPU don't wait."""
-        return TrainingBatch(self.ids.pin_memory(), self.mask.pin_memory(), self.target.pin_memory(), self.rows)
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> TrainingBatch:
+        ids, mask, target, predicting = map(change, (self.ids, self.mask, self.target, self.predicting))
+        packing = None if self.packing is None else self.packing.each(change)
+        return TrainingBatch(ids, mask, target, predicting, self.rows, packing)
 
 
 def fewest_tokens(parameters: int, device: torch.device) -> int:
@@ -81,6 +110,30 @@ def micro_batches(
     """The chosen sequences by falling length, in batches of at most `micro_tokens` tokens with their padding; a longer
     sequence is a batch of its own. Equal lengths keep the order in which they were chosen. fewest: `fewest_tokens`."""
     return [padded_batch(pairs, rows) for rows in micro_rows(pairs, chosen, micro_tokens, fewest)]
+
+
+def packed_batches(pairs: TokenizedPairs, chosen: Sequence[int], micro_tokens: int) -> list[TrainingBatch]:
+    """The chosen sequences by falling length, in batches without padding of at most `micro_tokens` tokens; a longer
+    sequence is a batch of its own."""
+    made: list[list[int]] = []
+    room = 0
+    for row in sorted(chosen, key=lambda row: -pairs.length(row)):
+        length = pairs.length(row)
+        if not made or length > room:
+            made.append([])
+            room = micro_tokens
+        made[-1].append(row)
+        room -= length
+    return [packed(padded_batch(pairs, rows)) for rows in made]
+
+
+def packed(batch: TrainingBatch) -> TrainingBatch:
+    """The batch, with what a decoder needs to read it without padding."""
+    lengths = batch.mask.sum(1)
+    real = batch.mask.flatten().nonzero()[:, 0]
+    positions = torch.arange(batch.ids.shape[1]).expand(batch.ids.shape)[batch.mask]
+    ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+    return replace(batch, packing=Packing(real, positions, ends, int(lengths.max())))
 
 
 def micro_rows(
@@ -122,4 +175,10 @@ def padded_batch(pairs: TokenizedPairs, rows: Sequence[int]) -> TrainingBatch:
     positions = np.arange(ids.shape[1])
     mask = positions < lengths[:, None]
     target = mask & (positions >= starts[:, None])
-    return TrainingBatch(torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(target), tuple(rows))
+    return made_batch(torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(target), tuple(rows))
+
+
+def made_batch(ids: torch.Tensor, mask: torch.Tensor, target: torch.Tensor, rows: tuple[int, ...]) -> TrainingBatch:
+    """The batch of these tensors on the host (`TrainingBatch`)."""
+    predicting = torch.nn.functional.pad(target[:, 1:], (0, 1)).flatten().nonzero()[:, 0]
+    return TrainingBatch(ids, mask, target, predicting, rows)

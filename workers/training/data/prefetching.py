@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from workers.training.data.batches import TrainingBatch, micro_batches
+from workers.training.data.batches import TrainingBatch, micro_batches, packed_batches
 from workers.training.data.sampling import choose_rows
 from workers.training.data.tokenized_pairs import TokenizedPairs
 
@@ -24,10 +24,20 @@ class StepBatches:
 
 
 def prepare_step(
-    pairs: TokenizedPairs, step: int, *, batch: int, seed: int, micro_tokens: int, fewest: int, pinned: bool
+    pairs: TokenizedPairs,
+    step: int,
+    *,
+    batch: int,
+    seed: int,
+    micro_tokens: int,
+    fewest: int,
+    packs: bool,
+    pinned: bool,
 ) -> StepBatches:
-    """The work of the step, counted from 0: the same for the same arguments. pinned: in page-locked memory."""
-    made = micro_batches(pairs, choose_rows(pairs, step=step, batch=batch, seed=seed), micro_tokens, fewest)
+    """The work of the step, counted from 0: the same for the same arguments. packs: without padding. pinned: in
+    page-locked memory."""
+    rows = choose_rows(pairs, step=step, batch=batch, seed=seed)
+    made = packed_batches(pairs, rows, micro_tokens) if packs else micro_batches(pairs, rows, micro_tokens, fewest)
     tokens = sum(one.tokens for one in made)
     targets = sum(one.target_tokens for one in made)
     return StepBatches(tuple(one.pinned() if pinned else one for one in made), tokens, targets)

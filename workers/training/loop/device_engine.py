@@ -131,6 +131,7 @@ class DeviceEngine:
             seed=self.task.seed,
             micro_tokens=state.micro_tokens,
             fewest=self.fewest,
+            packs=self.task.packs,
             pinned=self.task.device.type == "cuda",
         )
         self.feed = Prefetcher(make, state.steps)

@@ -45,7 +45,7 @@ def add_gradients(
         except Exception as error:
             if not (is_out_of_memory(error) and may_shrink(batch)):
                 raise
-            return TooLarge(batch.ids.numel())
+            return TooLarge(batch.size)
     return total
 
 

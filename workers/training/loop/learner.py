@@ -16,7 +16,8 @@ from search_spaces.methods.trainers import Trainer
 from workers.training.data.batches import TrainingBatch
 from workers.training.losses.divergences import cross_entropy
 from workers.training.losses.layer_map import kept_outputs, mismatch, refuse_unknown_layers, spread, token_shares
-from workers.training.losses.readout import CHUNK_BYTES, Readout, chunks, predicting, refuse_other_logits
+from workers.training.losses.packed_attention import take_up
+from workers.training.losses.readout import CHUNK_BYTES, Readout, chunks, refuse_other_logits
 from workers.training.losses.vocabularies import refuse_other_columns
 from workers.training.teachers.teacher import LiveTeacher, Teacher, TeacherOutput
 
@@ -49,6 +50,7 @@ class Learner(torch.nn.Module):
         self.teacher = teacher
         self.chunk_bytes = CHUNK_BYTES
         self._readout = Readout(model)
+        self.packs = False
         self._checked = False
         self._layer_map: dict[int, int] = {}
         self.projections = torch.nn.ModuleDict()
@@ -68,16 +70,24 @@ class Learner(torch.nn.Module):
         if not self._checked:
             refuse_other_logits(self._readout, batch.ids)
             self._checked = True
-        where = predicting(batch)
+        where = batch.predicting
         ids = batch.ids.flatten().index_select(0, where + 1)
         # First, so that what it needs of memory is free again when the student begins.
         said = self._asked(batch)
         with kept_outputs(self._readout.layers, self._layer_map) as hidden:
-            states = self._readout.states(batch.ids)
+            states = self._readout.states(batch.ids, batch.packing if self.packs else None)
         total = self._over_tokens(states.flatten(0, 1).index_select(0, where), ids, said)
         if said is not None and self._layer_map:
             total = total + self.step.hidden * self._mismatch(hidden, said.hidden, batch)
         return LossSum(total, len(where))
+
+    def pack(self) -> bool:
+        """Read batches without padding from now on, if the student can, and a live teacher beside it if that can.
+        Answers whether the student does. Not for hidden states that are matched: those are of padded batches."""
+        self.packs = not self._layer_map and take_up(self._readout)
+        if self.packs and isinstance(self.teacher, LiveTeacher):
+            self.teacher.pack()
+        return self.packs
 
     @property
     def decoder_layers(self) -> Any:

@@ -47,6 +47,8 @@ class Task:
     """Whether activations are computed again in the backward pass from the start."""
     compile: bool = False
     """Whether the learner's `decoder_layers` run compiled (`compiling.compile_layers`)."""
+    packs: bool = False
+    """Whether batches are made without padding, for a learner that packs."""
     checkpoint_seconds: float = 60.0
     """Between checkpoints."""
     checkpoint_steps: int = 0

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from search_spaces.errors import ModelFilesError
-from workers.training.data.batches import TrainingBatch
+from workers.training.data.batches import Packing
+from workers.training.losses.packed_attention import sequence_arguments
 
 # Logits of so many bytes are made at a time.
 CHUNK_BYTES = 512 * 2**20
@@ -53,13 +54,35 @@ class Readout:
     def vocabulary(self) -> int:
         return int(self.config.vocab_size)
 
-    def states(self, ids: torch.Tensor) -> torch.Tensor:
+    @property
+    def device(self) -> torch.device:
+        """Where its embeddings lie."""
+        return next(self.model.get_input_embeddings().parameters()).device
+
+    def states(self, ids: torch.Tensor, packing: Packing | None = None) -> torch.Tensor:
         """Hidden states (sequences, tokens, width) of token ids (sequences, tokens), padded on the right.
 
-        No mask: attention looks to the left, so what stands before the padding never sees it.
+        No mask: attention looks to the left, so what stands before the padding never sees it. packing: of a model that
+        `packed_attention.take_up` took up; it then reads no padding, where the states are 0.
         """
-        states: torch.Tensor = self.decoder(input_ids=ids, use_cache=False).last_hidden_state
-        return states
+        if packing is None:
+            states: torch.Tensor = self.decoder(input_ids=ids, use_cache=False).last_hidden_state
+            return states
+        real = ids.flatten().index_select(0, packing.real)[None]
+        said = self.decoder(input_ids=real, use_cache=False, **sequence_arguments(packing)).last_hidden_state[0]
+        padded = said.new_zeros(ids.numel(), said.shape[1]).index_copy(0, packing.real, said)
+        return padded.view(*ids.shape, -1)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """The model in eval mode inside; each module goes back to its own mode."""
+        training = [module for module in self.model.modules() if module.training]
+        self.model.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits (…, vocabulary) of hidden states (…, width)."""
@@ -72,11 +95,6 @@ class Readout:
         if (divisor := getattr(self.config, "logits_scaling", None)) is not None:
             logits = logits / divisor
         return logits
-
-
-def predicting(batch: TrainingBatch) -> torch.Tensor:
-    """Where the next token is a target token: int64 (n,), positions in the flattened (sequences, tokens), ascending."""
-    return torch.nn.functional.pad(batch.target[:, 1:], (0, 1)).flatten().nonzero()[:, 0]
 
 
 def chunks(states: torch.Tensor, vocabulary: int, most_bytes: int = CHUNK_BYTES) -> list[slice]:
@@ -99,7 +117,7 @@ def refuse_other_logits(readout: Readout, ids: torch.Tensor) -> None:
     ids: (sequences, tokens). Logits that are not finite are not judged.
     """
     few = ids[:1, :_CHECKED_TOKENS]
-    with torch.no_grad(), _evaluating(readout.model):
+    with torch.no_grad(), readout.evaluating():
         whole = readout.model(input_ids=few, use_cache=False).logits.float()
         parts = readout.logits(readout.states(few)).float()
     if whole.shape != parts.shape or float((whole - parts).abs().max()) > _TOLERANCE * float(whole.abs().max()):
@@ -107,15 +125,3 @@ def refuse_other_logits(readout: Readout, ids: torch.Tensor) -> None:
             f"{type(readout.model).__name__} does something to its logits after its head that training does not know "
             "(it knows final_logit_softcapping, logit_scale and logits_scaling); such a model can't be trained here"
         )
-
-
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """The model in eval mode inside; each module goes back to its own mode."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

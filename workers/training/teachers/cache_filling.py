@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from workers.runtime.gpu_memory import release_memory
-from workers.training.data.batches import fewest_tokens_of, halve_micro_tokens, micro_batches
+from workers.training.data.batches import fewest_tokens_of, halve_micro_tokens, micro_batches, packed_batches
 from workers.training.data.sampling import choose_rows
 from workers.training.teachers.cache import TeacherCache
 from workers.training.teachers.teacher import CachedTeacher, LiveTeacher, fill
@@ -59,18 +59,23 @@ def fill_teacher_cache(
         of = sum(pairs.length(row) for row in missing)
         report(0, of)
         live = load()
+        packs = device.type == "cuda" and live.pack()
         fewest = fewest_tokens_of(live.readout.model, device)
         read = 0
         for start in range(0, len(missing), _SEQUENCES):
             left = missing[start : start + _SEQUENCES]
             while left:
-                batches = micro_batches(pairs, left, micro_tokens, fewest)
+                batches = (
+                    packed_batches(pairs, left, micro_tokens)
+                    if packs
+                    else micro_batches(pairs, left, micro_tokens, fewest)
+                )
                 too_large = fill(cache, live, batches, device, partial(_told, report, read, of))
                 asked, left = left, cache.missing(left)
                 read += sum(map(pairs.length, asked)) - sum(map(pairs.length, left))
                 if too_large is not None:
                     release_memory()
-                    micro_tokens = halve_micro_tokens(micro_tokens, too_large.ids.numel())
+                    micro_tokens = halve_micro_tokens(micro_tokens, too_large.size)
                     log.warning("out of memory: the teacher is asked for %d tokens at a time from here", micro_tokens)
         del live
         release_memory()

@@ -16,7 +16,8 @@ from workers.training.data.batches import TrainingBatch
 from workers.training.losses.cached import Likeliest, cached_divergence, likeliest
 from workers.training.losses.divergences import divergence
 from workers.training.losses.layer_map import kept_outputs
-from workers.training.losses.readout import Readout, chunks, predicting, refuse_other_logits
+from workers.training.losses.packed_attention import take_up
+from workers.training.losses.readout import Readout, chunks, refuse_other_logits
 from workers.training.teachers.cache import TeacherCache
 
 
@@ -88,6 +89,13 @@ class LiveTeacher:
     def __init__(self, model: Any) -> None:
         self.readout = Readout(model.eval().requires_grad_(False))
         self._checked = False
+        self._packs = False
+
+    def pack(self) -> bool:
+        """Read batches without padding from now on, if it can, and say whether it does. It then keeps no hidden states
+        for matching."""
+        self._packs = take_up(self.readout)
+        return self._packs
 
     @property
     def vocabulary(self) -> int:
@@ -107,10 +115,9 @@ class LiveTeacher:
             if not self._checked:
                 refuse_other_logits(self.readout, batch.ids)
                 self._checked = True
-            where = predicting(batch)
             with kept_outputs(self.readout.layers, layers) as hidden:
-                states = self.readout.states(batch.ids)
-            return FullDistribution(self.readout, states.flatten(0, 1).index_select(0, where), hidden)
+                states = self.readout.states(batch.ids, batch.packing if self._packs else None)
+            return FullDistribution(self.readout, states.flatten(0, 1).index_select(0, batch.predicting), hidden)
 
     def likeliest(self, batch: TrainingBatch, k: int) -> Likeliest:
         """The k likeliest tokens of each target token, and the mass of the rest."""

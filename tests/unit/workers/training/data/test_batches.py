@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from workers.training.data.batches import (
     halve_micro_tokens,
     micro_batches,
     micro_rows,
+    packed_batches,
     padded_batch,
 )
 from workers.training.data.sampling import choose_rows
@@ -99,3 +101,22 @@ def test_the_loss_is_over_the_same_tokens_however_a_step_is_cut(pairs: Tokenized
         )
 
     assert targets(micro_batches(pairs, rows, 300)) == targets(micro_batches(pairs, rows, 10**6))
+
+
+@pytest.mark.parametrize("micro_tokens", [1, 300, 10**6])
+def test_batches_without_padding_hold_every_sequence_within_the_limit(pairs: TokenizedPairs, micro_tokens: int) -> None:
+    rows = [*choose_rows(pairs, 3, 64, 0), 7, 7]
+    made = packed_batches(pairs, rows, micro_tokens)
+    assert sorted(row for batch in made for row in batch.rows) == sorted(rows)
+    for batch in made:
+        packing = batch.packing
+        assert packing is not None and batch.size == batch.tokens == len(packing.real) == len(packing.positions)
+        assert batch.size <= micro_tokens or len(batch.rows) == 1
+        assert packing.ends.tolist() == [0, *itertools.accumulate(map(pairs.length, batch.rows))]
+        assert packing.longest == max(map(pairs.length, batch.rows))
+        read = batch.ids.flatten()[packing.real]
+        assert read.tolist() == [one for row in batch.rows for one in pairs.ids(row).tolist()]
+        assert packing.positions.tolist() == [place for row in batch.rows for place in range(pairs.length(row))]
+    # Moved with the rest.
+    there = made[0].to(torch.device("meta")).packing
+    assert there is not None and {one.device.type for one in (there.real, there.positions, there.ends)} == {"meta"}

@@ -308,7 +308,7 @@ def test_work_is_prepared_ahead_in_order_and_a_threads_error_is_raised(pairs: To
     def make(step: int) -> Any:
         if step == 6:
             raise OSError("the pairs are gone")
-        return prepare_step(pairs, step, batch=4, seed=1, micro_tokens=64, fewest=64, pinned=False)
+        return prepare_step(pairs, step, batch=4, seed=1, micro_tokens=64, fewest=64, packs=False, pinned=False)
 
     feed = Prefetcher(make, 3)
     try:

@@ -23,7 +23,7 @@ from workers.training.data.sampling import choose_rows
 from workers.training.data.tokenized_pairs import TokenizedPairs
 from workers.training.losses.divergences import divergence
 from workers.training.losses.layer_map import mismatch, refuse_unknown_layers, spread, token_shares
-from workers.training.losses.readout import Readout, predicting, refuse_other_logits
+from workers.training.losses.readout import Readout, refuse_other_logits
 from workers.training.losses.vocabularies import refuse_other_vocabulary
 from workers.training.teachers import cache_filling as filling
 from workers.training.teachers.cache import TeacherCache, open_cache
@@ -64,9 +64,9 @@ def cache(tmp_path: Path) -> TeacherCache:
 
 def test_target_positions_are_those_before_target_tokens() -> None:
     # Row 0 is 6 wide and its translation begins at 4: predicted from 3 and 4. Row 1 begins at 1: from 0, 1 and 2.
-    assert predicting(BATCH).tolist() == [3, 4, 6, 7, 8]
+    assert BATCH.predicting.tolist() == [3, 4, 6, 7, 8]
     # A first token has nothing before it that could predict it.
-    assert predicting(batch_of(([1, 5, 2], 0))).tolist() == [0, 1]
+    assert batch_of(([1, 5, 2], 0)).predicting.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen3", "gemma3_text"])
@@ -114,7 +114,7 @@ def test_a_cached_teacher_is_the_live_one_in_buckets(
     name: str, teacher: LiveTeacher, student: Any, tmp_path: Path
 ) -> None:
     logits = whole_logits(student, BATCH).detach()
-    ids = BATCH.ids.flatten()[predicting(BATCH) + 1]
+    ids = BATCH.ids.flatten()[BATCH.predicting + 1]
     live = teacher.says(BATCH).divergence(name, logits, ids, 0.25, slice(None))
     torch.testing.assert_close(
         live, divergence(name, logits, whole_logits(teacher.readout.model, BATCH), ids, 0.25), rtol=1e-4, atol=1e-5
@@ -258,7 +258,7 @@ def test_bias_of_a_cache(teacher: LiveTeacher, student: Any, cache: TeacherCache
     assert bias.tokens == 9
     assert bias.live > bias.cached > 0
     assert bias.difference == pytest.approx(bias.cached - bias.live)
-    ids = BATCH.ids.flatten()[predicting(BATCH) + 1]
+    ids = BATCH.ids.flatten()[BATCH.predicting + 1]
     whole = cache_bias(student, step, teacher, cached, [BATCH])
     logits = whole_logits(student, BATCH).detach()
     assert whole.live == pytest.approx(
