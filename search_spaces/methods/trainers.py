@@ -119,10 +119,11 @@ class Trainer(Method):
 
     def why_not_after(self, earlier: Method) -> str | None:
         after = f"{self.describe()} after {earlier.describe()}"
-        if isinstance(earlier, TrimVocabulary) and self.has_divergence:
+        if isinstance(earlier, TrimVocabulary) and (self.teacher == "cached" or self.hidden):
+            told = "hidden states are matched" if self.hidden else "a cached teacher is read"
             return (
-                f"{after}: the teacher has tokens that the trimmed vocabulary lacks. "
-                "Use loss: sequence or references, or trim after the training."
+                f"{after}: {told} token by token, and the trimmed vocabulary spells otherwise. "
+                "Use teacher: live and hidden: 0, or trim after the training."
             )
         if earlier.kind == "sparsifier" and not self.keeps_what_is_zero():
             return (

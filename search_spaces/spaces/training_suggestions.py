@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search_spaces.methods.pruners import TrimVocabulary
 from search_spaces.methods.quantizers import MixedWidths
 from search_spaces.methods.registry import Step, step_from_json
-from search_spaces.methods.trainers import Distill, Finetune, LossName, Recover
+from search_spaces.methods.trainers import Distill, Finetune, Recover
 from search_spaces.spaces.choices import Choices, ChoiceSource
 from search_spaces.spaces.offers import Offer
 from search_spaces.spaces.suggestions import NONE, embeddings, quantizer_alone
@@ -95,11 +94,7 @@ def suggest_healing(source: ChoiceSource, offer: Offer, pruned: tuple[Step, ...]
     if how == NONE:
         return pruned
     tokens = source.suggest_categorical("heal.budget", BUDGETS)
-    loss = _loss(pruned)
-    return (
-        *pruned,
-        Recover(tokens=tokens, loss=loss, merged=True) if how == "recover" else Finetune(tokens=tokens, loss=loss),
-    )
+    return (*pruned, Recover(tokens=tokens, merged=True) if how == "recover" else Finetune(tokens=tokens))
 
 
 def quantized_and_recovered(
@@ -109,14 +104,14 @@ def quantized_and_recovered(
     quantizer = quantizer_alone(source, offer, names, bits)
     if any(isinstance(step, MixedWidths) and step.embeddings for step in quantizer):
         return before + quantizer
-    training = _recovery(source, quantizer[0], _loss(before)) if offer.training and quantizer else ()
+    training = _recovery(source, quantizer[0]) if offer.training and quantizer else ()
     steps = before + quantizer + training
     if any(isinstance(step, Recover) and step.is_apart for step in training):
         return steps
     return steps + embeddings(source, offer)
 
 
-def _recovery(source: ChoiceSource, quantizer: Step, loss: LossName) -> tuple[Step, ...]:
+def _recovery(source: ChoiceSource, quantizer: Step) -> tuple[Step, ...]:
     """Scales, an adapter kept apart or all weights, by recipe; none where the quantizer's weights can't be trained."""
     if quantizer.has_grid:
         how = source.suggest_categorical("recovery", (NONE, *RECOVERIES))
@@ -126,16 +121,8 @@ def _recovery(source: ChoiceSource, quantizer: Step, loss: LossName) -> tuple[St
         return ()
     if how == NONE:
         return ()
-    asked: dict[str, Any] = {"tokens": source.suggest_categorical("recovery.budget", BUDGETS), "loss": loss}
+    asked: dict[str, Any] = {"tokens": source.suggest_categorical("recovery.budget", BUDGETS)}
     if how == "lora":
         rank = source.suggest_categorical("recovery.rank", RANKS)
         return (step_from_json({"recipe": "low-bit-lora", "rank": rank, "alpha": 2.0 * rank, **asked}),)
-    if how == BY_BEAMS and loss == "sequence":
-        # The share of cross-entropy goes with a divergence.
-        asked["reference_share"] = 0.0
     return (step_from_json({"recipe": "heal" if how == "scales" else how, **asked}),)
-
-
-def _loss(before: tuple[Step, ...]) -> LossName:
-    """Divergence from the teacher, or its translations where it has tokens that the parent lacks."""
-    return "sequence" if any(isinstance(step, TrimVocabulary) for step in before) else "forward_kl"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,12 +16,14 @@ from search_spaces.candidate import digest_of
 from search_spaces.methods.registry import step_to_json
 from search_spaces.methods.trainers import Distill, Trainer
 from search_spaces.sizes.student_shape import read_student_config
-from workers.checkpoints.model_files import read_checkpoint
-from workers.loading.load import default_device, is_bitsandbytes
+from search_spaces.sizes.tensor_table import text_config
+from workers.checkpoints.model_files import read_checkpoint, read_config
+from workers.loading.load import default_device, is_bitsandbytes, load_tokenizer
 from workers.plan.code_version import code_version
 from workers.plan.compression_context import CompressionContext
 from workers.runtime.callbacks import ProgressCallback, ignore_progress
 from workers.runtime.training_progress import Trained
+from workers.training.data.spelling import Speller
 from workers.training.data.tokenized_pairs import TokenizedPairs
 from workers.training.held_out_check import folder_chrf, held_out_chrf
 from workers.training.loop.compiling import worth_compiling
@@ -74,6 +77,8 @@ def train_alone(
         report=context.report,
         micro_tokens=micro_tokens(trained.parent, context.device.type, compile),
         compile=compile,
+        # Projections of hidden states are made with the learner.
+        beginning=None if step.hidden else partial(_beginning, trained.parent, step, context),
         packs=packs,
     )
     return train(task)
@@ -174,10 +179,31 @@ def training_key(step: Trainer, pairs: TokenizedPairs, context: CompressionConte
 def _learner(
     trained: Trainable, step: Trainer, pairs: TokenizedPairs, context: CompressionContext, layer_map: LayerMap
 ) -> Learner:
-    teacher = teacher_for(step, pairs, context)
+    speller = _speller(trained.parent, step, pairs, context)
+    teacher = teacher_for(step, pairs, context, None if speller is None else speller.columns)
     with torch.random.fork_rng():
         torch.manual_seed(context.seed)
-        return Learner(trained.model, step, teacher, layer_map)
+        learner = Learner(trained.model, step, teacher, layer_map)
+    learner.speller = speller
+    return learner
+
+
+def _speller(parent: Path, step: Trainer, pairs: TokenizedPairs, context: CompressionContext) -> Speller | None:
+    """For a divergence from a teacher that has other tokens (`vocabularies.refuse_other_vocabulary` let it be)."""
+    if not step.has_divergence:
+        return None
+    folders = (parent, training_inputs(step, context).teacher)
+    own, teacher = (load_tokenizer(folder, context.trust_remote_code) for folder in folders)
+    rows, theirs = (int(text_config(read_config(folder))["vocab_size"]) for folder in folders)
+    if rows == theirs and own.get_vocab() == teacher.get_vocab():
+        return None
+    return Speller(pairs, own, teacher, context.prompt, rows)
+
+
+def _beginning(parent: Path, step: Trainer, context: CompressionContext) -> dict[str, nn.Parameter]:
+    """What a learner of this step trains, by its names, as it begins."""
+    named = form(parent, step, context).model.named_parameters()
+    return {f"model.{name}": parameter for name, parameter in named if parameter.requires_grad}
 
 
 def _there(

@@ -29,14 +29,14 @@ from workers.training.teachers.choose_teacher import training_inputs, translatin
 def training_pairs(parent: Path, step: Trainer, context: CompressionContext) -> TokenizedPairs:
     """The pairs that the step trains on, as the parent's tokens; of the teacher's translations where it asks for them.
 
-    Raises StudyError where the study names nothing to train on, and for a divergence from a teacher of another
-    vocabulary, CandidateError for one from the parent itself.
+    Raises StudyError where the study names nothing to train on, and for a divergence from a teacher that lacks some of
+    the parent's tokens, CandidateError for one from the parent itself.
     """
     study = training_inputs(step, context)
     if step.has_divergence:
         if parent.samefile(study.teacher):
             refuse_idle_training((step,))
-        refuse_other_vocabulary(parent, study.teacher, context.trust_remote_code)
+        refuse_other_vocabulary(parent, study.teacher, step, context.trust_remote_code)
     return with_device(context, _pairs, parent, step) if step.has_translated_targets else _pairs(parent, step, context)
 
 
@@ -112,8 +112,15 @@ def _pairs(parent: Path, step: Trainer, context: CompressionContext) -> Tokenize
     tokenizer = load_tokenizer(parent, context.trust_remote_code)
     key = _tokenizer_key(parent)
     translated = step.has_translated_targets
+    # Sources are counted in the teacher's tokens, so that students of all vocabularies share its translations.
+    first = (load_tokenizer(study.teacher, context.trust_remote_code), _tokenizer_key(study.teacher))
     pairs = tokenize_pairs(
-        study.data, tokenizer, key, context.prompt, study.store, seed=context.seed, sources_alone=translated
+        study.data,
+        *(first if translated else (tokenizer, key)),
+        context.prompt,
+        study.store,
+        seed=context.seed,
+        sources_alone=translated,
     )
     if not translated:
         return pairs

@@ -211,9 +211,9 @@ ORDERS: list[tuple[list[Step], list[Step], str]] = [
     ),
     (
         [TRIM],
-        [step for step in TRAINERS if step is not DORA],
-        "{1} after {0}: the teacher has tokens that the trimmed vocabulary lacks. "
-        "Use loss: sequence or references, or trim after the training.",
+        [Finetune(loss="skew_kl", teacher="cached"), Recover(teacher="cached", reference_share=0.5)],
+        "{1} after {0}: a cached teacher is read token by token, and the trimmed vocabulary spells otherwise. "
+        "Use teacher: live and hidden: 0, or trim after the training.",
     ),
     (
         SPARSIFIERS,
@@ -244,7 +244,7 @@ ORDERS: list[tuple[list[Step], list[Step], str]] = [
         "Put the training first, or use one of rtn, hqq, awq, gptq, mixed.",
     ),
     (
-        PRUNERS[:3],
+        [*PRUNERS[:3], TRIM],
         [SCALES],
         "{1}: no weight has scales yet. Put one of rtn, hqq, awq, gptq, mixed before it, or use adapter: lora.",
     ),
@@ -313,9 +313,10 @@ def test_training_before_between_and_after_compression_is_allowed(steps: tuple[S
     assert Candidate(LOCAL, steps).steps == steps
 
 
-def test_a_trimmed_vocabulary_forbids_a_divergence_however_far_before_it_lies() -> None:
-    with pytest.raises(CandidateError, match="the teacher has tokens that the trimmed vocabulary lacks"):
-        Candidate(LOCAL, (TRIM, LAYERS, GPTQ4, SCALES))
+def test_a_trimmed_vocabulary_forbids_matched_hidden_states_however_far_before_it_lies() -> None:
+    with pytest.raises(CandidateError, match="hidden states are matched token by token"):
+        Candidate(LOCAL, (TRIM, LAYERS, GPTQ4, Finetune(hidden=0.5)))
+    assert Candidate(LOCAL, (TRIM, LAYERS, GPTQ4, SCALES)).steps[-1] == SCALES
 
 
 IDLE: list[Step] = [LORA, MERGED, FINETUNE, Finetune(loss="skew_kl", teacher="cached"), Finetune(hidden=0.5)]

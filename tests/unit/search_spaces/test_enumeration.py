@@ -114,7 +114,7 @@ def test_targets_by_beams_go_with_a_trimmed_vocabulary(shipped: Checkpoint) -> N
     row = (found.options == [wanted.get(name, 0) for name in found.axes]).all(axis=1).argmax()
     trainer = found.steps(int(row))[-1]
     assert isinstance(trainer, Finetune)
-    assert (trainer.loss, trainer.beams, trainer.tokens) == ("sequence", 4, 4_000_000)
+    assert (trainer.loss, trainer.beams, trainer.tokens) == ("forward_kl", 4, 4_000_000)
 
 
 def test_a_space_without_axes_has_no_rows(shipped: Checkpoint) -> None:

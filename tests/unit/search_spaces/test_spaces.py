@@ -276,7 +276,7 @@ def test_an_adapter_kept_apart_ends_its_candidate() -> None:
     assert all(isinstance(steps[-1], Recover) for steps in apart)
 
 
-def test_a_trimmed_vocabulary_is_healed_on_the_teachers_translations() -> None:
+def test_a_trimmed_vocabulary_is_healed_as_others_are() -> None:
     trimmed = {"trim_vocabulary.tokens": 3968, "remove_layers.count": 0, "remove_heads.groups": 0}
     choices = trimmed | {
         "remove_channels.share": 0.0, "heal": "recover", "heal.budget": BUDGETS[0], "quantizer": "gptq",
@@ -285,9 +285,9 @@ def test_a_trimmed_vocabulary_is_healed_on_the_teachers_translations() -> None:
     }  # fmt: skip
     assert steps_of("joint", choices, offer_for(CAPTIONS, training=True)) == (
         TrimVocabulary(tokens=3968),
-        Recover(tokens=BUDGETS[0], loss="sequence", merged=True),
+        Recover(tokens=BUDGETS[0], merged=True),
         GPTQ(bits=3),
-        Finetune(tokens=BUDGETS[2], loss="sequence"),
+        Finetune(tokens=BUDGETS[2]),
         QuantizeEmbeddings(bits=8),
     )
 

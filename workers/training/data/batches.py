@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from workers.training.data.permutation import Indices
+
 if TYPE_CHECKING:
     from workers.training.data.tokenized_pairs import TokenizedPairs
 
@@ -42,11 +44,23 @@ class Packing:
 
 
 @dataclass(frozen=True, slots=True)
+class Spelled:
+    """A batch's text in the tokens of a teacher that has more. batch: those, `predicting` the positions whose next
+    token is the student's too. matched: int64 (m,), of which of the student's target tokens those are, as they are
+    numbered in its `predicting`. others: int64 (targets - m,), the rest."""
+
+    batch: TrainingBatch
+    matched: torch.Tensor
+    others: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingBatch:
     """Sequences padded on the right. ids: int64 (n, t), 0 where padded. mask: bool (n, t), True on real tokens.
     target: bool (n, t), True on tokens of the translation, end of sequence included; position p is predicted from
     p - 1. predicting: int64 (targets,), those positions p - 1 in the flattened (n, t), ascending. rows: the sequences'
-    indices in the TokenizedPairs. packing: where the decoder is to read it without padding."""
+    indices in the TokenizedPairs. packing: where the decoder is to read it without padding. teacher: where the teacher
+    has other tokens."""
 
     ids: torch.Tensor
     mask: torch.Tensor
@@ -54,6 +68,7 @@ class TrainingBatch:
     predicting: torch.Tensor
     rows: tuple[int, ...]
     packing: Packing | None = None
+    teacher: Spelled | None = None
 
     @property
     def size(self) -> int:
@@ -81,7 +96,9 @@ class TrainingBatch:
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> TrainingBatch:
         ids, mask, target, predicting = map(change, (self.ids, self.mask, self.target, self.predicting))
         packing = None if self.packing is None else self.packing.each(change)
-        return TrainingBatch(ids, mask, target, predicting, self.rows, packing)
+        if (theirs := self.teacher) is not None:
+            theirs = Spelled(theirs.batch._each(change), change(theirs.matched), change(theirs.others))
+        return TrainingBatch(ids, mask, target, predicting, self.rows, packing, theirs)
 
 
 def fewest_tokens(parameters: int, device: torch.device) -> int:
@@ -167,11 +184,16 @@ def micro_rows(
 
 def padded_batch(pairs: TokenizedPairs, rows: Sequence[int]) -> TrainingBatch:
     """The sequences in one batch, in this order."""
-    lengths = np.array([pairs.length(row) for row in rows])
-    starts = np.array([pairs.target_start(row) for row in rows])
-    ids = np.zeros((len(rows), int(lengths.max())), np.int64)
-    for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-        ids[place, :length] = pairs.ids(row)
+    return sequences_batch([pairs.ids(row) for row in rows], [pairs.target_start(row) for row in rows], rows)
+
+
+def sequences_batch(sequences: Sequence[Indices], target_starts: Sequence[int], rows: Sequence[int]) -> TrainingBatch:
+    """Token ids in one batch, in this order. target_starts: where each translation begins. rows: the sequences'."""
+    lengths = np.array([len(one) for one in sequences])
+    starts = np.array(target_starts)
+    ids = np.zeros((len(sequences), int(lengths.max())), np.int64)
+    for place, (one, length) in enumerate(zip(sequences, lengths, strict=True)):
+        ids[place, :length] = one
     positions = np.arange(ids.shape[1])
     mask = positions < lengths[:, None]
     target = mask & (positions >= starts[:, None])

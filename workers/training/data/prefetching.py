@@ -33,11 +33,14 @@ def prepare_step(
     fewest: int,
     packs: bool,
     pinned: bool,
+    speller: Callable[[TrainingBatch], TrainingBatch] | None = None,
 ) -> StepBatches:
     """The work of the step, counted from 0: the same for the same arguments. packs: without padding. pinned: in
-    page-locked memory."""
+    page-locked memory. speller: adds how the teacher spells a batch."""
     rows = choose_rows(pairs, step=step, batch=batch, seed=seed)
     made = packed_batches(pairs, rows, micro_tokens) if packs else micro_batches(pairs, rows, micro_tokens, fewest)
+    if speller is not None:
+        made = [speller(one) for one in made]
     tokens = sum(one.tokens for one in made)
     targets = sum(one.target_tokens for one in made)
     return StepBatches(tuple(one.pinned() if pinned else one for one in made), tokens, targets)

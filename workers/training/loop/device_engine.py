@@ -18,7 +18,7 @@ from workers.training.loop.engine import step_seed
 from workers.training.loop.gradients import TooLarge, add_gradients, may_shrink, smaller
 from workers.training.loop.keeping import CheckpointManager
 from workers.training.loop.meter import Meter
-from workers.training.loop.optimizer import adamw, apply_gradients, restore, tensors_of, trainable
+from workers.training.loop.optimizer import adamw, apply_gradients, restore, tensors_of, trainable, weights_of
 
 if TYPE_CHECKING:
     from workers.training.loop.one_device import Task
@@ -30,10 +30,9 @@ LOOK_SECONDS = 1.0
 class DeviceEngine:
     """The task's learner on its device (`engine.TrainingEngine`)."""
 
-    keeps_beginning = True
-
     def __init__(self, task: Task) -> None:
         self.task = task
+        self.keeps_beginning = task.beginning is None
         self.parameters = trainable(task.learner)
         self.fewest = fewest_tokens_of(task.learner, task.device)
         self.optimizer = adamw(self.parameters, task.step.weight_decay)
@@ -41,6 +40,8 @@ class DeviceEngine:
             task.checkpoints,
             task.step.schedule,
             task.pairs.budget(task.step.tokens),
+            # Weights and both of AdamW's moments.
+            size=3 * sum(parameter.nbytes for parameter in self.parameters.values()),
             clock=task.clock,
             every_s=task.checkpoint_seconds,
             every_steps=task.checkpoint_steps,
@@ -62,7 +63,9 @@ class DeviceEngine:
             known = checkpoint.standing
             micro_tokens = min(self.task.micro_tokens, known.micro_tokens)
             return replace(known, micro_tokens=micro_tokens, recomputing=self.task.recompute or known.recomputing)
-        if self.feed is not None:
+        if self.feed is not None and self.task.beginning is not None:
+            restore(self.parameters, self.optimizer, weights_of(self.task.beginning()))
+        elif self.feed is not None:
             raise FileNotFoundError(f"the checkpoints in {self.task.checkpoints} are gone; start the training again")
         return None
 
@@ -100,6 +103,9 @@ class DeviceEngine:
     def checkpoint_is_due(self, steps: int) -> bool:
         return self.keeper.is_due(steps)
 
+    def is_worth_keeping(self) -> bool:
+        return self.keeper.is_worth_keeping()
+
     def save(self, state: TrainingState) -> None:
         self.keeper.save(state, tensors_of(self.parameters, self.optimizer))
         self.meter.restart()
@@ -132,6 +138,7 @@ class DeviceEngine:
             micro_tokens=state.micro_tokens,
             fewest=self.fewest,
             packs=self.task.packs,
+            speller=getattr(self.task.learner, "speller", None),
             pinned=self.task.device.type == "cuda",
         )
         self.feed = Prefetcher(make, state.steps)

@@ -47,6 +47,10 @@ class TrainingEngine(Protocol):
         """Whether to write a checkpoint after so many steps."""
         ...
 
+    def is_worth_keeping(self) -> bool:
+        """Whether to write a checkpoint for trainings of other budgets, and one of the end."""
+        ...
+
     def save(self, state: TrainingState) -> None:
         """Write a checkpoint, and remove those that it supersedes. Raises DiskFull."""
         ...

@@ -23,16 +23,21 @@ from workers.training.loop.schedules import Schedule
 
 # Writing checkpoints takes about this share of the time at most.
 TIME_SHARE = 0.05
+# Before one was written: from a GPU to a disk, bytes a second; and bytes that are written whatever they take.
+WRITES_A_SECOND = 0.5e9
+SMALL = 64 * 2**20
 
 
 class CheckpointManager:
-    """One run's hold on a folder of checkpoints. every_s: seconds between two; every_steps: steps instead, unless 0."""
+    """One run's hold on a folder of checkpoints. size: bytes of one. every_s: seconds between two; every_steps: steps
+    instead, unless 0."""
 
     def __init__(
         self,
         folder: Path,
         schedule: Schedule,
         budget: int,
+        size: int,
         clock: Callable[[], float],
         every_s: float,
         every_steps: int,
@@ -45,8 +50,8 @@ class CheckpointManager:
         self._every_steps = every_steps
         remove_old_drafts(folder)
         self._mine = {one.folder for one in find_checkpoints(folder) if usable(one.standing, schedule, budget)}
-        self._writing_s = 0.0
-        self._saved_at = clock()
+        self._writing_s = 0.0 if size < SMALL else size / WRITES_A_SECOND
+        self._began = self._saved_at = clock()
         self.saved_steps = -1
 
     def newest(self, steps: int | None = None) -> TrainingCheckpoint | None:
@@ -61,6 +66,10 @@ class CheckpointManager:
         if self._every_steps:
             return steps - self.saved_steps >= self._every_steps
         return self._clock() - self._saved_at >= max(self._every_s, self._writing_s / TIME_SHARE)
+
+    def is_worth_keeping(self) -> bool:
+        """Whether the run so far took long enough, against what writing takes, for others to go on from it."""
+        return bool(self._every_steps) or self._clock() - self._began >= self._writing_s / TIME_SHARE
 
     def save(self, standing: TrainingState, tensors: Mapping[str, torch.Tensor]) -> None:
         """Write a checkpoint and remove those it supersedes. Raises DiskFull."""

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from search_spaces.methods.trainers import Trainer
 from workers.training.data.batches import TrainingBatch
+from workers.training.data.spelling import Speller
 from workers.training.losses.divergences import cross_entropy
 from workers.training.losses.layer_map import kept_outputs, mismatch, refuse_unknown_layers, spread, token_shares
 from workers.training.losses.packed_attention import take_up
@@ -33,9 +34,11 @@ class LossSum(NamedTuple):
 
 
 class Learner(torch.nn.Module):
-    """model: the student, a causal LM in training form, peft-wrapped or not. step: what it is trained for. teacher: for
-    a divergence; None for cross-entropy. layer_map: student layer -> teacher layer, both from 0, for step.hidden;
-    spread evenly when None. `chunk_bytes` may be set: of the logits that are made at a time.
+    """model: the student, a causal LM in training form, peft-wrapped or not. step: what it is trained for. teacher:
+    for a divergence; None for cross-entropy. Where batches say how a teacher with more tokens spells them, its
+    distribution is learnt where both spell alike, and other tokens by cross-entropy. layer_map: student layer ->
+    teacher layer, both from 0, for step.hidden; spread evenly when None. `chunk_bytes` may be set: of the logits that
+    are made at a time.
 
     Raises StudyError for vocabularies that differ and for a layer map that can't be, ValueError for a teacher that the
     step lacks or that keeps no hidden states.
@@ -54,6 +57,7 @@ class Learner(torch.nn.Module):
         self._checked = False
         self._layer_map: dict[int, int] = {}
         self.projections = torch.nn.ModuleDict()
+        self.speller: Speller | None = None
         if step.has_divergence:
             if teacher is None:
                 raise ValueError(f"the loss {step.loss} is a divergence from a teacher, and none was given")
@@ -76,7 +80,13 @@ class Learner(torch.nn.Module):
         said = self._asked(batch)
         with kept_outputs(self._readout.layers, self._layer_map) as hidden:
             states = self._readout.states(batch.ids, batch.packing if self.packs else None)
-        total = self._over_tokens(states.flatten(0, 1).index_select(0, where), ids, said)
+        at_targets = states.flatten(0, 1).index_select(0, where)
+        if said is None or (theirs := batch.teacher) is None:
+            total = self._over_tokens(at_targets, ids, said)
+        else:
+            total = torch.zeros((), dtype=torch.float32, device=states.device)
+            for some, of in ((theirs.matched, said), (theirs.others, None)):
+                total = total + self._over_tokens(at_targets.index_select(0, some), ids.index_select(0, some), of)
         if said is not None and self._layer_map:
             total = total + self.step.hidden * self._mismatch(hidden, said.hidden, batch)
         return LossSum(total, len(where))

@@ -7,7 +7,7 @@ training that goes on from a checkpoint does what it would have done without the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,8 @@ class Task:
 
     learner: nn.Module
     """Called with a TrainingBatch, it returns the loss as `sum`, over the target tokens, a scalar on the device.
-    Its `enable_checkpointing()`, if it has one, makes it compute activations again in the backward pass."""
+    Its `enable_checkpointing()`, if it has one, makes it compute activations again in the backward pass; its `speller`,
+    if it has one, is called with each batch beforehand, in a thread."""
     pairs: TokenizedPairs
     step: Trainer
     """The method, with its budget and schedule."""
@@ -47,6 +48,8 @@ class Task:
     """Whether activations are computed again in the backward pass from the start."""
     compile: bool = False
     """Whether the learner's `decoder_layers` run compiled (`compiling.compile_layers`)."""
+    beginning: Callable[[], Mapping[str, nn.Parameter]] | None = None
+    """Makes what the learner trains, by name, anew as it began; without it a checkpoint of the beginning is written."""
     packs: bool = False
     """Whether batches are made without padding, for a learner that packs."""
     checkpoint_seconds: float = 60.0

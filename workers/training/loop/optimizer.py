@@ -49,11 +49,16 @@ def apply_gradients(optimizer: torch.optim.AdamW, rate: float) -> torch.Tensor:
 
 def tensors_of(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.AdamW) -> dict[str, torch.Tensor]:
     """The trained tensors and the optimizer's moments, by names such as `exp_avg:model.norm.weight`."""
-    tensors = {f"weight:{name}": parameter.detach() for name, parameter in parameters.items()}
+    tensors = dict(weights_of(parameters))
     for name, parameter in parameters.items():
         held = optimizer.state.get(parameter, {})
         tensors |= {f"{state}:{name}": held[state] for state in STATES if state in held}
     return tensors
+
+
+def weights_of(parameters: Mapping[str, nn.Parameter]) -> list[tuple[str, torch.Tensor]]:
+    """The trained tensors alone, of an optimizer that has taken no step."""
+    return [(f"weight:{name}", parameter.detach()) for name, parameter in parameters.items()]
 
 
 def restore(

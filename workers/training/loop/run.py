@@ -81,9 +81,10 @@ class TrainingRun:
         return self.state.tokens >= self.budget
 
     def _decay_is_next(self) -> bool:
-        """Whether the next step is the first whose rate depends on the budget, and no checkpoint was written here."""
-        now = self.state
-        return now.decay_is_next(self.trainer.schedule, self.budget) and self.engine.saved_steps != now.steps
+        """Whether the next step is the first whose rate depends on the budget, and a checkpoint is to be written."""
+        now, engine = self.state, self.engine
+        is_next = now.decay_is_next(self.trainer.schedule, self.budget) and engine.saved_steps != now.steps
+        return is_next and engine.is_worth_keeping()
 
     def _step(self) -> None:
         """Take the next optimizer step, or make the micro-batches smaller where memory does not suffice."""
@@ -118,7 +119,7 @@ class TrainingRun:
         unscored = self._held_out is not None and last.chrf is None
         if last.tokens < self.state.tokens or unscored:
             self.history.mark(self.state.tokens, self._score())
-        if self.engine.saved_steps != self.state.steps:
+        if self.engine.saved_steps != self.state.steps and self.engine.is_worth_keeping():
             self._save()
 
     def _score(self) -> float | None:

@@ -1,30 +1,36 @@
-"""Whether two models' token ids mean the same, which comparing their distributions takes for granted."""
+"""Whether two models' distributions can be compared: token by token, or those tokens that both have."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from search_spaces.errors import StudyError
+from search_spaces.methods.trainers import Trainer
 from workers.checkpoints.model_files import read_config
 
 _WAY_OUT = (
-    'Use the loss "sequence", which trains on the teacher\'s translations as text, or "references"; or put the step '
+    'use the loss "sequence", which trains on the teacher\'s translations as text, or "references"; or put the step '
     "that changes the vocabulary after the training"
 )
 
 
-def refuse_other_vocabulary(student: Path, teacher: Path, trust_remote_code: bool = False) -> None:
-    """Raise StudyError when the models in these folders differ in tokens, in their ids, or in rows of the embedding."""
+def refuse_other_vocabulary(student: Path, teacher: Path, step: Trainer, trust_remote_code: bool = False) -> None:
+    """Raise StudyError where the step's divergence can't be had of the models in these folders: the student has tokens
+    that the teacher lacks, or fewer, and the step takes a cached teacher or matches hidden states."""
     from workers.loading.load import load_tokenizer
 
     own, theirs = (load_tokenizer(folder, trust_remote_code).get_vocab() for folder in (student, teacher))
-    if own != theirs:
-        other = len(dict(own.items() ^ theirs.items()))
+    if lacking := own.keys() - theirs.keys():
         raise StudyError(
-            f"the student's tokenizer has {len(own)} tokens and the teacher's {len(theirs)}, and {other} differ; a "
-            f"divergence compares them token by token. {_WAY_OUT}"
+            f"the teacher's tokenizer lacks {len(lacking)} of the student's {len(own)} tokens, such as "
+            f"{min(lacking)!r}; a divergence compares them token by token: {_WAY_OUT}"
         )
-    refuse_other_columns(_rows(student), _rows(teacher))
+    if (own != theirs or _rows(student) != _rows(teacher)) and (step.teacher != "live" or step.hidden):
+        raise StudyError(
+            f"the student has {len(own)} tokens and the teacher {len(theirs)}, and {step.name} "
+            f"{'matches hidden states' if step.hidden else 'takes a cached teacher'}, which compares both token by "
+            f"token: use teacher: live and hidden: 0, or {_WAY_OUT}"
+        )
 
 
 def refuse_other_columns(student: int, teacher: int) -> None:
@@ -32,7 +38,7 @@ def refuse_other_columns(student: int, teacher: int) -> None:
     if student != teacher:
         raise StudyError(
             f"the student has {student} vocabulary entries and the teacher {teacher}; a divergence compares them token "
-            f"by token. {_WAY_OUT}"
+            f"by token: {_WAY_OUT}"
         )
 
 

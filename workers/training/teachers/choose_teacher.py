@@ -57,17 +57,20 @@ def training_inputs(step: Trainer, context: CompressionContext) -> TrainingInput
     return TrainingInputs(context.training, context.store, context.teacher)
 
 
-def teacher_for(step: Trainer, pairs: TokenizedPairs, context: CompressionContext) -> Teacher | None:
+def teacher_for(
+    step: Trainer, pairs: TokenizedPairs, context: CompressionContext, columns: torch.Tensor | None = None
+) -> Teacher | None:
     """Who is asked for a divergence, on the context's device; None for a loss on given translations.
 
     A cached teacher is asked beforehand for all that the budget reads and the cache lacks, and then let go; one that
-    several processes ask at once stays, and each process asks for its own part.
+    several processes ask at once stays, and each process asks for its own part. columns: of a live one whose student
+    has a part of its tokens (`LiveTeacher`).
     """
     if not step.has_divergence:
         return None
     study = training_inputs(step, context)
     if step.teacher == "live":
-        return live_teacher(study.teacher, context.device, context.trust_remote_code)
+        return live_teacher(study.teacher, context.device, context.trust_remote_code, columns)
     about = {"teacher": context.teacher_key, "pairs": pairs.digest, "device": context.device.type}
     cache = open_cache(study.store, about, int(text_config(read_config(study.teacher))["vocab_size"]))
     rows = rows_read(pairs, pairs.budget(step.tokens), step.batch, context.seed)

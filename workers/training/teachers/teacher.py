@@ -20,6 +20,9 @@ from workers.training.losses.packed_attention import take_up
 from workers.training.losses.readout import Readout, chunks, refuse_other_logits
 from workers.training.teachers.cache import TeacherCache
 
+# The logit of what a teacher has no token for: its probability is 0, and the logarithm of that is finite.
+_NEVER = -1e4
+
 
 class TeacherOutput(Protocol):
     """What a teacher says of the n target tokens of one batch."""
@@ -53,11 +56,13 @@ class Teacher(Protocol):
 @dataclass(frozen=True, slots=True)
 class FullDistribution:
     """states: hidden states before the head at the predicting positions (n, width). Logits are made from them when and
-    where they are needed, so that a large vocabulary is never held for all tokens."""
+    where they are needed, so that a large vocabulary is never held for all tokens. columns: of a student that has a
+    part of them; the others' mass is then left out."""
 
     readout: Readout
     states: torch.Tensor
     hidden: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    columns: torch.Tensor | None = None
 
     def divergence(self, name: str, logits: torch.Tensor, ids: torch.Tensor, share: float, rows: slice) -> torch.Tensor:
         return divergence(name, logits, self.logits(rows), ids, share)
@@ -65,7 +70,11 @@ class FullDistribution:
     def logits(self, rows: slice) -> torch.Tensor:
         """The teacher's logits (tokens of rows, vocabulary)."""
         with _as_stored(self.states.device):
-            return self.readout.logits(self.states[rows])
+            logits = self.readout.logits(self.states[rows])
+            if self.columns is None:
+                return logits
+            said = logits.index_select(1, self.columns.clamp(min=0))
+            return said.masked_fill_(self.columns < 0, _NEVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +91,14 @@ class TopKDistribution:
 class LiveTeacher:
     """A model that is asked as training goes: no gradient, in eval mode, in the type it was loaded in.
 
-    model: a causal LM on the device where batches are. Raises ModelFilesError on the first batch if the model does to
-    its logits what `Readout` does not know.
+    model: a causal LM on the device where batches are. columns: int64 (n,), for each of a student's logits which of the
+    model's it is compared with, -1 for none; None where they are the same. Raises ModelFilesError on the first batch if
+    the model does to its logits what `Readout` does not know.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, columns: torch.Tensor | None = None) -> None:
         self.readout = Readout(model.eval().requires_grad_(False))
+        self._columns = None if columns is None else columns.to(self.readout.device)
         self._checked = False
         self._packs = False
 
@@ -99,7 +110,7 @@ class LiveTeacher:
 
     @property
     def vocabulary(self) -> int:
-        return self.readout.vocabulary
+        return self.readout.vocabulary if self._columns is None else len(self._columns)
 
     @property
     def width(self) -> int:
@@ -111,18 +122,21 @@ class LiveTeacher:
         return len(self.readout.layers)
 
     def says(self, batch: TrainingBatch, layers: Sequence[int] = ()) -> FullDistribution:
+        if batch.teacher is not None:
+            batch = batch.teacher.batch
         with _as_stored(batch.ids.device):
             if not self._checked:
                 refuse_other_logits(self.readout, batch.ids)
                 self._checked = True
             with kept_outputs(self.readout.layers, layers) as hidden:
                 states = self.readout.states(batch.ids, batch.packing if self._packs else None)
-            return FullDistribution(self.readout, states.flatten(0, 1).index_select(0, batch.predicting), hidden)
+            at_targets = states.flatten(0, 1).index_select(0, batch.predicting)
+            return FullDistribution(self.readout, at_targets, hidden, self._columns)
 
     def likeliest(self, batch: TrainingBatch, k: int) -> Likeliest:
         """The k likeliest tokens of each target token, and the mass of the rest."""
         said = self.says(batch)
-        parts = [likeliest(said.logits(rows), k) for rows in chunks(said.states, self.vocabulary)]
+        parts = [likeliest(said.logits(rows), k) for rows in chunks(said.states, self.readout.vocabulary)]
         tails = [part.tail for part in parts if part.tail is not None]
         return Likeliest(
             torch.cat([part.ids for part in parts]),
@@ -191,11 +205,14 @@ def fill(
     return too_large
 
 
-def live_teacher(folder: Path, device: torch.device, trust_remote_code: bool = False) -> LiveTeacher:
-    """The model of this folder as a teacher: bfloat16 on a GPU, float32 on a CPU. Raises what `load_model` raises."""
+def live_teacher(
+    folder: Path, device: torch.device, trust_remote_code: bool = False, columns: torch.Tensor | None = None
+) -> LiveTeacher:
+    """The model of this folder as a teacher: bfloat16 on a GPU, float32 on a CPU. columns: see `LiveTeacher`. Raises
+    what `load_model` raises."""
     from workers.loading.load import load_model
 
-    return LiveTeacher(load_model(folder, str(device), trust_remote_code))
+    return LiveTeacher(load_model(folder, str(device), trust_remote_code), columns)
 
 
 def _keep(cache: TeacherCache, live: LiveTeacher, batch: TrainingBatch) -> None:

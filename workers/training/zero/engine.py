@@ -157,6 +157,10 @@ class ShardedEngine:
         seen, self.seen = self.seen, None
         return seen
 
+    def is_worth_keeping(self) -> bool:
+        """Always: processes with clocks of their own would not agree."""
+        return True
+
     def checkpoint_is_due(self, steps: int) -> bool:
         """What the first process said, by its clock, in the last step."""
         return self.is_due
@@ -185,6 +189,7 @@ class ShardedEngine:
         if self.task.stage == 3:
             learner.chunk_bytes = ONE_PIECE_BYTES
         self.most_targets = self._most_targets(learner)
+        self.speller = learner.speller
         # Before stage 3 takes the weights apart.
         self.fewest = fewest_tokens_of(learner, self.task.device)
         self.engine = wrap_learner(learner, self.task.stage, self.task.device, self.task.step.weight_decay)
@@ -213,6 +218,8 @@ class ShardedEngine:
 
         def made(some: Sequence[int]) -> TrainingBatch:
             batch = padded_batch(pairs, some)
+            if self.speller is not None:
+                batch = self.speller(batch)
             return batch.pinned() if self.task.device.type == "cuda" else batch
 
         return share_of(self.rank, self.processes, rows, pairs, cut=cut, made=made)

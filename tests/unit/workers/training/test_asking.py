@@ -59,19 +59,30 @@ def other_tokens(base: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     "step",
-    [KL, replace(KL, hidden=0.5), Recover(loss="reverse_kl", reference_share=0.5), Distill(layers=1, teacher="cached")],
+    [replace(KL, hidden=0.5), Recover(teacher="cached", reference_share=0.5), Distill(layers=1, teacher="cached")],
     ids=str,
 )
 @pytest.mark.usefixtures("untouched")
-def test_a_divergence_from_a_teacher_of_other_tokens_is_refused_before_anything_is_read(
+def test_what_compares_token_by_token_is_refused_for_other_ids_before_anything_is_read(
     base: Path, save_llama: Any, tmp_path: Path, step: Any
 ) -> None:
     swapped = other_tokens(base, tmp_path / "swapped")
     fewer = save_llama(**SHAPE, vocab_size=96)
-    for parent, said in ((swapped, "and 2 differ"), (fewer, "the student has 96 vocabulary entries")):
-        with pytest.raises(StudyError, match=rf'{said}.* Use the loss "sequence"'):
+    said = "matches hidden states" if step.hidden else "takes a cached teacher"
+    for parent in (swapped, fewer):
+        with pytest.raises(StudyError, match=rf'{said}.* use teacher: live .* or use the loss "sequence"'):
             compress(parent, empty(tmp_path), step, training_context(tmp_path, base))
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_teacher_that_lacks_tokens_of_the_students_is_refused(base: Path, tmp_path: Path) -> None:
+    parent = other_tokens(base, tmp_path / "other")
+    file = parent / "tokenizer.json"
+    file.write_text(file.read_text(encoding="utf-8").replace('"b":', '"§b":'), encoding="utf-8")
+    for step in (KL, Recover(loss="reverse_kl", reference_share=0.5)):
+        with pytest.raises(StudyError, match=r"lacks 1 of the student's .* such as '§b'.* use the loss"):
+            compress(parent, empty(tmp_path), step, training_context(tmp_path, base))
 
 
 def test_losses_on_text_take_any_vocabulary(base: Path, tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_what_the_step_lacks_is_refused(model: Any, teacher: LiveTeacher, tmp_pa
     cached = CachedTeacher(open_cache(tmp_path, {}, VOCABULARY), teacher)
     with pytest.raises(ValueError, match="a cache keeps none"):
         Learner(model, Distill(hidden=1.0), cached)
-    with pytest.raises(StudyError, match=r'80 vocabulary entries and the teacher 96.*Use the loss "sequence"'):
+    with pytest.raises(StudyError, match=r'80 vocabulary entries and the teacher 96.*use the loss "sequence"'):
         Learner(tiny_model("llama", vocab_size=80), Finetune(), teacher)
 
 

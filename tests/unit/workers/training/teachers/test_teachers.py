@@ -295,14 +295,22 @@ def test_hidden_states_of_padding_do_not_count() -> None:
 
 def test_other_vocabularies_are_refused_with_the_way_out(save_llama: Any, tmp_path: Path) -> None:
     teacher = save_llama()
-    refuse_other_vocabulary(save_llama(num_hidden_layers=1), teacher)
-    with pytest.raises(StudyError, match=r'the student has 128 vocabulary entries .* Use the loss "sequence"'):
-        refuse_other_vocabulary(save_llama(vocab_size=128), teacher)
+    cached = Finetune(teacher="cached")
+    refuse_other_vocabulary(save_llama(num_hidden_layers=1), teacher, cached)
+    wider = save_llama(vocab_size=128)
+    refuse_other_vocabulary(wider, teacher, Finetune())
+    with pytest.raises(StudyError, match=r'takes a cached teacher, .* or use the loss "sequence"'):
+        refuse_other_vocabulary(wider, teacher, cached)
     other = tmp_path / "other"
     shutil.copytree(teacher, other)
     tokenizer = json.loads((other / "tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = tokenizer["model"]["vocab"]
     vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
     (other / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
-    with pytest.raises(StudyError, match=r'2 differ; .* Use the loss "sequence"'):
-        refuse_other_vocabulary(other, teacher)
+    refuse_other_vocabulary(other, teacher, Finetune())
+    with pytest.raises(StudyError, match="matches hidden states, which compares both token by token"):
+        refuse_other_vocabulary(other, teacher, Finetune(hidden=0.5))
+    vocabulary["§"] = vocabulary.pop("a")
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    with pytest.raises(StudyError, match=r"lacks 1 of the student's .* such as '§'; .* use the loss"):
+        refuse_other_vocabulary(other, teacher, Finetune())

@@ -210,7 +210,7 @@ def test_a_micro_batch_that_was_too_large_is_halved_until_it_is_smaller(
 def test_a_process_cuts_as_one_device_does_and_tells_which_micro_batch_was_too_large(tmp_path: Path) -> None:
     pairs = random_pairs(tmp_path / "pairs")
     task = SimpleNamespace(pairs=pairs, step=finetune(batch=20), seed=1, device=torch.device("cpu"), micro_tokens=400)
-    run: Any = SimpleNamespace(task=task, most_targets=math.inf, rank=0, processes=1, first=False)
+    run: Any = SimpleNamespace(task=task, most_targets=math.inf, speller=None, rank=0, processes=1, first=False)
     shares = []
     for run.fewest in (20, 400):
         shares.append(ShardedEngine._share(run, 0))
@@ -238,7 +238,9 @@ def test_at_stage_3_logits_are_made_in_one_piece_or_the_training_is_refused(tmp_
     pairs = random_pairs(tmp_path / "pairs")
     task = SimpleNamespace(pairs=pairs, step=finetune(batch=20), seed=1, device=torch.device("cpu"), micro_tokens=400)
     longest = max(pairs.targets(row) for row in choose_rows(pairs, 0, 20, 1))
-    run: Any = SimpleNamespace(task=task, most_targets=longest, fewest=400, rank=0, processes=2, first=False)
+    run: Any = SimpleNamespace(
+        task=task, most_targets=longest, fewest=400, speller=None, rank=0, processes=2, first=False
+    )
     batches = ShardedEngine._share(run, 0).batches
     assert all(batch.target_tokens <= longest for batch in batches) and len(batches) > 1
     run.most_targets = longest - 1
