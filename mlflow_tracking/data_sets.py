@@ -17,11 +17,11 @@ class MirroredData:
     """A data set that trials are measured on."""
 
     name: str
-    """The file's name."""
+    """The file's name; of several, the first one's and how many more there are."""
     sha256: str
     """The digest of its segments, in hexadecimal."""
     source: str
-    """The file's path."""
+    """The file's path; of several, all with commas."""
     split: str
     """What a study uses it for: `dev` or `test`."""
     counts: Mapping[str, int] = field(default_factory=dict)

@@ -126,7 +126,7 @@ def bench_scale(
     if request.plain:
         say(f"timing bitsandbytes and generate on {PLAIN_SEGMENTS} segments, one at a time")
         plain = json.loads(
-            _child("plain", spec.model, spec.data, str(PLAIN_SEGMENTS), str(MAX_NEW_TOKENS)).splitlines()[-1]
+            _child("plain", spec.model, spec.data_files[0], str(PLAIN_SEGMENTS), str(MAX_NEW_TOKENS)).splitlines()[-1]
         )
         figures |= plain_figures(plain, spec.trials)
     conditions = {

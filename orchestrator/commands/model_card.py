@@ -11,6 +11,7 @@ from orchestrator.number_format import interval_text, metric_name, ratio_text, s
 from orchestrator.results.points import Point
 from workers.languages.codes import language_name, split_pair
 from workers.plan.conditions import installed_versions
+from workers.reading.segments import name_files
 
 HUB = "https://huggingface.co"
 
@@ -92,13 +93,13 @@ def _where_license(name: str) -> str:
 def _scores(found: KeptModel, point: Point) -> list[str]:
     lines = ["## Scores", ""]
     spec, data = found.spec, found.ledger.header["data"]
-    splits = [("Selected on", spec.data, "dev", point, found.results.baseline)]
+    splits = [("Selected on", spec.data_files, "dev", point, found.results.baseline)]
     if point.held_out is not None and spec.test is not None:
         base = found.results.baseline
-        splits.insert(0, ("Held-out", spec.test, "test", point.held_out, base.held_out if base else None))
-    for title, file, split, scored, base in splits:
+        splits.insert(0, ("Held-out", spec.test_files, "test", point.held_out, base.held_out if base else None))
+    for title, files, split, scored, base in splits:
         digest = data.get(split, "")[:16]
-        lines += [f"{title}: {Path(file).name}, sha256 {digest}, {scored.measurement.segments:,} segments.", ""]
+        lines += [f"{title}: {name_files(files)}, sha256 {digest}, {scored.measurement.segments:,} segments.", ""]
         lines += [*_table(scored, base), ""]
     lines += [
         "The interval is of this model minus the uncompressed one, 95 %, by a paired bootstrap over documents. The "

@@ -78,8 +78,9 @@ def measure_one(
     metrics = known_metrics(request.metrics, neural=True)
     bins = parse_bins(request.bins)
     know_languages(request.languages)
+    langs = [one.strip() for one in request.langs.split(",")] if request.langs else None
     dataset = read_dataset(
-        request.data, references=request.references, langs=request.langs, skip_bad_rows=request.skip_bad_rows
+        request.data, references=request.references, langs=langs, skip_bad_rows=request.skip_bad_rows
     )
     if request.check_languages:
         refuse_wrong_direction(dataset.name, dataset.segments, NO_LANGUAGE_CHECK)

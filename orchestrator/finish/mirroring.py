@@ -32,10 +32,12 @@ from orchestrator.results.points import Dropped, Point, Results, quality_of
 from orchestrator.results.standing import race_text
 from orchestrator.statistics.frontier import Objectives
 from orchestrator.statistics.hypervolume import own_shares
+from orchestrator.study.values import all_of
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Measurement
 from workers.evaluation.attempt import or_else
 from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT
+from workers.reading.segments import name_files
 
 log = logging.getLogger(__name__)
 
@@ -162,9 +164,9 @@ def study_conditions(ledger: Ledger) -> dict[str, str]:
 def study_data(ledger: Ledger) -> dict[str, MirroredData]:
     """Split -> the data set that trials are measured on, with its size where a trial says it."""
     spec = ledger.header["spec"]
-    files = {"dev": spec.get("data"), "test": spec.get("test")}
+    files = {"dev": all_of(spec.get("data")), "test": all_of(spec.get("test"))}
     return {
-        split: MirroredData(Path(str(files[split])).name, digest, str(files[split]), split, _counts(ledger, split))
+        split: MirroredData(name_files(files[split]), digest, ", ".join(files[split]), split, _counts(ledger, split))
         for split, digest in ledger.header.get("data", {}).items()
         if files.get(split)
     }

@@ -15,7 +15,7 @@ from orchestrator.results.intervals import Known
 from orchestrator.study.spec import StudySpec, know_languages, spec_from_mapping
 from orchestrator.study.splits import separate_splits
 from search_spaces.errors import StudyError
-from workers.reading.dataset import read_dataset
+from workers.reading.dataset import read_datasets
 from workers.reading.segments import DataSet
 from workers.runtime.file_locks import hold
 
@@ -31,18 +31,20 @@ def reopen(folder: Path) -> tuple[Ledger, StudySpec]:
 
 
 def read_data(spec: StudySpec) -> dict[str, DataSet]:
-    """The study's data sets by split, of the study's pair where it names one; raises DataError for a bad file,
+    """The study's data sets by split, of the study's pairs where it names any; raises DataError for a bad file,
     StudyError for sources that are in two, unless bad rows are skipped: then these are left out of dev."""
     data = {"dev": read_dev(spec)}
     if spec.test is not None:
-        data["test"] = read_dataset(spec.test, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows)
+        data["test"] = read_datasets(spec.test_files, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows)
     return separate_splits(data, spec.skip_bad_rows)
 
 
 def read_dev(spec: StudySpec) -> DataSet:
     """The data that the search selects on."""
     know_languages(spec.languages)
-    return read_dataset(spec.data, references=spec.references, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows)
+    return read_datasets(
+        spec.data_files, references=spec.references, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows
+    )
 
 
 def hold_search_lock(folder: Path) -> AbstractContextManager[object]:

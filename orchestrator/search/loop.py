@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -374,7 +373,7 @@ def _aim_line(spec: StudySpec, proposer: Proposer) -> str | None:
     if spec.aim is None or found is None:
         return None
     what = short_label(found) if found.steps else "nothing but the baseline"
-    line = f"target    {spec.aim} on {Path(spec.data).name}: {what}"
+    line = f"target    {spec.aim} on {spec.data_name}: {what}"
     if proposer.aim_is_met:
         return f"{line}; no other candidate is expected to save 1 % of the bytes, so the search stopped there"
     return f"{line}; the trials ended before that was settled"

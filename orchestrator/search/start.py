@@ -26,7 +26,7 @@ def start_search(spec: StudySpec, console: Console, work: RunningCommand) -> Sea
     refuse_taken(spec.folder)
     if spec.baseline:
         spec = _with_baseline(spec, console, work)
-    say = f"search    {spec.model} on {Path(spec.data).name}, {spec.trials} trials, results in {spec.folder}"
+    say = f"search    {spec.model} on {spec.data_name}, {spec.trials} trials, results in {spec.folder}"
     console.print(say, markup=False, highlight=False, soft_wrap=True)
     environment.prepare(spec.address)
     with quiet_ray(work):

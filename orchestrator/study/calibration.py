@@ -19,7 +19,7 @@ from search_spaces.wording import pluralize
 from workers.languages.codes import split_pair
 from workers.languages.detection import languages_without_text
 from workers.reading.binary_tables import table_kind
-from workers.reading.dataset import read_dataset
+from workers.reading.dataset import read_datasets
 from workers.reading.errors import DataError, RowFault
 from workers.reading.files import decode, read_content, split_lines
 from workers.reading.rows import is_array, starts_with_object
@@ -91,14 +91,14 @@ def read_calibration(spec: StudySpec, data: Mapping[str, DataSet], begun: StudyH
     (unless bad rows are skipped: then these are left out), and where the vocabulary is to be trimmed by pairs or text
     that lack a language of the study.
     """
-    file = spec.calibration or (str(SHIPPED_CALIBRATION) if SHIPPED_CALIBRATION.is_file() else None)
-    if file is None:
+    files = spec.calibration_files or ((str(SHIPPED_CALIBRATION),) if SHIPPED_CALIBRATION.is_file() else ())
+    if not files:
         raise StudyError(
             f"the space {spec.space} has methods that look at activations, and there are no calibration pairs; name a "
             "file of source and reference pairs in the study's languages with --calibration"
         )
     wanted = {segment.langs for dataset in data.values() for segment in dataset.segments}
-    whole = _apart(read_dataset(file, skip_bad_rows=spec.skip_bad_rows), wanted, data, spec.skip_bad_rows)
+    whole = _apart(read_datasets(files, skip_bad_rows=spec.skip_bad_rows), wanted, data, spec.skip_bad_rows)
     lines = read_text(Path(spec.calibration_text)) if spec.calibration_text else ()
     text = _text_apart(lines, data, spec.skip_bad_rows)
     covered = coverage(whole.segments, wanted)

@@ -21,7 +21,9 @@ from orchestrator.study.values import (
     Amount,
     Anchors,
     Count,
+    Files,
     Languages,
+    Pairs,
     Positive,
     Rungs,
     Size,
@@ -30,6 +32,7 @@ from orchestrator.study.values import (
     Target,
     Text,
     Training,
+    all_of,
     rungs_of_text,
     target_of,
 )
@@ -39,6 +42,7 @@ from search_spaces.methods.trainers import Distill
 from search_spaces.parameters import DEFAULT_CALIBRATION_TOKENS
 from search_spaces.spaces.registry import SPACES
 from workers.languages.codes import UnknownLanguage, name_languages
+from workers.reading.segments import name_files
 from workers.translation.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
 from workers.translation.prompts import PROMPTS
 
@@ -100,14 +104,14 @@ class StudySpec:
     trust_remote_code: Annotated[Switch, Flag(MODEL)] = False
     """Run code that comes with the model."""
 
-    data: Annotated[Text, Field(min_length=1), Flag(DATA)]
+    data: Annotated[Files, Flag(DATA, metavar="FILE", repeated=True)]
     """The segments that the search selects on: JSON lines, a table, or text beside its translation."""
-    test: Annotated[Text | None, Flag(DATA)] = None
+    test: Annotated[Files | None, Flag(DATA, metavar="FILE", repeated=True)] = None
     """Held-out segments on which the frontier is scored once."""
     references: Annotated[Text | None, Flag(DATA, default="those beside --data, x.de for x.en")] = None
     """The target lines of parallel text."""
-    langs: Annotated[Text | None, Flag(DATA)] = None
-    """Take one pair's rows, such as en-de; where a file names no pair, what its pair is."""
+    langs: Annotated[Pairs | None, Flag(DATA, read=str)] = None
+    """Take these pairs' rows, such as en-cs,cs-en; where a file names no pair, what its pair is."""
     languages: Annotated[Languages, Flag(DATA, name="--language", metavar="CODE=NAME", repeated=True)] = field(
         default_factory=dict
     )
@@ -119,7 +123,9 @@ class StudySpec:
     ] = True
     """Refuse data that seems to be in other languages than it says."""
 
-    calibration: Annotated[Text | None, Flag(LEARNING, default="the shipped ones")] = None
+    calibration: Annotated[Files | None, Flag(LEARNING, metavar="FILE", repeated=True, default="the shipped ones")] = (
+        None
+    )
     """Pairs for methods that look at activations."""
     calibration_tokens: Annotated[Positive, Flag(LEARNING)] = DEFAULT_CALIBRATION_TOKENS
     """Tokens that calibration statistics are taken over."""
@@ -237,6 +243,23 @@ class StudySpec:
         return Path(self.out)
 
     @property
+    def data_files(self) -> tuple[str, ...]:
+        return all_of(self.data)
+
+    @property
+    def data_name(self) -> str:
+        """What `data` is called on a line."""
+        return name_files(self.data_files)
+
+    @property
+    def test_files(self) -> tuple[str, ...]:
+        return all_of(self.test)
+
+    @property
+    def calibration_files(self) -> tuple[str, ...]:
+        return all_of(self.calibration)
+
+    @property
     def title(self) -> str:
         """What a run's pages are headed with."""
         return f"{Path(self.model).name}, space {self.space}"
@@ -257,9 +280,12 @@ class StudySpec:
         """The same with absolute paths, so that it means the same from any folder; a hub id stays as it is."""
         changes: dict[str, Any] = {
             name: str(Path(value).expanduser().resolve())
-            for name in ("out", "data", "test", "references", "calibration", "calibration_text", "store")
+            for name in ("out", "references", "calibration_text", "store")
             if (value := getattr(self, name)) is not None
         }
+        for name in ("data", "test", "calibration"):
+            files = [str(Path(file).expanduser().resolve()) for file in all_of(getattr(self, name))]
+            changes[name] = files or None
         if self.tracking_uri is not None and is_sqlite(self.tracking_uri):
             file = sqlite_file(self.tracking_uri)
             changes["tracking_uri"] = self.tracking_uri.replace(str(file), str(file.absolute()), 1)
@@ -289,6 +315,9 @@ class StudySpec:
         record["rungs"] = list(self.rungs)
         record["training"] = [asdict(source) for source in self.training]
         record["languages"] = dict(self.languages)
+        for name in ("data", "test", "calibration", "langs"):
+            value = getattr(self, name)
+            record[name] = value if value is None or isinstance(value, str) else list(value)
         return record
 
 

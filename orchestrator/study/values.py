@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -19,14 +19,18 @@ from search_spaces.methods.registry import Step, step_from_json
 
 RUNGS_RULE = "a list of ascending whole numbers of at least 1, or [] for no racing"
 SIZE_RULE = "a size such as 20GB, or a whole number of bytes"
+FILES_RULE = "a file, or a list of files"
+PAIRS_RULE = "a pair such as en-cs, several with commas, or a list of pairs"
 LANGUAGES_RULE = "codes with their names, such as {xx: Name} or --language xx=Name"
-TRAINING_RULE = "a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
+TRAINING_RULE = "a file, or a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
 ANCHORS_RULE = "a list of candidates, each a list of steps"
 STEPS_RULE = "a list of steps"
 TARGET_RULE = "such as chrf>=99% (of the baseline's mean over language pairs) or worst_pair>=98%"
 WORST = "worst_pair"
 _TARGET = re.compile(r"\s*([a-z_]+)\s*>=\s*(\d+(?:\.\d+)?)\s*%\s*")
 
+NonEmpty = Annotated[str, Field(min_length=1)]
+Names = Annotated[list[NonEmpty], Field(min_length=1)]
 Text = Annotated[str, ValueRule("text")]
 Switch = Annotated[bool, ValueRule("true or false")]
 Positive = Annotated[int, Field(ge=1), ValueRule("a whole number of at least 1")]
@@ -113,9 +117,33 @@ def _anchors(found: object) -> tuple[tuple[Step, ...], ...]:
     return read
 
 
+def _one_or_several(found: object) -> str | tuple[str, ...]:
+    """A name as it is, and several as a tuple; raises ValueError, whose words a key's rule replaces."""
+    listed = [found] if isinstance(found, str) else found
+    if not isinstance(listed, (list, tuple)) or not listed or not all(isinstance(one, str) and one for one in listed):
+        raise ValueError("neither a name nor a list of names")
+    return listed[0] if len(listed) == 1 else tuple(listed)
+
+
+def _pairs(found: object) -> str | tuple[str, ...]:
+    spelt = found.split(",") if isinstance(found, str) else found
+    return _one_or_several([one.strip() if isinstance(one, str) else one for one in _listed(spelt)])
+
+
+def _listed(found: object) -> list[object]:
+    if not isinstance(found, (list, tuple)):
+        raise ValueError("neither a pair nor a list of pairs")
+    return list(found)
+
+
+def all_of(one_or_several: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The names that a key of one or several has."""
+    return (one_or_several,) if isinstance(one_or_several, str) else tuple(one_or_several or ())
+
+
 def _training_sources(found: object) -> tuple[TrainingSource, ...]:
     """Files by their names, or each with its weight."""
-    listed = found or []
+    listed = [found] if isinstance(found, (str, Mapping)) and found else found or []
     if not isinstance(listed, (list, tuple)):
         raise refuse("training", found, TRAINING_RULE)
     sources: list[TrainingSource] = []
@@ -177,6 +205,16 @@ Size = Annotated[
     PlainValidator(_size, json_schema_input_type=Annotated[int, Field(ge=1)] | str | None),
     ValueRule(SIZE_RULE),
 ]
+Files = Annotated[
+    str | Sequence[str],
+    PlainValidator(_one_or_several, json_schema_input_type=NonEmpty | Names),
+    ValueRule(FILES_RULE),
+]
+Pairs = Annotated[
+    str | Sequence[str],
+    PlainValidator(_pairs, json_schema_input_type=NonEmpty | Names),
+    ValueRule(PAIRS_RULE),
+]
 Anchors = Annotated[
     tuple[tuple[Step, ...], ...],
     PlainValidator(_anchors, json_schema_input_type=list[list[dict[str, Any]]]),
@@ -189,7 +227,7 @@ Steps = Annotated[
 ]
 Training = Annotated[
     tuple[TrainingSource, ...],
-    PlainValidator(_training_sources, json_schema_input_type=list[str | TrainingSource]),
+    PlainValidator(_training_sources, json_schema_input_type=str | TrainingSource | list[str | TrainingSource]),
     ValueRule(TRAINING_RULE),
 ]
 Languages = Annotated[

@@ -50,7 +50,9 @@ FULL = StudySpec(
     languages={"qaa": "Klingon", "zh_TW": "Taiwanese Mandarin"},
 )
 
-TRAINING_RULE = "a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
+FILES_RULE = "a file, or a list of files"
+PAIRS_RULE = "a pair such as en-cs, several with commas, or a list of pairs"
+TRAINING_RULE = "a file, or a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
 # key, value, what the value must be.
 WRONG: list[tuple[str, Any, str]] = [
     ("trials", 0, "a whole number of at least 1"),
@@ -99,18 +101,21 @@ WRONG: list[tuple[str, Any, str]] = [
     ("prompt", ["alma"], "one of alma, chat, few-shot, translategemma"),
     ("max_new_tokens", 0, "a whole number of at least 1"),
     ("batch_size", "8", "a whole number of at least 1"),
-    ("data", 7, "text"),
-    ("test", ["a.jsonl"], "text"),
+    ("data", 7, FILES_RULE),
+    ("data", ["a.jsonl", 7], FILES_RULE),
+    ("test", [], FILES_RULE),
+    ("calibration", {"file": "a.jsonl"}, FILES_RULE),
     ("model", None, "text"),
     ("revision", 1234567, "text"),
-    ("langs", False, "text"),
+    ("langs", False, PAIRS_RULE),
+    ("langs", ["en-cs", 1], PAIRS_RULE),
     ("device_map", {"": 0}, "text"),
     ("address", 10001, "text"),
     ("tracking_uri", 5000, "text"),
     ("skip_bad_rows", "no", "true or false"),
     ("trust_remote_code", "no", "true or false"),
     ("trust_remote_code", 1, "true or false"),
-    ("training", "pairs.jsonl", TRAINING_RULE),
+    ("training", 7, TRAINING_RULE),
     ("training_gpus", 0, "a whole number of at least 1"),
     ("training_gpus", 1.0, "a whole number of at least 1"),
     ("anchors", "rtn", "a list of candidates, each a list of steps"),

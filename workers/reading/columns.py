@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from workers.languages.codes import LANGUAGE_NAMES, UnknownLanguage, normalise_language, split_pair
@@ -56,8 +56,13 @@ class Columns:
     further: dict[str, str]
     """What else a plain row may have: its key there -> column."""
 
-    def plain(self, fields: dict[str, object], asked: str | None = None) -> dict[str, object]:
-        """A row of the table as a plain row, or as ALMA's where more than two columns are named by languages."""
+    def says_no_direction(self, asked: Collection[str]) -> bool:
+        """Whether rows are read as ALMA's are: more than two columns are named by languages, or two where several
+        pairs are asked for, which may be of both directions."""
+        return len(self.texts) > (1 if len(asked) > 1 else 2)
+
+    def plain(self, fields: dict[str, object], asked: Collection[str] = ()) -> dict[str, object]:
+        """A row of the table as a plain row, or as ALMA's where it says no direction."""
         if self.texts:
             return self._by_language(fields, asked)
         row: dict[str, object] = {
@@ -69,12 +74,12 @@ class Columns:
             row["langs"] = "-".join(str(fields.get(side) or "").replace("-", "_") for side in self.sides)
         return row | self._further(fields)
 
-    def _by_language(self, fields: dict[str, object], asked: str | None) -> dict[str, object]:
+    def _by_language(self, fields: dict[str, object], asked: Collection[str]) -> dict[str, object]:
         there = {code: fields[name] for code, name in self.texts.items() if name in fields}
-        if len(self.texts) > 2:
+        if self.says_no_direction(asked):
             return {"translation": there}
         one, other = self.texts
-        if asked is not None and split_pair(asked) == (other, one):
+        if (other, one) in map(split_pair, asked):
             one, other = other, one
         row = {key: there[code] for key, code in (("src", one), ("ref", other)) if code in there}
         return {**row, "langs": f"{one}-{other}", **self._further(fields)}

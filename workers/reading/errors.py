@@ -72,7 +72,7 @@ class OtherPair(Exception):
     pairs: those that the row can be read in, in their normalised form. asked: the caller's.
     """
 
-    def __init__(self, pairs: Iterable[str], asked: str) -> None:
-        super().__init__(tuple(pairs), asked)
+    def __init__(self, pairs: Iterable[str], asked: Iterable[str]) -> None:
+        super().__init__(tuple(pairs), tuple(asked))
         self.pairs: tuple[str, ...] = self.args[0]
-        self.asked = asked
+        self.asked: tuple[str, ...] = self.args[1]

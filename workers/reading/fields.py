@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 
 from workers.languages.codes import UnknownLanguage, normalise_pair
 from workers.reading.errors import OtherPair, RowFault
@@ -92,16 +93,16 @@ def score(value: object, key: str, low: float = -math.inf, high: float = math.in
     return number
 
 
-def pair(value: object, key: str, asked: str | None) -> str:
-    """A row's language pair in its normalised form. asked: the caller's pair; None is any.
+def pair(value: object, key: str, asked: Collection[str]) -> str:
+    """A row's language pair in its normalised form. asked: the caller's pairs; none is any.
 
-    Raises RowFault when it is not a string or unknown, OtherPair when it is another pair than the caller's.
+    Raises RowFault when it is not a string or unknown, OtherPair when it is none of the caller's pairs.
     """
     try:
         found = normalise_pair(string(value, key))
     except UnknownLanguage as error:
         raise RowFault(f"{error} (`{key}`)", value, _PAIR_WAY_OUT) from None
-    if asked is not None and found != asked:
+    if asked and found not in asked:
         raise OtherPair([found], asked)
     return found
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from workers.languages.codes import split_pair
 
@@ -54,12 +55,12 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """The segments of one file, in a deterministic order, with all that was not taken from it."""
+    """The segments of one file or several, in a deterministic order, with all that was not taken from them."""
 
     name: str
-    """The file's name without its folder."""
+    """The file's name without its folder; of several, the first one's and how many more there are."""
     format: str
-    """Registry key of the format that was recognised."""
+    """Registry key of the format that was recognised, of several those of all."""
     segments: tuple[Segment, ...]
     """The segments."""
     digest: str
@@ -79,6 +80,18 @@ class DataSet:
     def without_reference(self) -> int:
         """The number of segments left out because the file has no reference for them."""
         return dict(self.left_out).get(NO_REFERENCE, 0)
+
+
+def name_files(files: Sequence[str | Path]) -> str:
+    """The name of a file without its folder; of several, the first one's and how many more there are."""
+    first = Path(files[0]).name
+    return first if len(files) == 1 else f"{first} and {len(files) - 1} more"
+
+
+def both_directions_id(segment: Segment) -> str:
+    """The document of a row without a name of its own, where the row is read in both directions: the same in both."""
+    number = segment.id.rpartition(":")[2]
+    return f"{'-'.join(sorted(split_pair(segment.langs)))}:{number}"
 
 
 def segments_digest(segments: Iterable[Segment]) -> str:

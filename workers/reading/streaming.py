@@ -48,7 +48,7 @@ def stream(path: Path, languages: Collection[str], tally: Tally) -> Iterator[Tex
     if key in _BY_ROW:
         yield from _by_row(rows, _BY_ROW[key], tally)
         return
-    for segment in FORMATS[key].read(rows, ReadRequest(path, None), tally):
+    for segment in FORMATS[key].read(rows, ReadRequest(path), tally):
         by_language = {segment.source_language: segment.source, segment.target_language: segment.references[0]}
         yield Texts(None, by_language)
 
@@ -131,7 +131,7 @@ def _alma(row: JsonRow, _: Path) -> dict[str, str]:
 
 
 def _plain(row: JsonRow, path: Path) -> dict[str, str]:
-    source_language, target_language = split_pair(plain_json.row_langs(row.fields, None, path))
+    source_language, target_language = split_pair(plain_json.row_langs(row.fields, ReadRequest(path)))
     source = check.string(check.required(row.fields, "src"), "src").strip()
     reference = check.required(row.fields, "ref")
     if isinstance(reference, list):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,15 @@ class JsonRow:
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """What the caller asked to read: the file and, if given, the normalised language pair."""
+    """What the caller asked to read: the file and, if given, the normalised language pairs."""
 
     path: Path
-    langs: str | None
+    asked: tuple[str, ...] = ()
+
+    @property
+    def langs(self) -> str | None:
+        """The one pair that was asked for, which is that of a file that names none; None for none or several."""
+        return self.asked[0] if len(self.asked) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class Tally:
     def pass_over(self, other: OtherPair) -> None:
         """Count one row of another pair than the one asked for."""
         self.other_pairs.update(other.pairs)
-        self._left_out[f"rows of other pairs than {other.asked}"] += 1
+        self._left_out[of_other_pairs(other.asked)] += 1
 
     @property
     def left_out(self) -> tuple[tuple[str, int], ...]:
@@ -73,11 +78,28 @@ class Tally:
         return tuple(sorted(self._left_out.items()))
 
 
+def of_other_pairs(asked: Collection[str]) -> str:
+    """Why rows are left out that are of none of the pairs that the caller wants."""
+    return f"rows of other pairs than {', '.join(asked)}"
+
+
 def one_a_row(rows: Iterable[JsonRow], tally: Tally, parse: Callable[[JsonRow], Segment | LeftOut]) -> list[Segment]:
     """The segments of a format whose rows are segments, in the file's order.
 
     A row whose id an earlier row has is a bad row. Of a row of another pair nothing but the pair is read.
     """
+
+    def parsed(row: JsonRow) -> Sequence[Segment] | LeftOut:
+        found = parse(row)
+        return found if isinstance(found, LeftOut) else (found,)
+
+    return several_a_row(rows, tally, parsed)
+
+
+def several_a_row(
+    rows: Iterable[JsonRow], tally: Tally, parse: Callable[[JsonRow], Sequence[Segment] | LeftOut]
+) -> list[Segment]:
+    """The same of a format whose rows may be segments of several pairs."""
     first_lines: dict[str, int] = {}
     segments: list[Segment] = []
     for row in rows:
@@ -86,14 +108,15 @@ def one_a_row(rows: Iterable[JsonRow], tally: Tally, parse: Callable[[JsonRow], 
             if isinstance(parsed, LeftOut):
                 tally.leave_out(parsed.reason)
                 continue
-            if parsed.id in first_lines:
-                raise RowFault(f"duplicate id: line {first_lines[parsed.id]} has it already", parsed.id)
+            for segment in parsed:
+                if segment.id in first_lines:
+                    raise RowFault(f"duplicate id: line {first_lines[segment.id]} has it already", segment.id)
         except OtherPair as other:
             tally.pass_over(other)
             continue
         except RowFault as fault:
             tally.refuse(row.line, fault)
             continue
-        first_lines[parsed.id] = row.line
-        segments.append(parsed)
+        first_lines.update(dict.fromkeys((segment.id for segment in parsed), row.line))
+        segments.extend(parsed)
     return segments

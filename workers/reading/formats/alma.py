@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import chain, permutations
 from pathlib import Path
 
 from workers.languages.codes import UnknownLanguage, normalise_language, normalise_pair, split_pair
 from workers.reading import fields as check
 from workers.reading.errors import OR_SKIP, DataError, OtherPair, RowFault
-from workers.reading.segments import Segment
-from workers.reading.tally import JsonRow, ReadRequest, Tally, one_a_row
+from workers.reading.segments import Segment, both_directions_id
+from workers.reading.tally import JsonRow, ReadRequest, Tally, one_a_row, several_a_row
 
 _CODE = "[a-z]{2,3}(?:_[A-Z][A-Za-z]{1,3})?"
 _NAMED_DIRECTION = re.compile(
@@ -25,16 +26,20 @@ _NAMED_DIRECTION = re.compile(
 def read(rows: Iterable[JsonRow], request: ReadRequest, tally: Tally) -> list[Segment]:
     """The segments in the file's order; their ids are the pair and the row's ordinal (1-based).
 
-    The direction is the caller's langs or else the end of the file's name (test.en-cs.json). Rows of two languages that
-    are not both those of the caller's langs are left out and counted in the tally. Raises DataError when neither tells
-    the direction.
+    The direction is the caller's langs or else the end of the file's name (test.en-cs.json). Where the caller wants
+    several pairs, a row serves each of them that its languages allow: first all segments of the first pair, and the two
+    directions of a row are one document. Rows of two languages that serve no pair of the caller's are left out and
+    counted in the tally. Raises DataError when neither tells the direction.
     """
+    if len(request.asked) > 1:
+        served = several_a_row(rows, tally, lambda row: _every_direction(row, request.asked))
+        return sorted(served, key=lambda segment: request.asked.index(segment.langs))
     remaining = iter(rows)
     first = next(remaining)
     langs = request.langs or named_direction(request.path)
     if langs is None:
         raise _no_direction(first, request.path)
-    return one_a_row(chain([first], remaining), tally, lambda row: _segment(row, langs, request.langs))
+    return one_a_row(chain([first], remaining), tally, lambda row: _segment(row, langs, request.asked))
 
 
 def named_direction(path: Path) -> str | None:
@@ -55,9 +60,15 @@ def _no_direction(first: JsonRow, path: Path) -> DataError:
     return DataError(path, first.line, ", ".join(keys) or None, rule, way_out)
 
 
-def _segment(row: JsonRow, langs: str, asked: str | None) -> Segment:
+def _every_direction(row: JsonRow, asked: tuple[str, ...]) -> list[Segment]:
+    served = _select(check.mapping(row.fields, "translation"), asked)
+    segments = [_segment(row, langs) for langs in served or asked[:1]]
+    return [replace(segment, doc_id=both_directions_id(segment)) for segment in segments]
+
+
+def _segment(row: JsonRow, langs: str, asked: tuple[str, ...] = ()) -> Segment:
     translation = check.mapping(row.fields, "translation")
-    if asked is not None:
+    if asked:
         _select(translation, asked)
     source_language, target_language = split_pair(langs)
     source = _side(translation, source_language, "source")
@@ -66,11 +77,14 @@ def _segment(row: JsonRow, langs: str, asked: str | None) -> Segment:
     return Segment(identity, langs, source, (reference,), doc_id=identity, domain="")
 
 
-def _select(translation: dict[str, object], asked: str) -> None:
-    """Raise OtherPair for a row of two or more languages that lacks one of the pair's."""
+def _select(translation: dict[str, object], asked: tuple[str, ...]) -> list[str]:
+    """Those of the pairs whose languages the row has. Raises OtherPair for a row of two or more languages that has
+    none."""
     there = sorted({code for key in translation if (code := language_code(key)) is not None})
-    if len(there) > 1 and not set(split_pair(asked)) <= set(there):
+    served = [langs for langs in asked if set(split_pair(langs)) <= set(there)]
+    if len(there) > 1 and not served:
         raise OtherPair((f"{one}-{other}" for one, other in permutations(there, 2)), asked)
+    return served
 
 
 def _side(translation: dict[str, object], language: str, what: str) -> str:

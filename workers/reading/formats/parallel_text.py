@@ -18,8 +18,9 @@ KEY = "parallel_text"
 def read(sources: bytes, references: bytes, reference_path: Path, request: ReadRequest, tally: Tally) -> list[Segment]:
     """One segment a line, in the files' order; ids are the pair and the line's number (1-based).
 
-    The pair is the caller's langs or else the files' suffixes (x.en with x.de, .gz may follow). Raises DataError when
-    neither tells it, when they contradict each other, and when the files' numbers of lines differ.
+    The pair is the caller's langs, where that is one, or else the files' suffixes (x.en with x.de, .gz may follow).
+    Raises DataError when neither tells it, when they contradict each other, and when the files' numbers of lines
+    differ.
     """
     langs = _langs(request, reference_path)
     source_lines, reference_lines = split_lines(sources), split_lines(references)
@@ -90,11 +91,15 @@ def _langs(request: ReadRequest, reference_path: Path) -> str:
     named = suffix_language(request.path), suffix_language(reference_path)
     value = f"{request.path.name} and {reference_path.name}"
     if request.langs is None:
+        pair = f"{named[0]}-{named[1]}"
         if named[0] is None or named[1] is None or named[0] == named[1]:
             rule = "the two files' suffixes do not name two languages (x.en with x.de)"
             way_out = "Pass langs, such as en-de, source first."
             raise DataError(request.path, None, value, rule, way_out)
-        return f"{named[0]}-{named[1]}"
+        if request.asked and pair not in request.asked:
+            rule = f"the two files' suffixes name other languages than langs, {', '.join(request.asked)}"
+            raise DataError(request.path, None, value, rule, f"Add {pair} to langs, or name other files.")
+        return pair
     asked = split_pair(request.langs)
     if None not in named and any(
         suffix is not None and suffix.split("_")[0] != code.split("_")[0]

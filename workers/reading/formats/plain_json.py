@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from workers.reading import fields as check
 from workers.reading.errors import OR_SKIP, RowFault
@@ -13,17 +12,18 @@ from workers.reading.tally import JsonRow, ReadRequest, Tally, one_a_row
 
 
 def read(rows: Iterable[JsonRow], request: ReadRequest, tally: Tally) -> list[Segment]:
-    """The segments in the file's order; those of another pair than the caller's are counted in the tally.
+    """The segments in the file's order; those of other pairs than the caller's are counted in the tally.
 
-    The key `ref` holds a text or an array of them. Rows without `langs` take the caller's pair. A row without `id` gets
-    the pair and its ordinal (1-based). `difficulty` or `score` (a row has at most one) is any finite number.
+    The key `ref` holds a text or an array of them. Rows without `langs` take the caller's pair, where that is one. A
+    row without `id` gets the pair and its ordinal (1-based). `difficulty` or `score` (a row has at most one) is any
+    finite number.
     """
     return one_a_row(rows, tally, lambda row: _segment(row, request))
 
 
 def _segment(row: JsonRow, request: ReadRequest) -> Segment:
     fields = row.fields
-    langs = row_langs(fields, request.langs, request.path)
+    langs = row_langs(fields, request)
     identity = _identity(fields) or f"{langs}:{row.number}"
     return Segment(
         id=identity,
@@ -36,18 +36,20 @@ def _segment(row: JsonRow, request: ReadRequest) -> Segment:
     )
 
 
-def row_langs(fields: dict[str, object], asked: str | None, path: Path) -> str:
+def row_langs(fields: dict[str, object], request: ReadRequest) -> str:
     """A row's pair, or the caller's where the row names none, or that of the file's name (test.en-de.jsonl).
 
-    Raises RowFault when it is a bad one, or there is none; OtherPair when it is another than the caller's.
+    Raises RowFault when it is a bad one, or there is none; OtherPair when it is none of the caller's.
     """
     if fields.get("langs") is not None:
-        return check.pair(fields["langs"], "langs", asked)
-    asked = asked or named_direction(path)
-    if asked is None:
+        return check.pair(fields["langs"], "langs", request.asked)
+    if request.langs is not None:
+        return request.langs
+    named = named_direction(request.path)
+    if named is None:
         way_out = f"Pass langs for the whole file, such as en-de. {OR_SKIP}"
         raise RowFault("the field `langs` is missing", "the row has " + ", ".join(fields), way_out)
-    return asked
+    return check.pair(named, "langs", request.asked)
 
 
 def _identity(fields: dict[str, object]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -58,12 +58,12 @@ ACCEPTED = (
 )
 
 
-def recognise(rows: Iterable[JsonRow], tally: Tally, langs: str | None = None) -> tuple[str, Iterator[JsonRow]]:
+def recognise(rows: Iterable[JsonRow], tally: Tally, asked: Collection[str] = ()) -> tuple[str, Iterator[JsonRow]]:
     """The registry key of a file's format, and its rows from the one that told it on.
 
     The first row decides; where bad rows are skipped, the first that fits a format. Rows of no format whose keys name a
-    source and its translation (`columns`) come as plain rows. langs: the direction of two that are named by their
-    languages. Raises DataError, naming the keys seen and what is missing, when no row fits.
+    source and its translation (`columns`) come as plain rows. asked: the pairs that are wanted of those that
+    are named by their languages. Raises DataError, naming the keys seen and what is missing, when no row fits.
     """
     remaining = iter(rows)
     first_misfit: DataError | None = None
@@ -74,8 +74,8 @@ def recognise(rows: Iterable[JsonRow], tally: Tally, langs: str | None = None) -
             return key, whole
         columns = columns_of(list(row.fields))
         if columns is not None and (key is None or columns.langs or columns.sides):
-            key = "alma" if len(columns.texts) > 2 else PLAIN
-            return key, (replace(one, fields=columns.plain(one.fields, langs)) for one in whole)
+            key = "alma" if columns.says_no_direction(asked) else PLAIN
+            return key, (replace(one, fields=columns.plain(one.fields, asked)) for one in whole)
         if key is not None:
             return key, whole
         fault = _misfit(row)
@@ -84,11 +84,11 @@ def recognise(rows: Iterable[JsonRow], tally: Tally, langs: str | None = None) -
     raise first_misfit or nothing_usable(tally)
 
 
-def nothing_usable(tally: Tally, asked: str | None = None) -> DataError:
-    """The error for a file that was read to its end and gave no segment. asked: the caller's pair."""
+def nothing_usable(tally: Tally, asked: Collection[str] = ()) -> DataError:
+    """The error for a file that was read to its end and gave no segment. asked: the caller's pairs."""
     others = ", ".join(sorted(tally.other_pairs))
     if others and len(tally.left_out) == 1 and not tally.bad_rows:
-        rule = f"no row has the pair {asked} that langs requires; the file has {others}"
+        rule = f"no row has the pair {' or '.join(asked)} that langs requires; the file has {others}"
         way_out = "Pass one of the file's pairs as langs (--langs), or leave langs out to read all of them."
         return DataError(tally.path, None, None, rule, way_out)
     counts = [f"left out: {count} ({reason})" for reason, count in tally.left_out]

@@ -72,7 +72,7 @@ def mean_score(scores: list[float]) -> float | None:
 
 def _annotation(row: JsonRow, request: ReadRequest) -> _Annotation:
     fields = row.fields
-    langs = check.pair(check.required(fields, "langs"), "langs", request.langs)
+    langs = check.pair(check.required(fields, "langs"), "langs", request.asked)
     line_id = check.whole_number(fields, "line_id")
     segment = (
         check.text(fields, "src", "source"),

@@ -24,7 +24,7 @@ def read(rows: Iterable[JsonRow], request: ReadRequest, tally: Tally) -> list[Se
 
 
 def _segment(fields: dict[str, object], request: ReadRequest) -> Segment | LeftOut:
-    langs = check.pair(check.required(fields, "lp"), "lp", request.langs)
+    langs = check.pair(check.required(fields, "lp"), "lp", request.asked)
     document, domain = check.label(fields, "document_id"), check.label(fields, "domain")
     number = check.whole_number(fields, "segment_id")
     is_bad = check.required(fields, "is_bad_source")

@@ -28,7 +28,7 @@ def read(rows: Iterable[JsonRow], request: ReadRequest, tally: Tally) -> list[Se
 def _segment(row: JsonRow, request: ReadRequest) -> Segment | LeftOut:
     fields = row.fields
     place = place_of(check.label(fields, "doc_id"))
-    langs = check.pair(_langs(fields, place, request), "src_lang-tgt_lang", request.langs)
+    langs = check.pair(_langs(fields, place, request), "src_lang-tgt_lang", request.asked)
     source = check.text(fields, "src_text", "source")
     references = _references(fields.get("refs"))
     if not references:

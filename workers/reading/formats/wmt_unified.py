@@ -28,7 +28,7 @@ def read(rows: Iterable[JsonRow], request: ReadRequest, tally: Tally) -> list[Se
 
 def _segment(fields: dict[str, object], request: ReadRequest) -> Segment | LeftOut:
     place = full_place(check.text(fields, "doc_id", "document id"))
-    langs = check.pair(place.langs, "doc_id", request.langs)
+    langs = check.pair(place.langs, "doc_id", request.asked)
     outputs = check.mapping(fields, "tgt_text")
     source = check.text(fields, "src_text", "source")
     human_score = mean_score(_scores(fields.get("scores")))

@@ -1,13 +1,16 @@
 """Test that `langs` takes one pair's rows from files that name their pairs, and tells of the others."""
 
+import argparse
 import json
 from pathlib import Path
 
 import pytest
 
 from orchestrator.finish.run_folder import read_data
-from orchestrator.study.spec import StudySpec
+from orchestrator.study.flags import add_study_flags
+from orchestrator.study.spec import StudySpec, spec_from_mapping
 from orchestrator.study.splits import spell_left_out
+from search_spaces.errors import StudyError
 from workers.reading.dataset import read_dataset
 from workers.reading.errors import DataError
 from workers.reading.segments import segments_digest
@@ -178,3 +181,44 @@ def test_a_text_test_file_is_not_told_to_use_the_references_of_data(tmp_path: Pa
         read_data(StudySpec(out=str(tmp_path), data=str(dev), test=str(test), langs="en-cs"))
     assert "x.de beside x.en" in caught.value.way_out
     assert "those of --data may also be named with --references" in caught.value.way_out
+
+
+def test_a_study_of_several_files_and_pairs(tmp_path: Path) -> None:
+    dev = [write(tmp_path / f"valid.{langs}.json", alma(langs, 1)) for langs in ("cs-en", "de-en")]
+    both = ("cs-en", "en-cs", "de-en", "en-de")
+    test = [write(tmp_path / f"test.{langs}.json", alma(langs, 2)) for langs in both]
+    spec = StudySpec(
+        out=str(tmp_path), data=list(map(str, dev)), test=tuple(map(str, test)), langs=" cs-en,en-cs ,de-en, en-de"
+    )
+    assert spec.langs == both and spec.data_name == "valid.cs-en.json and 1 more"
+    assert spec_from_mapping(json.loads(json.dumps(spec.to_json()))) == spec
+    data = read_data(spec)
+    assert data["dev"].pairs == data["test"].pairs == tuple(sorted(both))
+    assert len(data["dev"].segments) == len(data["test"].segments) == 4
+
+
+def test_one_file_in_a_list_is_the_file(tmp_path: Path) -> None:
+    spec = StudySpec(out="runs/x", data=["dev.jsonl"], test="test.jsonl", langs=["en-cs"], calibration=["a", "b"])
+    assert (spec.data, spec.langs, spec.to_json()["data"], spec.to_json()["langs"]) == (
+        "dev.jsonl",
+        "en-cs",
+        "dev.jsonl",
+        "en-cs",
+    )
+    assert StudySpec(out="runs/x", data="dev.jsonl", langs="en-cs").to_json()["test"] is None
+    absolute = spec.absolute()
+    assert absolute.data == str(Path("dev.jsonl").resolve()) and absolute.test == str(Path("test.jsonl").resolve())
+    assert absolute.calibration == (str(Path("a").resolve()), str(Path("b").resolve()))
+
+
+def test_flags_of_files_may_be_given_again() -> None:
+    parser = argparse.ArgumentParser()
+    add_study_flags(parser)
+    asked = parser.parse_args(
+        ["--data", "a", "--data", "b", "--test", "c", "--calibration", "d", "--langs", "en-cs,cs-en"]
+    )
+    assert (asked.data, asked.test, asked.calibration, asked.langs) == (["a", "b"], ["c"], ["d"], "en-cs,cs-en")
+    with pytest.raises(StudyError, match="langs is 'en-cs,'; it must be a pair such as en-cs, several with commas"):
+        StudySpec(out="runs/x", data="dev.jsonl", langs="en-cs,")
+    with pytest.raises(StudyError, match="a study needs `data`"):
+        StudySpec(out="runs/x", data=[])

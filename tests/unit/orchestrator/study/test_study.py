@@ -143,9 +143,9 @@ def test_a_candidate_that_prunes_recovers_quantizes_and_recovers_is_spelt_in_a_s
 @pytest.mark.parametrize(
     ("training", "reason"),
     [
-        ([7], "training is 7; it must be a list of files"),
-        ([{"weight": 2}], "it must be a list of files"),
-        ([{"file": "a", "wieght": 2}], "it must be a list of files"),
+        ([7], "training is 7; it must be a file, or a list of files"),
+        ([{"weight": 2}], "it must be a file, or a list of files"),
+        ([{"file": "a", "wieght": 2}], "it must be a file, or a list of files"),
         ([{"file": 7}], "training.file is 7; it must be a file's name"),
         ([""], "training.file is ''; it must be a file's name"),
         ([{"file": "a", "weight": 0}], "training: the weight of a is 0; it must be a number above 0"),
