@@ -131,7 +131,7 @@ def _learning(
 
 def _model(spec: StudySpec, opened: list[OpenedBase]) -> str:
     """Opens a model whose weights are on this machine; of a hub model that is not, what its small files say."""
-    check = partial(refuse_candidates, steps=spec.anchors)
+    check = partial(refuse_candidates, steps=spec.spelt)
     refuse_early(spec.model, spec.revision, spec.trust_remote_code, check)
     if not Path(spec.model).expanduser().is_dir() and not _cached(spec):
         return f"{spec.model} is on the hub, and its weights are not in the cache; the search fetches them"

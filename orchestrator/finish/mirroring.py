@@ -239,6 +239,7 @@ def mirrored_trial(
     """A ledger record as the mirror takes it. more, words: what the whole study adds, as metrics and as tags."""
     measurement = record.measurement
     race = {"race": race_text(measurement.race)} if measurement and measurement.race else {}
+    mark = {"reference": "true"} if record.reference else {}
     return MirroredTrial(
         number=record.number,
         candidate=record.candidate,
@@ -249,7 +250,7 @@ def mirrored_trial(
         worker=record.worker,
         attempt=record.attempt,
         more={**expected_of(record), **(more or {})},
-        words={**race, **(words or {})},
+        words={**race, **mark, **(words or {})},
     )
 
 

@@ -68,6 +68,8 @@ class TrialRecord:
     """The file of its translations, relative to the run's folder."""
     why: Mapping[str, float] = field(default_factory=dict)
     """What was expected of it, where the search chose it by its profile."""
+    reference: bool = False
+    """Whether the study names it as a mark to judge others by."""
 
     @property
     def key(self) -> Key:
@@ -329,8 +331,9 @@ class LedgerWriter:
         return list(self._warnings)
 
     def judge(self, trial: BegunTrial, positions: list[int], scores: list[float], size: int) -> Race | None:
-        """Why a trial under way is to be stopped, or None when it goes on; see `Referee.judge`."""
-        if self._referee is None:
+        """Why a trial under way is to be stopped, or None when it goes on; see `Referee.judge`. A reference point is
+        measured whole."""
+        if self._referee is None or trial.get("reference"):
             return None
         return self._referee.judge(trial["number"], positions, scores, size)
 

@@ -24,13 +24,13 @@
   const kindShape = (kind) => (kind === "baseline" ? "star" : kind === data.others ? "circle" : shapeOf(compressed.indexOf(kind)));
 
   const hollow = (point) => point.tied;
-  const chosen = (point) => point.frontier || point.tied;
+  const chosen = (point) => point.frontier || point.tied || point.reference;
   const pointShape = (point, kind) => (point.keptOff.length ? "x-thin" : kindShape(kind));
 
   function hoverText(point) {
     const lines = [
       `<b>${safe(point.steps)}</b>`,
-      `trial ${point.trial}${point.frontier ? ", on the frontier" : ""}`,
+      `trial ${point.trial}${point.reference ? ", a reference point" : ""}${point.frontier ? ", on the frontier" : ""}`,
       `${point.sizeText}, ${point.bytes.toLocaleString("en")} bytes, ${point.ratioText}`,
       `${data.metric} ${point.quality.toFixed(2)}` + (point.bounds ? ` (${point.intervalText} against the baseline)` : ""),
     ];
@@ -84,12 +84,14 @@
     };
   }
 
+  const beyond = (view, height) => view.range && (height < view.range[0] || height > view.range[1]);
+
   // What lies beyond the axis, at its edge: it must not squeeze what stands.
   function farOff(view) {
     const places = [
       ...view.points.map((point) => ({ ...point, height: point.quality, said: hoverText(point) })),
       ...view.dropped.map((trial) => ({ ...trial, height: trial.projected, said: droppedText(trial) })),
-    ].filter((place) => view.range && (place.height < view.range[0] || place.height > view.range[1]));
+    ].filter((place) => beyond(view, place.height));
     const below = (place) => place.height < view.range[0];
     return {
       type: "scatter", mode: "markers", hovertemplate: "%{text}<extra></extra>", cliponaxis: false,
@@ -112,6 +114,7 @@
       ...(view.points.some(hollow) ? [["\u25cb", faint, "hollow: not told apart from a smaller point"]] : []),
       ...(view.points.some((point) => point.keptOff.length)
         ? [["\u00d7", faint, "kept off: fails a check or is below the floor"]] : []),
+      ...(view.points.some((point) => point.reference) ? [["\u25a1", color("--ink"), "in a box: a reference point of the study"]] : []),
       ...(view.dropped.length ? [["\u2013", faint, "dropped early, where it was heading"]] : []),
       ...(farOffPlaces(view) ? [["\u25bd", faint, "beyond the axis"]] : []),
     ];
@@ -142,6 +145,14 @@
       list.push(bars(points.filter((point) => !chosen(point)), kind, PALE));
       list.push(bars(points.filter(chosen), kind, 0.8));
       list.push(markers(points, kind));
+    }
+    const marks = view.points.filter((point) => point.reference && !beyond(view, point.quality));
+    if (marks.length) {
+      list.push({
+        type: "scatter", mode: "markers", hoverinfo: "skip",
+        x: marks.map((point) => point.size), y: marks.map((point) => point.quality),
+        marker: { symbol: "square-open", size: 18, color: color("--ink"), line: { width: 1.2 } },
+      });
     }
     if (view.dropped.length) list.push(dropped(view.dropped));
     list.push(farOff(view));

@@ -30,6 +30,7 @@ OFF_FRONTIER = 0.32
 TIE_LABEL = "hollow: not told apart from a smaller point"
 KEPT_OFF_LABEL = "kept off: fails a check or is below the floor"
 FAR_OFF_LABEL = "beyond the axis"
+REFERENCE_LABEL = "in a box: a reference point of the study"
 MOST_LABELS = 9
 RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0)
 
@@ -118,6 +119,7 @@ def _draw_points(figure: Figure, axes: Axes, results: Results, unit: Unit) -> No
             edgecolor=INK,
         )
         _draw_ratios(axes, baseline, results.points, unit)
+    _box_references(axes, results, unit)
     _draw_dropped(axes, results, unit)
     _mark_far_off(axes, results, unit)
     _explain_marks(axes, results)
@@ -129,7 +131,7 @@ def _draw_kind(
     axes: Axes, points: Sequence[Point], baseline: Point | None, unit: Unit, kind: str, colour: str, shape: str
 ) -> None:
     for point in points:
-        alpha = 1.0 if point.on_frontier or point.tie else OFF_FRONTIER
+        alpha = 1.0 if point.on_frontier or point.tie or point.is_reference else OFF_FRONTIER
         if bounds := interval_bounds(point, baseline):
             axes.vlines(unit.of(point.bytes), *bounds, color=colour, linewidth=1.3, alpha=0.75 * alpha, zorder=3)
         if point.kept_off:
@@ -148,6 +150,22 @@ def _draw_kind(
             zorder=4,
         )
     axes.scatter([], [], s=46, marker=shape, color=colour, label=kind)
+
+
+def _box_references(axes: Axes, results: Results, unit: Unit) -> None:
+    """A box around each mark that the study names."""
+    if marks := results.references:
+        axes.scatter(
+            [unit.of(point.bytes) for point in marks],
+            [point.quality for point in marks],
+            s=150,
+            marker="s",
+            facecolor="none",
+            edgecolor=INK,
+            linewidth=0.9,
+            zorder=5,
+            label=REFERENCE_LABEL,
+        )
 
 
 def _draw_dropped(axes: Axes, results: Results, unit: Unit) -> None:
@@ -194,9 +212,16 @@ def _mark_far_off(axes: Axes, results: Results, unit: Unit) -> None:
 
 
 def _labelled(results: Results) -> list[Point]:
-    """The frontier's points, and the smallest of their ties while labels are few."""
-    ties = [point for point in results.ties if point.steps][: max(MOST_LABELS - len(results.frontier), 0)]
-    return [*results.frontier, *ties]
+    """The frontier's points and the references on the picture, and the smallest of the frontier's ties while labels are
+    few."""
+    shown = quality_range(results)
+    marks = [
+        point
+        for point in results.references
+        if not point.on_frontier and (shown is None or shown[0] <= point.quality <= shown[1])
+    ]
+    ties = [point for point in results.ties if point.steps and point not in marks]
+    return [*results.frontier, *marks, *ties[: max(MOST_LABELS - len(results.frontier) - len(marks), 0)]]
 
 
 def _explain_marks(axes: Axes, results: Results) -> None:

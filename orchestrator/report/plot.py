@@ -66,6 +66,7 @@ def _point(point: Point, results: Results, unit: Unit, kinds: Sequence[str]) -> 
         "tied": point.tie is not None,
         "standing": standing_text(point, unit),
         "keptOff": list(point.kept_off),
+        "reference": point.is_reference,
     }
 
 

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from orchestrator.number_format import GIGABYTES, MEGABYTES, Unit
 from orchestrator.results.points import Dropped, Point, Results
+from orchestrator.results.step_labels import short_label
 
 GIGABYTES_FROM = 2_000_000_000
+# What follows the name of a mark that the study names.
+REFERENCE = " (reference)"
 
 
 def unit_for(points: Iterable[Point | Dropped]) -> Unit:
@@ -19,6 +22,11 @@ def kinds_of(points: Iterable[Point]) -> list[str]:
     """The kinds of the points, sorted, the baseline's first: the order that colours and shapes are given in."""
     kinds = {point.record.candidate.kind for point in points}
     return sorted(kinds, key=lambda kind: (kind != "baseline", kind))
+
+
+def marked_label(point: Point) -> str:
+    """The candidate in a few characters, a reference point told as one."""
+    return short_label(point.record.candidate) + (REFERENCE if point.is_reference else "")
 
 
 def score_of(point: Point, metric: str) -> float | None:

@@ -69,6 +69,11 @@ class Point:
         return {} if self.speed is None else self.speed.figures()
 
     @property
+    def is_reference(self) -> bool:
+        """Whether the study names it as a mark to judge others by."""
+        return self.record.reference
+
+    @property
     def steps(self) -> str:
         return self.record.candidate.describe()
 
@@ -185,6 +190,11 @@ class Results:
     @property
     def baseline(self) -> Point | None:
         return next((point for point in self.points if not point.record.candidate.steps), None)
+
+    @property
+    def references(self) -> list[Point]:
+        """The marks that the study names, from the largest to the smallest."""
+        return sorted((point for point in self.points if point.is_reference), key=lambda point: -point.bytes)
 
     @property
     def kept_off(self) -> list[Point]:

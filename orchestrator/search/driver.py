@@ -48,7 +48,7 @@ def run_search(spec: StudySpec, console: Console, work: RunningCommand | None = 
     """
     spec, work = spec.absolute(), work or RunningCommand()
     refuse_taken(spec.folder)
-    for steps in spec.anchors:
+    for steps in spec.given:
         refuse_idle_training(steps)
     study = prepare(spec, console)
     refuse_small_disk(spec.store_folder, study.checkpoint.bytes, _first_artefact(study), spec.store_limit)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from orchestrator.ledger.records import refuse_taken
 from orchestrator.number_format import spell_bytes, spell_seconds
+from orchestrator.results.labels import REFERENCE
 from orchestrator.results.step_labels import short_label
 from orchestrator.search.estimates import CHARACTERS, REQUEST, START, TIMING, USABLE, running_bytes
 from orchestrator.search.loop import foreseen_seconds, proposer_of, store_limit
@@ -68,7 +69,7 @@ def plan_trials(study: Study) -> tuple[list[PlannedTrial], list[tuple[str, str]]
     batch, tokens = study.spec.batch_size, request_tokens(study)
     planned = [
         PlannedTrial(
-            label=short_label(proposal.candidate),
+            label=short_label(proposal.candidate) + (REFERENCE if proposal.reference else ""),
             bytes=proposal.predicted_bytes,
             memory=running_bytes(study.checkpoint, proposal.candidate.steps, batch, tokens),
             seconds=seconds,

@@ -153,7 +153,8 @@ def proposer_of(
         SPACES[spec.space],
         trials=spec.trials,
         seed=spec.seed,
-        given=spec.anchors,
+        given=spec.given,
+        references=spec.reference_points,
         held_out="test" in study.data,
         speed=spec.speed,
         known=ledger.trials if ledger else (),
@@ -356,6 +357,10 @@ def _fitted(
 def _say_what_was_not_done(spec: StudySpec, proposer: Proposer, console: Console) -> None:
     for steps, reason in proposer.refused:
         log.info("not tried: %s: %s", steps, reason)
+    for steps, reason in proposer.references_refused:
+        console.print(
+            f"reference point {steps} was not measured: {reason}", markup=False, highlight=False, soft_wrap=True
+        )
     if (line := _aim_line(spec, proposer)) is not None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if proposer.exhausted:

@@ -26,6 +26,7 @@ def study_of(spec: StudySpec) -> StudySpec:
         spec,
         baseline=(),
         anchors=(spec.baseline,),
+        reference_points=(),
         space=SPACE,
         trials=2,
         out=str(spec.folder / BASELINE),

@@ -61,7 +61,7 @@ class Study:
     def is_guided(self) -> bool:
         """Whether a profile says which candidates to try: the space is known whole, there are enough trials after it,
         and calibration pairs to measure divergence on."""
-        own = self.spec.trials - len(self.spec.anchors)
+        own = self.spec.trials - len(self.spec.given)
         if SPACES[self.spec.space].axes is None or own < GUIDED_FROM:
             return False
         return bool(parts(self.calibration.pairs.segments, self.spec.seed)[1])
@@ -101,7 +101,7 @@ def prepare(spec: StudySpec, console: Console, begun: StudyHeader | None = None)
     for dataset in data.values():
         for line in spell_left_out(dataset):
             console.print(line, markup=False, highlight=False)
-    check = partial(refuse_candidates, steps=spec.anchors)
+    check = partial(refuse_candidates, steps=spec.spelt)
     # Before what may take long: data to train on, and weights to download.
     refuse_early(spec.model, spec.revision, spec.trust_remote_code, check)
     calibration = read_calibration(spec, data, begun)
@@ -139,9 +139,9 @@ def _refuse_unguided(study: Study) -> None:
     asked = [name for name in ("target", "max_bytes") if getattr(study.spec, name) is not None]
     if asked and not study.is_guided:
         raise StudyError(
-            f"{asked[0]} needs at least {GUIDED_FROM} trials besides the study's anchors, and calibration pairs of "
-            f"at least {MEASURING_SHARE} sources; the study has {study.spec.trials} trials, "
-            f"{len(study.spec.anchors)} anchors and {len(study.calibration.pairs.segments)} pairs"
+            f"{asked[0]} needs at least {GUIDED_FROM} trials besides the study's anchors and reference points, and "
+            f"calibration pairs of at least {MEASURING_SHARE} sources; the study has {study.spec.trials} trials, "
+            f"{len(study.spec.given)} anchors and reference points, and {len(study.calibration.pairs.segments)} pairs"
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from orchestrator.ledger.records import Key, TrialRecord
 from orchestrator.results.findings import Finding, ProbeFinding, TrialFinding, finding_of, probe_of
+from orchestrator.results.step_labels import short_label
 from orchestrator.search.families import Families
 from orchestrator.search.guidance import Guidance
 from orchestrator.statistics.frontier import on_frontier
@@ -53,6 +54,8 @@ class Proposal:
     predicted_bytes: int
     why: Mapping[str, float] = field(default_factory=dict)
     """What is expected of it, where the search chose it by its profile."""
+    reference: bool = False
+    """Whether the study names it as a mark to judge others by."""
 
     @property
     def key(self) -> Key:
@@ -69,6 +72,8 @@ class Proposal:
         }
         if self.why:
             asked["why"] = dict(self.why)
+        if self.reference:
+            asked["reference"] = True
         return asked
 
 
@@ -90,6 +95,7 @@ class Proposer:
         trials: int,
         seed: int,
         given: Sequence[tuple[Step, ...]] = (),
+        references: Collection[tuple[Step, ...]] = (),
         held_out: bool = False,
         speed: bool = False,
         known: Iterable[TrialRecord] = (),
@@ -104,12 +110,15 @@ class Proposer:
         aim: Target | None = None,
         max_bytes: int | None = None,
     ) -> None:
-        """again: an earlier driver's trials that are to be tried again, under their numbers. numbers: the first that is
-        free, where that is known. timable: whether what the steps make can be timed here; where that holds of nothing
-        but the baseline, nothing is. guided: whether candidates are chosen by a profile, where the space is known
-        whole; the sampler then has a share of them, unless there is an aim: then the smallest is sought that reaches
-        it. max_bytes: no larger one is chosen by the profile."""
+        """given: candidates to try right after the baseline. references: those of them that are marks to judge others
+        by: they are scored on held-out data and timed too, whatever dev says of them. again: an earlier driver's
+        trials that are to be tried again, under their numbers. numbers: the first that is free, where that is known.
+        timable: whether what the steps make can be timed here; where that holds of nothing but the baseline, nothing
+        is. guided: whether candidates are chosen by a profile, where the space is known whole; the sampler then has a
+        share of them, unless there is an aim: then the smallest is sought that reaches it. max_bytes: no larger one is
+        chosen by the profile."""
         self._base = base
+        self._references = frozenset(references)
         self._baseline_key = (Candidate(base).digest, "dev")
         self._checkpoint = checkpoint
         self._space = space
@@ -140,6 +149,7 @@ class Proposer:
         # Trials on dev that the guidance has not heard of.
         self._told: list[tuple[tuple[Step, ...], TrialFinding | None, int]] = []
         self.refused: list[tuple[str, str]] = []
+        self.references_refused: list[tuple[str, str]] = []
         self.exhausted = False
         for record in known:
             self._learn(record)
@@ -189,7 +199,8 @@ class Proposer:
                 break
             made = self._possible(steps)
             if made is not None and made[0].digest not in {proposal.candidate.digest for proposal in found}:
-                found.append(Proposal(self._numbers + len(found), made[0], "dev", {}, made[1]))
+                number, named = self._numbers + len(found), steps in self._references
+                found.append(Proposal(number, made[0], "dev", {}, made[1], reference=named))
         for steps in self._guidance.probes if self._guidance else ():
             candidate = Candidate(self._base, steps)
             if (candidate.digest, PROFILE_SPLIT) not in self._found:
@@ -305,7 +316,8 @@ class Proposer:
         apart from it."""
         if self._last is not None:
             return self._last
-        return self.frontier() if self._worth is None else [self._candidates[of] for of in self._worth()]
+        chosen = self.frontier() if self._worth is None else [self._candidates[of] for of in self._worth()]
+        return [*chosen, *(one for one in self.measured() if one.steps in self._references and one not in chosen)]
 
     def _over(self) -> bool:
         """Whether no more candidates are to be tried on dev."""
@@ -472,6 +484,8 @@ class Proposer:
     def _refuse(self, steps: tuple[Step, ...], why: str) -> None:
         if (refused := (str(steps), why)) not in self.refused:
             self.refused.append(refused)
+            if steps in self._references:
+                self.references_refused.append((short_label(Candidate(self._base, steps)), why))
 
     def _without(self, split: str) -> list[Candidate]:
         """What has still to be scored on held-out data, or its speed to be measured, were the search over now."""
@@ -492,7 +506,8 @@ class Proposer:
         asked: optuna.Trial | None,
         why: Mapping[str, float] | None = None,
     ) -> Proposal:
-        proposal = Proposal(self._numbers, candidate, split, choices, size, why or {})
+        named = candidate.steps in self._references
+        proposal = Proposal(self._numbers, candidate, split, choices, size, why or {}, named)
         self._numbers += 1
         self._pending[proposal.number] = proposal
         self._candidates[candidate.digest] = candidate
@@ -508,7 +523,13 @@ class Proposer:
         if record.split != "dev" or record.key in self._found:
             return
         proposal = Proposal(
-            record.number, record.candidate, "dev", dict(record.choices), record.predicted_bytes, record.why
+            record.number,
+            record.candidate,
+            "dev",
+            dict(record.choices),
+            record.predicted_bytes,
+            record.why,
+            record.candidate.steps in self._references,
         )
         self._numbers = max(self._numbers, record.number + 1)
         self._pending[record.number] = proposal

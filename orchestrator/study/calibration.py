@@ -123,7 +123,7 @@ def list_pairs(pairs: Sequence[str]) -> str:
 
 
 def _refuse_blind_trimming(spec: StudySpec, found: Calibration) -> None:
-    asked = any(isinstance(step, TrimVocabulary) for steps in spec.anchors for step in steps)
+    asked = any(isinstance(step, TrimVocabulary) for steps in spec.given for step in steps)
     if not found.unseen or not (asked or SPACES[spec.space].needs_vocabulary):
         return
     what = "an anchor with trim_vocabulary" if asked else f"the space {spec.space}"

@@ -22,7 +22,7 @@ def worker_packages(
     spec: StudySpec, data: Mapping[str, DataSet], metrics: Iterable[str], trains: bool
 ) -> tuple[str, ...]:
     """What this study's workers import. trains: whether the study has training data."""
-    methods = {step.name for steps in spec.anchors for step in steps} | set(OWN_PACKAGES.get(spec.space, ()))
+    methods = {step.name for steps in spec.given for step in steps} | set(OWN_PACKAGES.get(spec.space, ()))
     if trains:
         methods.add("recover")
     targets = {segment.target_language for dataset in data.values() for segment in dataset.segments}

@@ -11,6 +11,7 @@ from orchestrator.study.flags import default_of
 from orchestrator.study.keys import flag_name, flag_of, keys_of, rule_of
 from orchestrator.study.spec import GROUPS, StudySpec
 from search_spaces.methods.recipes import RECIPES
+from search_spaces.methods.reference_points import COMMON, REFERENCE_POINTS
 from search_spaces.methods.registry import METHODS
 
 
@@ -32,6 +33,9 @@ def study_schema() -> dict[str, Any]:
     steps = [_method_schema(name) for name in METHODS] + [_recipe_schema(name) for name in RECIPES]
     found["properties"]["anchors"]["items"] = {"type": "array", "items": {"anyOf": steps}}
     found["properties"]["baseline"]["items"] = {"anyOf": steps}
+    named = {"enum": [COMMON, *REFERENCE_POINTS]}
+    chain = {"type": "array", "minItems": 1, "items": {"anyOf": steps}}
+    found["properties"]["reference_points"]["anyOf"] = [named, {"type": "array", "items": {"anyOf": [named, chain]}}]
     return found
 
 

@@ -25,6 +25,7 @@ from orchestrator.study.values import (
     Languages,
     Pairs,
     Positive,
+    ReferencePoints,
     Rungs,
     Size,
     Steps,
@@ -37,6 +38,7 @@ from orchestrator.study.values import (
     target_of,
 )
 from search_spaces.errors import StudyError
+from search_spaces.methods.reference_points import REFERENCE_POINTS
 from search_spaces.methods.registry import Step, step_to_json
 from search_spaces.methods.trainers import Distill
 from search_spaces.parameters import DEFAULT_CALIBRATION_TOKENS
@@ -99,6 +101,8 @@ class StudySpec:
     """Steps that make the baseline out of the model before the search, such as a fine-tuning; by method or recipe."""
     anchors: Annotated[Anchors, Flag(MODEL, only_file=True)] = ()
     """Candidates to try before the space's own: each a list of steps, by method or by recipe."""
+    reference_points: Annotated[ReferencePoints, Flag(MODEL, metavar="NAME", repeated=True, default="none")] = ()
+    """Candidates to measure whole on dev and on test, whatever the search finds: by name, or each a list of steps."""
     seed: Annotated[int, Field(ge=0, le=MOST_SEED), ValueRule(f"a whole number from 0 to {MOST_SEED}"), Flag(MODEL)] = 0
     """Of the sampler and the bootstrap."""
     trust_remote_code: Annotated[Switch, Flag(MODEL)] = False
@@ -205,6 +209,7 @@ class StudySpec:
     def __post_init__(self) -> None:
         self._refuse_training_without_data()
         self._refuse_aimless()
+        self._refuse_few_trials()
         if self.store is not None and self.store_limit is not None:
             raise StudyError(
                 f"store_limit is for the store inside the run's folder, and {self.store} is shared: the artefacts of "
@@ -214,7 +219,7 @@ class StudySpec:
     def _refuse_training_without_data(self) -> None:
         if self.training:
             return
-        asked = (self.baseline, *self.anchors)
+        asked = (self.baseline, *self.given)
         trained = [step.describe() for steps in asked for step in steps if step.kind == "trainer"]
         what = f"the space {self.space}" if SPACES[self.space].needs_training else next(iter(trained), None)
         if what is not None:
@@ -233,6 +238,24 @@ class StudySpec:
         if SPACES[self.space].axes is None:
             known = " and ".join(name for name, space in SPACES.items() if space.axes is not None)
             raise StudyError(f"{asked[0]} needs a space that is known whole, and {self.space} is not; use {known}")
+
+    def _refuse_few_trials(self) -> None:
+        needed = 1 + len(self.reference_points)
+        if self.reference_points and self.trials < needed:
+            raise StudyError(
+                f"trials is {self.trials}, and the baseline and the {len(self.reference_points)} reference points take "
+                f"{needed}; give --trials {needed} or more, or fewer reference_points"
+            )
+
+    @property
+    def given(self) -> tuple[tuple[Step, ...], ...]:
+        """The candidates that the study names: its reference points, then its anchors."""
+        return tuple(dict.fromkeys((*self.reference_points, *self.anchors)))
+
+    @property
+    def spelt(self) -> tuple[tuple[Step, ...], ...]:
+        """Those of them that must fit the model: of published practice what it can't take is left out, and told."""
+        return tuple(steps for steps in self.given if steps in self.anchors or steps not in REFERENCE_POINTS.values())
 
     @property
     def aim(self) -> Target | None:
@@ -293,7 +316,8 @@ class StudySpec:
             replace(source, file=str(Path(source.file).expanduser().resolve())) for source in self.training
         )
         changes["baseline"] = tuple(_absolute(step) for step in self.baseline)
-        changes["anchors"] = tuple(tuple(_absolute(step) for step in steps) for steps in self.anchors)
+        for name in ("anchors", "reference_points"):
+            changes[name] = tuple(tuple(_absolute(step) for step in steps) for steps in getattr(self, name))
         if Path(self.model).expanduser().is_dir():
             changes["model"] = str(Path(self.model).expanduser().resolve())
         if self.comet_model is not None and Path(self.comet_model).expanduser().exists():
@@ -311,7 +335,8 @@ class StudySpec:
         """The spec as a JSON object that `spec_from_mapping` reads back."""
         record = asdict(self)
         record["baseline"] = [step_to_json(step) for step in self.baseline]
-        record["anchors"] = [[step_to_json(step) for step in steps] for steps in self.anchors]
+        for name in ("anchors", "reference_points"):
+            record[name] = [[step_to_json(step) for step in steps] for steps in getattr(self, name)]
         record["rungs"] = list(self.rungs)
         record["training"] = [asdict(source) for source in self.training]
         record["languages"] = dict(self.languages)

@@ -76,7 +76,7 @@ def read_training(spec: StudySpec, data: Mapping[str, DataSet]) -> Training | No
     trained = refuse_overlap(replace(found, langs=tuple(langs for langs in found.langs if langs in there)), data)
     configs = {
         step.config: digest_of(read_student_config(step.config))
-        for steps in spec.anchors
+        for steps in spec.given
         for step in steps
         if isinstance(step, Distill) and step.config
     }
@@ -89,7 +89,7 @@ def short_trainings(spec: StudySpec, training: Training, model: Path) -> list[st
     model: its folder, by whose tokenizer the first pairs are counted; prompts are left out, so there are no more steps
     than said.
     """
-    steps = {step: None for steps in spec.anchors for step in steps if isinstance(step, Trainer) and step.tokens}
+    steps = {step: None for steps in spec.given for step in steps if isinstance(step, Trainer) and step.tokens}
     if not steps or not (model / TOKENIZER).is_file():
         return []
     from tokenizers import Tokenizer

@@ -15,6 +15,7 @@ from orchestrator.number_format import read_bytes
 from orchestrator.study.keys import ValueRule, refuse
 from search_spaces.candidate import refuse_senseless_order
 from search_spaces.errors import StudyError
+from search_spaces.methods.reference_points import COMMON, REFERENCE_POINTS
 from search_spaces.methods.registry import Step, step_from_json
 
 RUNGS_RULE = "a list of ascending whole numbers of at least 1, or [] for no racing"
@@ -25,6 +26,7 @@ LANGUAGES_RULE = "codes with their names, such as {xx: Name} or --language xx=Na
 TRAINING_RULE = "a file, or a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
 ANCHORS_RULE = "a list of candidates, each a list of steps"
 STEPS_RULE = "a list of steps"
+REFERENCES_RULE = f"{COMMON}, or a list of names ({', '.join(REFERENCE_POINTS)}) and of lists of steps"
 TARGET_RULE = "such as chrf>=99% (of the baseline's mean over language pairs) or worst_pair>=98%"
 WORST = "worst_pair"
 _TARGET = re.compile(r"\s*([a-z_]+)\s*>=\s*(\d+(?:\.\d+)?)\s*%\s*")
@@ -115,6 +117,25 @@ def _anchors(found: object) -> tuple[tuple[Step, ...], ...]:
     for steps in read:
         refuse_senseless_order(steps)
     return read
+
+
+def _reference_points(found: object) -> tuple[tuple[Step, ...], ...]:
+    """Each candidate once, in the order in which they are named."""
+    listed = [found] if isinstance(found, str) else found or []
+    if not isinstance(listed, (list, tuple)):
+        raise refuse("reference_points", found, REFERENCES_RULE)
+    chains: dict[tuple[Step, ...], None] = {}
+    for one in listed:
+        if isinstance(one, str) and one in (COMMON, *REFERENCE_POINTS):
+            named = REFERENCE_POINTS.values() if one == COMMON else [REFERENCE_POINTS[one]]
+            chains |= dict.fromkeys(named)
+        elif isinstance(one, (list, tuple)) and one:
+            steps = _read_steps(one)
+            refuse_senseless_order(steps)
+            chains[steps] = None
+        else:
+            raise refuse("reference_points", one, REFERENCES_RULE)
+    return tuple(chains)
 
 
 def _one_or_several(found: object) -> str | tuple[str, ...]:
@@ -219,6 +240,11 @@ Anchors = Annotated[
     tuple[tuple[Step, ...], ...],
     PlainValidator(_anchors, json_schema_input_type=list[list[dict[str, Any]]]),
     ValueRule(ANCHORS_RULE),
+]
+ReferencePoints = Annotated[
+    tuple[tuple[Step, ...], ...],
+    PlainValidator(_reference_points, json_schema_input_type=str | list[str | list[dict[str, Any]]]),
+    ValueRule(REFERENCES_RULE),
 ]
 Steps = Annotated[
     tuple[Step, ...],

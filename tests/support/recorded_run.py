@@ -38,6 +38,7 @@ class Made:
     symmetric: bool = True
     split: str = "dev"
     notes: tuple[str, ...] = ()
+    reference: bool = False
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -68,7 +69,8 @@ def write_run(folder: Path, data: Mapping[str, DataSet], trials: Sequence[Made],
     writer = LedgerWriter(str(folder))
     for number, made in enumerate(trials):
         measurement, lines = measured(data[made.split], made)
-        writer.append(trial(measurement, made.steps, number, made.split), lines)
+        ended = trial(measurement, made.steps, number, made.split)
+        writer.append({**ended, "reference": True} if made.reference else ended, lines)
     writer.end(True)
     return folder
 

@@ -51,6 +51,7 @@ FULL = StudySpec(
 )
 
 FILES_RULE = "a file, or a list of files"
+REFERENCES_RULE = "common, or a list of names (rtn-8, rtn-4, rtn-3, bnb-int8, bnb-nf4, gptq-4) and of lists of steps"
 PAIRS_RULE = "a pair such as en-cs, several with commas, or a list of pairs"
 TRAINING_RULE = "a file, or a list of files, each a name or such as {file: pairs.jsonl, weight: 2}"
 # key, value, what the value must be.
@@ -120,6 +121,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("training_gpus", 1.0, "a whole number of at least 1"),
     ("anchors", "rtn", "a list of candidates, each a list of steps"),
     ("anchors", [{"method": "rtn", "bits": 4}], "a list of candidates, each a list of steps"),
+    ("reference_points", "gptq", REFERENCES_RULE),
+    ("reference_points", 7, REFERENCES_RULE),
     ("baseline", "alma-full", "a list of steps"),
     ("baseline", [[{"recipe": "alma-full"}]], "a list of steps"),
 ]

@@ -25,7 +25,7 @@ from workers.evaluation.preflight import lacking
 from workers.evaluation.probe import probe
 from workers.evaluation.remote_evaluation import RemoteEvaluation, measure_remotely
 from workers.evaluation.shipped_speed import shipped_speed
-from workers.evaluation.trial_lines import AskedTrial, BegunTrial, EndedTrial, TrialLine
+from workers.evaluation.trial_lines import BegunTrial, EndedTrial, TrialLine, asked_of
 from workers.failures.table import MachineFault
 from workers.languages.codes import name_languages
 from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT, EvaluationPlan
@@ -133,15 +133,7 @@ class CompressionTrial(Trainable):
 
     def _begin(self) -> TrialLine | None:
         """The ledger's line when it has this trial already; else None, and the trial is under way."""
-        asked: AskedTrial = {
-            "number": self._trial["number"],
-            "candidate": self._trial["candidate"],
-            "split": self._trial["split"],
-            "choices": self._trial["choices"],
-            "predicted_bytes": self._trial["predicted_bytes"],
-        }
-        if self._trial.get("why"):
-            asked["why"] = self._trial["why"]
+        asked = asked_of(self._trial)
         known: TrialLine | None
         known, attempt = ray.get(self._ledger.begin.remote(asked))
         if known is not None:

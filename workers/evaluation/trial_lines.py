@@ -5,7 +5,8 @@ The driver and the worker each add their part; the ledger's writer adds the last
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from search_spaces.candidate import CandidateJson
 
@@ -25,6 +26,13 @@ class AskedTrial(TypedDict):
     """Worked out before the trial."""
     why: NotRequired[dict[str, float]]
     """What was expected of a candidate that the search chose by its profile; not of others."""
+    reference: NotRequired[bool]
+    """True where the study names the candidate as a mark to judge others by; not of others."""
+
+
+def asked_of(told: Mapping[str, Any]) -> AskedTrial:
+    """What the driver asks for, out of all that it tells a trial."""
+    return cast(AskedTrial, {key: told[key] for key in AskedTrial.__annotations__ if key in told})
 
 
 class BegunTrial(AskedTrial):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.number_format import NONE, Unit, interval_text
 from orchestrator.report.html_parts import cell, text
-from orchestrator.results.labels import differs, score_of
+from orchestrator.results.labels import differs, marked_label, score_of
 from orchestrator.results.points import Point
 from orchestrator.results.step_labels import short_label
 from search_spaces.outcome import Measurement
@@ -43,7 +43,7 @@ def mark_cell(point: Point, style: str = "centre mark") -> str:
 
 def candidate_cell(point: Point, unit: Unit, baseline: Point | None) -> str:
     """The candidate in a few characters, and behind a click all that there is to say of its trial."""
-    return cell(folded(short_label(point.record.candidate), details_of(point, unit, baseline)), point.label, "steps")
+    return cell(folded(marked_label(point), details_of(point, unit, baseline)), point.label, "steps")
 
 
 def folded(label: str, inside: str) -> str:

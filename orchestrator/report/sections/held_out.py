@@ -16,9 +16,8 @@ from orchestrator.report.sections.cells import (
     shown_interval,
 )
 from orchestrator.report.sections.points import shown_points
-from orchestrator.results.labels import differs
+from orchestrator.results.labels import differs, marked_label
 from orchestrator.results.points import Point, Results
-from orchestrator.results.step_labels import short_label
 
 
 def held_out_table(dev: Results, test: Results, unit: Unit) -> str:
@@ -55,7 +54,7 @@ def held_out_table(dev: Results, test: Results, unit: Unit) -> str:
 def _row(
     point: Point, test: Point | None, failed: str | None, results: Results, others: Sequence[str], unit: Unit
 ) -> str:
-    label = short_label(point.record.candidate)
+    label = marked_label(point)
     inside = "" if test is None else details_of(test, unit, results.baseline)
     cells = [
         cell(folded(label, inside), style="steps"),

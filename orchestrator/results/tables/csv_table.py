@@ -36,6 +36,7 @@ def frontier_csv(results: Results) -> str:
     not told apart from, beaten_by the trial of a point no larger that is shown to be better, lost_at_most the most that
     it may have lost against the baseline, at an error of 5 % for all of them together. tie and beaten_by are as the
     held-out data have it, where there are any; lost_at_most is of these too, where the point was scored there.
+    reference is 1 for a mark that the study names.
     """
     rows = sorted(
         [
@@ -71,6 +72,7 @@ def columns(results: Results) -> list[str]:
         "beaten_by",
         "lost_at_most",
         "kept_off",
+        "reference",
         *(f"sanity_{check}" for check in checks),
         *(f"speed_{name}" for name in speeds),
     ]
@@ -101,6 +103,7 @@ def _row(point: Point) -> Mapping[str, object]:
         "beaten_by": point.beaten_by.number if point.beaten_by else "",
         "lost_at_most": "" if (loss := (point.held_out or point).loss) is None else f"{loss.at_most:.6f}",
         "kept_off": "; ".join(point.kept_off),
+        "reference": int(point.is_reference),
         **{f"sanity_{check}": f"{share:.6f}" for check, share in measurement.sanity.items()},
         **{f"speed_{name}": f"{value:.6g}" for name, value in point.speeds.items()},
     }
@@ -118,6 +121,7 @@ def _dropped_row(trial: Dropped, quality: str) -> Mapping[str, object]:
         "race": trial.race.verdict,
         "race_by": trial.race.by,
         "projected": f"{trial.race.projected:.6f}",
+        "reference": 0,
         **{f"sanity_{check}": f"{share:.6f}" for check, share in trial.measurement.sanity.items()},
     }
 

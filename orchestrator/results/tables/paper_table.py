@@ -145,6 +145,11 @@ COLUMNS: dict[str, Column] = {
         lambda row: {"on_frontier": row.point.on_frontier},
         lambda row: "yes" if row.point.on_frontier else "no",
     ),
+    "reference": Column(
+        lambda metric, unit: "Reference",
+        lambda row: {"reference": row.point.is_reference},
+        lambda row: "yes" if row.point.is_reference else "no",
+    ),
 }
 USUAL = ("label", "bytes", "ratio", "quality", "kept", "interval", "worst_pair", "tokens_s")
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from orchestrator.number_format import metric_name, spell_bytes
 from orchestrator.results.baseline import baseline_faults
-from orchestrator.results.labels import score_of
+from orchestrator.results.labels import marked_label, score_of
 from orchestrator.results.points import QUALITIES, Dropped, Point, Results
 from orchestrator.results.statement import groups_said
 from orchestrator.results.step_labels import short_label
@@ -24,7 +24,8 @@ TIE = "="
 
 
 def print_frontier(console: Console, dev: Results, test: Results | None) -> None:
-    """The frontier as a table; the interval is of the difference from the baseline."""
+    """The frontier as a table, and below it the reference points that are not on it; the interval is of the difference
+    from the baseline."""
     for fault in baseline_faults((dev, test)):
         console.print(f"warning: {fault}", markup=False, highlight=False, soft_wrap=True)
     beside = [metric for metric in QUALITIES if metric != dev.metric and metric in dev.metrics]
@@ -40,11 +41,15 @@ def print_frontier(console: Console, dev: Results, test: Results | None) -> None
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     held_out = {point.record.candidate.digest: point for point in test.points} if test else {}
-    for point in dev.shown:
+    shown = dev.shown
+    others = [point for point in dev.references if point not in shown]
+    for point in (*shown, *others):
+        if others and point is others[0]:
+            table.add_section()
         judged = held_out.get(point.record.candidate.digest)
         row = [
             str(point.record.number),
-            short_label(point.record.candidate),
+            marked_label(point),
             spell_bytes(point.bytes),
             _spell_ratio(point),
             f"{_tie_mark(point)}{point.quality:.2f}",
