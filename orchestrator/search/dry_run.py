@@ -14,7 +14,17 @@ from orchestrator.ledger.records import refuse_taken
 from orchestrator.number_format import spell_bytes, spell_seconds
 from orchestrator.results.labels import REFERENCE
 from orchestrator.results.step_labels import short_label
-from orchestrator.search.estimates import CHARACTERS, REQUEST, START, TIMING, USABLE, running_bytes
+from orchestrator.search.estimates import (
+    CHARACTERS,
+    ENDS_WITH,
+    REQUEST,
+    START,
+    TIMING,
+    USABLE,
+    expected_tokens,
+    running_bytes,
+    translating_seconds,
+)
 from orchestrator.search.loop import foreseen_seconds, proposer_of, store_limit
 from orchestrator.search.prepared import Study, prepare
 from orchestrator.study.preflight import refuse_small_disk
@@ -148,10 +158,8 @@ def _lines(study: Study, planned: list[PlannedTrial], memory: int | None) -> lis
     count, all_of_them = count_candidates(study)
     limit = store_limit(spec)
     store = f"at most {spell_bytes(limit)} in {spec.store_folder}" if limit else f"shared, in {spec.store_folder}"
-    listed = sum(one.seconds for one in planned)
-    mean = listed / max(len(planned), 1)
     own = sum(not one.probe for one in planned)
-    seconds = START + listed + mean * (spec.trials - own) + (TIMING * 5 if spec.speed else 0.0)
+    seconds = _search_seconds(study, planned)
     largest = max(one.memory for one in planned)
     there = f", of {spell_bytes(memory)} here" if memory else ""
     chosen = spec.trials - own
@@ -169,5 +177,21 @@ def _lines(study: Study, planned: list[PlannedTrial], memory: int | None) -> lis
         ),
         ("memory", f"about {spell_bytes(largest)} of a GPU to translate, {spec.batch_size} segments at a time{there}"),
         ("disk", f"{store}; the models that stay take what the table says of them"),
-        ("time", f"about {spell_seconds(seconds)} on one H200, training not counted; other devices differ"),
+        (
+            "time",
+            f"about {spell_seconds(seconds)} on one H200, training not counted"
+            + (" and no trial ended by a race" if spec.rungs else "")
+            + "; other devices differ",
+        ),
     ]
+
+
+def _search_seconds(study: Study, planned: list[PlannedTrial]) -> float:
+    """The whole search on one GPU: trials that are not known yet take as long as those that are."""
+    spec, trials = study.spec, [one.seconds for one in planned if not one.probe]
+    chosen = (spec.trials - len(trials)) * sum(trials) / max(len(trials), 1)
+    points = min(spec.trials, ENDS_WITH + len(spec.reference_points))
+    held_out = expected_tokens(study.data["test"].segments, spec.max_new_tokens) if "test" in study.data else ()
+    scored = points * translating_seconds(study.checkpoint, (), held_out, spec.batch_size)
+    timed = TIMING * points if spec.speed else 0.0
+    return START + sum(one.seconds for one in planned) + chosen + scored + timed

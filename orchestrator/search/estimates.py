@@ -12,6 +12,7 @@ from search_spaces.errors import CandidateError
 from search_spaces.methods.registry import Step
 from search_spaces.sizes.pruned import head_shape
 from search_spaces.sizes.tensor_table import Checkpoint, is_embedding
+from workers.reading.segments import Segment
 
 # Seconds for 10^9 parameters. bitsandbytes: by its format.
 COMPRESS = {
@@ -40,6 +41,10 @@ LAYER_STEPS = {"int8": 7e-3, "nf4": 2.4e-3, "fp4": 2.4e-3}
 START, BETWEEN, TIMING = 45.0, 2.0, 15.0
 # Characters of a source for one token, and tokens of the request around it.
 CHARACTERS, REQUEST = 3, 64
+# UTF-8 bytes of a reference for one token: a Chinese character has three, a Latin word about five.
+REFERENCE_BYTES = 3
+# Points that a search ends with, as a rule: they are scored on held-out data and timed.
+ENDS_WITH = 5
 # Of a GPU's memory, what is left to tensors.
 USABLE = 0.9
 
@@ -68,17 +73,30 @@ def dense_checkpoint(base: Checkpoint, steps: Sequence[Step]) -> Checkpoint:
     return checkpoint
 
 
+def expected_tokens(segments: Sequence[Segment], most: int) -> list[int]:
+    """New tokens that each translation takes, by its reference; at most so many."""
+    return [min(most, len(segment.references[0].encode()) // REFERENCE_BYTES + 1) for segment in segments]
+
+
 def trial_seconds(
-    base: Checkpoint, steps: Sequence[Step], segments: int, batch: int, new_tokens: int, statistics: bool
+    base: Checkpoint, steps: Sequence[Step], tokens: Sequence[int], batch: int, statistics: bool
 ) -> float:
-    """Seconds of one trial on a GPU. statistics: whether those of the parent have still to be taken."""
+    """Seconds of one trial on a GPU. tokens: new ones of each segment, none for a probe, which translates nothing.
+    statistics: whether those of the parent have still to be taken."""
     billions = dense_checkpoint(base, steps).parameters / 1e9
     whole = base.parameters / 1e9
     names = [getattr(step, "format", step.name) for step in steps]
     made = sum(MIXED * base.layers if name == "mixed" else COMPRESS.get(name, OTHERS) * whole for name in names)
     if statistics and any(step.needs_calibration for step in steps):
         made += STATISTICS * whole
-    decoding_steps = -(-segments // batch) * new_tokens
+    return made + LOAD * billions + translating_seconds(base, steps, tokens, batch) + BETWEEN
+
+
+def translating_seconds(base: Checkpoint, steps: Sequence[Step], tokens: Sequence[int], batch: int) -> float:
+    """Seconds of translating alone, in a batch that is refilled. tokens: new ones of each segment."""
+    names = [getattr(step, "format", step.name) for step in steps]
+    # A batch ends no sooner than its longest translation.
+    decoding_steps = max(-(-sum(tokens) // batch), max(tokens, default=0))
     a_step = max([LAYER_STEP, *(LAYER_STEPS[name] for name in names if name in LAYER_STEPS)])
-    translated = max(segments * new_tokens * billions / TOKENS, decoding_steps * base.layers * a_step)
-    return made + LOAD * billions + translated + BETWEEN
+    billions = dense_checkpoint(base, steps).parameters / 1e9
+    return max(sum(tokens) * billions / TOKENS, decoding_steps * base.layers * a_step)

@@ -34,7 +34,7 @@ from orchestrator.results.intervals import Known
 from orchestrator.results.resampling import Resampling
 from orchestrator.results.step_labels import short_label
 from orchestrator.search.callbacks import TrialWatcher
-from orchestrator.search.estimates import trial_seconds
+from orchestrator.search.estimates import expected_tokens, trial_seconds
 from orchestrator.search.faults import Driving, spell_due
 from orchestrator.search.prepared import Study
 from orchestrator.search.proposals import Proposal, Proposer
@@ -191,15 +191,15 @@ def foreseen_seconds(study: Study, proposer: Proposer) -> list[tuple[Proposal, f
     """The trials that are known before anything is measured, each with what it would take on the GPU that the estimates
     are of."""
     found: list[tuple[Proposal, float]] = []
+    tokens = expected_tokens(study.data[RACED_SPLIT].segments, study.spec.max_new_tokens)
     calibrated = False
     for proposal in proposer.foreseen():
         steps = proposal.candidate.steps
         seconds = trial_seconds(
             study.checkpoint,
             steps,
-            segments=len(study.data[RACED_SPLIT].segments),
+            tokens if proposal.split == RACED_SPLIT else (),
             batch=study.spec.batch_size,
-            new_tokens=study.spec.max_new_tokens,
             statistics=not calibrated,
         )
         calibrated = calibrated or any(step.needs_calibration for step in steps)

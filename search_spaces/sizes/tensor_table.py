@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 DTYPE_BYTES = {
@@ -110,6 +111,7 @@ def is_embedding(name: str) -> bool:
     return name.endswith(("embed_tokens.weight", "lm_head.weight"))
 
 
+@lru_cache(maxsize=1 << 16)
 def layer_of(name: str) -> int | None:
     """The decoder layer that a tensor belongs to, or None for embeddings, the final norm and the head."""
     match = _LAYER.match(name)

@@ -12,7 +12,7 @@ from orchestrator.cli import main
 from orchestrator.number_format import spell_bytes
 from orchestrator.search import dry_run as module
 from orchestrator.search.dry_run import count_candidates, dry_run, plan_trials, request_tokens
-from orchestrator.search.estimates import running_bytes, trial_seconds
+from orchestrator.search.estimates import expected_tokens, running_bytes, translating_seconds, trial_seconds
 from orchestrator.search.loop import foreseen_seconds, proposer_of
 from orchestrator.search.prepared import Study, prepare
 from orchestrator.study.spec import StudySpec, spec_from_mapping
@@ -126,7 +126,7 @@ def test_memory_counts_weights_cache_and_logits() -> None:
 
 def test_seconds_are_more_for_slower_methods_and_statistics_are_taken_once() -> None:
     def seconds(*steps: object, statistics: bool = False) -> float:
-        return trial_seconds(llama_table(), steps, 512, 256, 64, statistics)  # type: ignore[arg-type]
+        return trial_seconds(llama_table(), steps, [64] * 512, 256, statistics)  # type: ignore[arg-type]
 
     assert seconds() < seconds(RTN(bits=4)) < seconds(MixedWidths(bits=3.5))
     assert seconds(GPTQ(bits=4)) < seconds(GPTQ(bits=4), statistics=True)
@@ -141,3 +141,21 @@ def test_the_command_ends_without_a_run(tmp_path: Path, capsys: pytest.CaptureFi
     assert not out.exists()
     assert main(["search", "--data", DATA, "--out", str(out), "--store-limit", "1KB", "--dry-run"]) == 2
     assert "--store-limit 1.00 kB does not hold the first candidate's" in capsys.readouterr().err
+
+
+def test_translations_are_as_long_as_their_references_and_probes_translate_nothing(tmp_path: Path) -> None:
+    study = prepared(tmp_path, max_new_tokens=256)
+    tokens = expected_tokens(study.data["dev"].segments, 256)
+    assert len(tokens) == 252 and 5 < sum(tokens) / len(tokens) < 40
+    assert max(expected_tokens(study.data["dev"].segments, 10)) == 10
+    probes = [seconds for one, seconds in foreseen_seconds(study, proposer_of(study)) if one.split == "profile"]
+    trials = [seconds for one, seconds in foreseen_seconds(study, proposer_of(study)) if one.split == "dev"]
+    assert (
+        len(probes) > 5
+        and max(probes) < 10
+        and trials == [trial_seconds(study.checkpoint, (), tokens, study.spec.batch_size, statistics=False)]
+    )
+    # Twice the segments at twice the batch are decoded in as many steps.
+    once = translating_seconds(llama_table(), (), [30] * 64, 64)
+    assert translating_seconds(llama_table(), (), [30] * 128, 128) == once
+    assert translating_seconds(llama_table(), (), [30] * 128 + [200], 128) > once
