@@ -49,13 +49,16 @@ class CandidateJson(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A base model and ordered steps; refuses an order that makes no sense when it is built."""
+    """A base model and ordered steps; refuses an order that makes no sense when it is built.
+
+    Steps that all train may follow one another here: they are the control of a chain that trains more than once.
+    """
 
     base: BaseModel
     steps: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
-        refuse_senseless_order(self.steps)
+        refuse_senseless_order(self.steps, control=all(step.kind == "trainer" for step in self.steps))
 
     @property
     def digest(self) -> str:
@@ -100,13 +103,14 @@ def digest_of(value: object) -> str:
 LATER: dict[str, Any] = {"beams": 0}
 
 
-def refuse_senseless_order(steps: tuple[Step, ...]) -> None:
-    """Raise CandidateError, with the reason, for steps that can't follow one another."""
+def refuse_senseless_order(steps: tuple[Step, ...], control: bool = False) -> None:
+    """Raise CandidateError, with the reason, for steps that can't follow one another. control: whether two trainings
+    may do so."""
     for position, step in enumerate(steps):
         for earlier in steps[:position]:
             if (reason := _senseless(earlier, step)) is not None:
                 raise CandidateError(reason)
-        if position and step.kind == steps[position - 1].kind == "trainer":
+        if not control and position and step.kind == steps[position - 1].kind == "trainer":
             then = f"{steps[position - 1].describe()} and then {step.describe()}"
             raise CandidateError(f"{then}: two trainings in a row are one. Give one of them the tokens of both.")
         if isinstance(step, Recover) and step.adapter == "scales" and not any(one.has_grid for one in steps[:position]):

@@ -13,7 +13,7 @@ from orchestrator.stopping.signals import RunningCommand
 from orchestrator.study.spec import StudySpec
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Score
-from workers.plan.evaluation_plan import EvaluationPlan
+from workers.plan.evaluation_plan import EvaluationPlan, data_split
 from workers.reading.segments import DataSet, Segment
 from workers.scoring.measure import measure, neural_model
 from workers.scoring.metrics import NEURAL_METRICS, known_metrics
@@ -69,7 +69,7 @@ def _score_all(ledger: Ledger, folder: Path, plan: EvaluationPlan, say: Said) ->
     scored: dict[str, dict[str, dict[str, Score]]] = {metric: {} for metric in plan.metrics}
     measured = [record for record in ledger.trials if record.measurement is not None]
     for count, record in enumerate(measured, start=1):
-        segments, texts = pair_hypotheses(folder, record, plan.data[record.split])
+        segments, texts = pair_hypotheses(folder, record, plan.data[data_split(record.split)])
         scores, _ = measure(plan, segments, texts)
         for metric in plan.metrics:
             scored[metric][trial_key(record)] = scores[metric]

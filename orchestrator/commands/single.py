@@ -19,7 +19,7 @@ from orchestrator.study.base_model import describe_base, refuse_unaskable
 from orchestrator.study.shipped import SHIPPED_CALIBRATION, SHIPPED_MODEL
 from orchestrator.study.spec import NO_LANGUAGE_CHECK, know_languages
 from orchestrator.study.splits import spell_left_out
-from search_spaces.candidate import Candidate
+from search_spaces.candidate import Candidate, refuse_senseless_order
 from search_spaces.methods.registry import Step
 from search_spaces.outcome import Failure, Measurement
 from search_spaces.predicted_size import predicted_bytes
@@ -94,6 +94,7 @@ def measure_one(
         compressed=bool(request.steps),
     )
     refuse_unaskable(opened, request.prompt, [dataset], request.trust_remote_code)
+    refuse_senseless_order(request.steps)
     candidate = Candidate(opened.base, request.steps)
     for line in (*spell_left_out(dataset), *describe_base(opened, plan.store)):
         say(line)

@@ -36,7 +36,7 @@ from orchestrator.study.values import all_of
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Measurement
 from workers.evaluation.attempt import or_else
-from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT
+from workers.plan.evaluation_plan import CONTROL_SPLITS, PROFILE_SPLIT, SPEED_SPLIT, data_split
 from workers.reading.segments import name_files
 
 log = logging.getLogger(__name__)
@@ -68,8 +68,9 @@ def mirror_ledger(
     for record in (record for split in splits for record in ledger.on(split)):
         trial = (known or {}).get(record.key) or mirrored_trial(record)
         if trial.uid not in done:
-            more = {**kept_percent(trial, baselines.get(record.split)), **trial.more}
-            runs[record.key] = mirror.trial(replace(trial, more=more, data=data.get(record.split)))
+            split = data_split(record.split)
+            more = {**kept_percent(trial, baselines.get(split)), **trial.more}
+            runs[record.key] = mirror.trial(replace(trial, more=more, data=data.get(split)))
             done.add(trial.uid)
     mirror.progress([Progress(*moment) for moment in history(ledger)])
     return runs
@@ -240,6 +241,7 @@ def mirrored_trial(
     measurement = record.measurement
     race = {"race": race_text(measurement.race)} if measurement and measurement.race else {}
     mark = {"reference": "true"} if record.reference else {}
+    control = {"control": "true"} if record.split in CONTROL_SPLITS else {}
     return MirroredTrial(
         number=record.number,
         candidate=record.candidate,
@@ -250,7 +252,7 @@ def mirrored_trial(
         worker=record.worker,
         attempt=record.attempt,
         more={**expected_of(record), **(more or {})},
-        words={**race, **mark, **(words or {})},
+        words={**race, **mark, **control, **(words or {})},
     )
 
 

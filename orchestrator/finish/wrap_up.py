@@ -21,12 +21,13 @@ from orchestrator.finish.mirroring import make_models_loadable, mirror_results, 
 from orchestrator.ledger.records import Ledger, TrialRecord, read_ledger
 from orchestrator.ledger.rescored import read_rescored, with_rescored
 from orchestrator.number_format import spell_bytes
+from orchestrator.results.control import ControlArms, control_arms
 from orchestrator.results.intervals import Intervals, Known
 from orchestrator.results.points import Results, collect, judge_on_test, quality_of
 from orchestrator.results.statement import statement, with_folder
 from orchestrator.results.step_labels import short_label
 from orchestrator.results.tables.csv_table import frontier_csv
-from orchestrator.results.tables.terminal_table import print_frontier
+from orchestrator.results.tables.terminal_table import control_lines, print_frontier
 from orchestrator.study.spec import StudySpec
 from search_spaces.candidate import Candidate
 from search_spaces.outcome import Failure, Outcome, Speed
@@ -93,7 +94,10 @@ def wrap_up(
     recommended = statement(dev, test, spec.margin)
     for line in with_folder(recommended, dev, kept) if recommended else ():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    files = _write_pages(spec, ledger, data=data, dev=dev, test=test, kept=kept, console=console)
+    controls = read_controls(ledger, spec, data, dev, test, known)
+    for line in control_lines(controls):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    files = _write_pages(spec, ledger, data=data, dev=dev, test=test, kept=kept, controls=controls, console=console)
     status = "RUNNING" if running else "FINISHED" if ledger.complete else "KILLED"
     said = recommended.said if recommended else ""
     mirrored, models = _mirror(
@@ -118,6 +122,18 @@ def read_results(
     """
     test = _read(ledger, spec, data, "test", known) if ledger.on("test") else None
     return judge_on_test(_read(ledger, spec, data, "dev", known), test), test
+
+
+def read_controls(
+    ledger: Ledger,
+    spec: StudySpec,
+    data: Mapping[str, DataSet],
+    dev: Results,
+    test: Results | None,
+    known: Known | None = None,
+) -> ControlArms:
+    """What the ledger says of control arms. dev, test: as `read_results` returns them."""
+    return control_arms(spec.folder, ledger, data, spec.seed, dev, test, spec.control_arms, known)
 
 
 def worth_scoring(spec: StudySpec, data: Mapping[str, DataSet], known: Known | None = None) -> list[str]:
@@ -245,6 +261,7 @@ def _write_pages(
     dev: Results,
     test: Results | None,
     kept: Mapping[int, Path],
+    controls: ControlArms,
     console: Console,
 ) -> list[Path]:
     """The pages that could be written."""
@@ -270,6 +287,7 @@ def _write_pages(
             records=ledger.of_all_splits,
             kept=kept,
             parts=byte_parts(spec, dev, kept),
+            controls=controls,
         )
 
     def picture() -> Path:

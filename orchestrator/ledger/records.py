@@ -23,7 +23,7 @@ from search_spaces.errors import StudyError
 from search_spaces.outcome import Failure, Measurement, Outcome, Race, outcome_from_json
 from workers.evaluation.trial_lines import AskedTrial, BegunTrial, EndedTrial, HypothesisLine, TrialLine
 from workers.failures.table import LedgerMoved, fault_in_words
-from workers.plan.evaluation_plan import RACED_SPLIT
+from workers.plan.evaluation_plan import CONTROL_SPLITS, RACED_SPLIT
 from workers.runtime.atomic_files import write_through_draft
 from workers.runtime.callbacks import Doing
 from workers.runtime.file_locks import hold
@@ -114,8 +114,11 @@ class Ledger:
 
     def on(self, split: str) -> list[TrialRecord]:
         """The trials of one split, by trial number: on all splits the one that the candidate has on dev, whose trial it
-        is scored, or timed, again of."""
-        numbers = {trial.candidate.digest: trial.number for trial in self.trials if trial.split == RACED_SPLIT}
+        is scored, or timed, again of; of a control arm, which has none there, the one that it has on dev's data."""
+        first = (*(split for split, data in CONTROL_SPLITS.items() if data == RACED_SPLIT), RACED_SPLIT)
+        numbers = {
+            trial.candidate.digest: trial.number for named in first for trial in self.trials if trial.split == named
+        }
         named = (
             replace(trial, number=numbers.get(trial.candidate.digest, trial.number))
             for trial in self.trials

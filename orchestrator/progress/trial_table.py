@@ -22,7 +22,13 @@ from workers.runtime.training_progress import Progress as Training
 
 State = Literal["running", "done", "failed"]
 # What a trial that is not the search's own is called.
-PLACES = {"test": "held-out", SPEED_SPLIT: "speed", PROFILE_SPLIT: "profile"}
+PLACES = {
+    "test": "held-out",
+    SPEED_SPLIT: "speed",
+    PROFILE_SPLIT: "profile",
+    "control": "control",
+    "control_test": "control, held-out",
+}
 PHASES = {"test": "held-out scoring", SPEED_SPLIT: "timing"}
 BASELINE = "baseline"
 # A shorter time left is no news.

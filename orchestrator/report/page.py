@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.number_format import Unit, metric_name
 from orchestrator.racing.judging import ALPHA, MARGIN
+from orchestrator.report.control import control_section
 from orchestrator.report.html_parts import json_script, note, section, text
 from orchestrator.report.plot import plot_data
 from orchestrator.report.sections.answers import answers_html
@@ -27,6 +28,7 @@ from orchestrator.report.sections.speed import speed_parts
 from orchestrator.report.sections.unfinished import counts, dropped_by_reason, failures_by_reason
 from orchestrator.results.answers import judged_by
 from orchestrator.results.baseline import baseline_faults
+from orchestrator.results.control import ControlArms
 from orchestrator.results.cost import Cost, cost_of
 from orchestrator.results.points import Results
 from orchestrator.results.statement import statement
@@ -113,6 +115,8 @@ class Content:
     """Trial number -> the folder of its kept model."""
     parts: Mapping[int, ByteParts] = field(default_factory=dict)
     """Trial number -> where its bytes are."""
+    controls: ControlArms = field(default_factory=ControlArms)
+    """What the training alone brings."""
 
 
 def page(content: Content, plotly: str) -> str:
@@ -149,6 +153,7 @@ def _sections(content: Content, splits: Sequence[Results]) -> list[str]:
         sections.append(section("points", "All points", said, points_table(dev, unit)))
     if content.test is not None:
         sections.append(_held_out_section(dev, content.test, unit))
+    sections.append(control_section(content.controls, dev.metric, unit))
     sections += [
         _unfinished_section(dev, unit),
         _where("bytes", "Where the bytes are", bytes_parts(points, content.parts, unit)),

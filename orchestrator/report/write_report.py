@@ -11,6 +11,7 @@ from orchestrator.report.page import Content, page
 from orchestrator.report.picture import write_picture
 from orchestrator.report.sections.points import shown_points
 from orchestrator.report.sections.samples import read_systems
+from orchestrator.results.control import ControlArms
 from orchestrator.results.cost import cost_of
 from orchestrator.results.labels import unit_for
 from orchestrator.results.points import Results
@@ -35,13 +36,14 @@ def write_report(
     records: Sequence[TrialRecord] = (),
     kept: Mapping[int, Path] | None = None,
     parts: Mapping[int, ByteParts] | None = None,
+    controls: ControlArms | None = None,
 ) -> Path:
     """Write `report.html` into a run's folder, whole or not at all, and return its path.
 
     folder: the run's, whose stored hypotheses are shown. dev, dev_data: what the search was scored on. test,
     test_data: the frontier scored again on held-out data, or None. header: the ledger's. records: every trial of it,
     for what the study took and for its profile. kept: trial number -> the folder of its kept model. parts: trial
-    number -> where its bytes are.
+    number -> where its bytes are. controls: what the training alone brings.
     Raises StudyError when the hypotheses are not those of the data.
     """
     from plotly.offline import get_plotlyjs
@@ -61,6 +63,7 @@ def write_report(
         cost=cost_of(records, header.get("spec", {}).get("gpus_per_trial")),
         kept=kept or {},
         parts=parts or {},
+        controls=controls or ControlArms(),
     )
     path = folder / REPORT
     with write_through_draft(path) as draft:

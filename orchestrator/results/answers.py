@@ -91,7 +91,7 @@ def fastest(dev: Results, test: Results | None) -> Fastest | None:
 
 def kept_on_mean(point: Point, baseline: Point, number: int) -> Kept:
     """What the point keeps of the mean over language pairs."""
-    return Kept(point, number, point.quality / baseline.quality, _of_share(point.interval, baseline.quality))
+    return Kept(point, number, point.quality / baseline.quality, interval_of_share(point.interval, baseline.quality))
 
 
 def kept_on_worst_pair(point: Point, baseline: Point, number: int) -> Kept:
@@ -99,7 +99,7 @@ def kept_on_worst_pair(point: Point, baseline: Point, number: int) -> Kept:
     ours, whole = (one.measurement.scores[one.metric] for one in (point, baseline))
     shares = {pair: _share(ours[pair].value, whole[pair].value) for pair in sorted(whole) if pair in ours}
     pair = min(shares, key=lambda name: shares[name])
-    return Kept(point, number, shares[pair], _of_share(point.by_pair.get(pair), whole[pair].value), pair)
+    return Kept(point, number, shares[pair], interval_of_share(point.by_pair.get(pair), whole[pair].value), pair)
 
 
 def _answers(
@@ -155,7 +155,8 @@ def _share(value: float, whole: float) -> float:
     return value / whole if whole > 0 else math.inf
 
 
-def _of_share(difference: Interval | None, whole: float) -> Interval | None:
+def interval_of_share(difference: Interval | None, whole: float) -> Interval | None:
+    """The interval of a share of a quality, of the difference's from the whole of it."""
     if difference is None or whole <= 0:
         return None
     return Interval((whole + difference.low) / whole, (whole + difference.high) / whole)

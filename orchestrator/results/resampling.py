@@ -13,6 +13,7 @@ from orchestrator.ledger.records import TrialRecord, read_ledger
 from orchestrator.results.intervals import Intervals, Known
 from orchestrator.results.points import quality_of
 from search_spaces.errors import StudyError
+from workers.plan.evaluation_plan import data_split
 from workers.reading.segments import DataSet
 
 log = logging.getLogger(__name__)
@@ -53,5 +54,6 @@ class Resampling:
 
     def _resample(self, record: TrialRecord, metric: str) -> None:
         whole = record.measurement is not None and record.measurement.race is None
-        if whole and record.split in self._data and (record.key, metric) not in self.samples:
-            Intervals(self._folder, self._data[record.split], self._seed, metric, self.samples).samples([record])
+        split = data_split(record.split)
+        if whole and split in self._data and (record.key, metric) not in self.samples:
+            Intervals(self._folder, self._data[split], self._seed, metric, self.samples).samples([record])

@@ -16,7 +16,7 @@ from orchestrator.progress.trial_table import BASELINE
 from orchestrator.results.resampling import Resampling
 from search_spaces.methods.registry import step_from_json
 from search_spaces.outcome import Race
-from workers.plan.evaluation_plan import PROFILE_SPLIT, RACED_SPLIT, SPEED_SPLIT
+from workers.plan.evaluation_plan import CONTROL_SPLITS, PROFILE_SPLIT, RACED_SPLIT, SPEED_SPLIT
 
 
 class TrialWatcher(Callback):
@@ -41,7 +41,7 @@ class TrialWatcher(Callback):
         config = trial.config
         steps = " + ".join(step_from_json(step).describe() for step in config["candidate"]["steps"])
         split = config["split"]
-        due = 0 if split in (RACED_SPLIT, PROFILE_SPLIT) else self._due(split)
+        due = 0 if split in (RACED_SPLIT, PROFILE_SPLIT, *CONTROL_SPLITS) else self._due(split)
         self._progress.started(config["number"], steps or BASELINE, split, due)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

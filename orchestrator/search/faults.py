@@ -172,7 +172,8 @@ class Driving:
         return needless, [one for one in may_go(held, whole, pending, shared=False) if one not in needless]
 
     def _whole(self) -> list[Candidate]:
-        return self._proposer.measured() if self._keep == "all" else self._proposer.frontier()
+        kept = self._proposer.measured() if self._keep == "all" else self._proposer.frontier()
+        return [*kept, *self._proposer.control_candidates()]
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -24,7 +24,7 @@ from orchestrator.finish.mirroring import MirrorThread
 from orchestrator.finish.run_folder import read_data
 from orchestrator.finish.wrap_up import TUNE_FOLDER, connect, worth_scoring
 from orchestrator.ledger.records import Ledger, TrialRecord
-from orchestrator.number_format import metric_name, spell_bytes
+from orchestrator.number_format import metric_name, spell_bytes, spell_seconds
 from orchestrator.progress.display import ProgressDisplay
 from orchestrator.progress.polling import TrainingPoller
 from orchestrator.progress.trial_table import BASELINE, PHASES, Totals
@@ -130,7 +130,14 @@ def run_loop(
         limit = getattr(study.spec, searcher.out_of)
         unit = "h" if searcher.out_of == "hours" else "GPU-hours"
         more = "; mtpareto resume goes on" if searcher.out_of == "hours" else ""
-        said = f"time      {limit:g} {unit} are over: no further candidate was begun{more}"
+        free = f", but for {spell_seconds(searcher.kept_free)} of the control arm" if searcher.kept_free else ""
+        said = f"time      {limit:g} {unit} are over{free}: no further candidate was begun{more}"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    for candidate in proposer.left_out_controls:
+        what = f"{short_label(candidate)} on the uncompressed model"
+        said = (
+            f"control   left out, for the study's hours are over: {what}; mtpareto resume makes it while some are left"
+        )
         console.print(said, markup=False, highlight=False, soft_wrap=True)
     _say_what_was_not_done(study.spec, proposer, console)
     return halt
@@ -168,6 +175,7 @@ def proposer_of(
         guided=study.is_guided if guided is None else guided,
         aim=spec.aim,
         max_bytes=spec.max_bytes,
+        control_arms=spec.control_arms,
     )
 
 

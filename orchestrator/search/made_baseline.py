@@ -37,6 +37,7 @@ def study_of(spec: StudySpec) -> StudySpec:
         gpu_hours=None,
         rungs=(),
         speed=False,
+        control_arms=0,
         tracking_uri=spec.mlflow_uri,
     )
 
@@ -45,7 +46,8 @@ def is_begun(first: StudySpec) -> bool:
     """Whether its folder has the study. Raises StudyError where it has another one."""
     if not (first.folder / LEDGER).is_file():
         return False
-    if reopen(first.folder)[1] != first:
+    # One that began before there were control arms has none of its own to say.
+    if replace(reopen(first.folder)[1], control_arms=first.control_arms) != first:
         raise StudyError(
             f"{first.folder} has the baseline of another study than this; choose another --out, or remove that folder"
         )

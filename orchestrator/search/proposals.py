@@ -1,5 +1,5 @@
 """What to try next: the baseline, then anchors, or a profile and what it says, then what the sampler asks for, and last
-on held-out data what dev left.
+the control arms, and on held-out data what dev left.
 
 Knows neither Ray nor a clock; everything it has learnt can be given back to it from a ledger.
 """
@@ -17,13 +17,14 @@ import optuna
 from optuna.trial import TrialState
 
 from orchestrator.ledger.records import Key, TrialRecord
+from orchestrator.results.control import TrainedPoint, best_trained
 from orchestrator.results.findings import Finding, ProbeFinding, TrialFinding, finding_of, probe_of
 from orchestrator.results.step_labels import short_label
 from orchestrator.search.families import Families
 from orchestrator.search.guidance import Guidance
 from orchestrator.statistics.frontier import on_frontier
 from orchestrator.study.values import Target
-from search_spaces.candidate import BaseModel, Candidate, refuse_idle_training
+from search_spaces.candidate import BaseModel, Candidate, refuse_idle_training, refuse_senseless_order
 from search_spaces.errors import CandidateError
 from search_spaces.methods.family import Family
 from search_spaces.methods.registry import Step
@@ -36,9 +37,10 @@ from search_spaces.spaces.offers import offer_for
 from search_spaces.spaces.suggestions import NONE
 from search_spaces.spaces.training_suggestions import TRAINING_CHOICES, raise_budget
 from workers.evaluation.trial_lines import AskedTrial
-from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT
+from workers.plan.evaluation_plan import CONTROL_SPLITS, PROFILE_SPLIT, SPEED_SPLIT, data_split
 
 SAMPLED_TRIES = 10
+CONTROL, CONTROL_TEST = CONTROL_SPLITS
 
 Waiting = Literal["wait", "done"]
 
@@ -81,7 +83,8 @@ class Proposer:
     """Proposes each candidate once and learns from every outcome.
 
     Invariant: every proposal ends in exactly one `tell`; with that many outcomes as `trials` on "dev", and then one
-    for each candidate that is worth it on "test" and for their speed, where these are asked for, `propose` says "done".
+    for each control arm, for each candidate that is worth it on "test" and for their speed, where these are asked for,
+    `propose` says "done".
     Speeds are measured last and one at a time, so that nothing runs beside them. worth: asked once the search on dev is
     over, the digests of these candidates; without it they are the frontier and the baseline.
     """
@@ -109,6 +112,7 @@ class Proposer:
         guided: bool = False,
         aim: Target | None = None,
         max_bytes: int | None = None,
+        control_arms: int = 0,
     ) -> None:
         """given: candidates to try right after the baseline. references: those of them that are marks to judge others
         by: they are scored on held-out data and timed too, whatever dev says of them. again: an earlier driver's
@@ -116,7 +120,8 @@ class Proposer:
         timable: whether what the steps make can be timed here; where that holds of nothing but the baseline, nothing
         is. guided: whether candidates are chosen by a profile, where the space is known whole; the sampler then has a
         share of them, unless there is an aim: then the smallest is sought that reaches it. max_bytes: no larger one is
-        chosen by the profile."""
+        chosen by the profile. control_arms: of how many trained points the training is given to the uncompressed model
+        too."""
         self._base = base
         self._references = frozenset(references)
         self._baseline_key = (Candidate(base).digest, "dev")
@@ -129,6 +134,8 @@ class Proposer:
         self._floor = floor
         self._worth = worth
         self._timable = timable
+        self._control_arms = control_arms
+        self._leaves_out_controls = False
         self._last: list[Candidate] | None = None
         self._study = _new_study(_tpe(seed))
         self._random = random.Random(seed)
@@ -179,9 +186,10 @@ class Proposer:
         if any(proposal.split == "dev" for proposal in self._pending.values()):
             return "wait"
         running = {proposal.key for proposal in self._pending.values()}
-        for candidate in self._without("test"):
-            if (candidate.digest, "test") not in running:
-                return self._issue(candidate, "test", {}, predicted_bytes(self._checkpoint, candidate.steps), None)
+        for split in (CONTROL, "test", CONTROL_TEST):
+            for candidate in self._without(split):
+                if (candidate.digest, split) not in running:
+                    return self._issue(candidate, split, {}, predicted_bytes(self._checkpoint, candidate.steps), None)
         if self._pending:
             return "wait"
         for candidate in self._without(SPEED_SPLIT):
@@ -226,11 +234,40 @@ class Proposer:
             _tell_study(self._study, asked, scored)
         if proposal.split == "dev":
             self._guide_with(proposal.candidate.steps, scored, proposal.predicted_bytes)
-        return self._families.learn(failure, self._worked) if failure is not None else None
+        if failure is None or proposal.split in CONTROL_SPLITS:
+            return None
+        return self._families.learn(failure, self._worked)
 
     def stop_searching(self) -> None:
         """Begin no further candidate on dev; what has begun may end, and what follows the search follows."""
         self._trials = min(self._trials, self._started("dev"))
+
+    def leave_out_controls(self) -> None:
+        """Begin no further control arm; those that have begun may end."""
+        self._leaves_out_controls = True
+
+    @property
+    def left_out_controls(self) -> list[Candidate]:
+        """The control arms that were left out."""
+        arms = self.control_candidates() if self._leaves_out_controls else []
+        return [candidate for candidate in arms if not self._is_measured(candidate, CONTROL)]
+
+    @property
+    def control_seconds(self) -> float:
+        """What the control arms would take, were the search over now: what the trials took whose training they repeat,
+        the frontier's scores taken at their word."""
+        due = (
+            arm
+            for arm in best_trained(self._scored(self.frontier()), self._control_arms)
+            if not self._is_measured(Candidate(self._base, arm.steps), CONTROL)
+        )
+        return sum(arm.seconds for arm in due)
+
+    def control_candidates(self) -> list[Candidate]:
+        """The control arms that the search ends with, the best first: empty until it is over."""
+        if not self._control_arms or not self._over() or self._last is None:
+            return []
+        return [Candidate(self._base, arm.steps) for arm in best_trained(self._scored(self._last), self._control_arms)]
 
     @property
     def searching(self) -> bool:
@@ -243,7 +280,8 @@ class Proposer:
 
     def finished(self) -> bool:
         """Whether every trial asked for has ended."""
-        return self._over() and not self._pending and not self._without("test") and not self._without(SPEED_SPLIT)
+        after = (CONTROL, "test", CONTROL_TEST, SPEED_SPLIT)
+        return self._over() and not self._pending and not any(map(self._without, after))
 
     @property
     def nothing_to_time(self) -> bool:
@@ -468,6 +506,7 @@ class Proposer:
     def _possible(self, steps: tuple[Step, ...]) -> tuple[Candidate, int] | None:
         """The candidate and its predicted bytes; None where it is known, pending or can't be."""
         try:
+            refuse_senseless_order(steps)
             candidate = Candidate(self._base, steps)
             key = (candidate.digest, "dev")
             if key in self._found or any(key == proposal.key for proposal in self._pending.values()):
@@ -487,12 +526,47 @@ class Proposer:
             if steps in self._references:
                 self.references_refused.append((short_label(Candidate(self._base, steps)), why))
 
+    def _scored(self, candidates: Sequence[Candidate]) -> list[TrainedPoint]:
+        """The compressed ones of these with what they keep; empty where there is no baseline to keep anything of."""
+        baseline = self._found.get(self._baseline_key)
+        if baseline is None or baseline.loss.quality <= 0:
+            return []
+        found = ((candidate.steps, self._found.get((candidate.digest, "dev"))) for candidate in candidates)
+        return [
+            TrainedPoint(steps, one.loss.quality / baseline.loss.quality, one.loss.bytes, one.seconds)
+            for steps, one in found
+            if one is not None
+        ]
+
+    def _worked_on_dev(self, candidate: Candidate) -> bool:
+        """Whether a control arm was measured, and did not fail."""
+        return any(self._found.get((candidate.digest, split)) is not None for split in (CONTROL, data_split(CONTROL)))
+
+    def _is_measured(self, candidate: Candidate, split: str) -> bool:
+        """Whether a control arm's trial has ended, or the search has measured the same candidate whole."""
+        same = self._found.get((candidate.digest, data_split(split)))
+        return (candidate.digest, split) in self._found or (same is not None and not same.raced)
+
     def _without(self, split: str) -> list[Candidate]:
-        """What has still to be scored on held-out data, or its speed to be measured, were the search over now."""
-        if not {"test": self._held_out, SPEED_SPLIT: self._speed}[split]:
+        """What has still to be scored on held-out data, its speed or its control to be measured, were the search over
+        now."""
+        held_out, arms = self._held_out, bool(self._control_arms)
+        if not {"test": held_out, SPEED_SPLIT: self._speed, CONTROL: arms, CONTROL_TEST: arms and held_out}[split]:
             return []
         if self._last is None:
             self._last = self.standing()
+        if split == CONTROL:
+            left_out = self._leaves_out_controls
+            begun = {proposal.key for proposal in self._pending.values()}
+            return [
+                candidate
+                for candidate in self.control_candidates()
+                if not self._is_measured(candidate, CONTROL)
+                and not (left_out and (candidate.digest, CONTROL) not in begun)
+            ]
+        if split == CONTROL_TEST:
+            on_dev = [one for one in self.control_candidates() if self._worked_on_dev(one)]
+            return [candidate for candidate in on_dev if not self._is_measured(candidate, CONTROL_TEST)]
         if split == SPEED_SPLIT and self.nothing_to_time:
             return []
         return [candidate for candidate in self._last if (candidate.digest, split) not in self._found]
@@ -554,7 +628,7 @@ class Proposer:
         self._found[record.key] = found
         self._candidates[record.candidate.digest] = record.candidate
         self._numbers = max(self._numbers, record.number + 1)
-        if isinstance(record.outcome, Failure):
+        if isinstance(record.outcome, Failure) and record.split not in CONTROL_SPLITS:
             self._families.learn(record.outcome, self._worked)
         if record.choices:
             asked = self._with_choices(record.choices)

@@ -51,7 +51,8 @@ class ParetoSearcher(Searcher):
     runs, has make_room free what it can, in bytes, and goes on, at most MOST_ROOMS times between two trials that
     end well; any other fault, or no room, halts the search: nothing more is suggested, and what runs may end.
     room_for: is asked before each trial to see to its room while others run. on_family: hears of a family that a
-    failure takes out. budget: when it is spent, no further candidate is begun on dev; `out_of` then says of what.
+    failure takes out. budget: when it is spent but for what control arms take (`kept_free`, in seconds), no further
+    candidate is begun on dev; `out_of` then says of what. Once all of it is spent, no control arm is begun.
     Nothing is saved or restored here: a resumed study gives the Proposer its ledger instead.
     """
 
@@ -85,6 +86,7 @@ class ParetoSearcher(Searcher):
         self._began: dict[str, float] = {}
         self._held = 0.0
         self.out_of = ""
+        self.kept_free = 0.0
         self._losses: Counter[int] = Counter()
         self._unbegun: Counter[int] = Counter()
         self._numbers: dict[str, int] = {}
@@ -108,9 +110,7 @@ class ParetoSearcher(Searcher):
             return None
         if self._limit is not None and len(self._numbers) >= self._limit:
             return None
-        if self._proposer.searching and (spent := self._spent()):
-            self._proposer.stop_searching()
-            self.out_of = spent
+        self._keep_to_budget()
         proposal = self._proposer.propose()
         if proposal == "done":
             return str(Searcher.FINISHED)
@@ -145,12 +145,25 @@ class ParetoSearcher(Searcher):
             if family is not None and failure is not None:
                 self._on_family(family, failure)
 
-    def _spent(self) -> str:
-        """What of the budget is spent: `hours` or `gpu_hours`; nothing where neither is."""
+    def _keep_to_budget(self) -> None:
+        """End the search on dev while what the control arms take is left, and begin none of them once nothing is."""
+        if self._budget.seconds is None and self._budget.gpu_seconds is None:
+            return
+        if self._proposer.searching:
+            kept_free = self._proposer.control_seconds
+            if spent := self._spent(kept_free):
+                self._proposer.stop_searching()
+                self.out_of, self.kept_free = spent, kept_free
+        if not self._proposer.searching and self._spent():
+            self._proposer.leave_out_controls()
+
+    def _spent(self, more: float = 0.0) -> str:
+        """What of the budget is spent, with so many seconds of a trial more: `hours` or `gpu_hours`; nothing where
+        neither is."""
         budget, now = self._budget, self._clock()
-        if budget.seconds is not None and now >= self._started + budget.seconds:
+        if budget.seconds is not None and now + more >= self._started + budget.seconds:
             return "hours"
-        held = self._held + sum(now - began for began in self._began.values())
+        held = self._held + sum(now - began for began in self._began.values()) + more
         if budget.gpu_seconds is not None and budget.gpus * held >= budget.gpu_seconds:
             return "gpu_hours"
         return ""

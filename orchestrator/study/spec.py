@@ -139,6 +139,9 @@ class StudySpec:
     """Pairs for steps that train; without them the search offers no such steps."""
     training_gpus: Annotated[Positive, Flag(LEARNING)] = 1
     """GPUs that train one candidate together."""
+    control_arms: Annotated[Count, Flag(LEARNING)] = 1
+    """Of how many of the best trained points the training is given to the uncompressed model too, to be told apart from
+    the compression; 0 is none."""
 
     prompt: Annotated[
         Annotated[str, OneOf(tuple(PROMPTS))] | None, Flag(TRANSLATION, default="by the model's own files")

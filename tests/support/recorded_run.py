@@ -13,6 +13,7 @@ from search_spaces.methods.quantizers import RTN
 from search_spaces.methods.registry import Step
 from search_spaces.outcome import Footprint, Measurement, Race, Score
 from tests.support.examples import trial
+from workers.plan.evaluation_plan import data_split
 from workers.reading.dataset import read_dataset
 from workers.reading.segments import DataSet, Segment
 from workers.scoring.metrics import lines_by_pair, scores_by_pair
@@ -24,7 +25,8 @@ WORDS = ("Hund", "Garten", "läuft", "Kinder", "spielen", "Wasser", "alte", "Man
 class Made:
     """A candidate's trial. cut: the share of each hypothesis that is missing; of more segments where `cuts` says so.
 
-    comet: its segments' scores, times 100. race: how a race ended it, after that many segments.
+    chain: its steps, where they are not those of `bits`. comet: its segments' scores, times 100. race: how a race ended
+    it, after that many segments.
     """
 
     size: int
@@ -39,9 +41,12 @@ class Made:
     split: str = "dev"
     notes: tuple[str, ...] = ()
     reference: bool = False
+    chain: tuple[Step, ...] | None = None
 
     @property
     def steps(self) -> tuple[Step, ...]:
+        if self.chain is not None:
+            return self.chain
         return () if self.bits is None else (RTN(bits=self.bits, symmetric=self.symmetric),)
 
 
@@ -68,7 +73,7 @@ def write_run(folder: Path, data: Mapping[str, DataSet], trials: Sequence[Made],
     create_ledger(folder, header)
     writer = LedgerWriter(str(folder))
     for number, made in enumerate(trials):
-        measurement, lines = measured(data[made.split], made)
+        measurement, lines = measured(data[data_split(made.split)], made)
         ended = trial(measurement, made.steps, number, made.split)
         writer.append({**ended, "reference": True} if made.reference else ended, lines)
     writer.end(True)

@@ -28,7 +28,7 @@ from workers.evaluation.shipped_speed import shipped_speed
 from workers.evaluation.trial_lines import BegunTrial, EndedTrial, TrialLine, asked_of
 from workers.failures.table import MachineFault
 from workers.languages.codes import name_languages
-from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT, EvaluationPlan
+from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT, EvaluationPlan, data_split
 from workers.runtime.callbacks import Doing, ProgressCallback, at_most_every, counting
 from workers.runtime.gpu_memory import MOST_LEFT_BEHIND, bytes_left_behind, release_memory
 from workers.runtime.ray_process import Resources
@@ -147,7 +147,9 @@ class CompressionTrial(Trainable):
         return None
 
     def _evaluation(self, candidate: Candidate, split: str, stages: Stages) -> Evaluation | RemoteEvaluation:
+        # Nothing but the search's own trials races.
         racing = races(candidate, split, self._plan)
+        split = data_split(split)
         tell, warn = self._telling(), self._warning()
         if self._apart is None:
             done = counting(TELL_SECONDS, "translate", len(self._plan.data[split].segments), self._does)

@@ -16,10 +16,17 @@ RACED_SPLIT = "dev"
 SPEED_SPLIT = "speed"
 # Nor this: a trial that measures what one option does to the model by itself.
 PROFILE_SPLIT = "profile"
+# Nor these: the uncompressed model trained as a candidate was, on the data of the split that each names.
+CONTROL_SPLITS = {"control": "dev", "control_test": "test"}
 # How a point is timed: at these batch sizes so many new tokens a segment, once to warm up and so often to count.
 SPEED_BATCHES = (1, 8, 64)
 SPEED_TOKENS = 64
 SPEED_REPEATS = 3
+
+
+def data_split(split: str) -> str:
+    """The split whose data a trial is measured on."""
+    return CONTROL_SPLITS.get(split, split)
 
 
 @dataclass(frozen=True, slots=True)

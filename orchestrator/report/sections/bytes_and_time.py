@@ -18,7 +18,14 @@ BYTES_NOTE = (
 )
 PREDICTED = " Of points with * the model was not kept: their parts are predicted from the base's."
 # As the ledger has them.
-SPLITS = {"profile": "profile", "dev": "search", "test": "held-out test", "speed": "timing"}
+SPLITS = {
+    "profile": "profile",
+    "dev": "search",
+    "control": "control arms",
+    "test": "held-out test",
+    "control_test": "control arms, held-out test",
+    "speed": "timing",
+}
 
 
 def bytes_parts(points: Sequence[Point], found: Mapping[int, ByteParts], unit: Unit) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.number_format import NONE, Unit, interval_text, metric_name, ratio_text
+from orchestrator.results.answers import Kept
+from orchestrator.results.control import ControlArms
 from orchestrator.results.labels import score_of, signatures_of, unit_for
 from orchestrator.results.points import Point, Results
 from orchestrator.results.step_labels import short_label
@@ -45,12 +47,14 @@ LATEX = {
 @dataclass(frozen=True, slots=True)
 class Row:
     """A point of the table. judged: the same candidate on the data that the table is of; None where it was not scored
-    there. baseline: the uncompressed model on the same data."""
+    there. baseline: the uncompressed model on the same data. of_tuned: what it keeps of its control arm, which is that
+    model trained as the point was."""
 
     point: Point
     judged: Point | None
     baseline: Point | None
     unit: Unit
+    of_tuned: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,11 @@ COLUMNS: dict[str, Column] = {
         lambda row: {"kept": _kept(row)},
         lambda row: _shown(_kept(row), "{:.1%}"),
     ),
+    "kept_of_tuned": Column(
+        lambda metric, unit: "Kept of the tuned",
+        lambda row: {"kept_of_tuned": None if row.of_tuned is None else row.of_tuned.share},
+        lambda row: _shown(None if row.of_tuned is None else row.of_tuned.share, "{:.1%}"),
+    ),
     "interval": Column(
         lambda metric, unit: "95 % interval",
         lambda row: {"low": _bound(row, "low"), "high": _bound(row, "high")},
@@ -151,7 +160,12 @@ COLUMNS: dict[str, Column] = {
         lambda row: "yes" if row.point.is_reference else "no",
     ),
 }
-USUAL = ("label", "bytes", "ratio", "quality", "kept", "interval", "worst_pair", "tokens_s")
+USUAL = ("label", "bytes", "ratio", "quality", "kept", "kept_of_tuned", "interval", "worst_pair", "tokens_s")
+# Left out of them where no row has it.
+WHERE_MEASURED: dict[str, Callable[[Row], bool]] = {
+    "tokens_s": lambda row: bool(_tokens_s(row)),
+    "kept_of_tuned": lambda row: row.of_tuned is not None,
+}
 
 
 def column_of(name: str) -> Column:
@@ -191,6 +205,8 @@ class PaperTable:
         said = f"{self.title}: {metric_name(self.metric)} on {data}, the mean over language pairs"
         if "interval" in self.columns:
             said += "; the interval is of the difference from the baseline (paired bootstrap over documents)"
+        if "kept_of_tuned" in self.columns:
+            said += "; the tuned is the uncompressed model after the point's own training"
         if "tokens_s" in self.columns:
             batches = {max(_tokens_s(row)) for row in self.rows if _tokens_s(row)}
             said += f"; tokens a second at a batch of {', '.join(map(str, sorted(batches)))}" if batches else ""
@@ -208,11 +224,13 @@ def paper_table(
     pick: str = FRONTIER,
     columns: Sequence[str] = (),
     of: str | None = None,
+    controls: ControlArms | None = None,
 ) -> PaperTable:
     """The table of some points of a run.
 
     pick: "frontier" (the baseline and the frontier), "all", or trial numbers with commas. columns: names of `COLUMNS`,
     or metrics; none is `USUAL`, without what nobody measured. of: "dev" or "test"; None is the test where there is one.
+    controls: the run's control arms.
     Raises StudyError for what the run does not have.
     """
     if of == TEST and test is None:
@@ -220,10 +238,26 @@ def paper_table(
     results = dev if test is None or of == DEV else test
     judged = {point.record.candidate.digest: point for point in results.points}
     unit = unit_for(dev.points)
+    of = DEV if results is dev else TEST
+    of_tuned = {
+        one.number: one.of_tuned
+        for arm in (controls.arms if controls else ())
+        if arm.split == of
+        for one in arm.compared
+    }
     rows = tuple(
-        Row(point, judged.get(point.record.candidate.digest), results.baseline, unit) for point in picked(dev, pick)
+        Row(
+            point,
+            judged.get(point.record.candidate.digest),
+            results.baseline,
+            unit,
+            of_tuned.get(point.record.number),
+        )
+        for point in picked(dev, pick)
     )
-    names = list(columns) or [name for name in USUAL if name != "tokens_s" or any(_tokens_s(row) for row in rows)]
+    names = list(columns) or [
+        name for name in USUAL if name not in WHERE_MEASURED or any(map(WHERE_MEASURED[name], rows))
+    ]
     if unknown := [name for name in names if name not in COLUMNS and name not in results.metrics]:
         raise StudyError(f"there is no column {unknown[0]!r}; there are {', '.join([*COLUMNS, *results.metrics])}")
     shown = {results.metric, *(name for name in names if name in results.metrics)}
@@ -232,7 +266,7 @@ def paper_table(
         rows=rows,
         columns={name: column_of(name) for name in names},
         metric=results.metric,
-        of=DEV if results is dev else TEST,
+        of=of,
         unit=unit,
         title=title,
         signatures=tuple(one for one in signatures_of(scored) if one[0] in shown),

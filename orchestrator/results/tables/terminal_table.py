@@ -10,6 +10,7 @@ from rich.table import Table
 
 from orchestrator.number_format import metric_name, spell_bytes
 from orchestrator.results.baseline import baseline_faults
+from orchestrator.results.control import ControlArms
 from orchestrator.results.labels import marked_label, score_of
 from orchestrator.results.points import QUALITIES, Dropped, Point, Results
 from orchestrator.results.statement import groups_said
@@ -90,6 +91,22 @@ def lines_below(results: Results) -> list[str]:
         for note in trial.measurement.notes
         if note.startswith(TROUBLES)
     ]
+    return lines
+
+
+def control_lines(controls: ControlArms) -> list[str]:
+    """What the training alone brings, a line an arm, and what its best point keeps of that."""
+    if controls.why:
+        return [f"control   none: {controls.why}"]
+    lines = []
+    for arm in controls.arms:
+        what = f"control   {short_label(arm.record.candidate)} on the uncompressed model"
+        if arm.of_untouched is None:
+            lines.append(f"{what}: {'not measured' if arm.failure is None else f'failed, {arm.failure.message}'}")
+            continue
+        where = "the held-out test" if arm.split == "test" else "dev"
+        kept = [f"trial {one.number} keeps {one.of_tuned.share:.1%} of that" for one in arm.compared]
+        lines.append(f"{'; '.join([f'{what} has {arm.of_untouched.share:.1%} of the baseline on {where}', *kept])}")
     return lines
 
 

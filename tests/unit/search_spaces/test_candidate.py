@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.candidate import BaseModel, Candidate, candidate_from_json, digest_of, refuse_idle_training
+from search_spaces.candidate import (
+    BaseModel,
+    Candidate,
+    candidate_from_json,
+    digest_of,
+    refuse_idle_training,
+    refuse_senseless_order,
+)
 from search_spaces.errors import CandidateError
 from search_spaces.methods.pruners import (
     Magnitude,
@@ -259,7 +266,7 @@ def test_an_order_that_makes_no_sense_is_refused_with_the_way_out(
         for second in later:
             for steps in ((first, second), (LAYERS, first, second)):
                 with pytest.raises(CandidateError) as caught:
-                    Candidate(LOCAL, steps)
+                    refuse_senseless_order(steps)
                 assert str(caught.value) == reason.format(first.describe(), second.describe())
 
 
