@@ -111,6 +111,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
             sub.add_argument("--trials", type=int, help="continue to this many trials in all instead")
         sub.set_defaults(run=command)
     _add_table(commands)
+    _add_page(commands)
     _add_translate(commands)
     _add_export(commands)
     _add_ui(commands)
@@ -286,8 +287,8 @@ def _add_table(commands: Any) -> None:
     table.add_argument("--format", choices=TABLE_FORMATS, default=TABLE_FORMATS[0], help=f"default: {TABLE_FORMATS[0]}")
     table.add_argument(
         "--columns",
-        help="with commas: trial, label, steps, bytes, ratio, quality, kept, interval, worst_pair, tokens_s, "
-        "on_frontier, or a metric (default: label to tokens_s, without steps)",
+        help="with commas: trial, label, steps, bytes, ratio, quality, kept, kept_of_tuned, interval, worst_pair, "
+        "tokens_s, on_frontier, or a metric (default: label to tokens_s, without steps)",
     )
     table.add_argument(
         "--pick", default="frontier", help="frontier, all, or trial numbers with commas (default: frontier)"
@@ -296,6 +297,27 @@ def _add_table(commands: Any) -> None:
         "--split", choices=("dev", "test"), help="whose scores (default: the held-out test's where there is one)"
     )
     table.set_defaults(run=_table)
+
+
+def _add_page(commands: Any) -> None:
+    page = commands.add_parser("page", help="a run's results as a page of Markdown, with its figures as JSON")
+    page.add_argument("folder", type=Path, help="the run's folder")
+    page.add_argument(
+        "--to",
+        type=Path,
+        required=True,
+        metavar="NAME",
+        help="writes NAME.md, NAME.json and NAME.png, such as docs/results/alma",
+    )
+    page.add_argument("--title", default="", help="the page's heading (default: the study's)")
+    page.add_argument("--note", default="", help="what is to be said of the model, such as where it comes from")
+    page.add_argument(
+        "--published",
+        type=Path,
+        metavar="FILE",
+        help="other people's points: CSV with name, model, ratio, kept_percent, metric, source",
+    )
+    page.set_defaults(run=_page)
 
 
 def _add_lists(commands: Any) -> None:
@@ -474,6 +496,15 @@ def _table(options: argparse.Namespace) -> int:
 
     columns = [name.strip() for name in (options.columns or "").split(",") if name.strip()]
     print(table_of_run(options.folder, options.format, columns, options.pick, options.split), end="")
+    return 0
+
+
+def _page(options: argparse.Namespace) -> int:
+    environment.prepare(None)
+    from orchestrator.finish.results_page import write_page
+
+    for path in write_page(options.folder, options.to, options.note, options.published, options.title):
+        print(path)
     return 0
 
 

@@ -11,8 +11,9 @@ from orchestrator.results.step_labels import short_label
 NOTE = (
     "A point that was compressed and trained may owe its quality to the training. A control arm is the uncompressed "
     "model after the same training: the same steps, data and budget. What a point keeps of it is what the compression "
-    "costs. Shares are of the mean {metric} over language pairs on {data}, with the 95 % interval of a paired "
-    "bootstrap."
+    "costs. A point that learnt from the teacher alone has a control that learns the same targets by cross-entropy: "
+    "the uncompressed model is its own teacher. Shares are of the mean {metric} over language pairs on {data}, with "
+    "the 95 % interval of a paired bootstrap."
 )
 WHERE = {"test": "the held-out test", "dev": "dev, for nothing held out was scored"}
 
@@ -22,7 +23,7 @@ def control_section(controls: ControlArms, metric: str, unit: Unit) -> str:
     if not controls.arms:
         said = f"<p>No control arm: {text(controls.why)}.</p>" if controls.why else ""
         return section("control", "Control arms", said) if said else ""
-    where = WHERE[controls.arms[0].split]
+    where = " and ".join(dict.fromkeys(WHERE[arm.split] for arm in controls.arms))
     parts = [note(NOTE.format(metric=metric_name(metric), data=where))]
     if controls.cost is not None:
         parts.append(note(cost_text(controls)))
@@ -44,17 +45,17 @@ def cost_text(controls: ControlArms) -> str:
     if cost is None:
         return ""
     hours, unit = (cost.gpu_hours, "GPU-hours") if cost.gpu_hours else (cost.worker_hours, "worker-hours")
-    return f"They took {spell_hours(hours)} {unit}, which the study's cost has."
+    return f"They took {spell_hours(hours)} {unit}, which count in the study's cost."
 
 
 def _rows(arm: ControlArm, unit: Unit) -> list[str]:
     label = f"{short_label(arm.record.candidate)} on the uncompressed model"
     if arm.tuned is None or arm.of_untouched is None:
         why = "it was not measured" if arm.failure is None else f"it failed: {arm.failure.message}"
-        return [f'<tr>{cell(text(label), style="steps")}<td colspan="5" class="warn">{text(why)}</td></tr>']
+        return [f'<tr>{cell(text(label), style="full-steps")}<td colspan="5" class="warn">{text(why)}</td></tr>']
     rows = [
         [
-            cell(f"<strong>{text(label)}</strong>", style="steps"),
+            cell(f"<strong>{text(label)}</strong>", style="full-steps"),
             number(f"{unit.of(arm.tuned.bytes):,.2f}", arm.tuned.bytes),
             number(f"{arm.tuned.quality:.2f}", arm.tuned.quality),
             _share(arm.of_untouched),
@@ -66,7 +67,7 @@ def _rows(arm: ControlArm, unit: Unit) -> list[str]:
         judged = one.of_untouched.point
         rows.append(
             [
-                cell(text(f"trial {one.number}: {short_label(one.point.record.candidate)}"), style="steps"),
+                cell(text(f"trial {one.number}: {short_label(one.point.record.candidate)}"), style="full-steps"),
                 number(f"{unit.of(one.point.bytes):,.2f}", one.point.bytes),
                 number(f"{judged.quality:.2f}", judged.quality),
                 _share(one.of_untouched),

@@ -74,7 +74,7 @@ def on_the_worst_pair(dev: Results, test: Results | None) -> list[Answer]:
 
 def fastest(dev: Results, test: Results | None) -> Fastest | None:
     """The fastest model that keeps `FAST_AT` on the mean, the baseline among them; None where none was timed."""
-    kept = {one.number: one for one in _candidates(dev, judged_by(dev, test), kept_on_mean) if one.share >= FAST_AT}
+    kept = {one.number: one for one in candidates(dev, judged_by(dev, test), kept_on_mean) if one.share >= FAST_AT}
     speeds = {point.record.number: point.speed.tokens_s for point in dev.points if point.speed}
     timed = {number: found for number, found in speeds.items() if found}
     usual = {} if dev.baseline is None else timed.get(dev.baseline.record.number, {})
@@ -108,10 +108,10 @@ def _answers(
     kept: Callable[[Point, Point, int], Kept],
     loses: Callable[[Point], bool],
 ) -> list[Answer]:
-    candidates = _candidates(dev, results, kept)
-    if not candidates:
+    allowed = candidates(dev, results, kept)
+    if not allowed:
         return []
-    nearest = max(candidates, key=lambda one: (one.share, -one.point.bytes))
+    nearest = max(allowed, key=lambda one: (one.share, -one.point.bytes))
     on_dev_too = {point.record.candidate.digest: point for point in dev.points}
 
     def shown_to_lose(one: Kept) -> bool:
@@ -123,12 +123,12 @@ def _answers(
         return Answer(asked, found, nearest if found is None else None)
 
     return [
-        answer(None, [one for one in candidates if not shown_to_lose(one)]),
-        *(answer(asked, [one for one in candidates if one.share >= asked]) for asked in SHARES),
+        answer(None, [one for one in allowed if not shown_to_lose(one)]),
+        *(answer(asked, [one for one in allowed if one.share >= asked]) for asked in SHARES),
     ]
 
 
-def _candidates(dev: Results, results: Results, kept: Callable[[Point, Point, int], Kept]) -> list[Kept]:
+def candidates(dev: Results, results: Results, kept: Callable[[Point, Point, int], Kept]) -> list[Kept]:
     """The compressed points that may stand, on dev and on the data that judge."""
     baseline = results.baseline
     if baseline is None or baseline.quality <= 0:

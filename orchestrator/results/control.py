@@ -133,11 +133,11 @@ def control_arms(
     )
     own = [record for record in every.values() if record.split in CONTROL_SPLITS]
     share = ledger.header["spec"].get("gpus_per_trial")
-    why = "" if arms else _why_none(dev, asked, ledger.complete)
+    why = "" if arms else _why_none(dev, asked, ledger)
     return ControlArms(arms, why, cost_of(own, share) if own else None)
 
 
-def _why_none(dev: Results, asked: int, over: bool) -> str:
+def _why_none(dev: Results, asked: int, ledger: Ledger) -> str:
     trained = [point.record.candidate.steps for point in dev.shown if trains(point.record.candidate.steps)]
     if not trained:
         return ""
@@ -145,9 +145,10 @@ def _why_none(dev: Results, asked: int, over: bool) -> str:
         return "the study asked for no control arm (control_arms: 0)"
     if all(control_steps(steps) is None for steps in trained):
         return "nothing that trained here has a control: what was trained are scales, which only packed weights have"
-    if over:
-        return "the control arm was left out, for the study's hours were over; mtpareto resume makes it"
-    return "the study is not over; its control arm follows the search"
+    if not ledger.complete:
+        return "the study is not over; its control arm follows the search"
+    limited = any(ledger.header["spec"].get(key) for key in ("hours", "gpu_hours"))
+    return f"{'the study was out of hours' if limited else 'the study is older'}; mtpareto resume makes it"
 
 
 def _of(every: Mapping[tuple[str, str], TrialRecord], digest: str, split: str) -> TrialRecord | None:

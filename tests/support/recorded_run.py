@@ -12,7 +12,7 @@ from orchestrator.ledger.records import LedgerWriter, create_ledger
 from search_spaces.methods.quantizers import RTN
 from search_spaces.methods.registry import Step
 from search_spaces.outcome import Footprint, Measurement, Race, Score
-from tests.support.examples import trial
+from tests.support.examples import BASE, trial
 from workers.plan.evaluation_plan import data_split
 from workers.reading.dataset import read_dataset
 from workers.reading.segments import DataSet, Segment
@@ -69,7 +69,12 @@ def write_data(path: Path, segments: int = 24, seed: int = 0) -> DataSet:
 def write_run(folder: Path, data: Mapping[str, DataSet], trials: Sequence[Made], **spec: Any) -> Path:
     """A finished run of these trials, numbered in their order; `spec` adds to what its study was asked."""
     asked = {"out": str(folder), "data": str(folder.parent / "dev.jsonl"), "address": None, **spec}
-    header = {"spec": asked, "data": {split: dataset.digest for split, dataset in data.items()}, "conditions": {}}
+    header = {
+        "spec": asked,
+        "base": {"name": BASE.name, "revision": BASE.revision, "bytes": trials[0].size if trials else 1},
+        "data": {split: dataset.digest for split, dataset in data.items()},
+        "conditions": {},
+    }
     create_ledger(folder, header)
     writer = LedgerWriter(str(folder))
     for number, made in enumerate(trials):

@@ -300,9 +300,9 @@ def as_markdown(table: PaperTable) -> str:
         return f"| {' | '.join(cells)} |"
 
     rule = ["---" if column.is_text else "---:" for column in table.columns.values()]
-    body = [[_for_markdown(column.shown(row)) for column in table.columns.values()] for row in table.rows]
-    lines = [line([_for_markdown(one) for one in table.headings]), line(rule), *map(line, body), ""]
-    lines += [_for_markdown(table.caption), "", *(f"`{signature}`  " for signature in table.signature_lines)]
+    body = [[escape_markdown(column.shown(row)) for column in table.columns.values()] for row in table.rows]
+    lines = [line([escape_markdown(one) for one in table.headings]), line(rule), *map(line, body), ""]
+    lines += [escape_markdown(table.caption), "", *(f"`{signature}`  " for signature in table.signature_lines)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -388,7 +388,7 @@ def _for_csv(value: object) -> object:
     return f"{value:.6f}" if isinstance(value, float) else value
 
 
-def _for_markdown(text: str) -> str:
-    """The text without what Markdown or HTML would take for its own."""
-    escaped = "".join(f"\\{character}" if character in "\\`*_[]<>|#~" else character for character in text)
+def escape_markdown(text: str) -> str:
+    """The text, in one line, without what Markdown, its mathematics or HTML would take for its own."""
+    escaped = "".join(f"\\{character}" if character in "\\`*_[]<>|#~$&" else character for character in text)
     return " ".join(escaped.split())

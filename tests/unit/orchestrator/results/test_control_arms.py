@@ -110,7 +110,8 @@ def test_an_arm_is_no_trial_no_point_and_no_pick_and_is_counted_in_the_cost(tmp_
     [
         (DEV[:1] + DEV[2:], {}, ""),
         (DEV, {"control_arms": 0}, "the study asked for no control arm (control_arms: 0)"),
-        (DEV, {}, "the control arm was left out, for the study's hours were over; mtpareto resume makes it"),
+        (DEV, {}, "the study is older; mtpareto resume makes it"),
+        (DEV, {"gpu_hours": 2.0}, "the study was out of hours; mtpareto resume makes it"),
         (
             [DEV[0], Made(4_000, 0.05, chain=(RTN(bits=4), Recover(adapter="scales")))],
             {},
