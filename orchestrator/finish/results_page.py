@@ -47,8 +47,8 @@ def write_page(folder: Path, to: Path, note: str = "", published: Path | None = 
     """
     if to.suffix in (MARKDOWN, JSON, PICTURE):
         to = to.with_suffix("")
-    if not to.name:
-        raise StudyError(f"--to {to} names no page; say a path without a suffix, such as docs/results/alma")
+    if to.is_dir() or not to.name:
+        raise StudyError(f"--to {to} is a folder; name the pages in it without a suffix, such as {to / 'alma'}")
     content = read_content(folder, to.name, _command(folder, to, note, published, title), note, published, title)
     texts = {MARKDOWN: page_markdown(content), JSON: page_json(content)}
     try:

@@ -180,7 +180,8 @@ class StudySpec:
     cpus_per_trial: Annotated[Amount | None, Flag(RESOURCES, default="a node's, shared among its GPUs")] = None
     """CPUs a trial takes."""
     hours: Annotated[Above0 | None, Flag(RESOURCES, default="no limit")] = None
-    """Hours after which a search begins no further candidate; what runs may end, and the frontier is still scored."""
+    """Hours after which a search begins no further candidate; what runs may end, and the frontier is still scored. What
+    the control arm is expected to take is kept free."""
     gpu_hours: Annotated[Above0 | None, Flag(RESOURCES, default="no limit")] = None
     """The same by the hours of GPUs that trials hold, those before a resume included."""
     max_concurrent: Annotated[Positive | None, Flag(RESOURCES, default="as many as fit")] = None

@@ -239,6 +239,8 @@ def test_a_place_that_can_not_be_written_is_named(run: Path, tmp_path: Path) -> 
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(StudyError, match=r"can't be written: .*; choose another --to"):
         write_page(run, tmp_path / "file" / "page")
+    with pytest.raises(StudyError, match="is a folder; name the pages in it without a suffix, such as"):
+        write_page(run, tmp_path)
     with pytest.raises(StudyError, match=r"holds no ledger\.jsonl"):
         write_page(tmp_path, tmp_path / "page")
 
