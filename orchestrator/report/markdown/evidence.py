@@ -11,9 +11,12 @@ from orchestrator.report.markdown.references import references
 from orchestrator.report.markdown.syntax import escape, percent, short, table
 from orchestrator.report.sections.unfinished import VERDICTS, spelt
 from orchestrator.results.step_labels import short_label
+from workers.scoring.sanity import IN_WORDS
 
 # Of a group of trials that ended alike, how many are named.
 NAMED = 5
+# How `judge_on_test` begins a reason of the held-out data.
+ON_HELD_OUT = "on held-out data: "
 
 
 def controls_parts(content: PageContent) -> list[str]:
@@ -115,9 +118,9 @@ def negative_parts(content: PageContent) -> list[str]:
         said = f"trial {trial.record.number} ({short_label(trial.record.candidate)}, {ratio_text(trial.ratio)})"
         groups.setdefault(f"dropped early, {VERDICTS[trial.race.verdict]}", []).append(said)
     for point in content.dev.kept_off:
-        said = f"trial {point.record.number} ({short_label(point.record.candidate)}, {ratio_text(point.ratio)})"
         for reason in point.kept_off:
-            groups.setdefault(f"kept off the frontier, {reason.partition(':')[0]}", []).append(said)
+            said = f"trial {point.record.number} ({short_label(point.record.candidate)}, {ratio_text(point.ratio)})"
+            groups.setdefault(f"kept off the frontier, {_check(reason)}", []).append(f"{said}: {reason}")
     if content.test is not None:
         for record, failure in content.test.failures:
             said = f"{short_label(record.candidate)}: {short(failure.message)}"
@@ -131,6 +134,14 @@ def negative_parts(content: PageContent) -> list[str]:
     if not groups:
         return ["No trial failed, was dropped early, kept off the frontier or beaten."]
     return [_group(why, trials) for why, trials in sorted(groups.items(), key=lambda one: (-len(one[1]), one[0]))]
+
+
+def _check(reason: str) -> str:
+    """What kept a point off, without its numbers."""
+    check = next((words for words in IN_WORDS.values() if words in reason), None)
+    if check is not None:
+        return f"translations that {check}"
+    return reason.removeprefix(ON_HELD_OUT).partition(":")[0]
 
 
 def _group(why: str, trials: Sequence[str]) -> str:

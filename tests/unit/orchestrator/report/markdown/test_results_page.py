@@ -167,7 +167,8 @@ def test_the_page_says_what_did_not_work_and_what_is_said_differently(pages: Pat
     markdown = (pages / "example.md").read_text("utf-8")
     assert "**failed, error in compress: 1**" in markdown
     assert "**dropped early, worse than a point of no more bytes: 1**" in markdown
-    assert "kept off the frontier" in markdown
+    assert "**kept off the frontier, translations that are empty: 1**" in markdown
+    assert "- trial 7 (rtn 2-bit g64, 4.62×): 50 % of hypotheses are empty" in markdown
     assert "the same, letter for letter | 94 (97.9 %)" in markdown and "at least 20 % shorter | 1 (1.0 %)" in markdown
     assert "**Chosen by the largest fall of chrF**" in markdown
     assert "## Is it the compression or the training?" in markdown and "finetune 1k" in markdown
