@@ -38,7 +38,7 @@ class DivergenceModel:
         """Mean and standard deviation of log KL for candidates of these parts (n, axes): two of (n,). trained: as in
         `features`."""
         seen = features(parts, trained)
-        spread = np.einsum("ij,jk,ik->i", seen, self.covariance, seen)
+        spread = (seen @ self.covariance * seen).sum(axis=1)
         return log_sum(parts) + seen @ self.mean, np.sqrt(spread + NOISE**2)
 
 

@@ -40,7 +40,7 @@ class QualityMap:
         """Mean and standard deviation of the kept share (n,), for candidates of these shares (n, kinds) whose log KL
         has this mean and this deviation."""
         kept, by_parameter, by_log_kl = _curve(self.at, shares, log_kl)
-        spread = np.einsum("ij,jk,ik->i", by_parameter, self.covariance, by_parameter)
+        spread = (by_parameter @ self.covariance * by_parameter).sum(axis=1)
         return kept, np.sqrt(spread + (by_log_kl * deviation) ** 2 + NOISE**2)
 
 
