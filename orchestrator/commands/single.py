@@ -33,7 +33,7 @@ from workers.scoring.bins import bin_of, parse_bins
 from workers.scoring.direction_check import refuse_wrong_direction
 from workers.scoring.measure import neural_model
 from workers.scoring.metrics import NEURAL_METRICS, known_metrics
-from workers.scoring.sanity import failed_checks, spell_failures, unchecked_languages
+from workers.scoring.sanity import spell_failures, unchecked_languages
 from workers.scoring.summary import summarize
 from workers.translation.decoding import DEFAULT_BATCH_SIZE, DEFAULT_MAX_NEW_TOKENS, Decoding
 
@@ -110,7 +110,7 @@ def measure_one(
             truncated=line["truncated"],
             scores=line["scores"],
             bin=bin_of(segment.human_score, bins),
-            failed=failed_checks(segment, line["text"], line["truncated"]),
+            failed=tuple(line["failed"]),
         )
         for segment, line in zip(dataset.segments, hypotheses, strict=True)
     ]

@@ -22,10 +22,12 @@ from orchestrator.report.sections.expected import expected_section
 from orchestrator.report.sections.held_out import held_out_table
 from orchestrator.report.sections.pairs import pairs_table
 from orchestrator.report.sections.points import points_table, shown_points
-from orchestrator.report.sections.samples import System, samples_html
 from orchestrator.report.sections.sanity import sanity_note, sanity_table
 from orchestrator.report.sections.speed import speed_parts
 from orchestrator.report.sections.unfinished import counts, dropped_by_reason, failures_by_reason
+from orchestrator.report.translations.samples import samples_html
+from orchestrator.report.translations.segments import viewer_html
+from orchestrator.report.translations.systems import System
 from orchestrator.results.answers import judged_by
 from orchestrator.results.baseline import baseline_faults
 from orchestrator.results.control import ControlArms
@@ -134,7 +136,7 @@ def page(content: Content, plotly: str) -> str:
             "</main>",
             json_script("report-data", plot_data(views, content.unit)),
             f"<script>{plotly}</script>" if any(results.points for results in splits) else "",
-            f"<script>{_read('page.js')}</script></body></html>\n",
+            f"<script>{_read('page.js')}</script><script>{_read('segments.js')}</script></body></html>\n",
         ]
     )
 
@@ -163,6 +165,7 @@ def _sections(content: Content, splits: Sequence[Results]) -> list[str]:
         _sanity_section(content),
         _pairs_section(content),
         _breakdown_section(content),
+        _where("segments", "Segment by segment", viewer_html(content.dev_data, content.systems, dev.metric)),
         section("samples", "Sample translations", note(SAMPLES_NOTE), samples_html(content.dev_data, content.systems)),
         section("signatures", "How it was scored", interval_note(data, dev.metric), signatures_table(splits)),
         section("conditions", "Conditions", _facts(content), conditions_parts(splits, data, content.header)),

@@ -10,7 +10,7 @@ from orchestrator.ledger.records import TrialRecord
 from orchestrator.report.page import Content, page
 from orchestrator.report.picture import write_picture
 from orchestrator.report.sections.points import shown_points
-from orchestrator.report.sections.samples import read_systems
+from orchestrator.report.translations.systems import read_systems
 from orchestrator.results.control import ControlArms
 from orchestrator.results.cost import cost_of
 from orchestrator.results.labels import unit_for

@@ -92,6 +92,9 @@ def kept_lines(evaluated: Evaluated) -> list[HypothesisLine]:
             "truncated": hypothesis.truncated,
             "thought": hypothesis.thought,
             "scores": dict(row),
+            "failed": list(failed),
         }
-        for segment, hypothesis, row in zip(evaluated.segments, evaluated.hypotheses, evaluated.rows, strict=True)
+        for segment, hypothesis, row, failed in zip(
+            evaluated.segments, evaluated.hypotheses, evaluated.rows, evaluated.failed, strict=True
+        )
     ]

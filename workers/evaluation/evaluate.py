@@ -50,6 +50,8 @@ class Evaluated:
     """The translation of each segment."""
     rows: tuple[Mapping[str, float], ...]
     """Scores of each segment, by metric."""
+    failed: tuple[tuple[str, ...], ...]
+    """The sanity checks that each hypothesis failed."""
     folder: Path
     """The model folder that was scored."""
 
@@ -197,7 +199,7 @@ class Evaluation:
             curves=_curves(made.artefact),
             divergence=self._divergence,
         )
-        return Evaluated(measurement, segments, hypotheses, rows, made.folder)
+        return Evaluated(measurement, segments, hypotheses, rows, tuple(failed), made.folder)
 
     def _look_at_baseline(
         self,

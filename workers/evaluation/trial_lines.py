@@ -80,3 +80,5 @@ class HypothesisLine(TypedDict):
     """Whether the model thought first; not in older files."""
     scores: NotRequired[dict[str, float]]
     """The segment's score by metric; not in older files."""
+    failed: NotRequired[list[str]]
+    """The sanity checks that it failed; not in older files."""

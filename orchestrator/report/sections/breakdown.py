@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.number_format import NONE
 from orchestrator.report.html_parts import cell, head, table, text
 from orchestrator.report.sections.pairs import row_class, tinted_cell
-from orchestrator.report.sections.samples import System
+from orchestrator.report.translations.systems import System
 from workers.reading.segments import DataSet
 from workers.scoring.bins import UNSCORED, parse_bins
 from workers.scoring.breakdown import UNNAMED, breakdown

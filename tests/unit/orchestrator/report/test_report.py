@@ -20,7 +20,9 @@ from orchestrator.report.picture_labels import Box, Label, choose_boxes
 from orchestrator.report.sections.breakdown import breakdown_table
 from orchestrator.report.sections.conditions import date_range, interval_note, shared_conditions
 from orchestrator.report.sections.points import points_table
-from orchestrator.report.sections.samples import TOKEN, System, evenly_spread, mark_differences
+from orchestrator.report.translations.differences import TOKEN, mark_differences
+from orchestrator.report.translations.samples import evenly_spread
+from orchestrator.report.translations.systems import System
 from orchestrator.report.write_report import write_picture, write_report
 from orchestrator.results.intervals import Intervals
 from orchestrator.results.labels import unit_for
@@ -115,7 +117,11 @@ def append(writer: LedgerWriter, number: int, steps: tuple[Step, ...], split: st
         "attempt": 1, "choices": {}, "predicted_bytes": 1, "started": f"2026-07-01T10:0{number}:00+00:00",
         "ended": f"2026-07-01T10:0{number}:30+00:00", "worker": "here",
     }  # fmt: skip
-    writer.append(trial, [{"text": text} for text in texts])
+    lines = [
+        {"id": one.id, "text": text, "tokens": 9, "truncated": False}
+        for one, text in zip(DEV.segments, texts, strict=False)
+    ]
+    writer.append(trial, lines)
 
 
 def results(folder: Path, split: str) -> Results:
@@ -182,16 +188,20 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag == name]
 
 
+def without_plotly(page: str) -> str:
+    """The page without the longest of its scripts."""
+    return page.replace(max(re.findall(r"<script>.*?</script>", page, re.DOTALL), key=len), "")
+
+
 @pytest.fixture(name="parsed", scope="module")
 def parsed_page(page: str) -> Page:
     """The page with plotly's own script left out, which is large and none of ours."""
-    start = max((match.start() for match in re.finditer("<script>", page[: page.rindex("<script>")])), default=0)
-    return Page(page[:start] + page[page.index("</script>", start) + len("</script>") :])
+    return Page(without_plotly(page))
 
 
 def test_the_page_is_whole_html(parsed: Page) -> None:
     assert parsed.open == []
-    assert len(parsed.of("script")) == 2, "the data and the page's own behaviour; no text has opened another"
+    assert len(parsed.of("script")) == 4, "the two data and the page's own two scripts; no text has opened another"
     assert parsed.of("b") == []
 
 
@@ -313,8 +323,7 @@ def reported_race(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, st
 @pytest.fixture(name="raced", scope="module")
 def raced_page(raced_run: tuple[Results, str]) -> Page:
     _, content = raced_run
-    script = content[: content.rindex("<script>")].rindex("<script>")
-    return Page(content[:script] + content[content.index("</script>", script) + len("</script>") :])
+    return Page(without_plotly(content))
 
 
 def test_what_is_not_on_the_frontier_for_a_reason_is_said(raced: Page) -> None:

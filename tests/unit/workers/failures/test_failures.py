@@ -368,17 +368,26 @@ def test_a_user_error_is_passed_on_in_its_own_words(tmp_path: Path) -> None:
     assert outcome == Failure("unsupported", "translate", "StudyError: ask for fewer tokens")
 
 
-def test_an_attempt_keeps_each_hypothesis_with_its_segments_id_and_scores(tmp_path: Path) -> None:
+ROWS = ({"chrf": 60.0}, {"chrf": 0.0})
+
+
+def test_an_attempt_keeps_each_hypothesis_with_its_segments_id_scores_and_failed_checks(tmp_path: Path) -> None:
     def measure(candidate: Candidate, split: str, plan: EvaluationPlan, stages: Stages) -> Evaluated:
         hypotheses = (Hypothesis("Eins", 3, False), Hypothesis("", 9, True))
-        return Evaluated(measurement(), tuple(SEGMENTS), hypotheses, ({"chrf": 60.0}, {"chrf": 0.0}), tmp_path)
+        return Evaluated(measurement(), tuple(SEGMENTS), hypotheses, ROWS, ((), ("empty", "truncated")), tmp_path)
 
     outcome, hypotheses = attempt(BASELINE, "dev", plan(tmp_path), measure)
     assert outcome == measurement()
     assert hypotheses == [
-        {"id": "a", "text": "Eins", "tokens": 3, "truncated": False, "thought": False, "scores": {"chrf": 60.0}},
-        {"id": "b", "text": "", "tokens": 9, "truncated": True, "thought": False, "scores": {"chrf": 0.0}},
-    ]
+        {
+            "id": "a", "text": "Eins", "tokens": 3, "truncated": False, "thought": False, "scores": {"chrf": 60.0},
+            "failed": [],
+        },
+        {
+            "id": "b", "text": "", "tokens": 9, "truncated": True, "thought": False, "scores": {"chrf": 0.0},
+            "failed": ["empty", "truncated"],
+        },
+    ]  # fmt: skip
 
 
 def test_a_score_that_is_no_number_becomes_a_failure(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from orchestrator.report.page import Content, page
 from orchestrator.report.sections.answers import answers_html, cost_text
 from orchestrator.report.sections.bytes_and_time import bytes_parts, time_parts
 from orchestrator.report.sections.points import points_table
-from orchestrator.report.sections.samples import read_systems
 from orchestrator.report.sections.speed import speed_parts
 from orchestrator.report.sections.unfinished import counts, dropped_by_reason, failures_by_reason
+from orchestrator.report.translations.systems import read_systems
 from orchestrator.results.cost import Cost, cost_of
 from orchestrator.results.intervals import Intervals
 from orchestrator.results.points import Results, collect
@@ -194,5 +194,5 @@ def test_text_from_data_injects_nothing(run: tuple[Path, DataSet, Results]) -> N
     tags = Tags(html).found
     assert {"img"}.isdisjoint(tag for tag, _ in tags)
     assert not [name for _, attributes in tags for name in attributes if name.startswith("on")]
-    assert [tag for tag, _ in tags].count("script") == 3, "the data, plotly's place, and the page's own"
+    assert [tag for tag, _ in tags].count("script") == 5, "the two data, plotly's place, and the page's own two"
     assert html.count("alert(1)") > 20, "it was there to be escaped"
