@@ -102,7 +102,6 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_bench_distillation(bench)
     for name, command, about in (
         ("resume", _resume, "resume an interrupted search; nothing is repeated"),
-        ("report", _report, "write a run's report, picture and table anew from its ledger"),
         ("mirror", _mirror, "write a run into MLflow again from its ledger"),
     ):
         sub = commands.add_parser(name, help=about)
@@ -110,6 +109,7 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
         if name == "resume":
             sub.add_argument("--trials", type=int, help="continue to this many trials in all instead")
         sub.set_defaults(run=command)
+    _add_report(commands)
     _add_table(commands)
     _add_page(commands)
     _add_translate(commands)
@@ -279,6 +279,18 @@ def _add_score(commands: Any) -> None:
     score.add_argument("--target", required=True, help="the target language's code, such as de")
     score.add_argument("--sources", type=Path, help="a line a segment; reports copied sources")
     score.set_defaults(run=_score)
+
+
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser("report", help="write a run's report, picture and table anew from its ledger")
+    report.add_argument("folder", type=Path, help="the run's folder")
+    report.add_argument(
+        "--published",
+        type=Path,
+        metavar="FILE",
+        help="a CSV of published points of other models, to be marked from now on (default: those it has)",
+    )
+    report.set_defaults(run=_report)
 
 
 def _add_table(commands: Any) -> None:
@@ -546,7 +558,7 @@ def _report(options: argparse.Namespace) -> int:
     environment.prepare(None)
     from orchestrator.finish.run_folder import report_again
 
-    report_again(options.folder, console())
+    report_again(options.folder, console(), published=options.published)
     return 0
 
 

@@ -12,6 +12,7 @@ from orchestrator.doctor.finding import Finding, found
 from orchestrator.finish.run_folder import read_data
 from orchestrator.ledger.records import refuse_taken
 from orchestrator.number_format import spell_bytes, spell_seconds
+from orchestrator.report.published.points_file import read_published_points
 from orchestrator.search.dry_run import PlannedTrial, plan_trials, refuse_small_gpu
 from orchestrator.search.loop import store_limit
 from orchestrator.search.prepared import Study
@@ -45,6 +46,8 @@ def study_findings(spec: StudySpec, memory: int | None) -> tuple[list[Finding], 
     opened: list[OpenedBase] = []
     learning: list[tuple[Calibration, Training | None]] = []
     known = look("data", lambda: _data(spec, data))
+    if spec.published is not None:
+        look("reference points", lambda: _published_points(Path(str(spec.published))))
     if known and spec.check_languages:
         known = look("languages", lambda: _languages(data))
     if known:
@@ -102,6 +105,10 @@ def _comet_model(name: str) -> Finding:
 def _folder(spec: StudySpec) -> str:
     refuse_taken(spec.folder)
     return f"{spec.folder} is free to be made"
+
+
+def _published_points(path: Path) -> str:
+    return pluralize(len(read_published_points(path)), "published point")
 
 
 def _data(spec: StudySpec, data: dict[str, DataSet]) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from orchestrator.finish.wrap_up import SearchResult, wrap_up
 from orchestrator.ledger.records import Ledger, read_ledger
+from orchestrator.report.published.points_file import put_published_points
 from orchestrator.results.intervals import Known
 from orchestrator.study.spec import StudySpec, know_languages, spec_from_mapping
 from orchestrator.study.splits import separate_splits
@@ -63,15 +64,19 @@ def report_again(
     mlflow_seconds: float | None = None,
     patience: float = 0.0,
     loadable: bool = False,
+    published: Path | None = None,
 ) -> SearchResult:
     """Write a run's pages anew from its ledger and bring MLflow up to date with it; runs no trial.
 
     What a search that is running there needs stays. again, known, mlflow_seconds, loadable: as in `wrap_up`.
-    patience: how many seconds a search that runs there has to end.
+    patience: how many seconds a search that runs there has to end. published: a file of other people's points,
+    which the folder has from then on.
     """
     ledger, spec = reopen(folder)
     data = read_data(spec)
     refuse_changed_data(ledger, data, spec.folder)
+    if published is not None:
+        put_published_points(published, spec.folder)
     try:
         held = hold(spec.folder / LOCK, patience)
     except TimeoutError:

@@ -21,6 +21,7 @@ from orchestrator.finish.mirroring import make_models_loadable, mirror_results, 
 from orchestrator.ledger.records import Ledger, TrialRecord, read_ledger
 from orchestrator.ledger.rescored import read_rescored, with_rescored
 from orchestrator.number_format import spell_bytes
+from orchestrator.report.published.points_file import points_of_run
 from orchestrator.results.control import ControlArms, control_arms
 from orchestrator.results.intervals import Intervals, Known
 from orchestrator.results.points import Results, collect, judge_on_test, quality_of
@@ -288,12 +289,13 @@ def _write_pages(
             kept=kept,
             parts=byte_parts(spec, dev, kept),
             controls=controls,
+            published=points_of_run(spec.folder),
         )
 
     def picture() -> Path:
         from orchestrator.report.write_report import write_picture
 
-        return write_picture(spec.folder / "frontier.png", title, dev)
+        return write_picture(spec.folder / "frontier.png", title, dev, points_of_run(spec.folder))
 
     pages = {"points": points} | ({"report": report, "picture": picture} if dev.points else {})
     written = [_each(console, spec.folder, name, write) for name, write in pages.items()]

@@ -102,6 +102,22 @@
     };
   }
 
+  // Other people's models: hollow and grey, named beside the mark while they are few.
+  function published(view) {
+    const inside = (height) => (view.range ? Math.min(Math.max(height, view.range[0]), view.range[1]) : height);
+    const said = (one) => [
+      `<b>${safe(one.name)}</b>`, safe(data.published), safe([one.ratioText, one.keptText].filter(Boolean).join(", ")), safe(one.source),
+    ].filter(Boolean).join("<br>");
+    return {
+      type: "scatter", mode: view.published.length > 8 || plot.clientWidth < 600 ? "markers" : "markers+text", cliponaxis: false,
+      hovertext: view.published.map(said), hovertemplate: "%{hovertext}<extra></extra>",
+      x: view.published.map((one) => one.size), y: view.published.map((one) => inside(one.quality)),
+      text: view.published.map((one) => `<i>${safe(one.name)}</i>`), textposition: "top center",
+      textfont: { color: color("--faint"), size: 11 }, customdata: view.published.map(() => null),
+      marker: { symbol: "hexagon-open", size: 11, color: color("--faint"), line: { width: 1.8 } },
+    };
+  }
+
   const farOffPlaces = (view) => farOff(view).x.length > 0;
 
   // Below the plot and not in it, so that it covers no axis on a narrow page: [glyph, colour, words].
@@ -116,6 +132,7 @@
         ? [["\u00d7", faint, "kept off: fails a check or is below the floor"]] : []),
       ...(view.points.some((point) => point.reference) ? [["\u25a1", color("--ink"), "in a box: a reference point of the study"]] : []),
       ...(view.dropped.length ? [["\u2013", faint, "dropped early, where it was heading"]] : []),
+      ...(view.published.length ? [["\u2b21", faint, data.published]] : []),
       ...(farOffPlaces(view) ? [["\u25bd", faint, "beyond the axis"]] : []),
     ];
   }
@@ -155,6 +172,7 @@
       });
     }
     if (view.dropped.length) list.push(dropped(view.dropped));
+    if (view.published.length) list.push(published(view));
     list.push(farOff(view));
     const lit = view.points.filter((point) => point.digest === pinned);
     list.push({
@@ -183,7 +201,7 @@
         font: { color: color("--ink"), family: getComputedStyle(document.body).fontFamily } },
     };
     if (view.baseline) {
-      const least = Math.min(...view.points.map((point) => point.size));
+      const least = Math.min(...[...view.points, ...view.published].map((point) => point.size));
       const ratios = RATIOS.filter((ratio) => view.baseline.size / ratio >= least * 0.95);
       result.xaxis2 = {
         overlaying: "x", side: "top", matches: "x", showgrid: false, zeroline: false, ticks: "outside", ticklen: 4,
@@ -225,7 +243,7 @@
     draw();
     plot.on("plotly_hover", (event) => light(event.points[0].customdata));
     plot.on("plotly_unhover", () => light(null));
-    plot.on("plotly_click", (event) => pin(event.points[0].customdata));
+    plot.on("plotly_click", (event) => event.points[0].customdata && pin(event.points[0].customdata));
     for (const row of document.querySelectorAll("tr[data-digest]")) {
       row.addEventListener("click", () => pin(row.dataset.digest));
     }

@@ -13,6 +13,8 @@ from orchestrator.racing.judging import ALPHA, MARGIN
 from orchestrator.report.control import control_section
 from orchestrator.report.html_parts import json_script, note, section, text
 from orchestrator.report.plot import plot_data
+from orchestrator.report.published.points_file import PublishedPoint
+from orchestrator.report.published.section import published_section
 from orchestrator.report.sections.answers import answers_html
 from orchestrator.report.sections.breakdown import breakdown_table
 from orchestrator.report.sections.bytes_and_time import bytes_parts, time_parts
@@ -119,6 +121,8 @@ class Content:
     """Trial number -> where its bytes are."""
     controls: ControlArms = field(default_factory=ControlArms)
     """What the training alone brings."""
+    published: Sequence[PublishedPoint] = ()
+    """Published points of other people's models."""
 
 
 def page(content: Content, plotly: str) -> str:
@@ -134,7 +138,7 @@ def page(content: Content, plotly: str) -> str:
             f"<title>{text(content.title)}</title><style>{_read('page.css')}</style></head><body><main>",
             *_sections(content, splits),
             "</main>",
-            json_script("report-data", plot_data(views, content.unit)),
+            json_script("report-data", plot_data(views, content.unit, content.published)),
             f"<script>{plotly}</script>" if any(results.points for results in splits) else "",
             f"<script>{_read('page.js')}</script><script>{_read('segments.js')}</script></body></html>\n",
         ]
@@ -153,6 +157,7 @@ def _sections(content: Content, splits: Sequence[Results]) -> list[str]:
     if dev.points:
         said = note(POINTS_NOTE.format(tie=TIE_MARK, off=KEPT_OFF_MARK))
         sections.append(section("points", "All points", said, points_table(dev, unit)))
+    sections.append(published_section(content.published, dev, unit))
     if content.test is not None:
         sections.append(_held_out_section(dev, content.test, unit))
     sections.append(control_section(content.controls, dev.metric, unit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator.number_format import TIMES, Unit, metric_name
 from orchestrator.report.picture_labels import place_labels
+from orchestrator.report.published.placing import NAME as PUBLISHED
+from orchestrator.report.published.placing import Placed, marked_name, placed
+from orchestrator.report.published.points_file import PublishedPoint
 from orchestrator.report.view import OTHERS, interval_bounds, quality_range, stands
 from orchestrator.results.labels import kinds_of, unit_for
 from orchestrator.results.points import Point, Results
@@ -35,8 +39,11 @@ MOST_LABELS = 9
 RATIOS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0)
 
 
-def write_picture(path: Path, title: str, results: Results) -> Path:
-    """Draw quality against size, every point with its 95 % interval; returns the path of a PNG 1800 pixels wide."""
+def write_picture(path: Path, title: str, results: Results, published: Sequence[PublishedPoint] = ()) -> Path:
+    """Draw quality against size, every point with its 95 % interval; returns the path of a PNG 1800 pixels wide.
+
+    published: other people's points, marked beside the study's own.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -45,7 +52,8 @@ def write_picture(path: Path, title: str, results: Results) -> Path:
     axes = figure.add_subplot()
     unit = unit_for([*results.points, *results.dropped])
     _draw_frame(axes, title, results, unit)
-    _draw_points(figure, axes, results, unit)
+    others = placed(published, results)
+    _draw_points(figure, axes, results, unit, others)
     figure.draw_without_rendering()
     frontier = [
         (unit.of(point.bytes), point.quality, fill(short_label(point.record.candidate), LABEL_WIDTH))
@@ -55,13 +63,19 @@ def write_picture(path: Path, title: str, results: Results) -> Path:
     places = [(point.bytes, point.quality) for point in results.points]
     places += [(trial.bytes, trial.race.projected) for trial in results.dropped]
     drawn = [(unit.of(size), min(max(quality, low), high)) for size, quality in places]
+    shown = quality_range(results)
+    names = [
+        (one.bytes / unit.bytes, min(max(one.quality, low), high), fill(marked_name(one, shown), LABEL_WIDTH))
+        for one in others
+    ]
+    drawn += [(size, quality) for size, quality, _ in names]
     bars = [
         (unit.of(point.bytes), *bounds)
         for point in results.points
         if (bounds := interval_bounds(point, results.baseline))
     ]
     rules = [results.baseline.quality] if results.baseline else []
-    place_labels(axes, frontier, points=drawn, bars=bars, rules=rules, colour=INK)
+    place_labels(axes, frontier, points=drawn, bars=bars, rules=rules, colour=INK, names=names[:MOST_LABELS])
     with write_through_draft(path) as draft:
         figure.savefig(draft, format="png", metadata={"Software": None})
     return path
@@ -83,7 +97,7 @@ def _draw_frame(axes: Axes, title: str, results: Results, unit: Unit) -> None:
         axes.text(0.5, 0.5, "no trial ended well", transform=axes.transAxes, ha="center", color=FAINT)
 
 
-def _draw_points(figure: Figure, axes: Axes, results: Results, unit: Unit) -> None:
+def _draw_points(figure: Figure, axes: Axes, results: Results, unit: Unit, published: Sequence[Placed]) -> None:
     front = sorted(results.frontier, key=lambda point: point.bytes)
     baseline = results.baseline
     if baseline is not None:
@@ -118,9 +132,11 @@ def _draw_points(figure: Figure, axes: Axes, results: Results, unit: Unit) -> No
             color="white" if baseline.tie else INK,
             edgecolor=INK,
         )
-        _draw_ratios(axes, baseline, results.points, unit)
+        most = max([point.ratio for point in results.points] + [baseline.bytes / one.bytes for one in published])
+        _draw_ratios(axes, baseline, most, unit)
     _box_references(axes, results, unit)
     _draw_dropped(axes, results, unit)
+    _draw_published(axes, results, unit, published)
     _mark_far_off(axes, results, unit)
     _explain_marks(axes, results)
     if results.points:
@@ -182,6 +198,25 @@ def _draw_dropped(axes: Axes, results: Results, unit: Unit) -> None:
         )
 
 
+def _draw_published(axes: Axes, results: Results, unit: Unit, published: Sequence[Placed]) -> None:
+    """Other people's points, hollow and grey; at the axis' edge where they lie beyond it."""
+    if not published:
+        return
+    low, high = quality_range(results) or (-math.inf, math.inf)
+    axes.scatter(
+        [one.bytes / unit.bytes for one in published],
+        [min(max(one.quality, low), high) for one in published],
+        s=52,
+        marker="h",
+        color="white",
+        edgecolor=FAINT,
+        linewidth=1.3,
+        zorder=4,
+        clip_on=False,
+        label=PUBLISHED,
+    )
+
+
 def _mark_far_off(axes: Axes, results: Results, unit: Unit) -> None:
     """What lies below or above the axis, at its edge: it must not squeeze what stands."""
     if (shown := quality_range(results)) is None:
@@ -232,9 +267,8 @@ def _explain_marks(axes: Axes, results: Results) -> None:
         axes.scatter([], [], s=40, marker="x", color=FAINT, label=KEPT_OFF_LABEL)
 
 
-def _draw_ratios(axes: Axes, baseline: Point, points: Sequence[Point], unit: Unit) -> None:
+def _draw_ratios(axes: Axes, baseline: Point, most: float, unit: Unit) -> None:
     """A second scale above: how many times smaller than the baseline."""
-    most = max(point.ratio for point in points)
     ratios = [ratio for ratio in RATIOS if ratio <= most * 1.05]
     above = axes.secondary_xaxis("top")
     above.set_xticks([unit.of(baseline.bytes) / ratio for ratio in ratios], [f"{ratio:g}{TIMES}" for ratio in ratios])

@@ -162,14 +162,17 @@ def place_labels(
     bars: Sequence[tuple[float, float, float]],
     rules: Sequence[float],
     colour: str,
+    names: Sequence[tuple[float, float, str]] = (),
 ) -> None:
     """Write each (x, y, text) near its place, with a thin line where it had to move away.
 
     points: every marker, (x, y). bars: every interval, (x, low, high). rules: the heights
-    of lines across the picture. The axes must have been drawn once.
+    of lines across the picture. names: labels of what is no point of the study, which are written faint and in italics.
+    The axes must have been drawn once.
     """
     figure = axes.get_figure(root=True)
-    if figure is None or not labelled:
+    every = [*labelled, *names]
+    if figure is None or not every:
         return
     scale = 72.0 / figure.dpi
 
@@ -181,10 +184,10 @@ def place_labels(
     lines = [Box(*_widened(place(x, low), place(x, high))) for x, low, high in bars]
     steps = _step_boxes([place(x, y) for x, y, _ in sorted(labelled)])
     texts = [
-        axes.annotate(text, (x, y), fontsize=8.5, color=colour, parse_math=False, zorder=6) for x, y, text in labelled
+        axes.annotate(text, (x, y), fontsize=8.5, color=colour, parse_math=False, zorder=6) for x, y, text in every
     ]
     labels = []
-    for (x, y, _), text in zip(labelled, texts, strict=True):
+    for (x, y, _), text in zip(every, texts, strict=True):
         extent = text.get_window_extent()
         labels.append(Label(*place(x, y), extent.width * scale, extent.height * scale))
         text.remove()
@@ -192,11 +195,13 @@ def place_labels(
     frame = Box(extent.x0 * scale, extent.y0 * scale, extent.x1 * scale, extent.y1 * scale)
     levels = [Box(frame.left, place(0, y)[1] - 1, frame.right, place(0, y)[1] + 1) for y in rules]
     options = choose_boxes(labels, [*markers, *lines, *steps, *levels, *_legend_box(axes, scale)], frame)
-    for (x, y, shown), label, option in zip(labelled, labels, options, strict=True):
-        _write(axes, (x, y), shown=shown, label=label, option=option, colour=colour)
+    for at, ((x, y, shown), label, option) in enumerate(zip(every, labels, options, strict=True)):
+        _write(axes, (x, y), shown=shown, label=label, option=option, colour=colour, faint=at >= len(labelled))
 
 
-def _write(axes: Axes, anchor: Place, shown: str, label: Label, option: Option, colour: str) -> None:
+def _write(
+    axes: Axes, anchor: Place, shown: str, label: Label, option: Option, colour: str, faint: bool = False
+) -> None:
     box = option.box
     middle = ((box.left + box.right) / 2 - label.x, (box.bottom + box.top) / 2 - label.y)
     if option.leader is not None:
@@ -212,6 +217,8 @@ def _write(axes: Axes, anchor: Place, shown: str, label: Label, option: Option, 
         va="center",
         fontsize=8.5,
         color=colour,
+        alpha=0.65 if faint else 1.0,
+        style="italic" if faint else "normal",
         parse_math=False,
         zorder=6,
     )

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.number_format import Unit, interval_text, metric_name, ratio_text
+from orchestrator.report.published.placing import NAME as PUBLISHED
+from orchestrator.report.published.placing import Placed, marked_name, placed
+from orchestrator.report.published.points_file import PublishedPoint
 from orchestrator.report.sections.cells import standing_text
 from orchestrator.report.view import OTHERS, interval_bounds, quality_range, stands
 from orchestrator.results.labels import kinds_of, score_of
@@ -14,8 +17,11 @@ from orchestrator.results.points import Dropped, Point, Results
 from orchestrator.results.step_labels import short_label
 
 
-def plot_data(views: Mapping[str, Results], unit: Unit) -> dict[str, Any]:
-    """views: split -> its results, the first shown first. Sizes are in `unit`, scores in the metric's points."""
+def plot_data(views: Mapping[str, Results], unit: Unit, published: Sequence[PublishedPoint] = ()) -> dict[str, Any]:
+    """views: split -> its results, the first shown first. Sizes are in `unit`, scores in the metric's points.
+
+    published: other people's points, drawn beside the study's own.
+    """
     points = [point for results in views.values() for point in results.points]
     kinds = kinds_of(point for point in points if stands(point))
     others = [OTHERS] if any(point.record.candidate.kind not in kinds for point in points) else []
@@ -24,11 +30,12 @@ def plot_data(views: Mapping[str, Results], unit: Unit) -> dict[str, Any]:
         "metric": metric_name(next(iter(views.values())).metric),
         "kinds": [*kinds, *others],
         "others": OTHERS,
-        "views": {split: _view(results, unit, kinds) for split, results in views.items()},
+        "published": PUBLISHED,
+        "views": {split: _view(results, unit, kinds, published) for split, results in views.items()},
     }
 
 
-def _view(results: Results, unit: Unit, kinds: Sequence[str]) -> dict[str, Any]:
+def _view(results: Results, unit: Unit, kinds: Sequence[str], published: Sequence[PublishedPoint]) -> dict[str, Any]:
     baseline = results.baseline
     shown = quality_range(results)
     return {
@@ -36,6 +43,7 @@ def _view(results: Results, unit: Unit, kinds: Sequence[str]) -> dict[str, Any]:
         "baseline": None if baseline is None else {"size": unit.of(baseline.bytes), "quality": baseline.quality},
         "points": [_point(point, results, unit, kinds) for point in results.points],
         "dropped": [_dropped(trial, unit) for trial in results.dropped],
+        "published": [_published(one, shown, unit) for one in placed(published, results)],
     }
 
 
@@ -67,6 +75,17 @@ def _point(point: Point, results: Results, unit: Unit, kinds: Sequence[str]) -> 
         "standing": standing_text(point, unit),
         "keptOff": list(point.kept_off),
         "reference": point.is_reference,
+    }
+
+
+def _published(one: Placed, shown: tuple[float, float] | None, unit: Unit) -> dict[str, Any]:
+    return {
+        "name": marked_name(one, shown),
+        "source": one.point.source,
+        "size": one.bytes / unit.bytes,
+        "quality": one.quality,
+        "ratioText": "" if one.point.ratio is None else ratio_text(one.point.ratio),
+        "keptText": "" if one.point.kept is None else f"keeps {one.point.kept:g}%",
     }
 
 

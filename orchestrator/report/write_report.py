@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.report.page import Content, page
 from orchestrator.report.picture import write_picture
+from orchestrator.report.published.points_file import PublishedPoint
 from orchestrator.report.sections.points import shown_points
 from orchestrator.report.translations.systems import read_systems
 from orchestrator.results.control import ControlArms
@@ -37,13 +38,14 @@ def write_report(
     kept: Mapping[int, Path] | None = None,
     parts: Mapping[int, ByteParts] | None = None,
     controls: ControlArms | None = None,
+    published: Sequence[PublishedPoint] = (),
 ) -> Path:
     """Write `report.html` into a run's folder, whole or not at all, and return its path.
 
     folder: the run's, whose stored hypotheses are shown. dev, dev_data: what the search was scored on. test,
     test_data: the frontier scored again on held-out data, or None. header: the ledger's. records: every trial of it,
     for what the study took and for its profile. kept: trial number -> the folder of its kept model. parts: trial
-    number -> where its bytes are. controls: what the training alone brings.
+    number -> where its bytes are. controls: what the training alone brings. published: points of other people's models.
     Raises StudyError when the hypotheses are not those of the data.
     """
     from plotly.offline import get_plotlyjs
@@ -64,6 +66,7 @@ def write_report(
         kept=kept or {},
         parts=parts or {},
         controls=controls or ControlArms(),
+        published=published,
     )
     path = folder / REPORT
     with write_through_draft(path) as draft:

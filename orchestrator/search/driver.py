@@ -18,6 +18,7 @@ from orchestrator.finish.run_folder import hold_search_lock, refuse_changed_data
 from orchestrator.finish.wrap_up import SearchResult, wrap_up
 from orchestrator.ledger.names import LEDGER
 from orchestrator.ledger.records import create_ledger, mend_torn_tail, read_ledger, refuse_taken
+from orchestrator.report.published.points_file import put_published_points
 from orchestrator.results.intervals import Known
 from orchestrator.results.resampling import Resampling
 from orchestrator.search.loop import Halt, proposer_of, run_loop
@@ -57,6 +58,8 @@ def run_search(spec: StudySpec, console: Console, work: RunningCommand | None = 
         placement = _place(study)
         work.ledger = spec.folder / LEDGER
         create_ledger(spec.folder, header(study))
+        if spec.published is not None:
+            put_published_points(Path(spec.published), spec.folder)
         with hold_search_lock(spec.folder):
             work.begin(work.ledger)
             return _run(study, console, joined, placement)

@@ -38,6 +38,7 @@ def study_of(spec: StudySpec) -> StudySpec:
         rungs=(),
         speed=False,
         control_arms=0,
+        published=None,
         tracking_uri=spec.mlflow_uri,
     )
 

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 
 from orchestrator.finish.run_folder import read_data
 from orchestrator.ledger.lines import StudyHeader
+from orchestrator.report.published.points_file import read_published_points
 from orchestrator.study.base_model import describe_base, refuse_candidates, refuse_unaskable
 from orchestrator.study.calibration import Calibration, read_calibration
 from orchestrator.study.metrics import metrics_of
@@ -97,6 +99,8 @@ class Study:
 
 def prepare(spec: StudySpec, console: Console, begun: StudyHeader | None = None) -> Study:
     """Read and check everything the spec names; writes nothing. begun: the ledger's header of a study that goes on."""
+    if spec.published is not None and begun is None:
+        read_published_points(Path(spec.published))
     data = read_data(spec)
     for dataset in data.values():
         for line in spell_left_out(dataset):

@@ -199,6 +199,8 @@ class StudySpec:
     """Bytes that the store inside the run's folder holds at most, such as 20GB."""
     keep: Annotated[Keep, OneOf(get_args(Keep)), Flag(RESULTS)] = "frontier"
     """Artefacts that stay when the search is over."""
+    published: Annotated[Text | None, Flag(RESULTS, metavar="FILE", default="none")] = None
+    """A CSV of published points of other models, to be marked in the report and its picture."""
     tracking_uri: Annotated[
         Text | None, Flag(RESULTS, default="MLFLOW_TRACKING_URI, else mlflow.db beside the folder")
     ] = None
@@ -313,6 +315,8 @@ class StudySpec:
         for name in ("data", "test", "calibration"):
             files = [str(Path(file).expanduser().resolve()) for file in all_of(getattr(self, name))]
             changes[name] = files or None
+        if self.published is not None:
+            changes["published"] = str(Path(self.published).expanduser().resolve())
         if self.tracking_uri is not None and is_sqlite(self.tracking_uri):
             file = sqlite_file(self.tracking_uri)
             changes["tracking_uri"] = self.tracking_uri.replace(str(file), str(file.absolute()), 1)

@@ -199,10 +199,10 @@ def test_rungs_that_are_no_numbers_are_refused_with_the_way_out(capsys: pytest.C
 def test_a_disk_that_is_full_ends_any_command_with_one_line_and_a_code_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(folder: Path, console: Any) -> None:
+    def full(folder: Path, console: Any, **asked: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(folder))
 
-    def halted(folder: Path, console: Any) -> None:
+    def halted(folder: Path, console: Any, **asked: object) -> None:
         fault = unless_machine(lambda: full(folder, console), "compress")
         assert isinstance(fault, MachineFault)
         raise MachineError(fault, f" Then resume with: mtpareto resume {folder}")
