@@ -18,7 +18,7 @@ from orchestrator.ledger.names import LEDGER
 from orchestrator.stopping.signals import RunningCommand, quiet_ray, stoppable
 from orchestrator.stopping.terminal import console, lasting_streams
 from orchestrator.study.shipped import SHIPPED_SEGMENTS
-from search_spaces.errors import UserError
+from search_spaces.errors import StudyError, UserError
 from workers.failures.table import MACHINE_EXIT, MachineError, MachineFault
 
 if TYPE_CHECKING:
@@ -282,8 +282,14 @@ def _add_score(commands: Any) -> None:
 
 
 def _add_report(commands: Any) -> None:
-    report = commands.add_parser("report", help="write a run's report, picture and table anew from its ledger")
+    report = commands.add_parser(
+        "report", help="write a run's report, picture and table anew from its ledger, or two runs as one page"
+    )
     report.add_argument("folder", type=Path, help="the run's folder")
+    report.add_argument("other", type=Path, nargs="?", help="a second run's: compares them on a page of their own")
+    report.add_argument(
+        "--to", type=Path, metavar="FILE.html", help="where the page of two runs goes (default: A-and-B.html)"
+    )
     report.add_argument(
         "--published",
         type=Path,
@@ -556,9 +562,25 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     environment.prepare(None)
+    if options.other is not None:
+        return _compare(options)
+    if options.to is not None:
+        raise StudyError("--to is for the page of two runs; a run's own report is written into its folder")
     from orchestrator.finish.run_folder import report_again
 
     report_again(options.folder, console(), published=options.published)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    if options.published is not None:
+        raise StudyError("--published is for one run's report; leave it out")
+    from orchestrator.finish.comparing import compare_runs
+
+    path, said = compare_runs(options.folder, options.other, options.to)
+    for line in said:
+        console().print(line, markup=False, highlight=False, soft_wrap=True)
+    print(f"compared  {path}")
     return 0
 
 

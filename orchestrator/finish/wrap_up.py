@@ -121,8 +121,8 @@ def read_results(
 
     Metrics that reached the run later count like those of the ledger.
     """
-    test = _read(ledger, spec, data, "test", known) if ledger.on("test") else None
-    return judge_on_test(_read(ledger, spec, data, "dev", known), test), test
+    test = read_split(ledger, spec, data, "test", known) if ledger.on("test") else None
+    return judge_on_test(read_split(ledger, spec, data, "dev", known), test), test
 
 
 def read_controls(
@@ -140,13 +140,14 @@ def read_controls(
 def worth_scoring(spec: StudySpec, data: Mapping[str, DataSet], known: Known | None = None) -> list[str]:
     """The digests of the candidates that dev leaves worth scoring on held-out data and timing, the largest first: the
     baseline, the frontier, and of what is not told apart from it what is kept."""
-    dev = _read(read_ledger(spec.folder), spec, data, "dev", known)
+    dev = read_split(read_ledger(spec.folder), spec, data, "dev", known)
     return [point.record.candidate.digest for point in dev.shown]
 
 
-def _read(
+def read_split(
     ledger: Ledger, spec: StudySpec, data: Mapping[str, DataSet], split: str, known: Known | None = None
 ) -> Results:
+    """What a ledger says on one split, by that split alone."""
     speeds = {record.candidate.digest: _speed(record.outcome) for record in ledger.on(SPEED_SPLIT)}
     intervals = Intervals(spec.folder, data[split], spec.seed, quality_of(ledger.header), known)
     return collect(with_rescored(ledger.on(split), read_rescored(spec.folder)), intervals, speeds, spec.floor)

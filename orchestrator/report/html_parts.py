@@ -6,6 +6,10 @@ import html
 import json
 from collections.abc import Sequence
 
+# Nothing may be fetched: a page is one file, whatever a translation holds.
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+)
 UNSAFE_IN_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -20,6 +24,24 @@ def json_script(identifier: str, value: object) -> str:
     for character, escape in UNSAFE_IN_SCRIPT.items():
         content = content.replace(character, escape)
     return f'<script type="application/json" id="{text(identifier)}">{content}</script>'
+
+
+def document(title: str, style: str, body: Sequence[str], data: Sequence[str], scripts: Sequence[str]) -> str:
+    """A whole page that opens offline. style: CSS. body: HTML. data: what `json_script` made. scripts: JavaScript."""
+    return "".join(
+        [
+            '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            f"<title>{text(title)}</title><style>{style}</style></head><body><main>",
+            *body,
+            "</main>",
+            *data,
+            *(f"<script>{script}</script>" for script in scripts),
+            "</body></html>\n",
+        ]
+    )
 
 
 def cell(content: str, order: float | str | None = None, style: str = "") -> str:

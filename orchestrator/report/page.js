@@ -1,4 +1,4 @@
-// The report's behaviour: the plot, the link between its points and the tables' rows, sorting, and the pair selector.
+// The report's behaviour: the plot, the link between its points and the tables' rows, and the pair selector.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("report-data").textContent);
@@ -259,36 +259,6 @@
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   }
 
-  // What a cell sorts by: a number where it is one, nothing where it is empty (such rows go last), or else its text.
-  function order(row, column) {
-    const cell = row.cells[column];
-    const value = cell.dataset.order ?? cell.textContent;
-    return value === "" ? null : Number.isNaN(Number(value)) ? value : Number(value);
-  }
-
-  function compare(one, other) {
-    if (one === null || other === null) return 0;
-    return typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other));
-  }
-
-  function sortBy(header) {
-    const table = header.closest("table");
-    const column = header.cellIndex;
-    const falling = header.getAttribute("aria-sort") === "ascending";
-    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-    header.setAttribute("aria-sort", falling ? "descending" : "ascending");
-    const rows = [...table.tBodies[0].rows].map((row) => ({ row, value: order(row, column) }));
-    rows.sort((a, b) =>
-      (a.value === null) - (b.value === null) || (falling ? -1 : 1) * compare(a.value, b.value));
-    table.tBodies[0].append(...rows.map((entry) => entry.row));
-  }
-
-  function watchTables() {
-    for (const button of document.querySelectorAll("table.sortable th button")) {
-      button.addEventListener("click", () => sortBy(button.closest("th")));
-    }
-  }
-
   function watchPairs() {
     const selector = document.getElementById("pair");
     if (!selector) return;
@@ -299,20 +269,6 @@
     show();
   }
 
-  // Paper can't be clicked: what is closed is printed too.
-  function openForPrint() {
-    let opened = [];
-    window.addEventListener("beforeprint", () => {
-      opened = [...document.querySelectorAll("details:not([open])")];
-      for (const one of opened) one.open = true;
-    });
-    window.addEventListener("afterprint", () => {
-      for (const one of opened) one.open = false;
-    });
-  }
-
-  watchTables();
   watchPairs();
-  openForPrint();
   watchPlot();
 })();

@@ -11,7 +11,7 @@ from orchestrator.ledger.records import TrialRecord
 from orchestrator.number_format import Unit, metric_name
 from orchestrator.racing.judging import ALPHA, MARGIN
 from orchestrator.report.control import control_section
-from orchestrator.report.html_parts import json_script, note, section, text
+from orchestrator.report.html_parts import document, json_script, note, section, text
 from orchestrator.report.plot import plot_data
 from orchestrator.report.published.points_file import PublishedPoint
 from orchestrator.report.published.section import published_section
@@ -41,11 +41,6 @@ from search_spaces.sizes.byte_parts import ByteParts
 from workers.reading.segments import DataSet
 
 HERE = Path(__file__).parent
-
-# Nothing may be fetched: the page is one file, whatever a translation holds.
-POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:; font-src data:"
-)
 
 # How a target begins whose share is of the pair that keeps least.
 WORST_PAIR = "worst_pair"
@@ -129,19 +124,13 @@ def page(content: Content, plotly: str) -> str:
     """The whole page. plotly: plotly.js, embedded as it is."""
     splits = [content.dev, *([content.test] if content.test else [])]
     views = {"dev": content.dev} | ({"test": content.test} if content.test else {})
-    return "".join(
-        [
-            '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            f"<title>{text(content.title)}</title><style>{_read('page.css')}</style></head><body><main>",
-            *_sections(content, splits),
-            "</main>",
-            json_script("report-data", plot_data(views, content.unit, content.published)),
-            f"<script>{plotly}</script>" if any(results.points for results in splits) else "",
-            f"<script>{_read('page.js')}</script><script>{_read('segments.js')}</script></body></html>\n",
-        ]
+    plotted = [plotly] if any(results.points for results in splits) else []
+    return document(
+        content.title,
+        _read("page.css"),
+        _sections(content, splits),
+        [json_script("report-data", plot_data(views, content.unit, content.published))],
+        [*plotted, _read("tables.js"), _read("page.js"), _read("segments.js")],
     )
 
 

@@ -194,5 +194,5 @@ def test_text_from_data_injects_nothing(run: tuple[Path, DataSet, Results]) -> N
     tags = Tags(html).found
     assert {"img"}.isdisjoint(tag for tag, _ in tags)
     assert not [name for _, attributes in tags for name in attributes if name.startswith("on")]
-    assert [tag for tag, _ in tags].count("script") == 5, "the two data, plotly's place, and the page's own two"
+    assert [tag for tag, _ in tags].count("script") == 6, "the two data, plotly's place, and the page's own three"
     assert html.count("alert(1)") > 20, "it was there to be escaped"
