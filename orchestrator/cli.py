@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 # As in `orchestrator.results.tables.paper_table`, which takes a moment to load.
 TABLE_FORMATS = ("markdown", "latex", "csv", "json")
+SHELLS = ("bash", "zsh", "fish")
+COMPLETION = (
+    'bash: put `eval "$(mtpareto completion bash)"` into ~/.bashrc. zsh: write the output into a file _mtpareto in a '
+    "folder of $fpath. fish: write it into ~/.config/fish/completions/mtpareto.fish"
+)
 LISTS = {
     "spaces": "the search spaces, a line each",
     "methods": "the compression methods, a line each, or one with its parameters",
@@ -125,6 +130,9 @@ def parser(words: Sequence[str]) -> argparse.ArgumentParser:
     if "measure" in words:
         add_arguments(one)
     one.set_defaults(run=_measure)
+    completion = commands.add_parser("completion", help="a script that completes this command in a shell")
+    completion.add_argument("shell", choices=SHELLS, help=COMPLETION)
+    completion.set_defaults(run=_completion)
     schema = commands.add_parser("schema", help="the keys of a study file: a JSON Schema for editors, or a table")
     schema.add_argument("--table", action="store_true", help="a table in Markdown instead")
     schema.set_defaults(run=_schema)
@@ -497,6 +505,14 @@ def _spec(options: argparse.Namespace) -> StudySpec:
         if getattr(told, key) != getattr(spec, key):
             print(f"{key} is {getattr(told, key)}, as {variable} says", flush=True)
     return told
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from orchestrator.commands.completion import completion_script
+
+    # These two words have the flags of every command made.
+    print(completion_script(options.shell, parser(["search", "measure"])))
+    return 0
 
 
 def _schema(options: argparse.Namespace) -> int:

@@ -46,7 +46,9 @@
     });
     window.addEventListener("afterprint", () => {
       for (const one of opened) one.open = false;
-      if (drawn()) Plotly.relayout(plot, { width: null, autosize: true });
+      if (!drawn()) return;
+      delete plot.layout.width;
+      Plotly.Plots.resize(plot);
     });
   }
 
