@@ -21,9 +21,7 @@ NAMES: Mapping[str, Sequence[str]] = _STUDY_NAMES | {
     "eval_metrics": tuple(METRIC_NAMES),
     "prompt": tuple(PROMPTS),
 }
-FILES = frozenset(
-    {"study", "data", "test", "references", "calibration", "calibration_text", "training", "published"}
-)
+FILES = frozenset({"study", "data", "test", "references", "calibration", "calibration_text", "training", "published"})
 FOLDERS = frozenset({"folder", "other", "out", "outdir", "store", "model", "model_id"})
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from orchestrator.finish.asking import asking_in
 from orchestrator.finish.run_folder import read_data, reopen
-from orchestrator.finish.wrap_up import kept_folders
+from orchestrator.finish.wrap_up import kept_folders, speeds_of
 from orchestrator.ledger.names import LEDGER
 from orchestrator.ledger.records import Ledger
 from orchestrator.results.picking import kept_folder, picked
@@ -64,8 +65,8 @@ def kept_model(run: Path, pick: str) -> KeptModel:
     """
     ledger, spec = reopen(run)
     metric = quality_of(ledger.header)
-    test = scored_alone(ledger.on("test"), metric, spec.floor) if ledger.on("test") else None
-    results = judge_on_test(scored_alone(ledger.on("dev"), metric, spec.floor), test)
+    alone = partial(scored_alone, metric=metric, floor=spec.floor, speeds=speeds_of(ledger), limits=spec.limits)
+    results = judge_on_test(alone(ledger.on("dev")), alone(ledger.on("test")) if ledger.on("test") else None)
     point = picked(results, pick)
     kept = kept_folders(spec.folder, results)
     if not kept and not ledger.complete:

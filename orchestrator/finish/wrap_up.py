@@ -148,9 +148,14 @@ def read_split(
     ledger: Ledger, spec: StudySpec, data: Mapping[str, DataSet], split: str, known: Known | None = None
 ) -> Results:
     """What a ledger says on one split, by that split alone."""
-    speeds = {record.candidate.digest: _speed(record.outcome) for record in ledger.on(SPEED_SPLIT)}
     intervals = Intervals(spec.folder, data[split], spec.seed, quality_of(ledger.header), known)
-    return collect(with_rescored(ledger.on(split), read_rescored(spec.folder)), intervals, speeds, spec.floor)
+    records = with_rescored(ledger.on(split), read_rescored(spec.folder))
+    return collect(records, intervals, speeds_of(ledger), spec.floor, spec.limits)
+
+
+def speeds_of(ledger: Ledger) -> dict[str, Speed]:
+    """Candidate's digest -> the speed it has as it ships, or why that was not measured."""
+    return {record.candidate.digest: _speed(record.outcome) for record in ledger.on(SPEED_SPLIT)}
 
 
 def _speed(outcome: Outcome) -> Speed:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from orchestrator.ledger.lines import StudyHeader
 from orchestrator.ledger.records import Key, TrialRecord
 from orchestrator.results.intervals import Intervals
+from orchestrator.results.limits import NO_LIMITS, Limits
 from orchestrator.results.standing import kept_off, race_text
 from orchestrator.statistics.frontier import Objectives, on_frontier, standings
 from orchestrator.statistics.telling_apart import LossBound, Spread, loss_bounds, shown_better
@@ -210,18 +211,22 @@ class Results:
 
 
 def collect(
-    records: Sequence[TrialRecord], intervals: Intervals, speeds: Speeds | None = None, floor: float = 0.0
+    records: Sequence[TrialRecord],
+    intervals: Intervals,
+    speeds: Speeds | None = None,
+    floor: float = 0.0,
+    limits: Limits = NO_LIMITS,
 ) -> Results:
     """The results of one split's trials, each paired with the baseline by their stored hypotheses.
 
     speeds: candidate's digest -> the speed it has as it ships, or why that was not measured. floor: the share of the
-    baseline's quality that a point of the frontier must have.
+    baseline's quality that a point of the frontier must have. limits: what it must do as it ships.
     """
     ended = [(record, record.outcome) for record in records if isinstance(record.outcome, Measurement)]
     measured = [(record, outcome) for record, outcome in ended if outcome.race is None]
     baseline = next(((record, outcome) for record, outcome in measured if not record.candidate.steps), None)
     points = [
-        _point(record, outcome, baseline=baseline, intervals=intervals, speeds=speeds or {}, floor=floor)
+        _point(record, outcome, baseline=baseline, intervals=intervals, speeds=speeds or {}, floor=floor, limits=limits)
         for record, outcome in measured
     ]
     whole, usual = len(intervals.segments), baseline[1] if baseline else None
@@ -236,9 +241,15 @@ def collect(
     return Results(tuple(standing), tuple(failures), tuple(dropped), intervals.metric, spread)
 
 
-def scored_alone(records: Sequence[TrialRecord], metric: str, floor: float = 0.0) -> Results:
+def scored_alone(
+    records: Sequence[TrialRecord],
+    metric: str,
+    floor: float = 0.0,
+    speeds: Speeds | None = None,
+    limits: Limits = NO_LIMITS,
+) -> Results:
     """The results of one split's trials without interval, standing or bound, which take no data and no bootstrap: all
-    that `picking.picked` looks at."""
+    that `picking.picked` looks at. speeds, floor, limits: as in `collect`."""
     ended = [(record, record.outcome) for record in records if isinstance(record.outcome, Measurement)]
     measured = [(record, outcome) for record, outcome in ended if outcome.race is None]
     usual = next((outcome for record, outcome in measured if not record.candidate.steps), None)
@@ -250,7 +261,8 @@ def scored_alone(records: Sequence[TrialRecord], metric: str, floor: float = 0.0
             _ratio(outcome, usual),
             interval=None,
             on_frontier=False,
-            kept_off=kept_off(outcome, usual, metric, floor),
+            kept_off=_kept_off(record, outcome, usual, metric, floor=floor, speeds=speeds or {}, limits=limits),
+            speed=(speeds or {}).get(record.candidate.digest),
         )
         for record, outcome in measured
     )
@@ -285,7 +297,9 @@ def judge_on_test(dev: Results, test: Results | None) -> Results:
         if digest in failed:
             reasons = (f"failed, {failed[digest].reason.replace('_', ' ')}",)
         if reasons:
-            said = (*point.kept_off, *(f"on held-out data: {reason}" for reason in reasons))
+            # What it does as it ships is no matter of the data.
+            there_too = (f"on held-out data: {reason}" for reason in reasons if reason not in point.kept_off)
+            said = (*point.kept_off, *there_too)
             return replace(point, on_frontier=False, tie=None, beaten_by=None, kept_off=said, held_out=found)
         if found is None or point.kept_off:
             return replace(point, held_out=found)
@@ -310,6 +324,7 @@ def _point(
     intervals: Intervals,
     speeds: Speeds,
     floor: float,
+    limits: Limits,
 ) -> Point:
     """The point, without its standing among the others."""
     usual = baseline[1] if baseline else None
@@ -320,11 +335,25 @@ def _point(
         _ratio(outcome, usual),
         intervals.between(record, baseline[0]) if baseline else None,
         on_frontier=False,
-        kept_off=kept_off(outcome, usual, intervals.metric, floor),
+        kept_off=_kept_off(record, outcome, usual, intervals.metric, floor=floor, speeds=speeds, limits=limits),
         beside=_beside(record, baseline[0], intervals) if baseline else {},
         speed=speeds.get(record.candidate.digest),
         by_pair=intervals.by_pair(record, baseline[0]) if baseline else {},
     )
+
+
+def _kept_off(
+    record: TrialRecord,
+    outcome: Measurement,
+    baseline: Measurement | None,
+    metric: str,
+    floor: float,
+    speeds: Speeds,
+    limits: Limits,
+) -> tuple[str, ...]:
+    """Why it may not stand on the frontier. The baseline may, whatever it breaks: all else is compared with it."""
+    reasons = kept_off(outcome, baseline, metric, floor)
+    return reasons + limits.broken(speeds.get(record.candidate.digest)) if record.candidate.steps else reasons
 
 
 def _beside(record: TrialRecord, baseline: TrialRecord, intervals: Intervals) -> Mapping[str, Interval]:

@@ -135,7 +135,7 @@ def _run(study: Study, console: Console, joined: cluster.Joined, placement: clus
 
 
 def _place(study: Study) -> cluster.Placement:
-    """Where trials run. Raises StudyError where GPU-hours are limited and no trial holds a GPU."""
+    """Where trials run. Raises StudyError where GPU-hours or a GPU's memory are limited and no trial holds a GPU."""
     spec = study.spec
     placement = cluster.place(
         spec.cpus_per_trial,
@@ -146,6 +146,8 @@ def _place(study: Study) -> cluster.Placement:
     )
     if spec.gpu_hours is not None and not placement.gpus:
         raise StudyError("gpu_hours limits what trials hold of GPUs, and no trial holds one here; use --hours")
+    if spec.max_memory is not None and not placement.gpus:
+        raise StudyError("max_memory is of a GPU's memory, and no trial holds one here; use --max-bytes")
     return placement
 
 

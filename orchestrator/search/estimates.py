@@ -12,6 +12,7 @@ from search_spaces.errors import CandidateError
 from search_spaces.methods.registry import Step
 from search_spaces.sizes.pruned import head_shape
 from search_spaces.sizes.tensor_table import Checkpoint, is_embedding
+from workers.plan.evaluation_plan import SPEED_BATCHES, SPEED_TOKENS
 from workers.reading.segments import Segment
 
 # Seconds for 10^9 parameters. bitsandbytes: by its format.
@@ -53,13 +54,28 @@ def running_bytes(base: Checkpoint, steps: Sequence[Step], batch: int, tokens: i
     """Bytes of GPU memory that translating takes in the dense engine: weights in bfloat16, the keys and values of a
     batch, and two float32 copies of a step's logits. tokens: of a request and its answer."""
     dense = dense_checkpoint(base, steps)
+    return 2 * dense.parameters + _cache_bytes(dense, batch, tokens) + 2 * 4 * batch * _vocabulary(dense)
+
+
+def _cache_bytes(dense: Checkpoint, batch: int, tokens: int) -> int:
+    """Keys and values of a batch in bfloat16; 0 where the config does not say their shape."""
     try:
         _, groups, width = head_shape(dense)
     except CandidateError:
-        groups = width = 0
-    cache = 2 * 2 * dense.layers * groups * width * batch * tokens
-    rows = max((tensor.shape[0] for name, tensor in dense.tensors.items() if is_embedding(name)), default=0)
-    return 2 * dense.parameters + cache + 2 * 4 * batch * rows
+        return 0
+    return 2 * 2 * dense.layers * groups * width * batch * tokens
+
+
+def _vocabulary(dense: Checkpoint) -> int:
+    return max((tensor.shape[0] for name, tensor in dense.tensors.items() if is_embedding(name)), default=0)
+
+
+def bytes_beside_weights(base: Checkpoint, steps: Sequence[Step], tokens: int) -> int:
+    """The least bytes of GPU memory that a model takes as it ships beside its weights, timed at the largest batch: the
+    batch's keys and values, and a step's logits, in bfloat16. tokens: of the shortest request, without its answer."""
+    dense = dense_checkpoint(base, steps)
+    batch = max(SPEED_BATCHES)
+    return _cache_bytes(dense, batch, tokens + SPEED_TOKENS) + 2 * batch * _vocabulary(dense)
 
 
 def dense_checkpoint(base: Checkpoint, steps: Sequence[Step]) -> Checkpoint:

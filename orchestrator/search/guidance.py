@@ -7,7 +7,7 @@ Pure: it learns from tellings alone, so that a resumed study proposes what an un
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,8 @@ from search_spaces.spaces.training_suggestions import RISE, SHORTEST
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Steps = tuple[Step, ...]
+# Steps and their bytes on disk in; whether what they make can keep a study's limits out.
+Fits = Callable[[Steps, int], bool]
 
 # Of the options of an axis that removes something, so many are probed; the others lie between them.
 PROBED = 3
@@ -86,10 +88,16 @@ class Guidance:
     """
 
     def __init__(
-        self, rows: Rows, whole: int, floor: float, target: float | None = None, max_bytes: int | None = None
+        self,
+        rows: Rows,
+        whole: int,
+        floor: float,
+        target: float | None = None,
+        max_bytes: int | None = None,
+        fits: Fits | None = None,
     ) -> None:
-        """whole: the baseline's bytes; rows of no fewer are never proposed. floor: the share of its quality below which
-        a candidate is of no use."""
+        """whole: the baseline's bytes; rows of no fewer are never proposed, nor are those of more than `max_bytes`, or
+        that don't fit. floor: the share of its quality below which a candidate is of no use."""
         self._rows = rows
         self._whole = whole
         self._floor = floor
@@ -97,6 +105,9 @@ class Guidance:
         self._closed[rows.bytes >= whole] = True
         if max_bytes is not None:
             self._closed[rows.bytes > max_bytes] = True
+        if fits is not None:
+            for at in np.flatnonzero(~self._closed).tolist():
+                self._closed[at] = not fits(rows.steps(at), int(rows.bytes[at]))
         self._target = target
         self._codes = _codes(rows)
         self._row_of = {int(code): row for row, code in enumerate(self._codes.max(axis=1, initial=0))}

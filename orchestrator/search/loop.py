@@ -34,14 +34,16 @@ from orchestrator.results.intervals import Known
 from orchestrator.results.resampling import Resampling
 from orchestrator.results.step_labels import short_label
 from orchestrator.search.callbacks import TrialWatcher
-from orchestrator.search.estimates import expected_tokens, trial_seconds
+from orchestrator.search.estimates import CHARACTERS, bytes_beside_weights, expected_tokens, trial_seconds
 from orchestrator.search.faults import Driving, spell_due
+from orchestrator.search.guidance import Fits
 from orchestrator.search.prepared import Study
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.room import default_limit, stored_artefacts
 from orchestrator.search.searcher import Budget, ParetoSearcher
 from orchestrator.study.preflight import nearest_folder
 from orchestrator.study.spec import StudySpec
+from search_spaces.methods.registry import Step
 from search_spaces.methods.timable import timable_on_cpu
 from search_spaces.spaces.registry import SPACES
 from workers.comet.actor import start_comet
@@ -176,7 +178,26 @@ def proposer_of(
         aim=spec.aim,
         max_bytes=spec.max_bytes,
         control_arms=spec.control_arms,
+        fits=None if spec.max_memory is None else _fits_memory(study, spec.max_memory),
+        limited=bool(spec.limits),
     )
+
+
+def _fits_memory(study: Study, most: int) -> Fits:
+    """Whether what steps make may take no more than so many bytes as it ships: weights as they are stored, and what is
+    needed beside them at the least."""
+    base = study.checkpoint
+    shortest = min(len(segment.source) for segment in study.data[RACED_SPLIT].segments) // CHARACTERS
+    known: dict[tuple[Step, ...], int] = {}
+
+    def fits(steps: tuple[Step, ...], size: int) -> bool:
+        # What is needed beside weights depends on what is removed alone, which many rows share.
+        removed = tuple(step for step in steps if step.kind == "pruner")
+        if removed not in known:
+            known[removed] = bytes_beside_weights(base, removed, shortest)
+        return size - base.other_bytes - base.header_bytes + known[removed] <= most
+
+    return fits
 
 
 def store_limit(spec: StudySpec) -> int | None:

@@ -21,7 +21,7 @@ from orchestrator.results.control import TrainedPoint, best_trained
 from orchestrator.results.findings import Finding, ProbeFinding, TrialFinding, finding_of, probe_of
 from orchestrator.results.step_labels import short_label
 from orchestrator.search.families import Families
-from orchestrator.search.guidance import Guidance
+from orchestrator.search.guidance import Fits, Guidance
 from orchestrator.statistics.frontier import on_frontier
 from orchestrator.study.values import Target
 from search_spaces.candidate import BaseModel, Candidate, refuse_idle_training, refuse_senseless_order
@@ -113,6 +113,8 @@ class Proposer:
         aim: Target | None = None,
         max_bytes: int | None = None,
         control_arms: int = 0,
+        fits: Fits | None = None,
+        limited: bool = False,
     ) -> None:
         """given: candidates to try right after the baseline. references: those of them that are marks to judge others
         by: they are scored on held-out data and timed too, whatever dev says of them. again: an earlier driver's
@@ -121,7 +123,9 @@ class Proposer:
         is. guided: whether candidates are chosen by a profile, where the space is known whole; the sampler then has a
         share of them, unless there is an aim: then the smallest is sought that reaches it. max_bytes: no larger one is
         chosen by the profile. control_arms: of how many trained points the training is given to the uncompressed model
-        too."""
+        too. fits: whether what steps make can keep the study's limits; what can't is not tried, but for the baseline
+        and references. limited: whether what is timed decides what stands, so that what takes its place is scored and
+        timed too."""
         self._base = base
         self._references = frozenset(references)
         self._baseline_key = (Candidate(base).digest, "dev")
@@ -149,6 +153,8 @@ class Proposer:
         self._again: deque[Proposal] = deque()
         self._families = Families()
         self._aim = aim
+        self._fits = fits
+        self._limited = limited
         self._guidance = self._guidance_for(space, floor, max_bytes) if guided else None
         self.aim_is_met = False
         # Candidates whose probe ended well.
@@ -228,7 +234,7 @@ class Proposer:
         self._found[proposal.key] = scored
         if proposal.split == PROFILE_SPLIT:
             self._probed(proposal.candidate, found if isinstance(found, ProbeFinding) else None)
-        if proposal.split == "dev":
+        if proposal.split == "dev" or (self._limited and proposal.split == SPEED_SPLIT):
             self._last = None
         if (asked := self._asked.pop(number, None)) is not None:
             _tell_study(self._study, asked, scored)
@@ -375,7 +381,7 @@ class Proposer:
         if rows is None:
             return None
         target = self._aim.share if self._aim else None
-        return Guidance(rows, self._checkpoint.bytes, floor, target, max_bytes)
+        return Guidance(rows, self._checkpoint.bytes, floor, target, max_bytes, self._fits)
 
     def _guided(self) -> Proposal | Literal["wait"] | None:
         """A probe of the profile, then what the profile says; "wait" while it or the baseline is not measured whole.
@@ -515,7 +521,12 @@ class Proposer:
                 self._refuse(steps, f"{family.describe()} failed, and this model can't take it")
                 return None
             refuse_idle_training(steps)
-            return candidate, predicted_bytes(self._checkpoint, steps)
+            size = predicted_bytes(self._checkpoint, steps)
+            mark = not steps or steps in self._references
+            if not mark and self._fits is not None and not self._fits(steps, size):
+                self._refuse(steps, "it takes more memory than the study's max_memory, whatever runs it")
+                return None
+            return candidate, size
         except CandidateError as error:
             self._refuse(steps, str(error))
             return None
@@ -567,7 +578,7 @@ class Proposer:
         if split == CONTROL_TEST:
             on_dev = [one for one in self.control_candidates() if self._worked_on_dev(one)]
             return [candidate for candidate in on_dev if not self._is_measured(candidate, CONTROL_TEST)]
-        if split == SPEED_SPLIT and self.nothing_to_time:
+        if split == SPEED_SPLIT and self.nothing_to_time and not self._limited:
             return []
         return [candidate for candidate in self._last if (candidate.digest, split) not in self._found]
 

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from mlflow_tracking.store import is_sqlite, sqlite_file
+from orchestrator.results.limits import Limits
 from orchestrator.study.keys import Flag, OneOf, ValueRule, refuses
 from orchestrator.study.shipped import SHIPPED_MODEL
 from orchestrator.study.values import (
@@ -170,6 +171,10 @@ class StudySpec:
     """What the smallest model that is sought keeps of the baseline's quality: chrf>=99%, or worst_pair>=98%."""
     max_bytes: Annotated[Size, Flag(QUALITY, metavar="SIZE", read=str, default="the model's own")] = None
     """The largest model that the search chooses, such as 2GB."""
+    min_tokens_s: Annotated[Above0 | None, Flag(QUALITY, metavar="N", default="no limit")] = None
+    """Tokens a second that a model of the frontier makes as it ships, where it could be timed."""
+    max_memory: Annotated[Size, Flag(QUALITY, metavar="SIZE", read=str, default="no limit")] = None
+    """GPU memory that a model of the frontier takes at most as it ships, such as 6GB."""
     comet_model: Annotated[Text | None, Flag(QUALITY, default="Unbabel/wmt22-comet-da")] = None
     """COMET's hub id, checkpoint or folder."""
 
@@ -216,6 +221,9 @@ class StudySpec:
         self._refuse_training_without_data()
         self._refuse_aimless()
         self._refuse_few_trials()
+        limited = [name for name in ("min_tokens_s", "max_memory") if getattr(self, name) is not None]
+        if limited and not self.speed:
+            raise StudyError(f"{limited[0]} needs models to be timed; leave out --no-speed (speed: false)")
         if self.store is not None and self.store_limit is not None:
             raise StudyError(
                 f"store_limit is for the store inside the run's folder, and {self.store} is shared: the artefacts of "
@@ -266,6 +274,10 @@ class StudySpec:
     @property
     def aim(self) -> Target | None:
         return None if self.target is None else target_of(self.target, self.quality)
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.min_tokens_s, self.max_memory, self.batch_size)
 
     @property
     def folder(self) -> Path:

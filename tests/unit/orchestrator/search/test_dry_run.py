@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,13 @@ from orchestrator.cli import main
 from orchestrator.number_format import spell_bytes
 from orchestrator.search import dry_run as module
 from orchestrator.search.dry_run import count_candidates, dry_run, plan_trials, request_tokens
-from orchestrator.search.estimates import expected_tokens, running_bytes, translating_seconds, trial_seconds
+from orchestrator.search.estimates import (
+    bytes_beside_weights,
+    expected_tokens,
+    running_bytes,
+    translating_seconds,
+    trial_seconds,
+)
 from orchestrator.search.loop import foreseen_seconds, proposer_of
 from orchestrator.search.prepared import Study, prepare
 from orchestrator.study.spec import StudySpec, spec_from_mapping
@@ -122,6 +129,15 @@ def test_memory_counts_weights_cache_and_logits() -> None:
     assert alone == 2 * table.parameters + 8 * 500
     assert running_bytes(table, (RTN(bits=4),), 1, 0) == alone
     assert running_bytes(table, (RemoveLayers(count=1), RTN(bits=4)), 1, 0) < alone
+
+
+def test_beside_weights_are_the_cache_and_the_logits_of_the_largest_batch_that_is_timed() -> None:
+    table = replace(llama_table(), config={"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2})
+    cache = 2 * 2 * 4 * 2 * 32 * 64
+    assert bytes_beside_weights(table, (), 10) == cache * (10 + 64) + 2 * 64 * 500
+    assert bytes_beside_weights(table, (RTN(bits=4),), 10) == bytes_beside_weights(table, (), 10)
+    fewer = bytes_beside_weights(table, (RemoveLayers(count=1),), 10)
+    assert fewer == cache * 3 // 4 * (10 + 64) + 2 * 64 * 500
 
 
 def test_seconds_are_more_for_slower_methods_and_statistics_are_taken_once() -> None:

@@ -106,6 +106,7 @@ def search(
     training: bool = False,
     aim: Target | None = None,
     max_bytes: int | None = None,
+    fits: Callable[[tuple[Step, ...], int], bool] | None = None,
 ) -> Searched:
     proposer = Proposer(
         BASE,
@@ -119,6 +120,7 @@ def search(
         training=training,
         aim=aim,
         max_bytes=max_bytes,
+        fits=fits,
     )
     done = Searched(proposer, list(known or []), [])
     running: list[Proposal] = []
@@ -440,3 +442,17 @@ def test_nothing_larger_than_asked_is_chosen(checkpoint: Checkpoint) -> None:
     done = search(checkpoint, 16, max_bytes=3_000_000)
     assert all(one.predicted_bytes <= 3_000_000 for one in done.dev if one.why)
     assert sum(bool(one.why) for one in done.dev) >= 12
+
+
+def test_nothing_that_can_not_fit_is_chosen_or_asked_about_twice(checkpoint: Checkpoint) -> None:
+    asked: list[tuple[tuple[Step, ...], int]] = []
+
+    def fits(steps: tuple[Step, ...], size: int) -> bool:
+        asked.append((steps, size))
+        return size <= 3_000_000
+
+    done = search(checkpoint, 16, fits=fits)
+    assert all(one.predicted_bytes <= 3_000_000 for one in done.dev if one.candidate.steps)
+    assert sum(bool(one.why) for one in done.dev) >= 12
+    listed = len({steps for steps, _ in asked})
+    assert len(asked) < 1.05 * listed, "each row once, as the search begins, and each that is chosen"

@@ -455,6 +455,65 @@ def test_where_only_the_baseline_can_be_timed_nothing_is(timable: bool, timed: i
     assert proposer.finished()
 
 
+def test_what_takes_the_place_of_a_model_that_breaks_a_limit_is_scored_and_timed_too() -> None:
+    broken: set[str] = set()
+    tried: list[str] = []
+
+    def worth() -> list[str]:
+        """The baseline and the first candidate that breaks nothing."""
+        return [Candidate(BASE).digest, *[digest for digest in tried if digest not in broken][:1]]
+
+    proposer = Proposer(
+        BASE,
+        CHECKPOINT,
+        SPACES["bit-width"],
+        trials=4,
+        seed=0,
+        held_out=True,
+        speed=True,
+        worth=worth,
+        timable=lambda steps: not steps,
+        limited=True,
+    )
+    found: list[tuple[str, str]] = []
+    while isinstance(proposal := proposer.propose(), Proposal):
+        digest = proposal.candidate.digest
+        if proposal.split == "dev" and proposal.candidate.steps:
+            tried.append(digest)
+        if proposal.split == "speed" and digest in tried[:2]:
+            broken.add(digest)
+        found.append((proposal.split, digest))
+        told = None if proposal.split == "speed" else TrialFinding(Objectives(60.0, proposal.predicted_bytes))
+        proposer.tell(proposal.number, told)
+    whole = Candidate(BASE).digest
+    assert found[4:] == [
+        ("test", whole), ("test", tried[0]), ("speed", whole), ("speed", tried[0]), ("test", tried[1]),
+        ("speed", tried[1]), ("test", tried[2]), ("speed", tried[2]),
+    ]  # fmt: skip
+    assert proposer.finished()
+
+
+def test_what_can_not_fit_is_not_tried_and_said_to_be_refused() -> None:
+    mark = (RTN(bits=8),)
+    proposer = Proposer(
+        BASE,
+        CHECKPOINT,
+        SPACES["bit-width"],
+        trials=50,
+        seed=0,
+        given=[mark],
+        references=[mark],
+        fits=lambda steps, size: all(getattr(step, "bits", 8) <= 4 for step in steps),
+    )
+    made = []
+    while isinstance(proposal := proposer.propose(), Proposal):
+        made.append(proposal.candidate.steps)
+        proposer.tell(proposal.number, TrialFinding(Objectives(60.0, proposal.predicted_bytes)))
+    assert made[:2] == [(), mark] and len(made) > 3, "the baseline and references are tried, whatever they take"
+    assert all(getattr(step, "bits", 8) <= 4 for steps in made[2:] for step in steps)
+    assert any("more memory than the study's max_memory" in why for _, why in proposer.refused)
+
+
 def steps_of_trained(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
     """A student of one to three of four layers and a budget, or the whole model in one of two widths."""
     layers = source.suggest_categorical("distill.layers", (0, 1, 2, 3))
