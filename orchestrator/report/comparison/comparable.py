@@ -110,7 +110,8 @@ def _base(study: Study) -> str:
 
 def _conditions(study: Study) -> dict[str, str]:
     header: dict[str, Any] = dict(study.header)
-    asked = {key: value for key, value in flatten(header) if key not in NO_CONDITION}
+    # A key that an earlier version did not have says as much as one that nothing was said of.
+    asked = {key: value for key, value in flatten(header) if key not in NO_CONDITION and value != "null"}
     measured: dict[str, set[str]] = {}
     for results in study.results.values():
         for point in results.points:

@@ -70,7 +70,7 @@ def agreement(pairing: Pairing, names: tuple[str, str], unit: Unit) -> list[str]
         points = [point for study, point in pairing.unmatched if study == name]
         if points:
             sizes = ", ".join(unit.text(point.bytes) for point in points)
-            said.append(f"Only {name} has a frontier point as small as {sizes}.")
+            said.append(f"Only the frontier of {name} goes on to smaller sizes: {sizes}.")
     return said
 
 
