@@ -47,7 +47,7 @@ def study_findings(spec: StudySpec, memory: int | None) -> tuple[list[Finding], 
     learning: list[tuple[Calibration, Training | None]] = []
     known = look("data", lambda: _data(spec, data))
     if spec.published is not None:
-        look("reference points", lambda: _published_points(Path(str(spec.published))))
+        look("published points", lambda: _published_points(Path(str(spec.published))))
     if known and spec.check_languages:
         known = look("languages", lambda: _languages(data))
     if known:

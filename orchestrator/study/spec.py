@@ -205,7 +205,7 @@ class StudySpec:
     keep: Annotated[Keep, OneOf(get_args(Keep)), Flag(RESULTS)] = "frontier"
     """Artefacts that stay when the search is over."""
     published: Annotated[Text | None, Flag(RESULTS, metavar="FILE", default="none")] = None
-    """A CSV of published points of other models, to be marked in the report and its picture."""
+    """A CSV of other models' published points, to be marked in the report and its picture."""
     tracking_uri: Annotated[
         Text | None, Flag(RESULTS, default="MLFLOW_TRACKING_URI, else mlflow.db beside the folder")
     ] = None

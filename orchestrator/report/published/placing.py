@@ -51,7 +51,7 @@ def place_or_why(point: PublishedPoint, results: Results) -> Placed | str:
 def marked_name(one: Placed, shown: tuple[float, float] | None) -> str:
     """Its name, with an arrow where it lies beyond the plot's axis. shown: the qualities at the axis' ends."""
     beyond = "" if shown is None else BELOW if one.quality < shown[0] else ABOVE if one.quality > shown[1] else ""
-    return f"{one.point.name}{beyond}"
+    return f"{one.point.label}{beyond}"
 
 
 def _size(point: PublishedPoint, results: Results) -> float | None:

@@ -16,9 +16,9 @@ from workers.scoring.metrics import NEURAL_METRICS
 
 # The copy in a run's folder, so that the pages can be written again wherever the folder goes.
 POINTS_FILE = "published.csv"
-COLUMNS = ("name", "ratio", "bytes", "kept", "score", "metric", "source")
+COLUMNS = ("name", "model", "ratio", "bytes", "kept_percent", "score", "metric", "source")
 ALWAYS = ("name", "metric", "source")
-ONE_OF = (("ratio", "bytes"), ("kept", "score"))
+ONE_OF = (("ratio", "bytes"), ("kept_percent", "score"))
 LONGEST_NAME = 60
 
 
@@ -32,7 +32,7 @@ class _Rows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PublishedPoint:
-    """A published result."""
+    """A published result; a model may have one in each of several metrics."""
 
     name: str
     """What it is called."""
@@ -40,6 +40,8 @@ class PublishedPoint:
     """The metric that it was published in: a study's name for it where it has one, such as "chrf"."""
     source: str
     """Where it was published."""
+    model: str = ""
+    """What was compressed; empty where the name says it."""
     ratio: float | None = None
     """How many times smaller it is than its own uncompressed model."""
     bytes: int | None = None
@@ -49,11 +51,16 @@ class PublishedPoint:
     score: float | None = None
     """Its quality, in the metric's points."""
 
+    @property
+    def label(self) -> str:
+        """What its mark is called."""
+        return f"{self.model}, {self.name}" if self.model else self.name
+
 
 def read_published_points(path: Path) -> tuple[PublishedPoint, ...]:
     """The points of a CSV with a header; raises StudyError, which names file, line and column, for what can't be read.
 
-    Each line has `name`, `metric` and `source`, `ratio` or `bytes`, and `kept` (percent) or `score`.
+    Each line has `name`, `metric` and `source`, `ratio` or `bytes`, and `kept_percent` or `score`; it may have `model`.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -61,7 +68,7 @@ def read_published_points(path: Path) -> tuple[PublishedPoint, ...]:
             return _points(path, rows)
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise StudyError(f"the reference points {path} can't be read: {why}") from error
+        raise StudyError(f"the published points {path} can't be read: {why}") from error
 
 
 def put_published_points(path: Path, folder: Path) -> None:
@@ -77,7 +84,7 @@ def points_of_run(folder: Path) -> tuple[PublishedPoint, ...]:
 
 
 def _points(path: Path, rows: _Rows) -> tuple[PublishedPoint, ...]:
-    points: dict[str, int] = {}
+    lines: dict[tuple[str, str], int] = {}
     found: list[PublishedPoint] = []
     header: list[str] | None = None
     try:
@@ -93,10 +100,13 @@ def _points(path: Path, rows: _Rows) -> tuple[PublishedPoint, ...]:
                     f"{where} has {len(row)} cells, and the header {len(header)}; put quotes around what has commas"
                 )
             point = _point(where, dict(zip(header, (cell.strip() for cell in row), strict=True)))
-            if point.name in points:
-                first = points[point.name]
-                raise StudyError(f"{where}, column name: {point.name!r} is the name of line {first} too; name it apart")
-            points[point.name] = rows.line_num
+            key = point.label, point.metric
+            if key in lines:
+                raise StudyError(
+                    f"{where}, column name: {point.label!r} stands in line {lines[key]} too, in the same metric; "
+                    "name it apart"
+                )
+            lines[key] = rows.line_num
             found.append(point)
     except csv.Error as error:
         raise StudyError(f"{path}, line {rows.line_num} is not CSV: {error}") from error
@@ -125,8 +135,9 @@ def _point(where: str, row: Mapping[str, str]) -> PublishedPoint:
     for name in ALWAYS:
         if not row[name]:
             raise StudyError(f"{where}, column {name} is empty; each point needs one")
-    if len(row["name"]) > LONGEST_NAME:
-        raise StudyError(f"{where}, column name has {len(row['name'])} characters; a picture takes {LONGEST_NAME}")
+    for name in ("name", "model"):
+        if len(row.get(name, "")) > LONGEST_NAME:
+            raise StudyError(f"{where}, column {name} has {len(row[name])} characters; a picture takes {LONGEST_NAME}")
     for one, other in ONE_OF:
         if not row.get(one) and not row.get(other):
             raise StudyError(f"{where}, columns {one} and {other} are empty; a point needs one of them")
@@ -141,9 +152,10 @@ def _point(where: str, row: Mapping[str, str]) -> PublishedPoint:
         name=row["name"],
         metric=metric,
         source=row["source"],
+        model=row.get("model", ""),
         ratio=_number(where, "ratio", row, "how many times smaller, such as 2.6", above=0.0),
         bytes=_bytes(where, row),
-        kept=_number(where, "kept", row, "percent, such as 98.5", above=0.0, sign="%"),
+        kept=_number(where, "kept_percent", row, "percent, such as 98.5", above=0.0, sign="%"),
         score=score,
     )
 

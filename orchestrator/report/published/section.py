@@ -41,7 +41,7 @@ def _row(point: PublishedPoint, at: Placed | str, results: Results, unit: Unit) 
     if not isinstance(at, str):
         where += f", {metric_name(results.metric)} {at.quality:.2f}"
     cells = [
-        cell(text(point.name), style="full-steps"),
+        cell(text(point.label), style="full-steps"),
         number(NONE if point.ratio is None else ratio_text(point.ratio), point.ratio),
         number(NONE if point.bytes is None else f"{unit.of(point.bytes):,.2f}", point.bytes),
         cell(text(metric_name(point.metric))),

@@ -28,7 +28,7 @@ from orchestrator.results.points import Results, collect
 from search_spaces.errors import StudyError
 from tests.support.recorded_run import Made, write_data, write_run
 
-HEAD = "name,ratio,bytes,kept,score,metric,source\n"
+HEAD = "name,ratio,bytes,kept_percent,score,metric,source\n"
 GOOD = HEAD + (
     '"Model A, 4-bit",2.5,,99%,,chrF,"Someone 2025, table 3"\n'
     "Model B,,3.0MB,,58,chrf,https://example.org/b\n\n"
@@ -68,22 +68,25 @@ def test_points_are_read_as_they_are_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "holds no points; it needs the header name,ratio"),
+        ("", "holds no points; it needs the header name,model"),
         (HEAD, "holds no points"),
-        ("name,ratio,kept,metric\na,1,2,chrf\n", "line 1 has no column 'source'"),
-        ("name,ratio,metric,source\na,1,chrf,s\n", "line 1 has no column 'kept' and no column 'score'"),
-        ("name,size,kept,metric,source\n", "line 1, column 'size' is unknown; the columns are name, ratio"),
-        ("name,name,ratio,kept,metric,source\n", "line 1, column 'name' stands twice"),
+        ("name,ratio,kept_percent,metric\na,1,2,chrf\n", "line 1 has no column 'source'"),
+        ("name,ratio,metric,source\na,1,chrf,s\n", "line 1 has no column 'kept_percent' and no column 'score'"),
+        ("name,size,kept_percent,metric,source\n", "line 1, column 'size' is unknown; the columns are name, model"),
+        ("name,name,ratio,kept_percent,metric,source\n", "line 1, column 'name' stands twice"),
         (HEAD + "a,2x,,99,,chrf,s\n", "line 2, column ratio is '2x'; it must be how many times smaller"),
         (HEAD + "a,-2,,99,,chrf,s\n", "line 2, column ratio is '-2'"),
         (HEAD + "a,nan,,99,,chrf,s\n", "line 2, column ratio is 'nan'"),
         (HEAD + "a,,3 apples,99,,chrf,s\n", "line 2, column bytes is '3 apples'; it must be a size such as 3.6GB"),
-        (HEAD + "a,2,,0,,chrf,s\n", "line 2, column kept is '0'; it must be percent"),
+        (HEAD + "a,2,,0,,chrf,s\n", "line 2, column kept_percent is '0'; it must be percent"),
         (HEAD + "a,2,,,0.87,comet,s\n", "line 2, column score: 0.87 seems to be a COMET of 0 to 1"),
-        (HEAD + "a,2,,,,chrf,s\n", "line 2, columns kept and score are empty"),
+        (HEAD + "a,2,,,,chrf,s\n", "line 2, columns kept_percent and score are empty"),
         (HEAD + "\n\na,2,,9,,chrf,\n", "line 4, column source is empty"),
         (HEAD + "a,2,,9,,chrf,s,t\n", "line 2 has 8 cells, and the header 7; put quotes"),
-        (HEAD + "a,2,,9,,chrf,s\na,3,,9,,chrf,s\n", "line 3, column name: 'a' is the name of line 2 too"),
+        (
+            HEAD + "a,2,,9,,chrf,s\na,3,,9,,chrf,s\n",
+            "line 3, column name: 'a' stands in line 2 too, in the same metric",
+        ),
         (HEAD + f"{'a' * 61},2,,9,,chrf,s\n", "line 2, column name has 61 characters"),
         (HEAD + '"a,2,,9,,chrf,s\n', "line 2 is not CSV"),
     ],
@@ -93,6 +96,19 @@ def test_an_error_names_file_line_and_column(text: str, said: str, tmp_path: Pat
     with pytest.raises(StudyError, match=re.escape(said)) as error:
         read_published_points(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_model_may_have_a_point_in_each_metric_and_its_name_goes_first(tmp_path: Path) -> None:
+    head = "name,model,ratio,kept_percent,metric,source\n"
+    text = (
+        f"{head}GPTQ,Model-7B,2,99,COMET en→xx,s\nGPTQ,Model-7B,2,98,COMET xx→en,s\nGPTQ,Model-9B,2,97,COMET en→xx,s\n"
+    )
+    points = read_published_points(written(tmp_path, text))
+    assert [(one.label, one.metric, one.kept) for one in points] == [
+        ("Model-7B, GPTQ", "COMET en→xx", 99.0),
+        ("Model-7B, GPTQ", "COMET xx→en", 98.0),
+        ("Model-9B, GPTQ", "COMET en→xx", 97.0),
+    ]
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
