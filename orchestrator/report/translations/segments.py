@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator.number_format import metric_name
 from orchestrator.report.html_parts import json_script, note, text
 from orchestrator.report.translations.differences import differences
-from orchestrator.report.translations.samples import SAMPLES_A_PAIR, evenly_spread
+from orchestrator.report.translations.samples import evenly_spread
 from orchestrator.report.translations.systems import System
 from workers.reading.segments import DataSet, Segment
 from workers.scoring.metrics import lines_by_pair
@@ -33,7 +33,7 @@ ABOUT = (
 )
 CUT = (
     "The page holds {shown:,} of {all:,} translations, as many as {limit:.0f} MB take: of each candidate and language "
-    "pair the worst drops, what fails a check, and {spread} segments that are spread evenly. All of them are in the "
+    "pair, in turns, the worst drops, what fails a check, and segments that are spread evenly. All of them are in the "
     "run's folder, under hypotheses/."
 )
 
@@ -55,7 +55,7 @@ def viewer_html(dataset: DataSet, systems: Sequence[System], metric: str, most_b
     about = ABOUT.format(metric=metric_name(metric))
     if shown < every:
         limit = most_bytes / 1_000_000
-        about += " " + CUT.format(shown=shown, all=every, limit=limit, spread=SAMPLES_A_PAIR)
+        about += " " + CUT.format(shown=shown, all=every, limit=limit)
     return note(about) + _controls(data) + json_script("segments-data", data)
 
 
