@@ -341,7 +341,7 @@ def _add_page(commands: Any) -> None:
         "--published",
         type=Path,
         metavar="FILE",
-        help="other people's points: CSV with name, model, ratio, kept_percent, metric, source",
+        help="a CSV of published points of other models (default: those the run has)",
     )
     page.set_defaults(run=_page)
 

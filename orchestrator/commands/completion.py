@@ -9,6 +9,7 @@ from pathlib import Path
 from orchestrator.number_format import METRIC_NAMES
 from orchestrator.study.keys import keys_of, names_of
 from orchestrator.study.spec import StudySpec
+from search_spaces.methods.reference_points import COMMON, REFERENCE_POINTS
 from search_spaces.methods.registry import METHODS
 from workers.translation.prompts import PROMPTS
 
@@ -20,6 +21,7 @@ NAMES: Mapping[str, Sequence[str]] = _STUDY_NAMES | {
     "metrics": tuple(METRIC_NAMES),
     "eval_metrics": tuple(METRIC_NAMES),
     "prompt": tuple(PROMPTS),
+    "reference_points": (COMMON, *REFERENCE_POINTS),
 }
 FILES = frozenset({"study", "data", "test", "references", "calibration", "calibration_text", "training", "published"})
 FOLDERS = frozenset({"folder", "other", "out", "outdir", "store", "model", "model_id"})

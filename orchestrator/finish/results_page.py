@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from orchestrator.ledger.records import Ledger, read_ledger
 from orchestrator.report.markdown.content import Contamination, PageContent, ZeroShot
 from orchestrator.report.markdown.differences import Differences, differences
 from orchestrator.report.markdown.page import page_json, page_markdown
-from orchestrator.report.markdown.published import read_published
 from orchestrator.report.picture import write_picture
+from orchestrator.report.published.points_file import POINTS_FILE, points_of_run, read_published_points
 from orchestrator.results.answers import candidates, judged_by, kept_on_mean
 from orchestrator.results.points import Results
 from orchestrator.results.step_labels import short_label
@@ -35,21 +35,22 @@ from workers.runtime.atomic_files import write_through_draft, write_whole
 MARKDOWN, JSON, PICTURE = ".md", ".json", ".png"
 # Keys of a study that say where it ran, and nothing of its results.
 PLACES = ("store", "store_limit", "tracking_uri", "experiment", "address")
-FILES = ("data", "test", "references", "calibration", "calibration_text", "comet_model", "model")
+FILES = ("data", "test", "references", "calibration", "calibration_text", "comet_model", "model", "published")
 SHARE = 0.99
 
 
 def write_page(folder: Path, to: Path, note: str = "", published: Path | None = None, title: str = "") -> list[Path]:
     """Write `TO.md`, `TO.json` and `TO.png`, each whole or not at all; returns their paths.
 
-    note: what is said of the model. published: a CSV file of other people's points. title: the page's heading. Raises
-    StudyError for a folder without a run, for one in which nothing was measured, and for a file that can't be written.
+    note: what is said of the model. published: a CSV file of other people's points; without it those of the run are
+    taken. title: the page's heading. Raises StudyError for a folder without a run, for one in which nothing was
+    measured, and for a file that can't be written.
     """
     if to.suffix in (MARKDOWN, JSON, PICTURE):
         to = to.with_suffix("")
     if to.is_dir() or not to.name:
         raise StudyError(f"--to {to} is a folder; name the pages in it without a suffix, such as {to / 'alma'}")
-    content = read_content(folder, to.name, _command(folder, to, note, published, title), note, published, title)
+    content = read_content(folder, to, note, published, title)
     texts = {MARKDOWN: page_markdown(content), JSON: page_json(content)}
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -58,17 +59,15 @@ def write_page(folder: Path, to: Path, note: str = "", published: Path | None = 
         picture = to.with_name(f"{to.name}{PICTURE}")
         with write_through_draft(picture) as draft:
             of = "held-out test" if content.of_test else "dev"
-            write_picture(draft, f"{content.title}: {of}", content.judged)
+            write_picture(draft, f"{content.title}: {of}", content.judged, content.published)
     except OSError as error:
         raise StudyError(f"{to} can't be written: {error.strerror or error}; choose another --to") from error
     return [to.with_name(f"{to.name}{suffix}") for suffix in (*texts, PICTURE)]
 
 
-def read_content(
-    folder: Path, name: str, command: str, note: str = "", published: Path | None = None, title: str = ""
-) -> PageContent:
-    """All that a run's page is made of. Raises as `write_page` does."""
-    points = read_published(published) if published is not None else ()
+def read_content(folder: Path, to: Path, note: str = "", published: Path | None = None, title: str = "") -> PageContent:
+    """All that a run's page is made of. to: its path without a suffix. Raises as `write_page` does."""
+    points = read_published_points(published) if published is not None else points_of_run(folder)
     ledger, spec = reopen(folder)
     data = read_data(spec)
     refuse_changed_data(ledger, data, spec.folder)
@@ -78,11 +77,13 @@ def read_content(
     kept = kept_folders(spec.folder, dev)
     judged = judged_by(dev, test)
     of_test = judged is test
+    # The run has points that its study does not name.
+    added = Path(POINTS_FILE) if points and spec.published is None else None
     return PageContent(
-        name=name,
+        name=to.name,
         title=title or spec.title,
         note=note,
-        command=command,
+        command=_command(folder, to, note, published or added, title),
         study_file=study_file(ledger, spec),
         folder=spec.folder,
         ledger=ledger,
@@ -108,16 +109,23 @@ def study_file(ledger: Ledger, spec: StudySpec) -> str:
         for name, value in record.items()
         if name not in PLACES and value not in (None, [], {}) and _plain(usual.get(name)) != value
     }
-    said |= {name: Path(said[name]).name for name in FILES if name in said and Path(str(said[name])).is_absolute()}
+    said |= {name: _names(said[name]) for name in FILES if name in said}
     if "baseline" in said:
         said["baseline"] = [_brief(step) for step in said["baseline"]]
-    if "anchors" in said:
-        said["anchors"] = [[_brief(step) for step in chain] for chain in said["anchors"]]
+    for name in {"anchors", "reference_points"} & set(said):
+        said[name] = [[_brief(step) for step in chain] for chain in said[name]]
     said["model"] = _model(ledger)
     said["out"] = f"runs/{spec.folder.name}"
     if "training" in said:
         said["training"] = [{**one, "file": Path(one["file"]).name} for one in said["training"]]
     return yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _names(files: str | Sequence[str]) -> str | list[str]:
+    """Files by their names alone; a hub id stays as it is."""
+    if not isinstance(files, str):
+        return [str(_from_here(Path(file))) for file in files]
+    return str(_from_here(Path(files)))
 
 
 def _brief(step: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def _published(one: Placed, shown: tuple[float, float] | None, unit: Unit) -> di
         "size": one.bytes / unit.bytes,
         "quality": one.quality,
         "ratioText": "" if one.point.ratio is None else ratio_text(one.point.ratio),
-        "keptText": "" if one.point.kept is None else f"keeps {one.point.kept:g}%",
+        "keptText": "" if one.point.kept_percent is None else f"keeps {one.point.kept_percent:g}%",
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.ledger.records import Ledger, TrialRecord
 from orchestrator.number_format import Unit
 from orchestrator.report.markdown.differences import Differences
-from orchestrator.report.markdown.published import PublishedPoint
+from orchestrator.report.published.points_file import PublishedPoint
 from orchestrator.results.answers import Kept, candidates, judged_by, kept_on_mean, kept_on_worst_pair
 from orchestrator.results.control import ControlArms
 from orchestrator.results.cost import Cost, cost_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.number_format import NONE, metric_name, ratio_text
+from orchestrator.number_format import NONE, metric_name, ratio_text, spell_bytes
 from orchestrator.report.control import cost_text, kept_text
 from orchestrator.report.markdown.content import PageContent
 from orchestrator.report.markdown.references import references
@@ -91,20 +91,20 @@ def references_table(content: PageContent) -> str:
 
 
 def published_table(content: PageContent) -> str:
-    """Other people's models; empty where none was given."""
-    head = [
-        ("Published", True),
-        ("Model", True),
-        ("Ratio", False),
-        ("Kept", False),
-        ("Metric", True),
-        ("Source", True),
+    """Other people's models, the least reduced first; empty where none was given."""
+    points = sorted(content.published, key=lambda one: (one.ratio is None, one.ratio or 0.0))
+    columns = [
+        ("Published", True, [one.name for one in points]),
+        ("Model", True, [one.model for one in points]),
+        ("Ratio", False, [NONE if one.ratio is None else ratio_text(one.ratio) for one in points]),
+        ("Size", False, [NONE if one.bytes is None else spell_bytes(one.bytes) for one in points]),
+        ("Kept", False, [NONE if one.kept_percent is None else f"{one.kept_percent:.1f} %" for one in points]),
+        ("Score", False, [NONE if one.score is None else f"{one.score:.2f}" for one in points]),
+        ("Metric", True, [metric_name(one.metric) for one in points]),
+        ("Source", True, [one.source for one in points]),
     ]
-    rows = [
-        [one.name, one.model, ratio_text(one.ratio), f"{one.kept_percent:.1f} %", one.metric, one.source]
-        for one in sorted(content.published, key=lambda one: one.ratio)
-    ]
-    return table(head, rows)
+    said = [column for column in columns if set(column[2]) - {NONE, ""}]
+    return table([(name, left) for name, left, _ in said], list(zip(*(cells for _, _, cells in said), strict=True)))
 
 
 def negative_parts(content: PageContent) -> list[str]:

@@ -35,7 +35,8 @@ COST_NOTE = (
 )
 REFERENCES_NOTE = "One quantizer alone, without a search or a training, as it is used out of the box."
 PUBLISHED_NOTE = (
-    "Other models, other data and other metrics: they say where the field is, and compare with nothing here."
+    "Other models and other data, some by other metrics: they say where the field is, and compare with nothing here. "
+    "The picture has those in the metric of the page, hollow, at the same ratio and share of this study's baseline."
 )
 BYTES_NOTE = "By the names of the tensors in each model's files; of those with * predicted from the base's."
 

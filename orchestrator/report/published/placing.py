@@ -61,6 +61,6 @@ def _size(point: PublishedPoint, results: Results) -> float | None:
 
 
 def _quality(point: PublishedPoint, results: Results) -> float | None:
-    if point.kept is not None:
-        return results.baseline.quality * point.kept / 100 if results.baseline else None
+    if point.kept_percent is not None:
+        return results.baseline.quality * point.kept_percent / 100 if results.baseline else None
     return point.score

@@ -46,7 +46,7 @@ class PublishedPoint:
     """How many times smaller it is than its own uncompressed model."""
     bytes: int | None = None
     """Its size on disk."""
-    kept: float | None = None
+    kept_percent: float | None = None
     """The quality that it keeps, in percent of its own uncompressed model's."""
     score: float | None = None
     """Its quality, in the metric's points."""
@@ -155,7 +155,7 @@ def _point(where: str, row: Mapping[str, str]) -> PublishedPoint:
         model=row.get("model", ""),
         ratio=_number(where, "ratio", row, "how many times smaller, such as 2.6", above=0.0),
         bytes=_bytes(where, row),
-        kept=_number(where, "kept_percent", row, "percent, such as 98.5", above=0.0, sign="%"),
+        kept_percent=_number(where, "kept_percent", row, "percent, such as 98.5", above=0.0, sign="%"),
         score=score,
     )
 

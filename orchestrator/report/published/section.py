@@ -46,7 +46,7 @@ def _row(point: PublishedPoint, at: Placed | str, results: Results, unit: Unit) 
         number(NONE if point.bytes is None else f"{unit.of(point.bytes):,.2f}", point.bytes),
         cell(text(metric_name(point.metric))),
         number(NONE if point.score is None else f"{point.score:.2f}", point.score),
-        number(NONE if point.kept is None else f"{point.kept:.1f}%", point.kept),
+        number(NONE if point.kept_percent is None else f"{point.kept_percent:.1f}%", point.kept_percent),
         cell(text(where), style=style),
         cell(text(point.source), style="message"),
     ]

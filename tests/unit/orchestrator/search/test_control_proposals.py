@@ -13,6 +13,7 @@ from orchestrator.results.findings import TrialFinding
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.searcher import Budget, ParetoSearcher
 from orchestrator.statistics.frontier import Objectives
+from search_spaces.candidate import Candidate
 from search_spaces.methods.family import Family
 from search_spaces.methods.quantizers import RTN, BitsAndBytes
 from search_spaces.methods.registry import Step
@@ -78,6 +79,39 @@ def test_the_smallest_at_99_has_the_first_arm_and_each_training_one(
     assert run.of.finished()
     assert all(steps not in of(run.began, "test") for steps in ARMS), "and never stands on the frontier"
     assert not any(candidate.steps in ARMS for candidate in (*run.of.frontier(), *run.of.standing()))
+
+
+def test_where_a_limit_takes_a_trained_point_off_what_takes_its_place_has_an_arm_too() -> None:
+    slow: set[str] = set()
+
+    def worth() -> list[str]:
+        """The baseline and the trained points that keep the limits."""
+        tried = [one.candidate for one in search.began if one.split == "dev" and one.candidate.steps in GIVEN]
+        return [Candidate(BASE).digest, *(one.digest for one in tried if one.digest not in slow)]
+
+    def timed(proposal: Proposal) -> Objectives:
+        if proposal.split == "speed" and proposal.candidate.steps == GIVEN[0]:
+            slow.add(proposal.candidate.digest)
+        return losses(proposal)
+
+    limited = Proposer(
+        BASE,
+        CHECKPOINT,
+        SPACES["bit-width"],
+        trials=5,
+        seed=0,
+        given=GIVEN,
+        held_out=True,
+        speed=True,
+        worth=worth,
+        control_arms=1,
+        limited=True,
+    )
+    search = Run(limited, timed)
+    search.to_the_end()
+    assert of(search.began, "control") == of(search.began, "control_test") == list(ARMS)
+    assert all(steps not in of(search.began, "speed") for steps in ARMS), "an arm is not timed"
+    assert limited.finished()
 
 
 def test_where_none_keeps_99_percent_the_best_quality_has_the_arm() -> None:

@@ -12,7 +12,12 @@ import pytest
 
 from orchestrator import cli
 from orchestrator.finish.comparing import compare_runs
+from orchestrator.ledger.records import LedgerWriter
 from search_spaces.errors import StudyError
+from search_spaces.methods.quantizers import RTN
+from search_spaces.methods.trainers import Finetune
+from search_spaces.outcome import Probe
+from tests.support.examples import trial
 from tests.support.recorded_run import Made, write_data, write_run
 from workers.reading.segments import DataSet
 
@@ -22,7 +27,7 @@ USUAL = (Made(11_000_000, 0.0, None), Made(6_000_000, 0.05, 8), Made(4_000_000, 
 
 
 def on_test(trials: Sequence[Made]) -> list[Made]:
-    return [Made(one.size, one.cut, one.bits, one.cuts, split="test") for one in trials]
+    return [Made(one.size, one.cut, one.bits, one.cuts, split="test") for one in trials if one.split == "dev"]
 
 
 def run(
@@ -75,6 +80,24 @@ def test_two_seeds_agree_within_their_intervals(tmp_path: Path) -> None:
     data = json.loads(re.findall(r'id="comparison-data">(.*?)</script>', page)[0])
     assert [study["name"] for study in data["studies"]] == ["a", "b"] and data["steps"] == "hv"
     assert sorted(path.name for path in one.iterdir()) == before, "neither run's folder changes"
+
+
+def test_control_arms_and_probes_have_no_part_in_it(tmp_path: Path) -> None:
+    arms = [
+        Made(11_000_000, 0.0, chain=(Finetune(tokens=1000, loss="references"),), split=split)
+        for split in ("control", "control_test")
+    ]
+    (one, _), (other, _) = (run(tmp_path / name, [*USUAL, *arms]) for name in "ab")
+    for folder in (one, other):
+        writer = LedgerWriter(str(folder))
+        writer.append(trial(Probe({"en-de": 0.5}, 900, {"compress": 4.0}), (RTN(bits=3),), 70, "profile"), [])
+        writer.end(True)
+    plain = [run(tmp_path / "plain" / name)[0] for name in "ab"]
+    page, said = compared(tmp_path, one, other)
+    expected, alone = compared(tmp_path, *plain)
+    assert said == alone and "finetune" not in words(page) and "rtn 3" not in words(page)
+    data = [re.findall(r'id="comparison-data">(.*?)</script>', made)[0] for made in (page, expected)]
+    assert data[0] == data[1]
 
 
 def test_where_one_is_better_it_is_said_where_and_by_how_much(tmp_path: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from markdown_it import MarkdownIt
 
-from orchestrator.finish.results_page import write_page
+from orchestrator.finish.results_page import study_file, write_page
 from orchestrator.finish.run_folder import read_data, reopen
 from orchestrator.finish.wrap_up import read_results
 from orchestrator.ledger.records import LedgerWriter, read_ledger
@@ -81,7 +83,7 @@ def written(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     to = tmp_path_factory.mktemp("docs") / "results" / "example.md"
     published = to.parent.parent / "published.csv"
     published.write_text(
-        f"name,model,ratio,kept_percent,metric,source\n{PLANTED},other,3.59,99.6,COMET,there\n", "utf-8"
+        f"name,model,ratio,kept_percent,metric,source\n{PLANTED[:60]},other,3.59,99.6,COMET,{PLANTED}\n", "utf-8"
     )
     paths = write_page(run, to, note=PLANTED, published=published, title=PLANTED)
     assert [path.name for path in paths] == ["example.md", "example.json", "example.png"]
@@ -213,16 +215,8 @@ def test_the_model_before_a_made_baseline_is_the_zero_shot(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("name,model,ratio\n", "has no column 'kept_percent'; published points have name, model, ratio, kept_percent"),
-        (
-            "name,model,ratio,kept_percent,metric,source\na,b,c,1,m,s\n",
-            "line 2: ratio is 'c'; it must be a number above 0",
-        ),
-        ("name,model,ratio,kept_percent,metric,source\na,b,1,-1,m,s\n", "line 2: kept_percent is '-1'; it must be"),
-        ("name,model,ratio,kept_percent,metric,source\na,b,1,nan,m,s\n", "line 2: kept_percent is 'nan'; it must be"),
-        ("name,model,ratio,kept_percent,metric,source\na,,1,1,m,s\n", "line 2: model is empty; each published point"),
-        ("name,model,ratio,kept_percent,metric,source\na,b\n", "line 2: ratio is empty; each published point"),
-        (None, "does not exist; --published names a CSV file with name, model"),
+        ("name,model,ratio,kept_percent,metric,source\na,b,c,1,m,s\n", "line 2, column ratio is 'c'; it must be"),
+        (None, "published.csv can't be read: No such file"),
     ],
 )
 def test_a_bad_file_of_published_points_is_named_and_nothing_is_written(
@@ -234,6 +228,46 @@ def test_a_bad_file_of_published_points_is_named_and_nothing_is_written(
     with pytest.raises(StudyError, match=re.escape(said)):
         write_page(run, tmp_path / "docs" / "page", published=file)
     assert not (tmp_path / "docs").exists()
+
+
+def test_the_published_points_of_a_run_are_on_its_page_unless_others_are_given(tmp_path: Path) -> None:
+    head = "name,bytes,score,metric,source\n"
+    run = run_of(tmp_path, [*DEV[:2], Made(12_000, 0.0, None, split="test")], published=str(tmp_path / "mine.csv"))
+    (run / "published.csv").write_text(f"{head}small,3KB,58,chrf,there\n", "utf-8")
+    write_page(run, tmp_path / "page")
+    page, found = (tmp_path / "page.md").read_text("utf-8"), json.loads((tmp_path / "page.json").read_text("utf-8"))
+    assert (
+        "| Published | Size | Score | Metric | Source |" in page
+        and "| small | 3.00 kB | 58.00 | chrF | there |" in page
+    )
+    assert found["published"] == [
+        {"name": "small", "metric": "chrf", "source": "there", "model": "", "ratio": None, "bytes": 3000,
+         "kept_percent": None, "score": 58.0}
+    ]  # fmt: skip
+    assert "published: mine.csv" in found["study"] and "--published" not in found["command"]
+    (tmp_path / "others.csv").write_text(f"{head}other,4KB,57,chrf,there\n", "utf-8")
+    write_page(run, tmp_path / "page", published=tmp_path / "others.csv")
+    found = json.loads((tmp_path / "page.json").read_text("utf-8"))
+    assert [one["name"] for one in found["published"]] == ["other"] and "--published others.csv" in found["command"]
+    assert str(tmp_path) not in (tmp_path / "page.md").read_text("utf-8") + json.dumps(found)
+
+
+def test_points_that_were_added_to_a_run_are_in_the_command_that_makes_its_page_again(tmp_path: Path) -> None:
+    run = run_of(tmp_path, [*DEV[:2], Made(12_000, 0.0, None, split="test")])
+    (run / "published.csv").write_text("name,ratio,kept_percent,metric,source\nsmall,2,99,chrf,there\n", "utf-8")
+    write_page(run, tmp_path / "page")
+    assert "--published published.csv" in json.loads((tmp_path / "page.json").read_text("utf-8"))["command"]
+
+
+def test_several_files_and_reference_points_are_named_without_places_or_defaults(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "dev.jsonl", 24)
+    files = [str(tmp_path / "dev.jsonl"), str(tmp_path / "more.jsonl")]
+    run = write_run(tmp_path / "run", {"dev": data}, DEV[:2])
+    spec = replace(reopen(run)[1], data=files, reference_points=((RTN(bits=4),),), published=str(tmp_path / "mine.csv"))
+    said = yaml.safe_load(study_file(reopen(run)[0], spec))
+    assert said["data"] == ["dev.jsonl", "more.jsonl"] and said["published"] == "mine.csv"
+    assert said["reference_points"] == [[{"method": "rtn", "bits": 4}]]
+    assert str(tmp_path) not in json.dumps(said)
 
 
 def test_a_place_that_can_not_be_written_is_named(run: Path, tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ def written(folder: Path, text: str) -> Path:
 
 def test_points_are_read_as_they_are_written(tmp_path: Path) -> None:
     assert read_published_points(written(tmp_path, "\ufeff" + GOOD)) == (
-        PublishedPoint("Model A, 4-bit", "chrf", "Someone 2025, table 3", ratio=2.5, kept=99.0),
+        PublishedPoint("Model A, 4-bit", "chrf", "Someone 2025, table 3", ratio=2.5, kept_percent=99.0),
         PublishedPoint("Model B", "chrf", "https://example.org/b", bytes=3_000_000, score=58.0),
-        PublishedPoint("Model C", "comet", "Another 2024", ratio=4.0, kept=97.0, score=85.1),
+        PublishedPoint("Model C", "comet", "Another 2024", ratio=4.0, kept_percent=97.0, score=85.1),
     )
 
 
@@ -104,7 +104,7 @@ def test_a_model_may_have_a_point_in_each_metric_and_its_name_goes_first(tmp_pat
         f"{head}GPTQ,Model-7B,2,99,COMET en→xx,s\nGPTQ,Model-7B,2,98,COMET xx→en,s\nGPTQ,Model-9B,2,97,COMET en→xx,s\n"
     )
     points = read_published_points(written(tmp_path, text))
-    assert [(one.label, one.metric, one.kept) for one in points] == [
+    assert [(one.label, one.metric, one.kept_percent) for one in points] == [
         ("Model-7B, GPTQ", "COMET en→xx", 99.0),
         ("Model-7B, GPTQ", "COMET xx→en", 98.0),
         ("Model-9B, GPTQ", "COMET en→xx", 97.0),
@@ -121,19 +121,19 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_shares_are_taken_of_the_studys_own_baseline(results: Results) -> None:
     assert results.baseline is not None
-    point = PublishedPoint("A", "chrf", "s", ratio=2.0, bytes=7, kept=50.0, score=1.0)
+    point = PublishedPoint("A", "chrf", "s", ratio=2.0, bytes=7, kept_percent=50.0, score=1.0)
     assert placed([point], results) == [Placed(point, 5_500_000.0, results.baseline.quality / 2)]
     plain = PublishedPoint("B", "chrf", "s", bytes=4_000_000, score=61.5)
     assert placed([plain], results) == [Placed(plain, 4_000_000.0, 61.5)]
 
 
 def test_what_the_plot_does_not_show_says_why(results: Results) -> None:
-    other = PublishedPoint("A", "comet", "s", ratio=2.0, kept=99.0)
+    other = PublishedPoint("A", "comet", "s", ratio=2.0, kept_percent=99.0)
     assert place_or_why(other, results) == "not drawn: in COMET, and the plot is of chrF"
-    far = PublishedPoint("A", "chrf", "s", bytes=14_000_000_000, kept=99.0)
+    far = PublishedPoint("A", "chrf", "s", bytes=14_000_000_000, kept_percent=99.0)
     assert "far larger model" in str(place_or_why(far, results))
     alone = Results(results.points[1:], ())
-    assert "no baseline" in str(place_or_why(PublishedPoint("A", "chrf", "s", ratio=2.0, kept=99.0), alone))
+    assert "no baseline" in str(place_or_why(PublishedPoint("A", "chrf", "s", ratio=2.0, kept_percent=99.0), alone))
     assert placed([other, far], results) == []
 
 
@@ -145,7 +145,7 @@ def test_a_point_beyond_the_axis_is_marked_so() -> None:
 
 
 def test_the_table_is_apart_and_its_texts_are_escaped(results: Results) -> None:
-    points = (PublishedPoint(HOSTILE, HOSTILE, HOSTILE, ratio=2.0, kept=99.0),)
+    points = (PublishedPoint(HOSTILE, HOSTILE, HOSTILE, ratio=2.0, kept_percent=99.0),)
     html = published_section(points, results, MEGABYTES)
     assert "<img" not in html and "</script" not in html and "alert(1)" in html
     assert "other people published of their own models" in html
