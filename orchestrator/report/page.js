@@ -129,7 +129,7 @@
       ...kinds.map((kind) => [GLYPHS[kindShape(kind)], kindColor(kind), kind]),
       ...(view.points.some(hollow) ? [["\u25cb", faint, "hollow: not told apart from a smaller point"]] : []),
       ...(view.points.some((point) => point.keptOff.length)
-        ? [["\u00d7", faint, "kept off: fails a check or is below the floor"]] : []),
+        ? [["\u00d7", faint, "kept off: fails a check or a limit, or is below the floor"]] : []),
       ...(view.points.some((point) => point.reference) ? [["\u25a1", color("--ink"), "in a box: a reference point of the study"]] : []),
       ...(view.dropped.length ? [["\u2013", faint, "dropped early, where it was heading"]] : []),
       ...(view.published.length ? [["\u2b21", faint, data.published]] : []),

@@ -16,13 +16,15 @@ OTHERS = "other combinations, none of which stands"
 
 
 def quality_range(results: Results) -> tuple[float, float] | None:
-    """The lowest and the highest quality of a plot's axis; None where nothing stands, and all is to be shown.
+    """The lowest and the highest quality of a plot's axis; None where nothing stands, or everything compressed is kept
+    off, and all is to be shown.
 
     It spans the baseline, the frontier and what is not told apart from it, with their intervals, and beaten points that
     are not far below. What is kept off or was dropped early does not widen it, and is marked at its edge.
     """
     standing = [value for point in results.points if stands(point) for value in _reach(point, results.baseline)]
-    if not standing:
+    compressed = [point for point in results.points if point.steps]
+    if not standing or (compressed and all(point.kept_off for point in compressed)):
         return None
     low, high = min(standing), max(standing)
     span = max(high - low, LEAST_SPAN)

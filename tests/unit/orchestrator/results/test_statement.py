@@ -186,3 +186,6 @@ def test_the_axis_follows_what_stands_and_not_what_is_kept_off(tmp_path: Path) -
     wide = replace(chosen, points=(*chosen.points[:2], replace(chosen.points[2], interval=interval)))
     assert (quality_range(wide) or (0.0, 0.0))[0] < chosen.baseline.quality - 9.0
     assert quality_range(replace(chosen, points=chosen.points[3:])) is None
+    off = [replace(point, kept_off=("slow",), on_frontier=False, tie=None) for point in chosen.points if point.steps]
+    assert quality_range(replace(chosen, points=(chosen.baseline, *off))) is None, "all that is compressed is kept off"
+    assert quality_range(replace(chosen, points=(chosen.baseline,))) is not None
