@@ -235,7 +235,9 @@ def _add_translate(commands: Any) -> None:
     translate = commands.add_parser(
         "translate", help="translate lines: from the standard input to the standard output", description=TRANSLATE
     )
-    translate.add_argument("--model", required=True, metavar="DIR|RUN@PICK", help="a model's folder, or a kept model")
+    translate.add_argument(
+        "--model", required=True, metavar="DIR|FILE.gguf|RUN@PICK", help="a model's folder or GGUF, or a kept model"
+    )
     translate.add_argument("--source", required=True, metavar="CODE", help="language of the input, such as en or eng")
     translate.add_argument("--target", required=True, metavar="CODE", help="language of the output, such as de or deu")
     translate.add_argument("--batch-size", type=int, metavar="N", help="lines at a time (default: the study's, or 64)")

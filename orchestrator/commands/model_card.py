@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.finish.kept_models import KeptModel
+from orchestrator.ledger.lines import StudyHeader
 from orchestrator.number_format import interval_text, metric_name, ratio_text, spell_bytes
 from orchestrator.results.points import Point
 from workers.languages.codes import language_name, split_pair
@@ -47,6 +48,7 @@ def model_card(found: KeptModel, pairs: Sequence[str], size: int, needed: Sequen
         "",
         *(steps or ["Nothing: this is the uncompressed model."]),
         "",
+        *([f"{name} was {origin}.", ""] if (origin := origin_in(found.ledger.header)) else []),
         f"- Size: {spell_bytes(size)} ({size:,} bytes) of files needed to run"
         + (
             f", {ratio_text(point.ratio)} smaller than the uncompressed {uncompressed.bytes:,}."
@@ -66,6 +68,11 @@ def model_card(found: KeptModel, pairs: Sequence[str], size: int, needed: Sequen
         "",
     ]
     return "\n".join([*front, "", *body])
+
+
+def origin_in(header: StudyHeader) -> str | None:
+    """What the study's model was before it was read, by the ledger: a GGUF file, with the types of its tensors."""
+    return header["conditions"].get("base model")
 
 
 def is_local(name: str) -> bool:

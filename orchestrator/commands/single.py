@@ -23,8 +23,8 @@ from search_spaces.candidate import Candidate, refuse_senseless_order
 from search_spaces.methods.registry import Step
 from search_spaces.outcome import Failure, Measurement
 from search_spaces.predicted_size import predicted_bytes
-from workers.checkpoints.base_model import open_base
 from workers.evaluation.attempt import attempt
+from workers.loading.opening import open_model, origin_of
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.reading.dataset import read_dataset
 from workers.reading.segments import DataSet
@@ -86,12 +86,14 @@ def measure_one(
         refuse_wrong_direction(dataset.name, dataset.segments, NO_LANGUAGE_CHECK)
     refuse_unwritable(request.outdir, request.overwrite)
     plan = _plan(request, dataset, metrics)
-    opened = open_base(
+    opened = open_model(
         request.model or str(SHIPPED_MODEL),
         request.revision,
         request.trust_remote_code,
         partial(predicted_bytes, steps=request.steps),
         compressed=bool(request.steps),
+        store=plan.store,
+        say=say,
     )
     refuse_unaskable(opened, request.prompt, [dataset], request.trust_remote_code)
     refuse_senseless_order(request.steps)
@@ -182,6 +184,7 @@ def _config(request: MeasureRequest, candidate: Candidate, plan: EvaluationPlan)
     return {
         "data": request.data,
         "model_id": candidate.base.name,
+        **({"base_model": origin} if (origin := origin_of(candidate.base.name)) else {}),
         "revision": candidate.base.revision,
         "steps": candidate.describe(),
         "digest": candidate.digest,

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from orchestrator.finish.kept_models import kept_model, split_named
 from orchestrator.number_format import spell_seconds
 from orchestrator.results.picking import described
 from search_spaces.wording import pluralize
+from workers.checkpoints.gguf_header import is_gguf
+from workers.loading.opening import folder_of, origin_of, read_named
 from workers.translation.prompt_file import Asking, pair_of, read_asking
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ class TranslateRequest:
     """What to translate with. None takes what the study had, or else the default of a study."""
 
     model: str
-    """A model's folder, or RUN@PICK."""
+    """A model's folder, a GGUF file, or RUN@PICK."""
     source: str
     """Language code."""
     target: str
@@ -95,8 +98,8 @@ def _write(out: int, text: bytes) -> None:
 
 def _named(request: TranslateRequest) -> tuple[Path, Asking, bool]:
     """The model's folder, how it is asked, and whether its study trusts its code."""
-    folder, pick = split_named(request.model)
     trusted = False
+    folder, pick = (_of_gguf(request.model), None) if is_gguf(request.model) else split_named(request.model)
     if pick is None:
         asking = read_asking(folder) or Asking()
     else:
@@ -109,6 +112,15 @@ def _named(request: TranslateRequest) -> tuple[Path, Asking, bool]:
         if (value := getattr(request, name)) is not None
     }
     return folder, replace(asking, decoding=replace(asking.decoding, **asked)), trusted
+
+
+def _of_gguf(name: str) -> Path:
+    """The folder of a GGUF file, made once in the user's cache."""
+    header = read_named(name)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtpareto" / "gguf"
+    say = partial(print, file=sys.stderr, flush=True)
+    say(f"model: {origin_of(name)}")
+    return folder_of(header, cache, say)
 
 
 class Progress:

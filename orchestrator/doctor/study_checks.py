@@ -23,10 +23,12 @@ from orchestrator.study.preflight import nearest_folder, refuse_small_disk, work
 from orchestrator.study.spec import NO_LANGUAGE_CHECK, StudySpec
 from orchestrator.study.training import Training, read_training
 from search_spaces.wording import pluralize
-from workers.checkpoints.base_model import OpenedBase, open_base, refuse_early
+from workers.checkpoints.base_model import OpenedBase
+from workers.checkpoints.gguf_header import is_gguf
 from workers.comet.environment import STAMP, environment_folder
 from workers.comet.files import CHECKPOINT, MODELS, models_folder
 from workers.evaluation.preflight import DRIVER, PAGES
+from workers.loading.opening import open_model, origin_of, refuse_model_early
 from workers.reading.segments import DataSet
 from workers.scoring.direction_check import refuse_wrong_direction
 
@@ -139,14 +141,15 @@ def _learning(
 def _model(spec: StudySpec, opened: list[OpenedBase]) -> str:
     """Opens a model whose weights are on this machine; of a hub model that is not, what its small files say."""
     check = partial(refuse_candidates, steps=spec.spelt)
-    refuse_early(spec.model, spec.revision, spec.trust_remote_code, check)
-    if not Path(spec.model).expanduser().is_dir() and not _cached(spec):
+    refuse_model_early(spec.model, spec.revision, spec.trust_remote_code, check)
+    if not is_gguf(spec.model) and not Path(spec.model).expanduser().is_dir() and not _cached(spec):
         return f"{spec.model} is on the hub, and its weights are not in the cache; the search fetches them"
-    opened.append(open_base(spec.model, spec.revision, spec.trust_remote_code, check))
+    opened.append(open_model(spec.model, spec.revision, spec.trust_remote_code, check))
     checkpoint = opened[0].checkpoint
+    origin = origin_of(spec.model)
     return (
         f"{spec.model}: {spell_bytes(checkpoint.bytes)}, {checkpoint.parameters / 1e6:,.0f} M parameters, "
-        f"{pluralize(checkpoint.layers, 'layer')}"
+        f"{pluralize(checkpoint.layers, 'layer')}" + (f"; read from {origin}" if origin else "")
     )
 
 

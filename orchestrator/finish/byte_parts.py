@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.results.points import Point, Results
 from orchestrator.study.spec import StudySpec
-from search_spaces.errors import UserError
+from search_spaces.errors import ModelFilesError, UserError
 from search_spaces.methods.registry import Step
 from search_spaces.methods.trainers import Recover
 from search_spaces.predicted_size import predicted_bytes, predicted_checkpoint
@@ -16,7 +16,10 @@ from search_spaces.sizes.byte_parts import ByteParts, parts_of
 from search_spaces.sizes.tensor_table import Checkpoint
 from workers.checkpoints.adapters import ADAPTER_FILES
 from workers.checkpoints.base_model import open_base
+from workers.checkpoints.gguf_header import gguf_revision, is_gguf, read_gguf
 from workers.checkpoints.model_files import read_checkpoint, size_of
+from workers.loading.gguf_folder import key_of
+from workers.runtime.artefact_store import ArtefactStore
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +70,19 @@ def _of_point(point: Point, base: Checkpoint | None, folder: Path | None) -> Byt
         return None
 
 
+def _of_gguf(spec: StudySpec) -> Path | None:
+    """The folder of a GGUF file in the study's store; None where it is not there any longer."""
+    try:
+        found = ArtefactStore(spec.store_folder).find(key_of(gguf_revision(read_gguf(Path(spec.model)))))
+    except ModelFilesError:
+        return None
+    return None if found is None else found.path
+
+
 def _here(spec: StudySpec) -> Path | None:
     """The base model's folder, a hub model's in the hub's cache; None where it is not there."""
+    if is_gguf(spec.model):
+        return _of_gguf(spec)
     local = Path(spec.model).expanduser()
     if local.is_dir():
         return local

@@ -110,7 +110,7 @@ def mirror_results(
             model_folder, run_id = kept[record.number], runs[record.key]
             trial = replace(known[record.key], data=data.get(record.split))
             earned = tuple(alias for alias, number in named.items() if number == record.number)
-            card = model_card(found, results.baseline, model_folder)
+            card = model_card(found, results.baseline, model_folder, ledger.header["conditions"].get("base model"))
             model_id = mirror.model(trial, run_id, model_folder)
             models.append(KeptModel(trial.uid, run_id, model_id, model_folder, card, record.ended, earned))
     mirror.register(folder.name, models, tuple(WORDS))

@@ -10,8 +10,9 @@ from orchestrator.results.step_labels import short_label
 from search_spaces.candidate import Candidate
 
 
-def model_card(found: Point | Dropped, baseline: Point | None, folder: Path) -> str:
-    """The card of a trial's model. baseline: the uncompressed model. folder: where the model lies.
+def model_card(found: Point | Dropped, baseline: Point | None, folder: Path, origin: str | None = None) -> str:
+    """The card of a trial's model. baseline: the uncompressed model. folder: where the model lies. origin: what the
+    study's model was before it was read, such as a GGUF file.
 
     Scores are of the data that the search selected on, and of the held-out data where it was scored there too.
     """
@@ -20,7 +21,8 @@ def model_card(found: Point | Dropped, baseline: Point | None, folder: Path) -> 
         # A list of versions shows the first words alone.
         f"Trial {found.record.number}, {spell_bytes(found.bytes)}: {short_label(candidate)}",
         "",
-        f"Of {candidate.base.name} ({candidate.base.revision}), {ratio_text(found.ratio)} smaller, all files counted.",
+        f"Of {candidate.base.name} ({candidate.base.revision}), {ratio_text(found.ratio)} smaller, all files counted."
+        + (f" That model was read from {origin}." if origin else ""),
         "",
         *_scores(found, baseline),
         *_standing(found),

@@ -58,7 +58,7 @@ def dry_run(spec: StudySpec, console: Console) -> None:
     """Print what the study would do; raises UserError where it would be refused, or no GPU here could hold a trial."""
     spec = spec.absolute()
     refuse_taken(spec.folder)
-    study = prepare(spec, console)
+    study = prepare(spec, console, dry=True)
     planned, refused = plan_trials(study)
     first = next((one.bytes for one in planned[1:]), 0)
     refuse_small_disk(spec.store_folder, study.checkpoint.bytes, first, spec.store_limit)

@@ -26,7 +26,7 @@ from search_spaces.errors import StudyError
 from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.registry import SPACES
 from workers.calibration.pair_parts import MEASURING_SHARE, parts
-from workers.checkpoints.base_model import open_base, refuse_early
+from workers.loading.opening import open_model, origin_of, refuse_model_early
 from workers.loading.placing import AUTO, BALANCED
 from workers.plan.conditions import installed_versions
 from workers.plan.evaluation_plan import EvaluationPlan
@@ -97,8 +97,11 @@ class Study:
         )
 
 
-def prepare(spec: StudySpec, console: Console, begun: StudyHeader | None = None) -> Study:
-    """Read and check everything the spec names; writes nothing. begun: the ledger's header of a study that goes on."""
+def prepare(spec: StudySpec, console: Console, begun: StudyHeader | None = None, dry: bool = False) -> Study:
+    """Read and check everything the spec names; of a GGUF file, write the folder into the store, and nothing else.
+
+    begun: the ledger's header of a study that goes on. dry: whether not even that folder is written.
+    """
     if spec.published is not None and begun is None:
         read_published_points(Path(spec.published))
     data = read_data(spec)
@@ -107,7 +110,7 @@ def prepare(spec: StudySpec, console: Console, begun: StudyHeader | None = None)
             console.print(line, markup=False, highlight=False)
     check = partial(refuse_candidates, steps=spec.spelt)
     # Before what may take long: data to train on, and weights to download.
-    refuse_early(spec.model, spec.revision, spec.trust_remote_code, check)
+    refuse_model_early(spec.model, spec.revision, spec.trust_remote_code, check)
     calibration = read_calibration(spec, data, begun)
     if spec.check_languages and begun is None:
         for dataset in (*data.values(), *([calibration.pairs] if spec.calibration else [])):
@@ -115,7 +118,14 @@ def prepare(spec: StudySpec, console: Console, begun: StudyHeader | None = None)
     training = read_training(spec, data)
     for line in (*calibration.told(spec), *(training.told() if training else ())):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    opened = open_base(spec.model, spec.revision or _known_by(begun), spec.trust_remote_code, check)
+    opened = open_model(
+        spec.model,
+        spec.revision or _known_by(begun),
+        spec.trust_remote_code,
+        check,
+        store=None if dry else spec.store_folder,
+        say=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
+    )
     refuse_unaskable(opened, spec.prompt, data.values(), spec.trust_remote_code)
     short = short_trainings(spec, training, opened.tokenizer_folder) if training else []
     for line in (*describe_base(opened, spec.store_folder), *short):
@@ -157,6 +167,7 @@ def _known_by(begun: StudyHeader | None) -> str | None:
 
 def header(study: Study) -> StudyHeader:
     """The ledger's first line: what was asked, and what everything is measured under."""
+    origin = origin_of(study.spec.model)
     return {
         "spec": study.spec.to_json(),
         "base": {"name": study.base.name, "revision": study.base.revision, "bytes": study.checkpoint.bytes},
@@ -167,6 +178,7 @@ def header(study: Study) -> StudyHeader:
         "metrics": list(study.metrics),
         "conditions": {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            **({"base model": origin} if origin else {}),
             "python": platform.python_version(),
             **installed_versions(DRIVER_DISTRIBUTIONS),
         },

@@ -16,6 +16,8 @@ from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.refusals import refuse_uncompressible
 from search_spaces.sizes.tensor_table import Checkpoint
 from workers.checkpoints.base_model import PLAIN, OpenedBase
+from workers.checkpoints.gguf_header import is_gguf_revision
+from workers.loading.gguf_folder import key_of
 from workers.loading.plain_folder import plain_key
 from workers.reading.segments import DataSet
 from workers.runtime.artefact_store import ArtefactStore
@@ -71,7 +73,9 @@ def describe_base(opened: OpenedBase, store: Path) -> list[str]:
     """What a person has to know of the model, and of the plain one that the store will hold; raises StudyError where
     there is no room for that."""
     lines = [f"model: {note}" for note in opened.notes]
-    if opened.conversion is None or ArtefactStore(store).find(plain_key(opened.base)) is not None:
+    from_gguf = is_gguf_revision(opened.base.revision)
+    key = key_of(opened.base.revision) if from_gguf else plain_key(opened.base)
+    if not (opened.conversion or from_gguf) or ArtefactStore(store).find(key) is not None:
         return lines
     needed = opened.checkpoint.bytes
     there = nearest_folder(store)

@@ -91,7 +91,7 @@ class StudySpec:
     """
 
     model: Annotated[Text, Flag(MODEL, default="the shipped caption model")] = str(SHIPPED_MODEL)
-    """Hub id or local folder."""
+    """Hub id, local folder or GGUF file."""
     revision: Annotated[Text | None, Flag(MODEL)] = None
     """Revision of a hub model."""
     space: Annotated[str, OneOf(tuple(SPACES)), Flag(MODEL)] = "joint"
@@ -338,7 +338,8 @@ class StudySpec:
         changes["baseline"] = tuple(_absolute(step) for step in self.baseline)
         for name in ("anchors", "reference_points"):
             changes[name] = tuple(tuple(_absolute(step) for step in steps) for steps in getattr(self, name))
-        if Path(self.model).expanduser().is_dir():
+        # A folder, or a GGUF file.
+        if Path(self.model).expanduser().exists():
             changes["model"] = str(Path(self.model).expanduser().resolve())
         if self.comet_model is not None and Path(self.comet_model).expanduser().exists():
             changes["comet_model"] = str(Path(self.comet_model).expanduser().resolve())

@@ -42,8 +42,8 @@ def refuse_single_file(name: str) -> None:
     """Raise ModelFilesError for a file where a model's folder is asked for."""
     if name.lower().endswith(".gguf"):
         raise ModelFilesError(
-            f"{name} is a GGUF file, which is not read here: its weights have other names and formats. Name the "
-            "folder or the hub id of the model that it was made from, with safetensors weights"
+            f"{name} is a GGUF file, whose weights have other names and formats: mtpareto search, measure and "
+            "translate make a folder of it first; name such a folder, or that of the model that it was made from"
         )
     if Path(name).is_file():
         raise ModelFilesError(
@@ -88,8 +88,8 @@ def refuse_no_config(folder: Path) -> None:
     """Raise ModelFilesError for a folder without a config.json."""
     if (folder / CONFIG).is_file():
         return
-    if any(folder.glob("*.gguf")):
-        refuse_single_file(str(next(folder.glob("*.gguf"))))
+    if found := sorted(folder.glob("*.gguf")):
+        raise ModelFilesError(f"{folder} has no {CONFIG}, and GGUF files: name one of them, such as {found[0]}")
     raise ModelFilesError(f"{folder} has no {CONFIG}; a model folder is what `save_pretrained` writes")
 
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.candidate import BaseModel, digest_of, is_of_content
 from search_spaces.errors import ModelFilesError
 from workers.checkpoints.base_model import OpenedBase, is_plain_revision, open_base, plain_files
+from workers.checkpoints.gguf_header import gguf_revision, is_gguf_revision, read_gguf
 from workers.checkpoints.model_files import read_config
 from workers.failures.table import BaseChanged
+from workers.loading.gguf_folder import key_of, stored_folder
 from workers.runtime.artefact_store import ArtefactStore
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ def base_folder(name: str, revision: str, store: Path, trust_remote_code: bool =
     is not the one the study began with, ConnectionError for a hub model that this node can't fetch.
     """
     base = BaseModel(name, revision)
+    if is_gguf_revision(revision):
+        return _of_gguf(base, store)
     key = plain_key(base)
     if is_plain_revision(revision) and (found := ArtefactStore(store).find(key)) is not None:
         return found.path
@@ -36,6 +40,19 @@ def base_folder(name: str, revision: str, store: Path, trust_remote_code: bool =
     if opened.conversion is None:
         return opened.folder
     return ArtefactStore(store).get(key, functools.partial(write_plain, opened)).path
+
+
+def _of_gguf(base: BaseModel, store: Path) -> Path:
+    """The folder of a GGUF file in the store, made there by the first to ask."""
+    if (found := ArtefactStore(store).find(key_of(base.revision))) is not None:
+        return found.path
+    try:
+        header = read_gguf(Path(base.name))
+    except ModelFilesError as error:
+        raise BaseChanged(f"the model {base.name} is not the one the study began with: {error}") from error
+    if (revision := gguf_revision(header)) != base.revision:
+        raise BaseChanged(f"the file {base.name} is not the one the study began with ({revision}, not {base.revision})")
+    return stored_folder(header, store, lambda line: None)
 
 
 def plain_key(base: BaseModel) -> str:

@@ -33,7 +33,7 @@ def study_facts(
     records = list(records_of([dev, *([test] if test else [])]))
     base = records[0].candidate.base if records else None
     rows = [
-        ("Model", text(base.name if base else header.get("model", NONE))),
+        ("Model", text(_model_text(base.name if base else header.get("model", NONE), header))),
         ("Search space", text(header.get("spec", {}).get("space", NONE))),
         ("Trials", text(trials_text(dev))),
         ("Measured", text(date_range(records))),
@@ -44,6 +44,12 @@ def study_facts(
     rows.append(("Quality", text(metric_name(dev.metric))))
     rows.append(("Frontier", text(_frontier_text(dev))))
     return facts(rows)
+
+
+def _model_text(name: str, header: Mapping[str, Any]) -> str:
+    """The model, and what it was quantized to before the study read it."""
+    origin = header.get("conditions", {}).get("base model")
+    return f"{name}, read from {origin}" if origin else name
 
 
 def conditions_parts(results: Sequence[Results], data: Sequence[DataSet], header: Mapping[str, Any]) -> str:

@@ -426,12 +426,12 @@ def test_a_mixture_is_told_by_its_tensors_and_measured_as_it_is(save: Save) -> N
 
 
 def test_files_that_are_no_folder(tmp_path: Path, folders: dict[str, Path]) -> None:
-    with pytest.raises(ModelFilesError, match=r"GGUF file.*it was made from"):
+    with pytest.raises(ModelFilesError, match=r"GGUF file.*make a folder of it first"):
         open_base(str(tmp_path / "model.Q4_K_M.gguf"))
     with pytest.raises(ModelFilesError, match="is a file; a model is the folder"):
         open_base(str(folders["float16"] / "model.safetensors"))
     (tmp_path / "model.gguf").touch()
-    with pytest.raises(ModelFilesError, match="GGUF file"):
+    with pytest.raises(ModelFilesError, match="name one of them, such as"):
         open_base(str(tmp_path))
     shutil.copytree(folders["float16"], tmp_path / "renamed")
     (tmp_path / "renamed" / "model.safetensors").rename(tmp_path / "renamed" / "weights.safetensors")
