@@ -26,13 +26,13 @@ def write_gguf(
     head: Type | None = None,
     metadata: Mapping[str, Any] | None = None,
     left_out: tuple[str, ...] = (),
-    factors: np.ndarray | None = None,
+    more: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Write the Llama model of a folder with a byte-level tokenizer; returns each tensor as the file stands for it, by
     GGUF's name, before llama.cpp's order of rotary rows.
 
-    head: the type of a second copy of tied embeddings. metadata: further strings, numbers and truths. factors: of
-    rotary positions.
+    head: the type of a second copy of tied embeddings. metadata: further strings, numbers and truths. more:
+    tensors of other names.
     """
     config = json.loads((folder / "config.json").read_text())
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
@@ -84,8 +84,8 @@ def write_gguf(
             add_tensor(stem, weight, Type.F32 if weight.ndim == 1 else type_of(stem))
             if stem == "token_embd.weight" and head is not None:
                 add_tensor("output.weight", weight, head)
-    if factors is not None:
-        writer.add_tensor("rope_freqs.weight", factors)
+    for name, values in (more or {}).items():
+        writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

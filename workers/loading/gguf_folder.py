@@ -31,6 +31,8 @@ ROWS = 512
 # released code): `rope_freqs.weight` holds what they come to.
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 LLAMA3_FACTORS = (8.0, 32.0)
+# Layers of the size of Gemma whose scores are divided by another root than that of a head's size, as in llama.cpp.
+GEMMA_27B = {"gemma2": 46, "gemma3": 62}
 ORIGIN = "gguf.json"
 
 
@@ -61,7 +63,8 @@ def write_folder(header: GgufHeader, out: Path, say: Say, weights: bool = True) 
     config.tie_word_embeddings = tied
     say(f"the tokenizer of {len(header.metadata.get('tokenizer.ggml.tokens', ())):,} tokens")
     notes = [spell_types(header), *filter(None, [spell_grid(header), note]), *write_tokenizer(header, out)]
-    model = _loaded(header, config, kept, say) if weights else _skeleton(config)
+    _refuse_unused(header, skeleton := _skeleton(config))
+    model = _loaded(header, config, kept, say) if weights else skeleton
     write_generation_config(header, config, out)
     _write_weights(model, tied, out, weights, say)
     _write_config(config, type(model).__name__, out)
@@ -97,6 +100,18 @@ def read_gguf_config(header: GgufHeader) -> Any:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(header.file.parent, gguf_file=header.file.name)
+    said, name = header.metadata, header.architecture
+    size = said.get(f"{name}.attention.key_length")
+    if (size is not None and size * config.num_attention_heads != config.hidden_size) or hasattr(config, "head_dim"):
+        config.head_dim = size or getattr(config, "head_dim", None)
+    if hasattr(config, "attention_bias"):
+        config.attention_bias = header.tensor("blk.0.attn_q.bias") is not None
+    if name in GEMMA_27B:
+        whole = said[f"{name}.embedding_length"] // said[f"{name}.attention.head_count"]
+        config.query_pre_attn_scalar = whole if said[f"{name}.block_count"] == GEMMA_27B[name] else config.head_dim
+    for key in ("attn_logit_softcapping", "final_logit_softcapping"):
+        if (bound := said.get(f"{name}.{key}")) is not None:
+            setattr(config, key, bound)
     if header.tensor(ROPE_FACTORS) is not None:
         config.rope_parameters = {**config.rope_parameters, **_llama3_rope(header, config)}
     config.dtype = "bfloat16"
@@ -180,6 +195,7 @@ def _loaded(header: GgufHeader, config: Any, kept: str, say: Say) -> Any:
         config=config,
         dtype=torch.bfloat16,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,
     )
     if missing := sorted(found["missing_keys"]):
         raise ModelFilesError(
@@ -200,6 +216,23 @@ def _skeleton(config: Any) -> Any:
 
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+
+
+def _refuse_unused(header: GgufHeader, model: Any) -> None:
+    """Raise ModelFilesError for tensors that transformers' class has no place for, which it would leave out."""
+    from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+
+    number = next((key for key, value in MODEL_ARCH_NAMES.items() if value == header.architecture), None)
+    if number is None:
+        return
+    table = get_tensor_name_map(number, model.config.num_hidden_layers)
+    known = {table.get_name(name, try_suffixes=(".weight", ".bias")) for name in model.state_dict()}
+    unused = [one.name for one in header.tensors if one.name not in (*known, HEAD, ROPE_FACTORS)]
+    if unused:
+        raise ModelFilesError(
+            f"{header.file} has {len(unused)} tensors that transformers' {type(model).__name__} has no place for, such "
+            f"as {unused[0]}; name the model that it was made from"
+        )
 
 
 def _write_weights(model: Any, tied: bool, out: Path, weights: bool, say: Say) -> None:

@@ -1,7 +1,8 @@
-"""The tokenizer of a GGUF file, as transformers makes it, with what that gets wrong mended from the file's metadata."""
+"""The tokenizer of a GGUF file, from its metadata."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 CUTS: dict[str, str | None] = {
     "default": None,
     "gpt-2": None,
-    "llama-bpe": _LLAMA3,
     "llama3": _LLAMA3,
+    "llama-bpe": _LLAMA3,
     "qwen2": _QWEN2,
 }
 # Names of special tokens -> their key in the metadata.
@@ -38,7 +39,7 @@ def write_tokenizer(header: GgufHeader, out: Path) -> list[str]:
     tokenizer.backend_tokenizer.save(str(out / TOKENIZER), pretty=False)
     said = header.metadata
     cut = said.get("tokenizer.ggml.pre", "default")
-    if said.get("tokenizer.ggml.model") == BYTE_LEVEL and cut not in CUTS:
+    if is_byte_level(said) and cut not in CUTS:
         return [
             f"its tokenizer cuts text as {cut!r}, which is not known here: transformers' rule for "
             f"{header.architecture} is taken, so single words may become other tokens than in llama.cpp"
@@ -47,21 +48,25 @@ def write_tokenizer(header: GgufHeader, out: Path) -> list[str]:
 
 
 def read_tokenizer(header: GgufHeader) -> Any:
-    """transformers' tokenizer of the file, with the special tokens that the metadata name: transformers' converter of
-    Llama's has the first token for the last (seen on 5.17). Of no family's class, which would build it anew."""
+    """The file's tokenizer, with the special tokens that its metadata name: transformers' converter of Llama's has the
+    first token for the last (seen on 5.17). Of no family's class, which would build it anew.
+
+    Byte-level vocabularies whose cut is known are built here, all others by transformers.
+    """
     from tokenizers import AddedToken
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     said = header.metadata
-    backend = AutoTokenizer.from_pretrained(header.file.parent, gguf_file=header.file.name).backend_tokenizer
+    if is_byte_level(said) and said.get("tokenizer.ggml.pre", "default") in CUTS:
+        backend = _byte_level(said)
+    else:
+        backend = AutoTokenizer.from_pretrained(header.file.parent, gguf_file=header.file.name).backend_tokenizer
     tokens = said.get("tokenizer.ggml.tokens", ())
     kinds = said.get("tokenizer.ggml.token_type", ())
     added = [(token, kind == CONTROL) for token, kind in zip(tokens, kinds, strict=False) if kind in (CONTROL, OWN)]
     backend.add_tokens([AddedToken(token, normalized=False, special=special) for token, special in added])
     numbers = {name: said.get(f"tokenizer.ggml.{key}_token_id") for name, key in SPECIAL.items()}
     special = {name: tokens[at] for name, at in numbers.items() if at is not None and at < len(tokens)}
-    if said.get("tokenizer.ggml.model") == BYTE_LEVEL:
-        _cut_as(backend, said.get("tokenizer.ggml.pre", "default"))
     adds = bool(said.get("tokenizer.ggml.add_bos_token", _adds_first(said)))
     _begin_with(backend, special.get("bos_token") if adds else None)
     context = said.get(f"{header.architecture}.context_length")
@@ -74,28 +79,35 @@ def read_tokenizer(header: GgufHeader) -> Any:
     )
 
 
-def _adds_first(said: Any) -> bool:
+def is_byte_level(said: Mapping[str, Any]) -> bool:
+    """Whether a vocabulary is of byte-level merges. said: the metadata."""
+    return bool(said.get("tokenizer.ggml.model") == BYTE_LEVEL)
+
+
+def _adds_first(said: Mapping[str, Any]) -> bool:
     """What llama.cpp does where the file does not say: sentencepiece vocabularies and Llama 3's begin with a token."""
     return said.get("tokenizer.ggml.model") == "llama" or said.get("tokenizer.ggml.pre") in LLAMA3_CUTS
 
 
-def _cut_as(backend: Any, name: str) -> None:
-    from tokenizers import Regex, decoders, normalizers, pre_tokenizers
+def _byte_level(said: Mapping[str, Any]) -> Any:
+    """A tokenizer of byte-level merges whose cut is one of CUTS."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    if name not in CUTS:
-        return
+    name = said.get("tokenizer.ggml.pre", "default")
+    vocabulary = {token: number for number, token in enumerate(said["tokenizer.ggml.tokens"])}
+    merges = [tuple(pair.split(" ", 1)) for pair in said.get("tokenizer.ggml.merges", ())]
+    found = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=name in LLAMA3_CUTS))
     cut = CUTS[name]
     if cut is None:
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-        backend.normalizer = normalizers.Sequence([])
+        found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     else:
-        split = pre_tokenizers.Split(Regex(cut), "isolated")
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-        )
-    backend.decoder = decoders.ByteLevel()
-    if name in LLAMA3_CUTS:
-        backend.model.ignore_merges = True
+        by_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        found.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(cut), "isolated"), by_bytes])
+    if name == "qwen2":
+        # As upstream's; llama.cpp leaves it out.
+        found.normalizer = normalizers.NFC()
+    found.decoder = decoders.ByteLevel()
+    return found
 
 
 def _begin_with(backend: Any, first: str | None) -> None:

@@ -148,9 +148,9 @@ def test_rotary_factors_of_llama_3_become_its_settings(tmp_path: Path) -> None:
     config = LlamaConfig(hidden_size=256, num_attention_heads=4, head_dim=64, rope_parameters=rope)
     plain = 10000.0 ** (-np.arange(0, 64, 2) / 64)
     factors = plain / ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))[0].numpy()
-    write_gguf(SHIPPED_MODEL, tmp_path / "long.gguf", factors=factors.astype(np.float32))
+    write_gguf(SHIPPED_MODEL, tmp_path / "long.gguf", more={"rope_freqs.weight": factors.astype(np.float32)})
     assert read_gguf_config(read_gguf(tmp_path / "long.gguf")).rope_parameters == rope
-    write_gguf(SHIPPED_MODEL, tmp_path / "other.gguf", factors=(2 * factors).astype(np.float32))
+    write_gguf(SHIPPED_MODEL, tmp_path / "other.gguf", more={"rope_freqs.weight": (2 * factors).astype(np.float32)})
     with pytest.raises(ModelFilesError, match="not those of Llama 3"):
         read_gguf_config(read_gguf(tmp_path / "other.gguf"))
 
@@ -248,6 +248,15 @@ def test_an_architecture_that_transformers_can_t_read_is_named(file: Path, tmp_p
     other = replace(header, metadata={**header.metadata, "general.architecture": "rwkv7"})
     with pytest.raises(ModelFilesError, match=r"architecture 'rwkv7'.*it reads .*llama.*qwen2"):
         write_folder(other, tmp_path, unheard)
+
+
+def test_a_file_with_tensors_that_would_be_left_out_is_refused(tmp_path: Path) -> None:
+    norm = {"blk.0.attn_q_norm.weight": np.ones(64, np.float32)}
+    write_gguf(SHIPPED_MODEL, tmp_path / "more.gguf", more=norm)
+    with pytest.raises(
+        ModelFilesError, match=r"1 tensors that .*LlamaForCausalLM has no place for, such as blk\.0\.att"
+    ):
+        write_folder(read_gguf(tmp_path / "more.gguf"), tmp_path / "out", unheard, weights=False)
 
 
 def test_a_file_that_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
