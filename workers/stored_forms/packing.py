@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from workers.stored_forms.integer_grid import Grid, QuantizedWeight, on_grid
+from workers.stored_forms.integer_grid import Grid, QuantizedWeight
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -46,7 +46,8 @@ def unpack(stored: Tensors, bits: int | None) -> tuple[torch.Tensor, torch.Tenso
     for tensors that are none of the stored forms.
     """
     if "weight_packed" in stored and bits is not None:
-        return _unpack_integers(stored, bits)
+        weight = unpack_grid(stored, bits)
+        return weight.dequantized(), weight.mask
     if "weight_values" in stored:
         shape = torch.Size(stored["weight_shape"].tolist())
         mask = mask_of(stored["weight_mask"], shape)
@@ -56,7 +57,8 @@ def unpack(stored: Tensors, bits: int | None) -> tuple[torch.Tensor, torch.Tenso
     raise ValueError(f"no weight is stored as {', '.join(sorted(stored))}")
 
 
-def _unpack_integers(stored: Tensors, bits: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+def unpack_grid(stored: Tensors, bits: int) -> QuantizedWeight:
+    """One weight of packed integers from its stored tensors (names without the stem)."""
     from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
 
     shape = torch.Size(stored["weight_shape"].tolist())
@@ -69,8 +71,7 @@ def _unpack_integers(stored: Tensors, bits: int) -> tuple[torch.Tensor, torch.Te
     scale = stored["weight_scale"]
     if zero is not None:
         zero = unpack_from_int32(zero, bits, scale.shape, packed_dim=0)
-    values = on_grid(integers, Grid(scale, zero))
-    return (values if mask is None else values * mask), mask
+    return QuantizedWeight(integers, Grid(scale, zero), bits, mask)
 
 
 def mask_bytes(mask: torch.Tensor) -> torch.Tensor:
