@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import environment
+from orchestrator.commands.export_formats import FORMATS, IN_WORDS
 from orchestrator.commands.measure import ABOUT, HYPHENS, add_arguments, measure, with_underscores
 from orchestrator.ledger.names import LEDGER
 from orchestrator.stopping.signals import RunningCommand, quiet_ray, stoppable
@@ -256,6 +257,12 @@ def _add_export(commands: Any) -> None:
     export.add_argument("folder", type=Path, help="the run's folder")
     export.add_argument("--pick", required=True, help="which model, as in translate: knee, 99%%, '<=2GB', a number")
     export.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+    export.add_argument(
+        "--format",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help=f"{'; '.join(f'{name}: {words}' for name, words in IN_WORDS.items())} (default: {FORMATS[0]})",
+    )
     export.add_argument("--langs", default="", help="further language pairs, with commas (default: those measured)")
     export.set_defaults(run=_export)
 
@@ -652,7 +659,7 @@ def _export(options: argparse.Namespace) -> int:
     from orchestrator.commands.export import export
 
     langs = [langs.strip() for langs in options.langs.split(",") if langs.strip()]
-    export(options.folder, options.pick, options.to.absolute(), langs, print)
+    export(options.folder, options.pick, options.to.absolute(), langs, print, options.format)
     return 0
 
 

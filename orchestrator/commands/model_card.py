@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from orchestrator.commands.export_formats import ENGINES, GGUF, IN_WORDS, KEPT, MERGED, PACKED
 from orchestrator.finish.kept_models import KeptModel
 from orchestrator.ledger.lines import StudyHeader
 from orchestrator.number_format import interval_text, metric_name, ratio_text, spell_bytes
@@ -15,14 +19,36 @@ from workers.plan.conditions import installed_versions
 from workers.reading.segments import name_files
 
 HUB = "https://huggingface.co"
+# Form -> what is known of its weights.
+CHECKED = {
+    GGUF: "Each weight was read back by the package gguf and compared with that model's.",
+    MERGED: "Its weights are decoded and rounded to bfloat16 once.",
+    PACKED: "Each packed weight was read back and compared with that model's.",
+}
 
 
-def model_card(found: KeptModel, pairs: Sequence[str], size: int, needed: Sequence[str]) -> str:
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote."""
+
+    form: str
+    """One of FORMATS."""
+    bytes: int
+    """Of the model's files."""
+    notes: tuple[str, ...]
+    """Where it is not the kept model as it is."""
+    needed: tuple[str, ...]
+    """The lines of requirements.txt; none where other software runs it."""
+    record: Mapping[str, Any]
+    """How it is asked, as prompt.json has it."""
+
+
+def model_card(found: KeptModel, pairs: Sequence[str], exported: Exported) -> str:
     """The card as Markdown, with the metadata that model hubs read in front.
 
     found: its points with their intervals, where the study's data are there. pairs: that the export can be asked for.
-    size: bytes of the model's files. needed: the lines of requirements.txt.
     """
+    size = exported.bytes
     point = found.point
     base, uncompressed = point.record.candidate.base, found.results.baseline
     # A folder's path says nothing to who has the export.
@@ -33,7 +59,7 @@ def model_card(found: KeptModel, pairs: Sequence[str], size: int, needed: Sequen
     front = [
         "---",
         "pipeline_tag: translation",
-        "library_name: transformers",
+        f"library_name: {'gguf' if exported.form == GGUF else 'transformers'}",
         f"license: {license_of_base}" if license_of_base else "license: other",
         "language:",
         *(f"- {code}" for code in languages),
@@ -51,23 +77,51 @@ def model_card(found: KeptModel, pairs: Sequence[str], size: int, needed: Sequen
         *([f"{name} was {origin}.", ""] if (origin := origin_in(found.ledger.header)) else []),
         f"- Size: {spell_bytes(size)} ({size:,} bytes) of files needed to run"
         + (
-            f", {ratio_text(point.ratio)} smaller than the uncompressed {uncompressed.bytes:,}."
+            f", {ratio_text(uncompressed.bytes / size)} smaller than the uncompressed {uncompressed.bytes:,}."
             if uncompressed
             else "."
         ),
         f"- Translates {', '.join(_pair_in_words(pair, found.asking.pairs) for pair in pairs)}.",
         f"- Base model's licence: {license_of_base or _where_license(base.name)}.",
         "",
+        *_form(exported, point),
         *_scores(found, point),
-        *_how_to_run(pairs),
+        *(
+            _how_to_run_gguf(found, pairs[0], exported.record)
+            if exported.form == GGUF
+            else _how_to_run(pairs, exported.form)
+        ),
         "## Made with",
         "",
-        f"The versions in use when it was exported: {', '.join(needed)}. mtpareto "
+        *([f"The versions in use when it was exported: {', '.join(exported.needed)}."] if exported.needed else []),
+        f"mtpareto "
         f"{installed_versions(['mtpareto']).get('mtpareto', 'from a checkout')}; the study began "
         f"{found.ledger.header['conditions'].get('started', 'at a time that is not known')}.",
         "",
     ]
     return "\n".join([*front, "", *body])
+
+
+def _form(exported: Exported, point: Point) -> list[str]:
+    """What the form changed, and what it was not run with."""
+    if exported.form == KEPT:
+        return []
+    lines = [
+        f"## As {exported.form}",
+        "",
+        f"The model that was measured has {point.bytes:,} bytes; this is the same in another form: "
+        f"{IN_WORDS[exported.form]}. {CHECKED[exported.form]}",
+        "",
+        *(f"- {note[0].upper()}{note[1:]}." for note in exported.notes),
+        *([""] if exported.notes else []),
+    ]
+    if (engine := ENGINES.get(exported.form)) is not None:
+        lines += [
+            f"It was **not run with {engine}**: the scores below are of the model that was measured, by mtpareto. "
+            f"{engine} rounds otherwise, so translate a few segments and score them before you rely on it.",
+            "",
+        ]
+    return lines
 
 
 def origin_in(header: StudyHeader) -> str | None:
@@ -140,7 +194,32 @@ def _table(scored: Point, base: Point | None) -> list[str]:
     return rows
 
 
-def _how_to_run(pairs: Sequence[str]) -> list[str]:
+def _how_to_run_gguf(found: KeptModel, pair: str, record: Mapping[str, Any]) -> list[str]:
+    request, most = record["requests"][pair], found.asking.decoding.max_new_tokens
+    prompt = json.dumps(f"{request['before']}SOURCE{request['after']}", ensure_ascii=False)
+    first = "begins with the tokenizer's first token" if record["special_tokens"] else "has all its special tokens"
+    return [
+        "## Run it",
+        "",
+        f"A line of {pair} is asked for by this prompt, in JSON's spelling, with SOURCE as the line; it {first}:",
+        "",
+        f"```json\n{prompt}\n```",
+        "",
+        "```sh",
+        "llama-server -m model.gguf --temp 0",
+        f'curl http://127.0.0.1:8080/completion --json \'{{"prompt": PROMPT, "temperature": 0, "n_predict": {most}}}\'',
+        "```",
+        "",
+        "`prompt.json` has those of all pairs as what stands before and behind a source, and the length limit.",
+        "",
+    ]
+
+
+def _how_to_run(pairs: Sequence[str], form: str) -> list[str]:
+    served = [
+        "`vllm serve .` starts vLLM with the folder; `prompt.json` has what stands before and behind a source.",
+        "",
+    ]
     return [
         "## Run it",
         "",
@@ -155,6 +234,7 @@ def _how_to_run(pairs: Sequence[str]) -> list[str]:
         "",
         "It runs on the first GPU, in bfloat16, else on the CPU, in float32. `translate.py` needs none of mtpareto.",
         "",
+        *(served if form == PACKED else []),
     ]
 
 

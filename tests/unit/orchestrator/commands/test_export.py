@@ -385,6 +385,55 @@ def test_the_licence_of_the_base_is_what_its_card_names(tmp_path: Path) -> None:
     assert base_license(tmp_path) == "apache-2.0"
 
 
+@pytest.mark.parametrize("form", ["gguf", "merged-bf16", "compressed-tensors"])
+def test_other_forms_go_out_whole_and_say_what_they_are(exported: Exported, form: str, tmp_path: Path) -> None:
+    number = 1 + list(FORMS).index("packed")
+    said: list[str] = []
+    folder = export(exported.run, str(number), tmp_path / "out", [], said.append, form)
+    checked = subprocess.run(["sha256sum", "--check", "--quiet", "--strict", "SHA256SUMS"], cwd=folder, check=False)
+    assert checked.returncode == 0
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"## As {form}\n" in card
+    kept = bytes_on_disk(exported.run / "artefacts" / f"trial-{number}-made")
+    assert f"The model that was measured has {kept:,} bytes" in card
+    assert ("not run with" in card) == (form != "merged-bf16")
+    assert "en-de" in json.loads((folder / "prompt.json").read_text())["requests"]
+    if form == "gguf":
+        assert {file.name for file in folder.iterdir()} == {"README.md", "SHA256SUMS", "model.gguf", "prompt.json"}
+        assert "llama-server -m model.gguf" in card and '"n_predict": 64' in card
+        assert '"Translate this from English to Czech:\\nEnglish: SOURCE\\nCzech:"' in card
+        assert any("scales of 64 columns are repeated" in line for line in said)
+        return
+    ours = LineTranslator(folder, Asking(Decoding(64, 8)), "en", "de", device_map="cpu")(exported.lines)
+    packed = exported.run / "artefacts" / f"trial-{number}-made"
+    theirs = LineTranslator(packed, Asking(Decoding(64, 8)), "en", "de", device_map="cpu")(exported.lines)
+    # Rounding to bfloat16 may tip a near tie.
+    unlike = sum(one.text != other.text for one, other in zip(ours, theirs, strict=True))
+    assert unlike <= (1 if form == "merged-bf16" else 0)
+    needs = (folder / "requirements.txt").read_text()
+    assert ("compressed-tensors" in needs) == (form == "compressed-tensors")
+
+
+def test_a_form_that_a_model_can_not_take_is_refused_and_leaves_nothing(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, form, why in (
+        ("inputs quantized", "gguf", "the inputs of its layers are quantized too"),
+        ("bitsandbytes", "gguf", "bitsandbytes' types are none of GGUF's"),
+        ("adapter on packed", "gguf", "--format merged-bf16 takes it"),
+        ("adapter on packed", "compressed-tensors", "--format merged-bf16 takes it"),
+        ("sparse", "compressed-tensors", "no layer of it lies on a grid"),
+    ):
+        pick = str(1 + list(FORMS).index(name))
+
+        def run(pick: str = pick, form: str = form) -> int:
+            return int(bool(export(exported.run, pick, tmp_path / "out", [], print, form)))
+
+        assert exit_code_of(run) == 2
+        assert why in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_an_export_is_a_model_folder_for_translate_too(exported: Exported) -> None:
     folder = exported.folders["packed"]
     assert split_named(str(folder)) == (folder, None)
