@@ -20,6 +20,7 @@ from orchestrator.results.picking import described
 from search_spaces.wording import pluralize
 from workers.checkpoints.gguf_header import is_gguf
 from workers.loading.opening import folder_of, origin_of, read_named
+from workers.runtime.artefact_store import ArtefactStore
 from workers.translation.prompt_file import Asking, pair_of, read_asking
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def _of_gguf(name: str) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtpareto" / "gguf"
     say = partial(print, file=sys.stderr, flush=True)
     say(f"model: {origin_of(name)}")
+    ArtefactStore(cache).sweep()
     return folder_of(header, cache, say)
 
 

@@ -134,17 +134,25 @@ def _asked(header: GgufHeader, words: list[str], say: Say) -> Path:
         ) as process,
     ):
         folder = None
-        for line in process.stdout or ():
-            record = json.loads(line) if line.startswith("{") else {}
-            if "say" in record:
-                say(f"model: {record['say']}")
-            if "error" in record:
-                raise ModelFilesError(record["error"])
-            folder = record.get("folder", folder)
-        code = process.wait()
+        try:
+            for line in process.stdout or ():
+                record = json.loads(line) if line.startswith("{") else {}
+                if "say" in record:
+                    say(f"model: {record['say']}")
+                if "error" in record:
+                    raise ModelFilesError(record["error"])
+                folder = record.get("folder", folder)
+            code = process.wait()
+        finally:
+            # Where this is stopped on the way: what is half written is a draft, which the store's next sweep takes.
+            process.kill()
         told.seek(0)
         if code or folder is None:
             words = told.read().strip().splitlines()[-LAST_WORDS:]
-            why = f"ended by signal {-code}, as where memory runs out" if code < 0 else " ".join(words)
-            raise ModelFilesError(f"{header.file} could not be read by transformers: {why or 'see above'}")
+            why = (
+                f"its process was ended by signal {-code}, by a stop or where memory ran out"
+                if code < 0
+                else " ".join(words)
+            )
+            raise ModelFilesError(f"{header.file} could not be made a folder: {why or 'see above'}")
     return Path(folder)

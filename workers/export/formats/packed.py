@@ -41,8 +41,8 @@ def write_packed(folder: Path, out: Path) -> list[str]:
     quantization = weights.config.get("quantization_config", {})
     if quantization.get("quant_method", METHOD) != METHOD:
         raise StudyError(
-            f"{quantization['quant_method']} has a form of its own, which vLLM loads as it was kept: export without "
-            "--format, or take --format merged-bf16"
+            f"{quantization['quant_method']} has a form of its own, for which vLLM has a loader of its own: export "
+            "without --format, or take --format merged-bf16"
         )
     if has_adapter(folder):
         raise StudyError(
