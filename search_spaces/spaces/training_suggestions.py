@@ -25,6 +25,10 @@ TRAINING_CHOICES = ("heal", "recovery", "bitsandbytes.recovery")
 RANKS = (4, 16, 64)
 BY_BEAMS = "quantization-aware-beams"
 RECOVERIES = ("scales", "lora", "quantization-aware", BY_BEAMS)
+# How all weights are trained: sequences of an optimizer step and the peak rate. A step of 64 pairs takes a GPU as long
+# as one of 128. After 74 steps of half a billion parameters on 800,000 tokens (H200) the divergence was, at 2 bits, 7.8
+# nats with a rate of 5e-5 and 2.9 with 2e-4, and at 3 bits 0.48 and 0.54.
+WHOLE: dict[str, Any] = {"batch": 128, "rate": 1e-4}
 # A choice that stands for those of one training of all weights, after everything but the embeddings' width.
 TRAINED = "trained"
 
@@ -94,7 +98,7 @@ def suggest_healing(source: ChoiceSource, offer: Offer, pruned: tuple[Step, ...]
     if how == NONE:
         return pruned
     tokens = source.suggest_categorical("heal.budget", BUDGETS)
-    return (*pruned, Recover(tokens=tokens, merged=True) if how == "recover" else Finetune(tokens=tokens))
+    return (*pruned, Recover(tokens=tokens, merged=True) if how == "recover" else Finetune(tokens=tokens, **WHOLE))
 
 
 def quantized_and_recovered(
@@ -125,4 +129,6 @@ def _recovery(source: ChoiceSource, quantizer: Step) -> tuple[Step, ...]:
     if how == "lora":
         rank = source.suggest_categorical("recovery.rank", RANKS)
         return (step_from_json({"recipe": "low-bit-lora", "rank": rank, "alpha": 2.0 * rank, **asked}),)
-    return (step_from_json({"recipe": "heal" if how == "scales" else how, **asked}),)
+    if how == "scales":
+        return (step_from_json({"recipe": "heal", **asked}),)
+    return (step_from_json({"recipe": how, **WHOLE, **asked}),)
