@@ -25,10 +25,12 @@ TRAINING_CHOICES = ("heal", "recovery", "bitsandbytes.recovery")
 RANKS = (4, 16, 64)
 BY_BEAMS = "quantization-aware-beams"
 RECOVERIES = ("scales", "lora", "quantization-aware", BY_BEAMS)
-# How all weights are trained: sequences of an optimizer step and the peak rate. A step of 64 pairs takes a GPU as long
-# as one of 128. After 74 steps of half a billion parameters on 800,000 tokens (H200) the divergence was, at 2 bits, 7.8
-# nats with a rate of 5e-5 and 2.9 with 2e-4, and at 3 bits 0.48 and 0.54.
-WHOLE: dict[str, Any] = {"batch": 128, "rate": 1e-4}
+# How all weights are trained: sequences of an optimizer step, and the peak rate below so many bits. A step of 64 pairs
+# takes a GPU as long as one of 128. Of half a billion parameters (H200) the divergence after 800,000 tokens was, at 2
+# bits, 7.8 nats with a rate of 5e-5 and 2.9 with 2e-4, and at 3 bits 0.48 and 0.54; with 1e-4 dense weights that lacked
+# a layer went from 0.09 nats to 0.48. Elsewhere the rate is the recipe's.
+BATCH = 128
+FEW_BITS, FEW_BITS_RATE = 4, 1e-4
 # A choice that stands for those of one training of all weights, after everything but the embeddings' width.
 TRAINED = "trained"
 
@@ -98,7 +100,7 @@ def suggest_healing(source: ChoiceSource, offer: Offer, pruned: tuple[Step, ...]
     if how == NONE:
         return pruned
     tokens = source.suggest_categorical("heal.budget", BUDGETS)
-    return (*pruned, Recover(tokens=tokens, merged=True) if how == "recover" else Finetune(tokens=tokens, **WHOLE))
+    return (*pruned, Recover(tokens=tokens, merged=True) if how == "recover" else Finetune(tokens=tokens, batch=BATCH))
 
 
 def quantized_and_recovered(
@@ -131,4 +133,6 @@ def _recovery(source: ChoiceSource, quantizer: Step) -> tuple[Step, ...]:
         return (step_from_json({"recipe": "low-bit-lora", "rank": rank, "alpha": 2.0 * rank, **asked}),)
     if how == "scales":
         return (step_from_json({"recipe": "heal", **asked}),)
-    return (step_from_json({"recipe": how, **WHOLE, **asked}),)
+    if getattr(quantizer, "bits", FEW_BITS) < FEW_BITS:
+        asked["rate"] = FEW_BITS_RATE
+    return (step_from_json({"recipe": how, "batch": BATCH, **asked}),)

@@ -20,7 +20,7 @@ from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.choices import every_choice
 from search_spaces.spaces.offers import Offer, offer_for
 from search_spaces.spaces.registry import SPACES
-from search_spaces.spaces.training_suggestions import BUDGETS, WHOLE, raise_budget
+from search_spaces.spaces.training_suggestions import BATCH, BUDGETS, FEW_BITS_RATE, raise_budget
 from tests.support.examples import BASE, llama_table
 from tests.support.paths import ROOT
 from workers.checkpoints.model_files import read_checkpoint
@@ -256,7 +256,7 @@ def test_the_joint_anchors_of_a_study_with_training_data_are_those_without_and_t
     scales = step_from_json({"recipe": "heal", "tokens": BUDGETS[1]})
     lora = step_from_json({"recipe": "low-bit-lora", "tokens": BUDGETS[1]})
     beside = [
-        (layer, Finetune(tokens=BUDGETS[1], **WHOLE), *compact),
+        (layer, Finetune(tokens=BUDGETS[1], batch=BATCH), *compact),
         (three, scales, QuantizeEmbeddings(bits=8)),
         (GPTQ(bits=2),),
         (GPTQ(bits=2), lora),
@@ -287,7 +287,7 @@ def test_a_trimmed_vocabulary_is_healed_as_others_are() -> None:
         TrimVocabulary(tokens=3968),
         Recover(tokens=BUDGETS[0], merged=True),
         GPTQ(bits=3),
-        Finetune(tokens=BUDGETS[2], **WHOLE),
+        Finetune(tokens=BUDGETS[2], batch=BATCH, rate=FEW_BITS_RATE),
         QuantizeEmbeddings(bits=8),
     )
 
