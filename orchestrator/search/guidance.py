@@ -17,7 +17,7 @@ from orchestrator.surrogate.divergence_model import LEAST
 from orchestrator.surrogate.guide import Guide
 from orchestrator.surrogate.step_seconds import StepSeconds
 from search_spaces.methods.registry import Step
-from search_spaces.spaces.axes import EMBEDDINGS, QUANTIZER, TRAINING, VOCABULARY, Axes, trainings
+from search_spaces.spaces.axes import EMBEDDINGS, QUANTIZER, TRAINING, Axes, trainings
 from search_spaces.spaces.choices import Choices
 from search_spaces.spaces.training_suggestions import RISE, SHORTEST
 
@@ -375,18 +375,16 @@ def _trained(rows: Rows) -> Array | None:
 
 
 def _training_options(rows: Rows) -> dict[Step, tuple[int, int]]:
-    """The axis and option of each step that trains; it is another one where the vocabulary is trimmed."""
+    """The axis and option of each step that trains; it is another one behind other widths."""
     names = list(rows.axes)
     if TRAINING not in names:
         return {}
     at = names.index(TRAINING)
-    trimmed = (
-        rows.options[:, names.index(VOCABULARY)] > 0 if VOCABULARY in names else np.zeros(len(rows.bytes), dtype=bool)
-    )
+    widths = rows.options[:, names.index(QUANTIZER)]
     found: dict[Step, tuple[int, int]] = {}
     for option in range(1, len(rows.axes[TRAINING])):
-        for which in (trimmed, ~trimmed):
-            for row in np.flatnonzero((rows.options[:, at] == option) & which)[:1]:
+        for width in range(len(rows.axes[QUANTIZER])):
+            for row in np.flatnonzero((rows.options[:, at] == option) & (widths == width))[:1]:
                 found |= {step: (at, option) for step in rows.steps(int(row)) if step.kind == "trainer"}
     return found
 

@@ -270,6 +270,12 @@ def test_training_enters_where_it_pays(checkpoint: Checkpoint) -> None:
     assert best(done) > best(untrained) + 0.03
 
 
+def test_every_row_is_known_by_its_steps_whatever_trains_it_behind_which_width(rows_trained: Rows) -> None:
+    guidance = Guidance(rows_trained, int(rows_trained.bytes[0]), 0.5)
+    for row in range(0, len(rows_trained.bytes), 97):
+        assert guidance._row(rows_trained.steps(row)) == row
+
+
 def test_what_training_does_and_takes_is_learnt(rows_trained: Rows) -> None:
     def told(left: float) -> tuple[float, float]:
         """Expected quality and seconds of two bits trained for longer, after a short training left so much."""
