@@ -217,26 +217,28 @@ def _factor(normal: torch.Tensor, ridge: float) -> tuple[torch.Tensor, float]:
 def _eliminated(weight: torch.Tensor, inverse: torch.Tensor, count: int) -> torch.Tensor:
     """The `count` columns that go, one after another: int64 (count,). weight: (rows, columns). inverse: (columns,
     columns) of the inverse Hessian."""
-    products, inverse = weight.T @ weight, inverse.clone()
-    gone = torch.zeros(len(inverse), dtype=torch.float64, device=inverse.device)
+    width = len(inverse)
+    # The weight's products and the inverse, brought up to date by one product: a GPU waits for the host's calls here.
+    both = torch.stack([weight.T @ weight, inverse])
+    left, right = both.new_zeros(2, width, 2), both.new_zeros(2, 2, width)
+    gone = torch.zeros(width, dtype=torch.bool, device=inverse.device)
     chosen: list[torch.Tensor] = []
     for _ in range(count):
-        cost = products.diagonal() / inverse.diagonal() + gone
+        squares, own = both.diagonal(dim1=1, dim2=2)
         # A tensor as index: the device goes on without waiting for the host.
-        column = cost.argmin().reshape(1)
+        column = (squares / own).masked_fill(gone, torch.inf).argmin().reshape(1)
         chosen.append(column)
-        gone.index_fill_(0, column, torch.inf)
-        row = inverse.index_select(0, column)[0]
-        share = row / row.index_select(0, column)
-        product = products.index_select(0, column)[0]
-        # With w the column and s its share of the others, W becomes W - w sᵀ.
-        cross = torch.outer(product, share)
-        products -= cross + cross.T - product.index_select(0, column) * torch.outer(share, share)
-        inverse -= torch.outer(row, share)
-        # What went is left with 0 over 1: no cost but the infinite one, and nothing of it in later updates.
-        for matrix in (products, inverse):
-            matrix.index_fill_(0, column, 0.0).index_fill_(1, column, 0.0)
-        inverse.diagonal().index_fill_(0, column, 1.0)
+        gone.index_fill_(0, column, True)
+        rows = both.index_select(1, column)[:, 0]
+        product, entry = rows.index_select(1, column)
+        share = rows[1] / entry
+        # With w the column and s its share of the others, W becomes W - w sᵀ: of the products p = wᵀ W goes
+        # p sᵀ + s (p - p_w s)ᵀ, of the inverse its row times sᵀ.
+        left[:, :, 0] = rows
+        left[0, :, 1] = share
+        right[:, 0] = share
+        torch.addcmul(rows[0], product, share, value=-1.0, out=right[0, 1])
+        both.baddbmm_(left, right, alpha=-1.0)
     return torch.cat(chosen)
 
 
