@@ -95,9 +95,11 @@ class Guidance:
         target: float | None = None,
         max_bytes: int | None = None,
         fits: Fits | None = None,
+        least_rate: float = 0.0,
     ) -> None:
         """whole: the baseline's bytes; rows of no fewer are never proposed, nor are those of more than `max_bytes`, or
-        that don't fit. floor: the share of its quality below which a candidate is of no use."""
+        that don't fit. floor: the share of its quality below which a candidate is of no use. least_rate: of the
+        hypervolume reached, what a candidate must be expected to add in a second of its trial."""
         self._rows = rows
         self._whole = whole
         self._floor = floor
@@ -109,6 +111,7 @@ class Guidance:
             for at in np.flatnonzero(~self._closed).tolist():
                 self._closed[at] = not fits(rows.steps(at), int(rows.bytes[at]))
         self._target = target
+        self._least_rate = least_rate
         self._codes = _codes(rows)
         self._row_of = {int(code): row for row, code in enumerate(self._codes.max(axis=1, initial=0))}
         self._option_of = {
@@ -139,6 +142,11 @@ class Guidance:
     def ready(self) -> bool:
         """Whether every probe has been told, those that failed among them; `propose` is meaningful from here on."""
         return len(self._harm) == len(self._probes)
+
+    @property
+    def settled(self) -> bool:
+        """Whether no candidate was expected to add enough in its time, when it was last asked."""
+        return self._guide is not None and self._guide.settled
 
     @property
     def believed(self) -> bool:
@@ -252,6 +260,7 @@ class Guidance:
             self._prior_seconds(),
             self._target,
             _trained(self._rows),
+            self._least_rate,
         )
         for number in range(len(self._tellings)):
             self._pass_on(guide, number)

@@ -177,6 +177,8 @@ def proposer_of(
         guided=study.is_guided if guided is None else guided,
         aim=spec.aim,
         max_bytes=spec.max_bytes,
+        # A second of a trial holds so many GPU-seconds; on a CPU hours are the trial's.
+        least_rate=(spec.min_gain or 0.0) / 100.0 * (spec.gpus_per_trial or 1.0) / 3600.0,
         control_arms=spec.control_arms,
         fits=None if spec.max_memory is None else _fits_memory(study, spec.max_memory),
         limited=bool(spec.limits),
@@ -392,6 +394,9 @@ def _say_what_was_not_done(spec: StudySpec, proposer: Proposer, console: Console
         )
     if (line := _aim_line(spec, proposer)) is not None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if proposer.gain_is_spent:
+        said = f"gain      nothing is expected to add {spec.min_gain:g} % to the frontier's hypervolume in a GPU-hour"
+        console.print(f"{said}, so the search stopped there", markup=False, highlight=False, soft_wrap=True)
     if proposer.exhausted:
         console.print(f"the space {spec.space} holds no more candidates for this model than were tried")
     if proposer.nothing_to_time:

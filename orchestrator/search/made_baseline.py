@@ -33,6 +33,7 @@ def study_of(spec: StudySpec) -> StudySpec:
         keep="all",
         target=None,
         max_bytes=None,
+        min_gain=None,
         min_tokens_s=None,
         max_memory=None,
         hours=None,

@@ -112,6 +112,7 @@ class Proposer:
         guided: bool = False,
         aim: Target | None = None,
         max_bytes: int | None = None,
+        least_rate: float = 0.0,
         control_arms: int = 0,
         fits: Fits | None = None,
         limited: bool = False,
@@ -122,10 +123,10 @@ class Proposer:
         timable: whether what the steps make can be timed here; where that holds of nothing but the baseline, nothing
         is. guided: whether candidates are chosen by a profile, where the space is known whole; the sampler then has a
         share of them, unless there is an aim: then the smallest is sought that reaches it. max_bytes: no larger one is
-        chosen by the profile. control_arms: of how many trained points the training is given to the uncompressed model
-        too. fits: whether what steps make can keep the study's limits; what can't is not tried, but for the baseline
-        and references. limited: whether what is timed decides what stands, so that what takes its place is scored and
-        timed too."""
+        chosen by the profile. least_rate: see `Guidance`; where nothing is worth it the search ends. control_arms: of
+        how many trained points the training is given to the uncompressed model too. fits: whether what steps make can
+        keep the study's limits; what can't is not tried, but for the baseline and references. limited: whether what is
+        timed decides what stands, so that what takes its place is scored and timed too."""
         self._base = base
         self._references = frozenset(references)
         self._baseline_key = (Candidate(base).digest, "dev")
@@ -155,8 +156,8 @@ class Proposer:
         self._aim = aim
         self._fits = fits
         self._limited = limited
-        self._guidance = self._guidance_for(space, floor, max_bytes) if guided else None
-        self.aim_is_met = False
+        self._guidance = self._guidance_for(space, floor, max_bytes, least_rate) if guided else None
+        self.aim_is_met = self.gain_is_spent = False
         # Candidates whose probe ended well.
         self._sound: list[Candidate] = []
         # Trials on dev that the guidance has not heard of.
@@ -181,7 +182,7 @@ class Proposer:
             return self._again.popleft()
         if not self._over():
             proposal = self._from_given() or self._guided()
-            if self.aim_is_met:
+            if self.aim_is_met or self.gain_is_spent:
                 return self.propose()
             proposal = proposal or self._from_anchors()
             if proposal is None:
@@ -376,12 +377,12 @@ class Proposer:
                 return proposal
         return None
 
-    def _guidance_for(self, space: Space, floor: float, max_bytes: int | None) -> Guidance | None:
+    def _guidance_for(self, space: Space, floor: float, max_bytes: int | None, least_rate: float) -> Guidance | None:
         rows = enumerate_rows(space, self._offer, self._checkpoint)
         if rows is None:
             return None
         target = self._aim.share if self._aim else None
-        return Guidance(rows, self._checkpoint.bytes, floor, target, max_bytes, self._fits)
+        return Guidance(rows, self._checkpoint.bytes, floor, target, max_bytes, self._fits, least_rate)
 
     def _guided(self) -> Proposal | Literal["wait"] | None:
         """A probe of the profile, then what the profile says; "wait" while it or the baseline is not measured whole.
@@ -404,11 +405,11 @@ class Proposer:
             if (proposal := self._chosen(choices, reason.to_json())) is not None:
                 return proposal
             guidance.close(steps)
-        if self._aim is not None:
+        if self._aim is not None or guidance.settled:
             # What runs may yet change what is expected of the others.
             if pending:
                 return "wait"
-            self.aim_is_met = True
+            self.aim_is_met, self.gain_is_spent = self._aim is not None, guidance.settled
             self._trials = self._started("dev")
         return None
 

@@ -73,7 +73,7 @@ def keys_table() -> str:
             if flag_of(info).group == group:
                 name = flag_name(key, info)
                 cells = (f"`{key}`", f"`{name}`" if name else "", info.description, rule_of(info), _default(key))
-                lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
+                lines.append(f"| {' | '.join(' '.join(str(cell).split()) for cell in cells)} |")
         lines.append("")
     return "\n".join(lines).rstrip()
 

@@ -189,6 +189,9 @@ class StudySpec:
     the control arm is expected to take is kept free."""
     gpu_hours: Annotated[Above0 | None, Flag(RESOURCES, default="no limit")] = None
     """The same by the hours of GPUs that trials hold, those before a resume included."""
+    min_gain: Annotated[Above0 | None, Flag(RESOURCES, metavar="PERCENT", default="no limit")] = None
+    """A search ends where measuring no candidate is expected to add so many percent to what the frontier dominates (log
+    bytes, kept share) in a GPU-hour; after 12 trials at the earliest."""
     max_concurrent: Annotated[Positive | None, Flag(RESOURCES, default="as many as fit")] = None
     """Trials side by side."""
     retries: Annotated[Count, Flag(RESOURCES)] = 3
@@ -243,12 +246,14 @@ class StudySpec:
             )
 
     def _refuse_aimless(self) -> None:
-        """A target and a largest size are for a search that knows its space whole."""
-        asked = [name for name in ("target", "max_bytes") if getattr(self, name) is not None]
+        """A target, a largest size and a least gain are for a search that knows its space whole."""
+        asked = [name for name in ("target", "max_bytes", "min_gain") if getattr(self, name) is not None]
         if not asked:
             return
         if self.target is not None:
             target_of(self.target, self.quality)
+            if self.min_gain is not None:
+                raise StudyError("min_gain is of the whole frontier, and a target stops by itself; give one of both")
         if SPACES[self.space].axes is None:
             known = " and ".join(name for name, space in SPACES.items() if space.axes is not None)
             raise StudyError(f"{asked[0]} needs a space that is known whole, and {self.space} is not; use {known}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.surrogate.acquisition import expected_gain, expected_saving, front_of, ladder
+from orchestrator.surrogate.acquisition import expected_gain, expected_saving, front_of, hypervolume_of, ladder
 from orchestrator.surrogate.divergence_model import LEAST, fit_divergence
 from orchestrator.surrogate.quality_map import NOISE, VOCABULARY_FACTOR, fit_quality, kinds_of_damage
 from orchestrator.surrogate.standing_odds import standing_odds
@@ -29,6 +29,8 @@ LADDER_MARGIN = 0.15
 PRICE = 0.015
 # The log bytes that a candidate must be expected to save for the search of a target to go on: 1 % of the file.
 LEAST_SAVING = 0.01
+# What is expected of gains is believed once so many rows are known.
+ENOUGH = 12
 # A row that is likelier than this to be below the floor is not worth a trial.
 MOST_USELESS = 0.2
 
@@ -37,12 +39,14 @@ MOST_USELESS = 0.2
 class Expected:
     """What is expected of rows: the kept share of the baseline's quality with its standard deviation, the chance to
     stand, and what measuring each adds to the frontier's hypervolume, or saves in log bytes where there is a target;
-    all (rows,)."""
+    all (rows,). reached: the frontier's hypervolume, rows under way taken at their expectation; 0 where there is a
+    target."""
 
     kept: Array
     deviation: Array
     odds: Array
     gain: Array
+    reached: float = 0.0
 
 
 @dataclass(slots=True)
@@ -67,6 +71,10 @@ class Guide:
     """The kept share at which the smallest row is sought; None for the whole frontier."""
     trained: Array | None = None
     """How each row is trained, as in `divergence_model.features` (rows, 3); None where none is."""
+    least_rate: float = 0.0
+    """Of the hypervolume reached, what a row must be expected to add in a second for the search to go on."""
+    settled: bool = False
+    """Whether no open row was expected to, when it was last asked."""
     known: dict[int, float] = field(default_factory=dict)
     """Row -> kept share of quality, 0 for one that failed."""
     measured: dict[int, float] = field(default_factory=dict)
@@ -109,8 +117,8 @@ class Guide:
         return found
 
     def propose(self, pending: set[int], closed: Array, seconds: Array) -> tuple[int, Expected] | None:
-        """The row to measure next, and what is expected of all; None when none is open, or none is expected to save
-        enough of a target's bytes.
+        """The row to measure next, and what is expected of all; None when none is open, none is expected to save enough
+        of a target's bytes, or, once ENOUGH are known, none to add enough in its time.
 
         pending: rows under way. closed: rows that may not be proposed, bool (rows,). seconds: what each would take
         (rows,)."""
@@ -126,6 +134,11 @@ class Guide:
         worth[list(self.known)] = -1.0
         worth[list(pending)] = -1.0
         row = int(np.argmax(worth))
+        if self.least_rate and len(self.known) >= ENOUGH:
+            rates = np.where(worth < 0.0, 0.0, found.gain / np.maximum(seconds, LEAST))
+            self.settled = bool(rates.max() < self.least_rate * found.reached)
+            if self.settled:
+                return None
         if worth[row] < 0.0 or (self.target is not None and found.gain[worth >= 0.0].max() < LEAST_SAVING):
             return None
         return row, found
@@ -139,13 +152,15 @@ class Guide:
         if self.target is None:
             front = front_of(sizes, qualities, self.floor, self.most)
             gain = expected_gain(front, self.log_bytes, kept, deviation, self.floor, self.most)
+            reached = hypervolume_of(front, self.floor, self.most)
         else:
+            reached = 0.0
             smallest = min([size for size, share in points if share >= self.target], default=self.most)
             gain = expected_saving(smallest, self.log_bytes, kept, deviation, self.target)
         scored = [row for row, share in self.known.items() if share > 0]
         stood = np.array([row in self._standing for row in scored], dtype=bool)
         odds = standing_odds(np.array([self.known[row] for row in scored]), stood, kept)
-        return Expected(kept, deviation, odds, gain * odds)
+        return Expected(kept, deviation, odds, gain * odds, reached)
 
     def _told(self) -> tuple[Array, Array]:
         if self._expected is None:

@@ -106,6 +106,7 @@ def search(
     training: bool = False,
     aim: Target | None = None,
     max_bytes: int | None = None,
+    least_rate: float = 0.0,
     fits: Callable[[tuple[Step, ...], int], bool] | None = None,
 ) -> Searched:
     proposer = Proposer(
@@ -120,6 +121,7 @@ def search(
         training=training,
         aim=aim,
         max_bytes=max_bytes,
+        least_rate=least_rate,
         fits=fits,
     )
     done = Searched(proposer, list(known or []), [])
@@ -252,6 +254,17 @@ def test_others_have_no_share_of_a_search_for_a_target(rows: Rows) -> None:
     assert [begun for begun in range(32) if plain.leaves_to_others(begun, waiting=False)] == [15, 23, 31]
     assert [begun for begun in range(32) if plain.leaves_to_others(begun, waiting=True)] == [7, 15, 23, 31]
     assert not any(aimed.leaves_to_others(begun, waiting) for begun in range(32) for waiting in (False, True))
+
+
+def test_a_search_ends_where_nothing_is_expected_to_add_enough_in_its_time(checkpoint: Checkpoint) -> None:
+    whole, soon = (search(checkpoint, 20, least_rate=rate) for rate in (1e-9, 1.0))
+    assert len(whole.dev) == 20 and not whole.proposer.gain_is_spent
+    # Gains are believed once 12 rows are known.
+    assert 12 <= len(soon.dev) <= 14 and soon.proposer.gain_is_spent and not soon.proposer.aim_is_met
+    assert [one.candidate for one in soon.dev] == [one.candidate for one in whole.dev[: len(soon.dev)]]
+    # One that goes on stops as well.
+    again = search(checkpoint, 20, known=soon.records, least_rate=1.0)
+    assert again.dev == [] and again.proposer.gain_is_spent
 
 
 def test_training_enters_where_it_pays(checkpoint: Checkpoint) -> None:
