@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import environment
-from orchestrator.commands.export_formats import FORMATS, IN_WORDS
+from orchestrator.commands.exporting.formats import FORMATS, IN_WORDS
 from orchestrator.commands.measure import ABOUT, HYPHENS, add_arguments, measure, with_underscores
 from orchestrator.ledger.names import LEDGER
 from orchestrator.stopping.signals import RunningCommand, quiet_ray, stoppable
@@ -656,7 +656,7 @@ def _translate(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from orchestrator.commands.export import export
+    from orchestrator.commands.exporting.export import export
 
     langs = [langs.strip() for langs in options.langs.split(",") if langs.strip()]
     export(options.folder, options.pick, options.to.absolute(), langs, print, options.format)

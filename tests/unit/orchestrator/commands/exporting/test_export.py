@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from orchestrator.cli import exit_code_of
-from orchestrator.commands import export as exporting
-from orchestrator.commands.export import export
-from orchestrator.commands.model_card import base_license
+from orchestrator.commands.exporting import export as exporting
+from orchestrator.commands.exporting.export import export
+from orchestrator.commands.exporting.model_card import base_license
 from orchestrator.finish.kept_models import split_named
 from search_spaces.errors import StudyError
 from search_spaces.methods.pruners import Magnitude, RemoveChannels, RemoveLayers, TrimVocabulary

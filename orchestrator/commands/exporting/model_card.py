@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.commands.export_formats import ENGINES, GGUF, IN_WORDS, KEPT, MERGED, PACKED
+from orchestrator.commands.exporting.formats import ENGINES, GGUF, IN_WORDS, KEPT, MERGED, PACKED
 from orchestrator.finish.kept_models import KeptModel
 from orchestrator.ledger.lines import StudyHeader
 from orchestrator.number_format import interval_text, metric_name, ratio_text, spell_bytes

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.commands.export_formats import FORMATS, GGUF, KEPT, MERGED
-from orchestrator.commands.model_card import Exported, model_card
+from orchestrator.commands.exporting.formats import FORMATS, GGUF, KEPT, MERGED
+from orchestrator.commands.exporting.model_card import Exported, model_card
 from orchestrator.environment import prepare
 from orchestrator.finish.kept_models import KeptModel, kept_model
 from orchestrator.finish.run_folder import read_data, refuse_changed_data
