@@ -247,6 +247,9 @@ def _add_translate(commands: Any) -> None:
     )
     translate.add_argument("--beams", type=int, metavar="N", help="1 is greedy (default: the study's, or 1)")
     translate.add_argument("--prompt", help="how the model is asked (default: the study's, or by the model's files)")
+    translate.add_argument(
+        "--devices", metavar="LIST", help="devices such as cuda:0,cuda:1 or cpu, a process each (default: all GPUs)"
+    )
     translate.add_argument("--device-map", default="auto", help="auto, balanced or a device (default: auto)")
     translate.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     translate.set_defaults(run=_translate)
@@ -647,8 +650,8 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def _translate(options: argparse.Namespace) -> int:
-    from orchestrator.commands.line_reader import LineReader
-    from orchestrator.commands.translate import TranslateRequest, translate_stream
+    from orchestrator.commands.translation.line_reader import LineReader
+    from orchestrator.commands.translation.translate import TranslateRequest, translate_stream
 
     names = TranslateRequest.__dataclass_fields__
     request = TranslateRequest(**{name: getattr(options, name) for name in names})

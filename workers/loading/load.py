@@ -15,7 +15,9 @@ from workers.checkpoints.model_files import needed_alone, read_checkpoint, read_
 from workers.loading.activation_quantization import token_by_token
 from workers.loading.custom_format import is_own, load_own, refuse_incomplete
 from workers.loading.dequantized import with_dense_layers
+from workers.loading.placing import WEIGHTS_SHARE
 from workers.loading.spread import Placement, device_map_of, placement_of, skeleton, with_moves
+from workers.runtime.gpu_memory import free_memory
 
 # Float32 on a CPU: the same numbers on every machine, and as fast as bfloat16 without AMX (0.57 s against 0.52 s for
 # 32 steps of 64 segments with the shipped model, 2 cores with AVX512-BF16).
@@ -39,15 +41,26 @@ def placement_for(folder: Path, asked: str, trust_remote_code: bool = False) -> 
 
     asked: "auto" for as few GPUs as hold it, "balanced" for all, or a device. Raises StudyError for anything else.
     """
+    return placement_of(asked, default_device(), lambda: _sizes(folder, trust_remote_code))
 
-    def sizes() -> Iterator[tuple[str, int]]:
-        if is_bitsandbytes(folder):
-            yield from ((name, tensor.bytes) for name, tensor in read_checkpoint(folder).tensors.items())
-            return
-        for name, weight in skeleton(folder, CUDA_DTYPE, trust_remote_code).named_parameters():
-            yield name, weight.nbytes
 
-    return placement_of(asked, default_device(), sizes)
+def gpus_that_hold(folder: Path, trust_remote_code: bool = False) -> list[str]:
+    """The GPUs that have room for the folder's whole model by themselves, where there are several; else []."""
+    count = torch.cuda.device_count()
+    if count < 2:
+        return []
+    weights = sum(size for _, size in _sizes(folder, trust_remote_code))
+    devices = [f"cuda:{number}" for number in range(count)]
+    return [device for device in devices if weights <= WEIGHTS_SHARE * free_memory(torch.device(device))]
+
+
+def _sizes(folder: Path, trust_remote_code: bool) -> Iterator[tuple[str, int]]:
+    """Name and bytes of the model's tensors as they are held on a GPU."""
+    if is_bitsandbytes(folder):
+        yield from ((name, tensor.bytes) for name, tensor in read_checkpoint(folder).tensors.items())
+        return
+    for name, weight in skeleton(folder, CUDA_DTYPE, trust_remote_code).named_parameters():
+        yield name, weight.nbytes
 
 
 def load_model(folder: str | Path, device_map: str | Placement = "auto", trust_remote_code: bool = False) -> Any:

@@ -66,6 +66,19 @@ def placement_of(asked: str, home: torch.device, sizes: Callable[[], Iterable[tu
     return Placement(devices[0], tuple(devices[number] for number in numbers))
 
 
+def known_device(name: str) -> str:
+    """The name, where it is one of a device of this machine; raises StudyError for any other."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise StudyError(f"--devices names {name!r}; say devices such as cuda:0 or cpu, with commas") from error
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        there = "is no GPU" if not count else "is cuda:0 alone" if count == 1 else f"are cuda:0 to cuda:{count - 1}"
+        raise StudyError(f"--devices names {name}, and here there {there}")
+    return name
+
+
 def skeleton(folder: Path, dtype: torch.dtype, trust_remote_code: bool = False) -> Any:
     """The architecture of the folder's config.json with dense layers, and no memory for any weight."""
     from transformers import AutoConfig, AutoModelForCausalLM

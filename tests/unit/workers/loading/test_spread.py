@@ -22,7 +22,8 @@ from workers.checkpoints.model_files import read_checkpoint
 from workers.compression.pruning.layer_search import bypass_layers
 from workers.decoder.families import read_blueprint, why_unknown
 from workers.evaluation.methods import compress
-from workers.loading.load import load_model
+from workers.loading import load
+from workers.loading.load import CUDA_DTYPE, gpus_that_hold, load_model
 from workers.loading.spread import Arrivals, Placement, device_map_of, moved, placement_of, skeleton, with_moves
 from workers.packed.load import load_packed
 
@@ -104,6 +105,17 @@ class Elsewhere(torch.Tensor):
     def to(self, *where: Any, **named: Any) -> torch.Tensor:
         Elsewhere.moves.append(where)
         return self.as_subclass(torch.Tensor)
+
+
+def test_a_whole_model_goes_on_each_gpu_that_has_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert torch.cuda.device_count() > 1 or gpus_that_hold(CAPTIONS) == []
+    weights = sum(one.nbytes for one in skeleton(CAPTIONS, CUDA_DTYPE).parameters())
+    free = {0: 2 * weights, 1: weights, 2: 10 * weights}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(free))
+    monkeypatch.setattr(load, "free_memory", lambda device: free[device.index])
+    assert gpus_that_hold(CAPTIONS) == ["cuda:0", "cuda:2"]
+    free.update(dict.fromkeys(free, weights))
+    assert gpus_that_hold(CAPTIONS) == []
 
 
 def test_what_layers_share_is_moved_once_a_pass() -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.commands.line_reader import LineReader
-from orchestrator.commands.translate import Progress, TranslateRequest, translate_stream
+from orchestrator.commands.translation.line_reader import LineReader
+from orchestrator.commands.translation.progress import Progress
+from orchestrator.commands.translation.translate import TranslateRequest, translate_stream
 from search_spaces.errors import StudyError
 from tests.support.paths import CAPTIONS, ROOT
 from workers.translation.decoding import Decoding

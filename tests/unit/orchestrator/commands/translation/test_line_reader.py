@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.commands.line_reader import CHUNK, LineReader
+from orchestrator.commands.translation.line_reader import CHUNK, LineReader
 
 
 @pytest.fixture

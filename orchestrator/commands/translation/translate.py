@@ -5,26 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.line_reader import LineReader
+from orchestrator.commands.translation.line_reader import LineReader
+from orchestrator.commands.translation.processes import Loading, translate_on
+from orchestrator.commands.translation.progress import Progress
 from orchestrator.environment import prepare
 from orchestrator.finish.kept_models import kept_model, split_named
-from orchestrator.number_format import spell_seconds
 from orchestrator.results.picking import described
-from search_spaces.wording import pluralize
+from search_spaces.errors import StudyError
 from workers.checkpoints.gguf_header import is_gguf
 from workers.loading.opening import folder_of, origin_of, read_named
+from workers.loading.placing import AUTO
 from workers.runtime.artefact_store import ArtefactStore
 from workers.translation.prompt_file import Asking, pair_of, read_asking
 
 if TYPE_CHECKING:
-    from workers.translation.line_translator import LineTranslator, TranslatedLine
+    from workers.translation.line_translator import TranslatedLine
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,6 @@ log = logging.getLogger(__name__)
 READ_AHEAD = 4
 # Seconds that a line waits for others to come.
 PATIENCE = 0.2
-# Seconds between two lines of progress where the standard error is no terminal.
-EVERY = 10.0
-# Numbers of lines that a warning names.
-MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,9 @@ class TranslateRequest:
     max_new_tokens: int | None = None
     beams: int | None = None
     prompt: str | None = None
-    device_map: str = "auto"
+    device_map: str = AUTO
+    devices: str | None = None
+    """Devices with commas, each of which gets the whole model; None is every GPU that holds it."""
     trust_remote_code: bool = False
 
 
@@ -68,28 +67,53 @@ def translate_stream(request: TranslateRequest, lines: LineReader, out: int) -> 
         log.warning("the study measured %s, and not %s", ", ".join(asking.pairs), pair)
     if asking.decoding.prompt == "few-shot" and pair not in {one.langs for one in asking.examples}:
         log.warning("there is no example for %s: a few-shot prompt asks zero-shot", pair)
-    from workers.translation.line_translator import LineTranslator
+    trusted = trusted or request.trust_remote_code
+    devices = _devices(request, folder, trusted)
+    most = READ_AHEAD * asking.decoding.batch_size
+    progress = Progress()
 
-    # What a library prints must not stand among the lines.
-    with redirect_stdout(sys.stderr):
-        translator = LineTranslator(
-            folder, asking, request.source, request.target, request.device_map, request.trust_remote_code or trusted
-        )
-        progress = Progress()
-        try:
-            _all_lines(translator, lines, out, READ_AHEAD * asking.decoding.batch_size, progress)
-        except BrokenPipeError:
-            progress.end("stopped: nobody reads the translations any longer")
-            return 0
+    def write(found: list[TranslatedLine]) -> None:
+        _write(out, "".join(f"{line.text}\n" for line in found).encode())
+        progress.add(found)
+
+    loading = Loading(folder, asking, request.source, request.target, trusted)
+    try:
+        if len(devices) > 1:
+            print(f"devices   {', '.join(devices)}, a process each", file=sys.stderr)
+            translate_on(devices, loading, lambda: lines.take(most, PATIENCE), write, progress.begin)
+        else:
+            # What a library prints must not stand among the lines.
+            with redirect_stdout(sys.stderr):
+                translator = loading.load(devices[0] if devices else request.device_map)
+                progress.begin()
+                while batch := lines.take(most, PATIENCE):
+                    write(translator(batch))
+    except BrokenPipeError:
+        progress.end("stopped: nobody reads the translations any longer")
+        return 0
     progress.end(None)
     return 0
 
 
-def _all_lines(translator: LineTranslator, lines: LineReader, out: int, most: int, progress: Progress) -> None:
-    while batch := lines.take(most, PATIENCE):
-        found = translator(batch)
-        _write(out, "".join(f"{line.text}\n" for line in found).encode())
-        progress.add(found)
+def _devices(request: TranslateRequest, folder: Path, trusted: bool) -> list[str]:
+    """The devices that get the whole model each; [] where `device_map` says where one model goes.
+
+    Raises StudyError for what is no device of this machine.
+    """
+    if request.devices is None:
+        if request.device_map != AUTO:
+            return []
+        from workers.loading.load import gpus_that_hold
+
+        return gpus_that_hold(folder, trusted)
+    if request.device_map != AUTO:
+        raise StudyError(
+            "--devices and --device-map both say where the model goes; --devices puts a whole one on each, and "
+            "--device-map spreads one"
+        )
+    from workers.loading.spread import known_device
+
+    return [known_device(name.strip()) for name in request.devices.split(",")]
 
 
 def _write(out: int, text: bytes) -> None:
@@ -123,54 +147,3 @@ def _of_gguf(name: str) -> Path:
     say(f"model: {origin_of(name)}")
     ArtefactStore(cache).sweep()
     return folder_of(header, cache, say)
-
-
-class Progress:
-    """How many lines are done, on the standard error: in place on a terminal, else a line every few seconds; and what
-    was cut, at the end."""
-
-    def __init__(self) -> None:
-        self._began = self._said = time.monotonic()
-        self._in_place = sys.stderr.isatty()
-        self._done = 0
-        self._cut: list[int] = []
-        self._parted: list[int] = []
-
-    def add(self, lines: list[TranslatedLine]) -> None:
-        """These lines are written."""
-        for line in lines:
-            self._done += 1
-            if line.truncated:
-                self._cut.append(self._done)
-            if line.pieces > 1:
-                self._parted.append(self._done)
-        now = time.monotonic()
-        if self._in_place:
-            sys.stderr.write(f"\r{self._so_far(now)}\x1b[K")
-            sys.stderr.flush()
-        elif now - self._said >= EVERY:
-            print(self._so_far(now), file=sys.stderr)
-            self._said = now
-
-    def end(self, why: str | None) -> None:
-        """Nothing follows. why: what ended it before the last line."""
-        if self._in_place and self._done:
-            sys.stderr.write("\n")
-        if why:
-            print(why, file=sys.stderr)
-        print(self._so_far(time.monotonic()), file=sys.stderr)
-        if self._parted:
-            log.warning("too long for the model's context, and translated in pieces: %s", _lines(self._parted))
-        if self._cut:
-            log.warning("cut at the length limit: %s; raise --max-new-tokens", _lines(self._cut))
-
-    def _so_far(self, now: float) -> str:
-        return f"{pluralize(self._done, 'line')} translated in {spell_seconds(now - self._began)}"
-
-
-def _lines(numbers: list[int]) -> str:
-    """`lines 3 and 8`, or `12 lines (3, 8, 9, 11, 20, …)`."""
-    named = ", ".join(map(str, numbers[:MOST_NAMED]))
-    if len(numbers) <= MOST_NAMED:
-        return f"{'line' if len(numbers) == 1 else 'lines'} {named}"
-    return f"{len(numbers):,} lines ({named}, …)"
