@@ -650,8 +650,8 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def _translate(options: argparse.Namespace) -> int:
-    from orchestrator.commands.translation.line_reader import LineReader
     from orchestrator.commands.translation.translate import TranslateRequest, translate_stream
+    from workers.translation.line_reader import LineReader
 
     names = TranslateRequest.__dataclass_fields__
     request = TranslateRequest(**{name: getattr(options, name) for name in names})

@@ -10,6 +10,7 @@ HERE = Path(__file__).resolve().parent
 EXPORTED = (
     HERE / "translate.py",
     HERE / "stored_weights.py",
+    HERE.parent / "translation" / "line_reader.py",
     HERE.parent / "translation" / "long_lines.py",
     HERE.parent / "translation" / "thinking.py",
 )

@@ -47,11 +47,11 @@ class Translation:
         pair = chosen_pair(self._asked, named.get("source"), named.get("target"))
         size = named.get("batch_size")
         found = self._translator(pair, self._asked["batch_size"] if size is None else size)(texts_of(model_input))
-        cut = sum(at_limit for _, at_limit in found)
+        cut = sum(line.truncated for line in found)
         if cut:
             limit = self._asked["max_new_tokens"]
             log.warning("%d of %d translations were cut at the length limit of %d tokens", cut, len(found), limit)
-        return [text for text, _ in found]
+        return [line.text for line in found]
 
     def _translator(self, pair: str, batch_size: int) -> Any:
         if batch_size < 1:

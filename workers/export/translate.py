@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, redirect_stdout
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import torch
+from line_reader import LineReader
 from long_lines import joined, pieces_of
 from stored_weights import is_stored_apart, load_stored
 from thinking import opened_by, without_thinking
@@ -24,11 +26,24 @@ from thinking import opened_by, without_thinking
 HERE = Path(__file__).resolve().parent
 # Batches that are read and translated together, the longest lines first.
 READ_AHEAD = 4
+# Seconds that a line waits for others to come.
+PATIENCE = 0.2
 # Of the new tokens, the share that the source of a line's piece may have.
 PIECE_SHARE = 2
 # A line break as tokenizers spell it in their vocabularies.
 LINE_BREAKS = ("\n", "\u010a", "<0x0A>")
 EVERY = 10.0
+# Numbers of lines that a warning names.
+MOST_NAMED = 5
+
+
+class Line(NamedTuple):
+    """A line's translation. pieces: how many its source was cut into; 0 for an empty line, 1 for one that was not cut.
+    truncated: it reached the length limit."""
+
+    text: str
+    pieces: int
+    truncated: bool
 
 
 def main() -> int:
@@ -58,7 +73,7 @@ def main() -> int:
         except ValueError as error:
             return refuse(str(error))
         try:
-            run(translator, source, out, READ_AHEAD * asked["batch_size"])
+            run(translator, LineReader(source.fileno()), out.fileno(), READ_AHEAD * asked["batch_size"])
         except BrokenPipeError:
             say("stopped: nobody reads the translations any longer")
     return 0
@@ -87,27 +102,44 @@ def pair_of(named: str, asked: dict[str, Any]) -> str | None:
     return None
 
 
-def run(translator: Translator, source: BinaryIO, out: BinaryIO, together: int) -> None:
-    """Translate every line, some batches of them at a time."""
+def run(translator: Translator, lines: LineReader, out: int, together: int) -> None:
+    """Translate every line, some batches of them at a time, and write each as its batches end."""
     began = said = time.monotonic()
-    done, cut = 0, 0
-    lines = (line.decode("utf-8", errors="replace").rstrip("\r\n") for line in source)
-    while batch := list(islice(lines, together)):
+    done = 0
+    cut: list[int] = []
+    parted: list[int] = []
+    while batch := lines.take(together, PATIENCE):
         found = translator(batch)
-        out.write("".join(f"{text}\n" for text, _ in found).encode())
-        out.flush()
+        write(out, "".join(f"{line.text}\n" for line in found).encode())
+        cut += [done + number for number, line in enumerate(found, start=1) if line.truncated]
+        parted += [done + number for number, line in enumerate(found, start=1) if line.pieces > 1]
         done += len(found)
-        cut += sum(at_limit for _, at_limit in found)
         if (now := time.monotonic()) - said >= EVERY:
             say(f"{done:,} lines translated in {now - began:.0f} s")
             said = now
     say(f"{done:,} lines translated in {time.monotonic() - began:.0f} s")
+    if parted:
+        say(f"warning: too long for the model's context, and translated in pieces: {numbers(parted)}")
     if cut:
-        say(f"warning: {cut:,} translations were cut at the length limit; raise --max-new-tokens")
+        say(f"warning: cut at the length limit: {numbers(cut)}; raise --max-new-tokens")
+
+
+def write(out: int, text: bytes) -> None:
+    """Write all of it to a descriptor."""
+    while text:
+        text = text[os.write(out, text) :]
+
+
+def numbers(lines: Sequence[int]) -> str:
+    """`lines 3, 8`, or `12 lines (3, 8, 9, 11, 20, …)`."""
+    named = ", ".join(map(str, lines[:MOST_NAMED]))
+    if len(lines) <= MOST_NAMED:
+        return f"{'line' if len(lines) == 1 else 'lines'} {named}"
+    return f"{len(lines):,} lines ({named}, …)"
 
 
 class Translator:
-    """The model and one language pair; called with lines, it gives a text a line and whether it was cut."""
+    """The model and one language pair; called with lines, it gives as many translations."""
 
     def __init__(self, asked: dict[str, Any], pair: str, model: Any, tokenizer: Any) -> None:
         """asked: what prompt.json holds. Raises ValueError where no source fits into the model's context."""
@@ -122,8 +154,8 @@ class Translator:
         if not self._fits("word"):
             raise ValueError(f"{asked['max_new_tokens']} new tokens leave no room for a source; ask for fewer")
 
-    def __call__(self, lines: Sequence[str]) -> list[tuple[str, bool]]:
-        """A text a line, in order; the model is not asked for lines of white space alone."""
+    def __call__(self, lines: Sequence[str]) -> list[Line]:
+        """A translation a line, in order; the model is not asked for lines of white space alone."""
         pieces = [self._pieces(line.strip()) for line in lines]
         sources = [piece for of_line in pieces for piece in of_line]
         answers = iter(self._answers(sources))
@@ -131,7 +163,7 @@ class Translator:
         for of_line in pieces:
             texts = list(islice(answers, len(of_line)))
             whole = joined([text for text, _ in texts], self._target)
-            found.append((" ".join(whole.split()), any(cut for _, cut in texts)))
+            found.append(Line(" ".join(whole.split()), len(of_line), any(cut for _, cut in texts)))
         return found
 
     def _pieces(self, text: str) -> list[str]:

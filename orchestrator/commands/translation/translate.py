@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.commands.translation.line_reader import LineReader
 from orchestrator.commands.translation.processes import Loading, translate_on
 from orchestrator.commands.translation.progress import Progress
 from orchestrator.environment import prepare
@@ -22,6 +21,7 @@ from workers.checkpoints.gguf_header import is_gguf
 from workers.loading.opening import folder_of, origin_of, read_named
 from workers.loading.placing import AUTO
 from workers.runtime.artefact_store import ArtefactStore
+from workers.translation.line_reader import LineReader
 from workers.translation.prompt_file import Asking, pair_of, read_asking
 
 if TYPE_CHECKING:

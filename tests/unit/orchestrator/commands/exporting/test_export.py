@@ -261,6 +261,7 @@ def test_run_sh_keeps_its_contract(exported: Exported) -> None:
     assert out.read_text(encoding="utf-8") == "".join(f"{line.text}\n" for line in ours)
     assert [line.pieces for line in ours] == [1, 0, 80, 1]
     assert "4 lines translated" in done.stderr
+    assert "warning: too long for the model's context, and translated in pieces: line 3\n" in done.stderr
     refused = subprocess.run(
         [*run[:2], "ces-deu"], cwd=elsewhere, env=alone, input="x\n", capture_output=True, text=True
     )
@@ -271,6 +272,23 @@ def test_run_sh_keeps_its_contract(exported: Exported) -> None:
     )
     assert nowhere.returncode == 2
     assert "run " in nowhere.stderr and "setup.sh first" in nowhere.stderr
+
+
+def test_run_sh_writes_a_line_before_the_next_is_there_and_names_those_that_are_cut(exported: Exported) -> None:
+    run = [str(exported.folders["packed embeddings"] / "run.sh"), "--lang-pair", "en-de", "--max-new-tokens", "3"]
+    running = subprocess.Popen(
+        run, cwd=exported.scratch, env=environment(exported.scratch), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert running.stdin is not None and running.stdout is not None
+    written = []
+    for line in ("\n", "A dog runs in the park.\n"):
+        running.stdin.write(line)
+        running.stdin.flush()
+        written.append(running.stdout.readline())
+    _, said = running.communicate()
+    assert running.returncode == 0 and written[0] == "\n" and written[1].startswith("Ein")
+    assert "warning: cut at the length limit: line 2; raise --max-new-tokens\n" in said
 
 
 def test_the_files_are_whole_and_their_sums_hold(exported: Exported) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.commands.translation.line_reader import LineReader
 from orchestrator.commands.translation.progress import Progress
 from orchestrator.commands.translation.translate import TranslateRequest, translate_stream
 from search_spaces.errors import StudyError
 from tests.support.paths import CAPTIONS, ROOT
 from workers.translation.decoding import Decoding
+from workers.translation.line_reader import LineReader
 from workers.translation.line_translator import TranslatedLine
 from workers.translation.prompt_file import Asking, write_asking
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from orchestrator.commands.translation import processes
-from orchestrator.commands.translation.line_reader import LineReader
 from orchestrator.commands.translation.processes import Loading, translate_on
 from orchestrator.commands.translation.translate import TranslateRequest, translate_stream
 from search_spaces.errors import StudyError
 from tests.support.paths import CAPTIONS
 from workers.failures.table import MachineError
 from workers.translation.decoding import Decoding
+from workers.translation.line_reader import LineReader
 from workers.translation.line_translator import TranslatedLine
 from workers.translation.prompt_file import Asking
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.commands.translation.line_reader import CHUNK, LineReader
+from workers.translation.line_reader import CHUNK, LineReader
 
 
 @pytest.fixture
