@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,15 @@ def _write_manifest(folder: Path, about: dict[str, Any], seconds: float) -> None
     with (folder / MANIFEST).open("w", encoding="utf-8") as stream:
         json.dump({"files": files, "about": about, "seconds": round(seconds, 3)}, stream, indent=1, sort_keys=True)
     sync(folder / MANIFEST)
+    _give_usual_rights(found, (folder / MANIFEST).stat().st_mode)
+
+
+def _give_usual_rights(files: Sequence[Path], usual: int) -> None:
+    """Let others read what the user's umask lets them read: safetensors writes for its user alone (seen in 0.8.0).
+
+    usual: the mode of a file that was made plainly. Files that are links to others are left alone.
+    """
+    for file in files:
+        found = file.lstat()
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and usual & ~found.st_mode:
+            file.chmod(stat.S_IMODE(found.st_mode | usual))

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tests.support.fakes import BrokenLock
 from tests.support.paths import ROOT
@@ -52,6 +54,30 @@ class Builder:
 @pytest.fixture
 def store(tmp_path: Path) -> ArtefactStore:
     return ArtefactStore(tmp_path / "not" / "yet" / "made")
+
+
+def test_others_may_read_what_a_library_wrote_for_its_user_alone(store: ArtefactStore, tmp_path: Path) -> None:
+    linked = tmp_path / "of-others"
+    linked.write_text("x")
+    linked.chmod(0o600)
+
+    def build(folder: Path) -> dict[str, Any]:
+        save_file({"weight": torch.zeros(2)}, folder / "model.safetensors")
+        (folder / "config.json").write_text("{}")
+        (folder / "run.sh").write_text("")
+        (folder / "run.sh").chmod(0o700)
+        (folder / "linked").symlink_to(linked)
+        return {}
+
+    before = os.umask(0o022)
+    try:
+        found = store.get("key", build)
+    finally:
+        os.umask(before)
+    rights = {file.name: file.stat().st_mode & 0o777 for file in found.path.iterdir()}
+    assert rights == {
+        "model.safetensors": 0o644, "config.json": 0o644, "run.sh": 0o744, "linked": 0o600, MANIFEST: 0o644,
+    }  # fmt: skip
 
 
 def test_nothing_is_found_where_nothing_was_built(store: ArtefactStore) -> None:
