@@ -14,7 +14,7 @@ from search_spaces.errors import StudyError
 from search_spaces.methods.pruners import Magnitude
 from search_spaces.methods.quantizers import RTN, W8A8, BitsAndBytes, QuantizeEmbeddings
 from search_spaces.methods.registry import Step
-from tests.unit.orchestrator.commands.test_export import adapted
+from tests.unit.orchestrator.commands.exporting.test_export import adapted
 from tests.unit.workers.export.formats.test_gguf_file import IDS, made
 from workers.checkpoints.model_files import bytes_on_disk
 from workers.export.formats.merged import write_merged

@@ -14,7 +14,7 @@ from search_spaces.errors import StudyError
 from search_spaces.methods.pruners import Magnitude
 from search_spaces.methods.quantizers import FP8, RTN, W8A8, BitsAndBytes, MixedWidths, QuantizeEmbeddings
 from search_spaces.methods.registry import Step
-from tests.unit.orchestrator.commands.test_export import adapted
+from tests.unit.orchestrator.commands.exporting.test_export import adapted
 from tests.unit.workers.export.formats.test_gguf_file import IDS, made
 from workers.export.formats.grids import WeightForm
 from workers.export.formats.packed import laid_on, packed_schemes, write_packed
