@@ -12,7 +12,8 @@ GUESSED = ("", "genai_development_inferred", "custom_model_development_inferred"
 # What MLflow shows as a description, in Markdown.
 DESCRIPTION_TAG = "mlflow.note.content"
 TITLE = "# Compressed translation models"
-DESCRIPTION = f"""{TITLE}
+# The page shows the first line alone until somebody opens the rest.
+DESCRIPTION = f"""{TITLE}: how to read them
 
 Each study of mtpareto is a parent run, with the report, the table and the settings among its artifacts. Its child runs
 are the trials: one compressed model each, translated and scored. `trial 000` is the uncompressed model.
@@ -20,16 +21,20 @@ are the trials: one compressed model each, translated and scored. `trial 000` is
 - **The frontier:** filter by `metrics.on_frontier = 1`, and by `tags.study = 'NAME'` for one study. `rank` counts from
   the frontier's smallest point. `hypervolume_share` is what a point alone adds to it, over log bytes and kept quality.
 - **The picture:** each study has a view of its name under "Views". Its chart view has a scatter chart with `bytes_mb`
-  (MB on disk, all files) as x and `chrf`, or `comet`, as y. `chrf_kept_percent` is the quality as a percentage of the
-  uncompressed model's.
+  (MB on disk, all files) as x and `chrf`, or `comet`, as y. Runs on the frontier are blue, those not told apart from
+  one of it light blue, those kept off it orange, and those that a smaller one beats grey. `chrf_kept_percent` is the
+  quality as a percentage of the uncompressed model's.
 - **The data:** `chrf` is of the data that the search selects on. Names that begin with `test_` are of held-out data, in
   runs of their own, marked `[test]`.
-- **How sure:** `chrf.low` and `chrf.high` bound the difference to the uncompressed model (95 %, paired). The tag `tie`
-  names a smaller trial that a run is not told apart from, `kept_off` says why one may not stand on the frontier.
+- **How sure:** `chrf_difference.low` and `chrf_difference.high` bound the difference to the uncompressed model (95 %,
+  paired). A run's description says where its trial stands and why; the tags `tie`, `beaten_by` and `kept_off` are for
+  filters.
 - **The study over time:** the parent's `hypervolume`, `smallest_at_99.ratio` and `gpu_hours` (`worker_hours` on a CPU),
   by finished trials.
 - **The models:** a study has a registered model of its name, a version for each model that was kept, with the aliases
   `best-quality`, `knee`, `smallest-at-99` and `smallest`.
+
+Where a run's page comes up among pages of GenAI, choose "Model training" at the top left: the browser remembers it.
 
 MLflow holds a copy: the run's folder has the ledger, from which `mtpareto mirror FOLDER` writes all of this anew.
 """

@@ -18,6 +18,7 @@ from mlflow_tracking.data_sets import MirroredData, input_of, is_input
 from mlflow_tracking.earlier import is_earlier, set_apart
 from mlflow_tracking.experiment import introduce
 from mlflow_tracking.registry import STUDY_TAG, KeptModel, register, study_tag
+from mlflow_tracking.standing import not_others
 from mlflow_tracking.store import hold_store, is_sqlite
 from mlflow_tracking.trial_fields import (
     NAME_TAG,
@@ -133,7 +134,7 @@ class Mirror:
             self._client.update_run(run_id, name=name)
         self._log_metrics(run, metrics_of(trial), milliseconds(trial.ended))
         self._log_curves(run, trial)
-        self._tag(run, {**trial.words, NAME_TAG: self._name})
+        self._tag(run, {**not_others(trial.words, run.data.tags), NAME_TAG: self._name})
         if trial.data is not None and not is_input(run, trial.data):
             self._client.log_inputs(run_id, datasets=[input_of(trial.data)])
         status = "FAILED" if isinstance(trial.outcome, Failure) else "FINISHED"

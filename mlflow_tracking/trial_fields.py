@@ -10,6 +10,7 @@ from typing import Any
 
 from mlflow_tracking.data_sets import MirroredData
 from mlflow_tracking.experiment import DESCRIPTION_TAG
+from mlflow_tracking.standing import described
 from search_spaces.candidate import Candidate
 from search_spaces.methods.registry import step_to_json
 from search_spaces.outcome import Failure, Measurement, Outcome, Probe
@@ -103,7 +104,7 @@ def tags_of(trial: MirroredTrial, parent: str) -> dict[str, str]:
     elif not isinstance(trial.outcome, Probe):
         tags |= {f"condition.{key}": value for key, value in trial.outcome.conditions.items()}
         if isinstance(trial.outcome, Measurement) and trial.outcome.notes:
-            tags[DESCRIPTION_TAG] = as_param("\n".join(f"- {note}" for note in trial.outcome.notes))
+            tags[DESCRIPTION_TAG] = described("", trial.outcome.notes)
     return tags
 
 

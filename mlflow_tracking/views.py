@@ -9,8 +9,15 @@ from __future__ import annotations
 import json
 
 VIEW_TAG = "mlflow.sharedViewState."
-# What a view is of, beside the quality.
-COLUMNS = ("bytes_mb", "{quality}", "{quality}_kept_percent", "on_frontier", "rank", "hypervolume_share")
+# The columns of metrics, from the left: those that say what became of a trial are seen without scrolling.
+METRICS = ("on_frontier", "rank", "bytes_mb", "{quality}", "{quality}_kept_percent")
+NAME_COLUMN = "attributes.`Run Name`"
+BEFORE, AFTER = (NAME_COLUMN, "runDateAndNestInfo"), ("duration",)
+# In pixels, where the UI's own width cuts most names.
+NAME_WIDTH, KEPT_WIDTH = 300, 150
+# Over the chart (its colours: `mlflow_tracking.standing`); a narrow page cuts more than these words.
+SECTION = "The frontier is blue"
+CHART_HEIGHT = 440
 # The UI sorts views by it; nothing else asks for it.
 CREATED = 0
 
@@ -23,6 +30,7 @@ def view_key(parent: str) -> str:
 def view_tag(name: str, parent: str, quality: str) -> tuple[str, str]:
     """The tag of the experiment that holds a study's view, and its value. name: the study's. quality: as MLflow has
     it."""
+    columns = [f"metrics.`{name.format(quality=quality)}`" for name in METRICS]
     scatter = {
         "uuid": "mtpareto-frontier",
         "type": "SCATTER",
@@ -33,6 +41,15 @@ def view_tag(name: str, parent: str, quality: str) -> tuple[str, str]:
         "xaxis": {"key": "bytes_mb", "type": "METRIC"},
         "yaxis": {"key": quality, "type": "METRIC"},
     }
+    # As wide as the page: a third of it, which is usual, leaves the points on top of each other.
+    section = {
+        "uuid": "mtpareto",
+        "name": SECTION,
+        "display": True,
+        "isReordered": False,
+        "columns": 1,
+        "cardHeight": CHART_HEIGHT,
+    }
     state = {
         "searchFilter": f"{study_filter(name, parent)} and tags.split = 'dev'",
         "startTime": "ALL",
@@ -41,10 +58,12 @@ def view_tag(name: str, parent: str, quality: str) -> tuple[str, str]:
         "datasetsFilter": [],
         "orderByKey": "attributes.`run_name`",
         "orderByAsc": True,
-        "selectedColumns": [f"metrics.`{column.format(quality=quality)}`" for column in COLUMNS],
+        "selectedColumns": columns,
+        "columnOrder": [*BEFORE, *columns, *AFTER],
+        "columnWidths": {NAME_COLUMN: NAME_WIDTH, columns[-1]: KEPT_WIDTH},
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": [scatter],
-        "compareRunSections": [{"uuid": "mtpareto", "name": "Frontier", "display": True, "isReordered": False}],
+        "compareRunSections": [section],
         "isAccordionReordered": True,
     }
     envelope = {"name": name, "createdAt": CREATED, "updatedAt": CREATED, "state": json.dumps(state)}

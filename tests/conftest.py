@@ -21,6 +21,7 @@ FIRST = (
     "unit/workers/training/test_recover.py",
     "unit/workers/training/loop/test_compiling.py",
     "unit/workers/training/test_distill.py",
+    "long/test_ui_browser.py",
     "unit/workers/loading/test_loading.py",
     "unit/workers/decoder/test_decoder.py",
     "unit/orchestrator/stopping/test_stopping.py",

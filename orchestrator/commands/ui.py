@@ -32,6 +32,10 @@ START_SECONDS = 180.0
 LOOK_SECONDS = 0.2
 LINES_SAID = 12
 ENDED_SECONDS = 2.0
+# MLflow takes the choice from an address for that page alone, and a run's link does not have it.
+TOP_LEFT = (
+    '          a run comes up among pages of GenAI? Choose "Model training" at the top left: the browser remembers it'
+)
 
 
 class Shown(NamedTuple):
@@ -61,6 +65,7 @@ def show(run: Path | None, port: int, browse: bool, say: Callable[[str], None]) 
         say(f"MLflow    starting, with {shown.uri}")
         _wait(server, address, log)
         say(f"MLflow    {page(address, shown.place)}   (Ctrl-C ends it)")
+        say(TOP_LEFT)
         if browse:
             _browse(page(address, shown.place))
         code = server.wait()

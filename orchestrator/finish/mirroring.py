@@ -26,6 +26,7 @@ from mlflow_tracking.registry import KeptModel
 from mlflow_tracking.trial_fields import MirroredTrial, metric_key
 from orchestrator.finish.history import history
 from orchestrator.finish.model_card import model_card
+from orchestrator.finish.trial_standing import dropped_words, standing_numbers, standing_words
 from orchestrator.ledger.records import Key, Ledger, TrialRecord, read_ledger
 from orchestrator.results.picking import WORDS, aliases
 from orchestrator.results.points import Dropped, Point, Results, quality_of
@@ -96,10 +97,11 @@ def mirror_results(
     known = {point.record.key: mirrored_trial(point.record) for point in (held_out.points if held_out else ())}
     for point in results.points:
         key = point.record.key
-        known[key] = mirrored_trial(point.record, {**_standing(point), **places[key]}, _words(point))
+        words = standing_words(point, int(places[key]["rank"]), len(results.frontier))
+        known[key] = mirrored_trial(point.record, {**standing_numbers(point), **places[key]}, words)
     for dropped in results.dropped:
         standing = {"ratio": dropped.ratio, "on_frontier": 0.0, "hypervolume_share": 0.0}
-        known[dropped.record.key] = mirrored_trial(dropped.record, standing, {"race": dropped.why})
+        known[dropped.record.key] = mirrored_trial(dropped.record, standing, dropped_words(dropped))
     runs = mirror_ledger(mirror, folder, ledger, set(), known)
     models: list[KeptModel] = []
     data, named = study_data(ledger), aliases(results)
@@ -259,37 +261,6 @@ def mirrored_trial(
 def expected_of(record: TrialRecord) -> dict[str, float]:
     """What was expected of a trial that a profile chose, as metrics; empty for others."""
     return {f"expected_{name}": value for name, value in record.why.items()}
-
-
-def _standing(point: Point) -> dict[str, float]:
-    standing = {
-        "ratio": point.ratio,
-        "on_frontier": float(point.on_frontier),
-        "kept_off": float(bool(point.kept_off)),
-        "tie": float(point.tie is not None),
-    }
-    intervals = {**point.beside} if point.interval is None else {point.metric: point.interval, **point.beside}
-    for metric, interval in intervals.items():
-        standing |= {f"{metric}.low": interval.low, f"{metric}.high": interval.high}
-    standing |= {f"speed.{name}": value for name, value in point.speeds.items()}
-    return {name: value for name, value in standing.items() if math.isfinite(value)}
-
-
-def _words(point: Point) -> dict[str, str]:
-    """Why the point is kept off the frontier, what it is not told apart from and what beats it; empty words where that
-    is not so.
-
-    An empty word takes the place of one that an earlier mirroring wrote.
-    """
-    return {
-        "kept_off": "; ".join(point.kept_off),
-        "tie": _trial_text(point.tie),
-        "beaten_by": _trial_text(point.beaten_by),
-    }
-
-
-def _trial_text(record: TrialRecord | None) -> str:
-    return f"trial {record.number}: {record.candidate.describe() or 'baseline'}" if record else ""
 
 
 class MirrorThread:

@@ -14,6 +14,7 @@ import pytest
 from mlflow_tracking.experiment import DESCRIPTION, DESCRIPTION_TAG, KIND_TAG, MODEL_TRAINING
 from mlflow_tracking.mirror import EXPERIMENT, Mirror
 from mlflow_tracking.registry import KeptModel
+from mlflow_tracking.standing import COLOUR_TAG, COLOURS, standing_tags
 from mlflow_tracking.trial_fields import MirroredTrial, name_of
 from orchestrator.finish.mirroring import mirror_ledger
 from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger
@@ -68,6 +69,22 @@ def test_what_a_trial_noted_is_its_runs_description(store: str, tmp_path: Path) 
     tags = mirrored(store, tmp_path, trial(noted, 8, {}, {})).tags
     assert tags["mlflow.note.content"] == "- trained on 2,000 tokens\n- training made it worse: …"
     assert "mlflow.note.content" not in mirrored(store, tmp_path, trial(measurement(46.0), 3, {}, {})).tags
+
+
+def test_a_place_comes_before_the_notes_once_it_is_known_and_changes_with_it(store: str, tmp_path: Path) -> None:
+    noted = replace(measurement(45.0), notes=("trained on 4,000 tokens",))
+
+    def described(place: str, said: str) -> tuple[str, str]:
+        words = standing_tags(place, said, noted.notes)
+        given = trial(noted, 2, {}, words if said else {})
+        own = replace(given, candidate=Candidate(BASE, (RTN(bits=2, group_size=32),)))
+        tags = mirrored(store, tmp_path, own).tags
+        return tags.get(COLOUR_TAG, ""), tags[DESCRIPTION_TAG]
+
+    notes = "- trained on 4,000 tokens"
+    assert described("frontier", "") == ("", notes)
+    assert described("frontier", "first") == (COLOURS["frontier"], f"Standing: first.\n\n{notes}")
+    assert described("beaten", "second") == (COLOURS["beaten"], f"Standing: second.\n\n{notes}")
 
 
 def test_a_raced_trial_has_no_number_under_the_name_of_a_whole_measurement(store: str, tmp_path: Path) -> None:

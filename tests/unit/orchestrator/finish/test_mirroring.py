@@ -169,6 +169,29 @@ def test_a_trial_can_be_filtered_by_its_place_and_its_data(folder: Path, mlflow_
     assert held_out.data.metrics["test_chrf_kept_percent"] == 100.0 and "on_frontier" not in held_out.data.metrics
 
 
+def test_a_run_shows_where_its_trial_stands_and_what_somebody_wrote_there_stays(
+    folder: Path, mlflow_store: Path
+) -> None:
+    found = read_mirrored(mlflow_store)
+    tags = {name[:3]: run.data.tags for name, run in found.runs.items() if run.data.tags.get("split") == "dev"}
+    said = {number: (one["mlflow.runColor"], one["mlflow.note.content"]) for number, one in tags.items()}
+    tied = "Standing: not told apart from trial 1: rtn(bits=4, group_size=64, symmetric=True), which is no larger."
+    assert said == {
+        "000": ("#56B4E9", tied),
+        "001": ("#0072B2", "Standing: on the frontier, number 2 of 2 by size."),
+        "002": ("#0072B2", "Standing: on the frontier, number 1 of 2 by size."),
+        "003": ("#56B4E9", tied),
+    }
+    bounds = found.runs["003 rtn 3-bit g64"].data.metrics
+    assert bounds["chrf_difference.low"] <= bounds["chrf"] - 100 <= bounds["chrf_difference.high"] < 0
+    run_id = found.runs["001 rtn 4-bit g64"].info.run_id
+    found.client.set_tag(run_id, "mlflow.note.content", "mine")
+    found.client.set_tag(run_id, "mlflow.runColor", "#000000")
+    report_again(folder, Console(quiet=True))
+    kept = found.client.get_run(run_id).data.tags
+    assert (kept["mlflow.note.content"], kept["mlflow.runColor"]) == ("mine", "#000000")
+
+
 def test_a_data_set_is_an_input_by_name_and_digest_and_no_sentence_of_it_is_written(
     folder: Path, mlflow_store: Path
 ) -> None:
@@ -225,6 +248,7 @@ def test_a_study_has_a_view_of_its_trials_and_its_frontier(folder: Path, mlflow_
     assert (chart["xaxis"]["key"], chart["yaxis"]["key"]) == ("bytes_mb", "chrf")
     shown = {name for run in runs for name in run.data.metrics}
     assert {column.split("`")[1] for column in state["selectedColumns"]} <= shown
+    assert set(state["columnWidths"]) | set(state["selectedColumns"]) <= set(state["columnOrder"])
 
 
 def test_a_kept_model_is_registered_with_its_card_and_its_aliases(folder: Path, mlflow_store: Path) -> None:
