@@ -16,8 +16,7 @@ from search_spaces.candidate import digest_of
 from search_spaces.methods.registry import step_to_json
 from search_spaces.methods.trainers import Distill, Trainer
 from search_spaces.sizes.student_shape import read_student_config
-from search_spaces.sizes.tensor_table import text_config
-from workers.checkpoints.model_files import read_checkpoint, read_config
+from workers.checkpoints.model_files import read_checkpoint
 from workers.loading.load import default_device, is_bitsandbytes, load_tokenizer
 from workers.plan.code_version import code_version
 from workers.plan.compression_context import CompressionContext
@@ -29,6 +28,7 @@ from workers.training.held_out_check import folder_chrf, held_out_chrf
 from workers.training.loop.compiling import worth_compiling
 from workers.training.loop.learner import Learner
 from workers.training.loop.one_device import Task, train
+from workers.training.losses.vocabularies import vocabulary_rows
 from workers.training.model_forms.fake_quantization import StoredLinear
 from workers.training.model_forms.trainable import Trainable, finetune_form, form_of
 from workers.training.teachers.choose_teacher import micro_tokens, teacher_for, training_inputs
@@ -194,7 +194,7 @@ def _speller(parent: Path, step: Trainer, pairs: TokenizedPairs, context: Compre
         return None
     folders = (parent, training_inputs(step, context).teacher)
     own, teacher = (load_tokenizer(folder, context.trust_remote_code) for folder in folders)
-    rows, theirs = (int(text_config(read_config(folder))["vocab_size"]) for folder in folders)
+    rows, theirs = map(vocabulary_rows, folders)
     if rows == theirs and own.get_vocab() == teacher.get_vocab():
         return None
     return Speller(pairs, own, teacher, context.prompt, rows)

@@ -129,6 +129,13 @@ def micro_batches(
     return [padded_batch(pairs, rows) for rows in micro_rows(pairs, chosen, micro_tokens, fewest)]
 
 
+def batches_for(
+    pairs: TokenizedPairs, chosen: Sequence[int], micro_tokens: int, fewest: int, packs: bool
+) -> list[TrainingBatch]:
+    """`packed_batches` for a model that reads them, `micro_batches` for another."""
+    return packed_batches(pairs, chosen, micro_tokens) if packs else micro_batches(pairs, chosen, micro_tokens, fewest)
+
+
 def packed_batches(pairs: TokenizedPairs, chosen: Sequence[int], micro_tokens: int) -> list[TrainingBatch]:
     """The chosen sequences by falling length, in batches without padding of at most `micro_tokens` tokens; a longer
     sequence is a batch of its own."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from workers.training.data.batches import TrainingBatch, micro_batches, packed_batches
+from workers.training.data.batches import TrainingBatch, batches_for
 from workers.training.data.sampling import choose_rows
 from workers.training.data.tokenized_pairs import TokenizedPairs
 
@@ -38,7 +38,7 @@ def prepare_step(
     """The work of the step, counted from 0: the same for the same arguments. packs: without padding. pinned: in
     page-locked memory. speller: adds how the teacher spells a batch."""
     rows = choose_rows(pairs, step=step, batch=batch, seed=seed)
-    made = packed_batches(pairs, rows, micro_tokens) if packs else micro_batches(pairs, rows, micro_tokens, fewest)
+    made = batches_for(pairs, rows, micro_tokens, fewest, packs)
     if speller is not None:
         made = [speller(one) for one in made]
     tokens = sum(one.tokens for one in made)

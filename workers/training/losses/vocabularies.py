@@ -25,7 +25,9 @@ def refuse_other_vocabulary(student: Path, teacher: Path, step: Trainer, trust_r
             f"the teacher's tokenizer lacks {len(lacking)} of the student's {len(own)} tokens, such as "
             f"{min(lacking)!r}; a divergence compares them token by token: {_WAY_OUT}"
         )
-    if (own != theirs or _rows(student) != _rows(teacher)) and (step.teacher != "live" or step.hidden):
+    if (own != theirs or vocabulary_rows(student) != vocabulary_rows(teacher)) and (
+        step.teacher != "live" or step.hidden
+    ):
         raise StudyError(
             f"the student has {len(own)} tokens and the teacher {len(theirs)}, and {step.name} "
             f"{'matches hidden states' if step.hidden else 'takes a cached teacher'}, which compares both token by "
@@ -42,6 +44,7 @@ def refuse_other_columns(student: int, teacher: int) -> None:
         )
 
 
-def _rows(folder: Path) -> int:
+def vocabulary_rows(folder: Path) -> int:
+    """Entries of the vocabulary of the model in this folder: rows of its embeddings, columns of its logits."""
     config = read_config(folder)
     return int(config.get("text_config", config)["vocab_size"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from workers.runtime.gpu_memory import release_memory
-from workers.training.data.batches import fewest_tokens_of, halve_micro_tokens, micro_batches, packed_batches
+from workers.training.data.batches import batches_for, fewest_tokens_of, halve_micro_tokens
 from workers.training.data.sampling import choose_rows
 from workers.training.teachers.cache import TeacherCache
 from workers.training.teachers.teacher import CachedTeacher, LiveTeacher, fill
@@ -65,11 +65,7 @@ def fill_teacher_cache(
         for start in range(0, len(missing), _SEQUENCES):
             left = missing[start : start + _SEQUENCES]
             while left:
-                batches = (
-                    packed_batches(pairs, left, micro_tokens)
-                    if packs
-                    else micro_batches(pairs, left, micro_tokens, fewest)
-                )
+                batches = batches_for(pairs, left, micro_tokens, fewest, packs)
                 too_large = fill(cache, live, batches, device, partial(_told, report, read, of))
                 asked, left = left, cache.missing(left)
                 read += sum(map(pairs.length, asked)) - sum(map(pairs.length, left))
