@@ -35,7 +35,7 @@ from search_spaces.spaces.choices import Space, chosen_steps, every_choice
 from search_spaces.spaces.enumeration import enumerate_rows
 from search_spaces.spaces.offers import offer_for
 from search_spaces.spaces.suggestions import NONE
-from search_spaces.spaces.training_suggestions import TRAINING_CHOICES, raise_budget
+from search_spaces.spaces.training_suggestions import TRAINING_CHOICES, is_sampled, raise_budget
 from workers.evaluation.trial_lines import AskedTrial
 from workers.plan.evaluation_plan import CONTROL_SPLITS, PROFILE_SPLIT, SPEED_SPLIT, data_split
 
@@ -476,7 +476,10 @@ class Proposer:
 
     def _chosen(self, choices: Mapping[str, Any], why: Mapping[str, float] | None = None) -> Proposal | None:
         """What the sampler answers when it is given these choices; None when that is known, pending or impossible."""
-        self._study.enqueue_trial(self._told_of_training(choices))
+        whole = self._told_of_training(choices)
+        if not is_sampled(whole):
+            return self._new(chosen_steps(self._space, whole, self._offer), whole, None, why)
+        self._study.enqueue_trial(whole)
         return self._asked_once(why)
 
     def _told_of_training(self, choices: Mapping[str, Any]) -> dict[str, Any]:
@@ -620,7 +623,7 @@ class Proposer:
         self._numbers = max(self._numbers, record.number + 1)
         self._pending[record.number] = proposal
         self._candidates[record.candidate.digest] = record.candidate
-        if record.choices:
+        if record.choices and is_sampled(record.choices):
             asked = self._with_choices(record.choices)
             if asked.params == dict(record.choices):
                 self._choices[record.candidate.digest] = dict(record.choices)
@@ -642,7 +645,7 @@ class Proposer:
         self._numbers = max(self._numbers, record.number + 1)
         if isinstance(record.outcome, Failure) and record.split not in CONTROL_SPLITS:
             self._families.learn(record.outcome, self._worked)
-        if record.choices:
+        if record.choices and is_sampled(record.choices):
             asked = self._with_choices(record.choices)
             # Choices of a space that has changed since mean something else now: nothing is learnt from them.
             same = asked.params == dict(record.choices)
