@@ -6,6 +6,7 @@ Knows neither Ray nor a clock; everything it has learnt can be given back to it 
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
 from collections import deque
@@ -176,12 +177,15 @@ class Proposer:
             # The ladder takes the others' place; those that train do it in ways that have no rows.
             self._anchors = deque(choices for choices in self._anchors if _trains(choices))
 
-    def propose(self) -> Proposal | Waiting:
-        """The next trial; "wait" while outcomes are due that decide it; "done" when there is nothing left."""
+    def propose(self, left: float = math.inf) -> Proposal | Waiting:
+        """The next trial; "wait" while outcomes are due that decide it; "done" when there is nothing left.
+
+        left: seconds that a trial may take. The profile then chooses no training that is expected to take longer.
+        """
         if self._again:
             return self._again.popleft()
         if not self._over():
-            proposal = self._from_given() or self._guided()
+            proposal = self._from_given() or self._guided(left)
             if self.aim_is_met or self.gain_is_spent:
                 return self.propose()
             proposal = proposal or self._from_anchors()
@@ -384,7 +388,7 @@ class Proposer:
         target = self._aim.share if self._aim else None
         return Guidance(rows, self._checkpoint.bytes, floor, target, max_bytes, self._fits, least_rate)
 
-    def _guided(self) -> Proposal | Literal["wait"] | None:
+    def _guided(self, left: float) -> Proposal | Literal["wait"] | None:
         """A probe of the profile, then what the profile says; "wait" while it or the baseline is not measured whole.
         None where the sampler has its turn, or there is no profile."""
         guidance = self._guidance
@@ -400,7 +404,7 @@ class Proposer:
         if guidance.leaves_to_others(self._started("dev"), waiting=bool(self._anchors)):
             return None
         pending = [proposal.candidate.steps for proposal in self._pending.values() if proposal.split == "dev"]
-        while (found := guidance.propose(pending)) is not None:
+        while (found := guidance.propose(pending, left)) is not None:
             choices, steps, reason = found
             if (proposal := self._chosen(choices, reason.to_json())) is not None:
                 return proposal

@@ -294,6 +294,21 @@ def test_budgets_rise_beyond_the_samplers_and_go_on_after_a_stop(checkpoint: Che
     assert [one.candidate for one in again.dev] == [one.candidate for one in done.dev[budgets.index(longest) + 1 :]]
 
 
+def test_no_training_is_begun_that_would_outlast_the_budget(rows_trained: Rows) -> None:
+    guidance = Guidance(rows_trained, int(rows_trained.bytes[0]), 0.5)
+    for steps in guidance.probes:
+        guidance.probed(steps, nats(steps), 1.0)
+    guidance.tell((), int(rows_trained.bytes[0]), 1.0, None, 3.0, stands=True)
+    chosen = []
+    for left in (math.inf, 30.0):
+        closed: list[tuple[Step, ...]] = []
+        while len(closed) < 40 and (found := guidance.propose(closed, left)) is not None:
+            closed.append(found[1])
+        chosen.append(closed)
+    assert any(trainers(steps) for steps in chosen[0])
+    assert chosen[1] and not any(trainers(steps) for steps in chosen[1])
+
+
 def test_every_row_is_known_by_its_steps_whatever_trains_it_behind_which_width(rows_trained: Rows) -> None:
     guidance = Guidance(rows_trained, int(rows_trained.bytes[0]), 0.5)
     for row in range(0, len(rows_trained.bytes), 97):
