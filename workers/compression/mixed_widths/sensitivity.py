@@ -6,8 +6,8 @@ workers/calibration/fisher.py). kl: the mean divergence of the model in which on
 
 The kl of 8 and of 4 bits is not measured: it is the kl of 3 bits times the ratio of their fisher scores, since both
 grow with the square of small errors. In float32 on groups of models of 5 million weights, that of 8 bits was within
-10 % of what 4 bits tell, and that of 4 bits between 0.84 and 1.04 times what 3 bits tell, 0.94 in the median. In bfloat16
-the kl of 8 bits, and of a large model's single groups that of 4, is near what the type rounds off.
+10 % of what 4 bits tell, and that of 4 bits between 0.84 and 1.04 times what 3 bits tell, 0.94 in the median. In
+bfloat16 the kl of 8 bits, and of a large model's single groups that of 4, is near what the type rounds off.
 """
 
 from __future__ import annotations
