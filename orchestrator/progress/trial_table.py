@@ -193,7 +193,7 @@ def timing_line(points: int) -> str:
     batches = ", ".join(map(str, SPEED_BATCHES[:-1]))
     return (
         f"timing {points} points, one at a time: {SPEED_TOKENS} new tokens for {batches} and {SPEED_BATCHES[-1]} "
-        f"segments at once, {1 + SPEED_REPEATS} times each"
+        f"segments at once, up to {1 + SPEED_REPEATS} times each"
     )
 
 

@@ -22,6 +22,9 @@ from workers.packed.load import NotPackedError, load_packed, why_not_packed
 from workers.packed.modules import kernel_names, needs_gpu
 from workers.plan.evaluation_plan import SPEED_BATCHES, SPEED_REPEATS, SPEED_TOKENS
 
+# A run of seconds differs by a few hundredths of itself from the next.
+LONG_ENOUGH = 3.0
+
 
 def measure_speed(
     folder: Path,
@@ -34,7 +37,8 @@ def measure_speed(
     """Load the folder and decode these prompts (token ids), taken in turn, at each batch size.
 
     Every sequence runs to `new_tokens`, so that all candidates do the same work; each batch is warmed up and then timed
-    three times, of which the median counts. Raises DecompressedError for weights that were not kept as they are stored.
+    SPEED_REPEATS times, or until that took LONG_ENOUGH seconds, and the median counts. Raises DecompressedError for
+    weights that were not kept as they are stored.
     """
     placement = where if isinstance(where, Placement) else Placement(where)
     reason = why_not_measured(folder, placement.home)
@@ -91,6 +95,8 @@ def _seconds(model: Any, prompts: list[list[int]], new_tokens: int) -> float:
         start = time.perf_counter()
         found = decoder.decode(asked)
         taken.append(time.perf_counter() - start)
+        if sum(taken[1:]) >= LONG_ENOUGH:
+            break
         short = [len(tokens) for tokens in found if len(tokens) != new_tokens]
         if short:
             raise RuntimeError(f"a sequence of {short[0]} tokens came back where {new_tokens} were asked for")

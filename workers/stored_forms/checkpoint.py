@@ -31,6 +31,7 @@ from workers.runtime.atomic_files import sync
 from workers.runtime.host_memory import to_host
 from workers.stored_forms.packing import unpack
 from workers.stored_forms.quantization_config import bits_of
+from workers.stored_forms.reading_ahead import read_ahead
 
 SHARD_BYTES = 2 * 10**9
 PLAIN = "model"
@@ -41,11 +42,16 @@ STORED_PARTS = frozenset(
 
 
 def stored_tensors(folder: Path, device: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor of the checkpoint as it is stored, one at a time, in file order."""
+    """Every tensor of the checkpoint as it is stored, one at a time, in file order. A GPU's are read ahead."""
+    wanted: list[tuple[Path, str]] = []
     for file in weight_files(folder):
-        with safe_open(file, framework="pt", device=str(device)) as stream:
-            for name in stream.keys():  # noqa: SIM118 (safe_open is no mapping)
-                yield name, stream.get_tensor(name)
+        with safe_open(file, framework="pt", device="cpu") as stream:
+            names = list(stream.keys())
+            if device.type != "cuda":
+                yield from ((name, stream.get_tensor(name)) for name in names)
+        wanted += [(file, name) for name in names]
+    if device.type == "cuda":
+        yield from read_ahead(wanted, device)
 
 
 def every_weight(name: str) -> bool:

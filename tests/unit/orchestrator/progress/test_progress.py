@@ -387,7 +387,7 @@ def test_timing_says_beforehand_what_it_will_do_and_counts() -> None:
 
     assert shown(show).splitlines() == [
         "[1/1] baseline: chrF 60.00  4.00 kB  in 10 s  timing next",
-        "timing 2 points, one at a time: 64 new tokens for 1, 8 and 64 segments at once, 4 times each",
+        "timing 2 points, one at a time: 64 new tokens for 1, 8 and 64 segments at once, up to 4 times each",
         "[speed 1/2] baseline: 81 tokens/s at batch 1  in 30 s  about 30 s left",
         "[speed 2/2] remove_layers(count=1): 99 tokens/s at batch 1  in 5 s",
     ]
