@@ -218,19 +218,23 @@ class Guidance:
         if row is not None:
             self._closed[row] = True
 
-    def propose(self, pending: Collection[Steps]) -> tuple[dict[str, Any], Steps, Reason] | None:
+    def propose(
+        self, pending: Collection[Steps], left: float = math.inf
+    ) -> tuple[dict[str, Any], Steps, Reason] | None:
         """The choices and steps of the candidate to measure next, and why; None where none is worth a trial.
 
         Budgets of training rise: none is more than RISE times the longest that was measured.
 
-        pending: the steps of the candidates under way. Nothing is noted: asked again, it says the same until it is told
+        pending: the steps of the candidates under way. left: seconds that a trial may take; where any that trains is
+        expected to take longer, it is not proposed. Nothing is noted: asked again, it says the same until it is told
         more or the candidate is pending. The profile is taken as it is at the first call.
         """
         if self._guide is None:
             self._guide = self._made_guide()
         under_way = {row for steps in pending if (row := self._row(steps)) is not None}
         seconds = self._costs()
-        found = self._guide.propose(under_way, self._closed | (self._tokens > RISE * self._longest), seconds)
+        too_long = (self._tokens > RISE * self._longest) | ((self._tokens > 0) & (seconds > left))
+        found = self._guide.propose(under_way, self._closed | too_long, seconds)
         if found is None:
             return None
         row, told = found

@@ -6,6 +6,7 @@ Knows neither Ray nor a clock; everything it has learnt can be given back to it 
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
 from collections import deque
@@ -35,7 +36,7 @@ from search_spaces.spaces.choices import Space, chosen_steps, every_choice
 from search_spaces.spaces.enumeration import enumerate_rows
 from search_spaces.spaces.offers import offer_for
 from search_spaces.spaces.suggestions import NONE
-from search_spaces.spaces.training_suggestions import TRAINING_CHOICES, raise_budget
+from search_spaces.spaces.training_suggestions import TRAINING_CHOICES, is_sampled, raise_budget
 from workers.evaluation.trial_lines import AskedTrial
 from workers.plan.evaluation_plan import CONTROL_SPLITS, PROFILE_SPLIT, SPEED_SPLIT, data_split
 
@@ -185,12 +186,15 @@ class Proposer:
             self._renew(record)
         self._given = deque([(), *given])
 
-    def propose(self) -> Proposal | Waiting:
-        """The next trial; "wait" while outcomes are due that decide it; "done" when there is nothing left."""
+    def propose(self, left: float = math.inf) -> Proposal | Waiting:
+        """The next trial; "wait" while outcomes are due that decide it; "done" when there is nothing left.
+
+        left: seconds that a trial may take. The profile then chooses no training that is expected to take longer.
+        """
         if self._again:
             return self._again.popleft()
         if not self._over():
-            proposal = self._from_given() or self._guided()
+            proposal = self._from_given() or self._guided(left)
             if self.aim_is_met or self.gain_is_spent:
                 return self.propose()
             proposal = proposal or self._from_anchors()
@@ -393,7 +397,7 @@ class Proposer:
         target = self._aim.share if self._aim else None
         return Guidance(rows, self._checkpoint.bytes, floor, target, max_bytes, self._fits, least_rate)
 
-    def _guided(self) -> Proposal | Literal["wait"] | None:
+    def _guided(self, left: float) -> Proposal | Literal["wait"] | None:
         """A probe of the profile, then what the profile says; "wait" while it or the baseline is not measured whole.
         None where the sampler has its turn, or there is no profile."""
         guidance = self._guidance
@@ -408,7 +412,7 @@ class Proposer:
         if guidance.leaves_to_others(self._started("dev"), waiting=bool(self._anchors)):
             return None
         pending = [proposal.candidate.steps for proposal in self._pending.values() if proposal.split == "dev"]
-        while (found := guidance.propose(pending)) is not None:
+        while (found := guidance.propose(pending, left)) is not None:
             choices, steps, reason = found
             if (proposal := self._chosen(choices, reason.to_json())) is not None:
                 return proposal
@@ -488,7 +492,10 @@ class Proposer:
 
     def _chosen(self, choices: Mapping[str, Any], why: Mapping[str, float] | None = None) -> Proposal | None:
         """What the sampler answers when it is given these choices; None when that is known, pending or impossible."""
-        self._study.enqueue_trial(self._told_of_training(choices))
+        whole = self._told_of_training(choices)
+        if not is_sampled(whole):
+            return self._new(chosen_steps(self._space, whole, self._offer), whole, None, why)
+        self._study.enqueue_trial(whole)
         return self._asked_once(why)
 
     def _told_of_training(self, choices: Mapping[str, Any]) -> dict[str, Any]:
@@ -632,7 +639,7 @@ class Proposer:
         self._numbers = max(self._numbers, record.number + 1)
         self._pending[record.number] = proposal
         self._candidates[record.candidate.digest] = record.candidate
-        if record.choices:
+        if record.choices and is_sampled(record.choices):
             asked = self._with_choices(record.choices)
             if asked.params == dict(record.choices):
                 self._choices[record.candidate.digest] = dict(record.choices)
@@ -654,7 +661,7 @@ class Proposer:
         self._numbers = max(self._numbers, record.number + 1)
         if isinstance(record.outcome, Failure) and record.split not in CONTROL_SPLITS:
             self._families.learn(record.outcome, self._worked)
-        if record.choices:
+        if record.choices and is_sampled(record.choices):
             asked = self._with_choices(record.choices)
             # Choices of a space that has changed since mean something else now: nothing is learnt from them.
             same = asked.params == dict(record.choices)

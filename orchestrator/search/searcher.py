@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -111,7 +112,7 @@ class ParetoSearcher(Searcher):
         if self._limit is not None and len(self._numbers) >= self._limit:
             return None
         self._keep_to_budget()
-        proposal = self._proposer.propose()
+        proposal = self._proposer.propose(self._left())
         if proposal == "done":
             return str(Searcher.FINISHED)
         if proposal == "wait":
@@ -167,6 +168,16 @@ class ParetoSearcher(Searcher):
         if budget.gpu_seconds is not None and budget.gpus * held >= budget.gpu_seconds:
             return "gpu_hours"
         return ""
+
+    def _left(self) -> float:
+        """Seconds that a trial may take which begins now, what the control arms take being kept free; infinite without
+        a budget."""
+        budget, now = self._budget, self._clock()
+        left = [] if budget.seconds is None else [self._started + budget.seconds - now]
+        if budget.gpu_seconds is not None:
+            held = self._held + sum(now - began for began in self._began.values())
+            left.append(budget.gpu_seconds / budget.gpus - held)
+        return min(left) - self._proposer.control_seconds if left else math.inf
 
     def _lose(self, proposal: Proposal) -> None:
         number = proposal.number

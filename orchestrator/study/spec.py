@@ -186,7 +186,8 @@ class StudySpec:
     """CPUs a trial takes."""
     hours: Annotated[Above0 | None, Flag(RESOURCES, default="no limit")] = None
     """Hours after which a search begins no further candidate; what runs may end, and the frontier is still scored. What
-    the control arm is expected to take is kept free."""
+    the control arm is expected to take is kept free, and the profile chooses no training that is expected to outlast
+    it."""
     gpu_hours: Annotated[Above0 | None, Flag(RESOURCES, default="no limit")] = None
     """The same by the hours of GPUs that trials hold, those before a resume included."""
     min_gain: Annotated[Above0 | None, Flag(RESOURCES, metavar="PERCENT", default="no limit")] = None

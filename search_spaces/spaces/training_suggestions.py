@@ -45,11 +45,13 @@ class WholeTraining:
 
 
 # 250,000 tokens are 50 optimizer steps of an LLM's usual sequences: on one of half a billion parameters they changed
-# nothing. The teacher's translations take longer than they are trained on, so they are for the largest budget.
+# nothing. A model at a ninth of its bytes kept 84 % of its quality after 1 million and 93 % after 4. The teacher's
+# translations take longer than they are trained on, so they are for a large budget.
 TRAINED_WHOLE: dict[str, WholeTraining] = {
     "1M": WholeTraining(BUDGETS[1]),
     "4M": WholeTraining(BUDGETS[2]),
     "4M by beams": WholeTraining(BUDGETS[2], by_beams=True),
+    "16M": WholeTraining(4 * BUDGETS[2]),
 }
 SHORTEST, RISE = BUDGETS[1], 4
 
@@ -61,6 +63,11 @@ def raise_budget(choices: Choices) -> dict[str, Any] | None:
         if (budget := choices.get(name)) in BUDGETS[:-1]:
             return {**choices, name: BUDGETS[BUDGETS.index(budget) + 1]}
     return None
+
+
+def is_sampled(choices: Choices) -> bool:
+    """Whether a sampler may be told of these choices: it is offered no budget above BUDGETS, and a search may be."""
+    return all(choices.get(name, 0) <= BUDGETS[-1] for name in BUDGET_CHOICES)
 
 
 def spell_training(choices: Choices) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def _taken(parent: Path, context: CompressionContext) -> Iterator[LayerStatistic
         linear_layers(layer)
     prefix = _layers_prefix(read_checkpoint(parent).tensors)
     every = len(model.get_decoder().layers)
-    for layer in upper_halves(capture(model, batches(sequences), context.device), prefix):
+    for layer in upper_halves(capture(model, batches(sequences), context.device), prefix, every):
         working("calibrating, layer", layer.index + 1, every)
         yield layer
     if context.device.type == "cuda":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,19 +49,22 @@ class Divergence:
                 self._reference.append(self._kept(logits))
         self._inputs = LayerInputs()
 
-    def remember(self, model: Any) -> None:
-        """Keep what enters the model's layers, so that `of` need not run those that don't change."""
+    def remember(self, model: Any) -> bool:
+        """Keep what enters the model's layers, so that `of` need not run those that don't change; whether that was
+        done."""
         self._inputs.take(model, self._batches, target_logits)
+        return self._inputs.known
 
-    def of(self, model: Any, first: int = 0) -> float:
+    def of(self, model: Any, first: int = 0, without: Collection[int] = ()) -> float:
         """Mean over target tokens of KL(reference ‖ model), in nats; raises ValueError for logits not finite.
 
-        first: the first layer that is another than when the model was remembered; 0 where the embeddings are.
+        first: the first layer that is another than when the model was remembered; 0 where the embeddings are. without:
+        layers of a remembered model that do not run, none of them before `first`.
         """
         parts = []
         with torch.inference_mode():
             for number, (batch, kept) in enumerate(zip(self._batches, self._reference, strict=True)):
-                with self._inputs.starting_at(model, first, number):
+                with self._inputs.starting_at(model, first, number, without):
                     logits = target_logits(model, batch)
                 parts += [
                     _divergence(kept[start : start + _ROWS].to(logits.device), logits[start : start + _ROWS])

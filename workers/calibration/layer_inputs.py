@@ -6,7 +6,7 @@ not be run again. On a GPU the others run as CUDA graphs, so weights must change
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -71,9 +71,15 @@ class LayerInputs:
         with self.starting_at(model, len(model.get_decoder().layers) // 2, 0):
             return found is not None and torch.equal(found, run(model, batch))
 
+    @property
+    def known(self) -> bool:
+        """Whether what enters the layers is kept."""
+        return bool(self._held)
+
     @contextmanager
-    def starting_at(self, model: Any, first: int, batch: int) -> Iterator[None]:
-        """Inside, a run over the batch of this number skips the layers before `first`, if what enters is known."""
+    def starting_at(self, model: Any, first: int, batch: int, without: Collection[int] = ()) -> Iterator[None]:
+        """Inside, a run over the batch of this number skips the layers before `first`, if what enters is known, and
+        then those in `without` too, which hand on what they are given."""
         if not self._held:
             yield
             return
@@ -82,7 +88,7 @@ class LayerInputs:
         own = {number: vars(layer)["forward"] for number, layer in enumerate(layers) if "forward" in vars(layer)}
         try:
             for number, layer in enumerate(layers):
-                layer.forward = self._forward(number, layer.forward, first, batch)
+                layer.forward = self._forward(number, layer.forward, first, batch, number in without)
             yield
         finally:
             for number, layer in enumerate(layers):
@@ -90,11 +96,13 @@ class LayerInputs:
                 if number in own:
                     layer.forward = own[number]
 
-    def _forward(self, number: int, own: Forward, first: int, batch: int) -> Forward:
+    def _forward(self, number: int, own: Forward, first: int, batch: int, is_gone: bool) -> Forward:
         """What the layer of this number does in a run that begins at the layer `first`. own: its own `forward`."""
         if number < first:
             return _pass
         entering = self._held[batch][first] if number == first > 0 else None
+        if is_gone:
+            return _pass if entering is None else partial(_entered, _pass, entering)
         if self._graphs is not None and self._graphs.graphs:
             return self._graphs.forward(batch, number, entering)
         return own if entering is None else partial(_entered, own, entering)

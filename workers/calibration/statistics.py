@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from search_spaces.errors import StudyError
 from workers.calibration.capture import LayerSums
-from workers.runtime.host_memory import to_host
+from workers.runtime.host_memory import PinnedAhead, to_host
 
 INDEX = "statistics.json"
 BLOCK = 2048
@@ -102,18 +102,24 @@ def statistics_in_memory(layers: Iterable[LayerStatistics]) -> Statistics:
     return Statistics(tokens, keys, tensors)
 
 
-def upper_halves(layers: Iterable[LayerSums], prefix: str) -> Iterator[LayerStatistics]:
-    """The sums as they come, moved into host memory. prefix: of weight names, such as `model.layers`."""
-    for sums in layers:
-        tensors: dict[str, torch.Tensor] = {}
-        for key, inputs in sums.inputs.items():
-            tensors[f"{key}.magnitude"] = to_host(inputs.magnitude)
-            for start in range(0, inputs.hessian.shape[0], BLOCK):
-                # A copy, so that nothing keeps the whole alive.
-                rows = inputs.hessian[start : start + BLOCK, start:].clone(memory_format=torch.contiguous_format)
-                tensors[f"{key}.hessian.{start:06d}"] = to_host(rows)
-        keys = {f"{prefix}.{sums.index}.{weight}": key for weight, key in sums.keys.items()}
-        yield LayerStatistics(sums.index, sums.tokens, keys, tensors)
+def upper_halves(layers: Iterable[LayerSums], prefix: str, count: int) -> Iterator[LayerStatistics]:
+    """The sums as they come, moved into host memory. prefix: of weight names, such as `model.layers`. count: of
+    layers."""
+    memory = PinnedAhead()
+    try:
+        for sums in layers:
+            again = sums.index < count - 1
+            tensors: dict[str, torch.Tensor] = {}
+            for key, inputs in sums.inputs.items():
+                tensors[f"{key}.magnitude"] = to_host(inputs.magnitude)
+                for start in range(0, inputs.hessian.shape[0], BLOCK):
+                    # A copy, so that nothing keeps the whole alive.
+                    rows = inputs.hessian[start : start + BLOCK, start:].clone(memory_format=torch.contiguous_format)
+                    tensors[f"{key}.hessian.{start:06d}"] = memory.to_host(rows, again)
+            keys = {f"{prefix}.{sums.index}.{weight}": key for weight, key in sums.keys.items()}
+            yield LayerStatistics(sums.index, sums.tokens, keys, tensors)
+    finally:
+        memory.close()
 
 
 def write_statistics(folder: Path, layers: Iterable[LayerStatistics]) -> None:

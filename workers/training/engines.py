@@ -32,6 +32,7 @@ from workers.training.losses.vocabularies import vocabulary_rows
 from workers.training.model_forms.fake_quantization import StoredLinear
 from workers.training.model_forms.trainable import Trainable, finetune_form, form_of
 from workers.training.teachers.choose_teacher import micro_tokens, teacher_for, training_inputs
+from workers.training.teachers.teacher import LiveTeacher
 
 LayerMap = Mapping[int, int] | None
 Answer = TypeVar("Answer")
@@ -75,13 +76,21 @@ def train_alone(
         checkpoints=_checkpoints(step, pairs, context),
         held_out=(lambda: held_out_chrf(trained, kept, context)) if kept else None,
         report=context.report,
-        micro_tokens=micro_tokens(trained.parent, context.device.type, compile),
+        micro_tokens=micro_tokens(trained.parent, context.device.type, compile, held_bytes(learner)),
         compile=compile,
         # Projections of hidden states are made with the learner.
         beginning=None if step.hidden else partial(_beginning, trained.parent, step, context),
         packs=packs,
     )
     return train(task)
+
+
+def held_bytes(learner: Learner) -> int:
+    """Bytes of a training beside its activations: weights, the teacher's too, gradients and AdamW's two moments."""
+    own = list(learner.parameters())
+    trained = sum(one.nbytes for one in own if one.requires_grad)
+    teacher = learner.teacher.readout.model.parameters() if isinstance(learner.teacher, LiveTeacher) else ()
+    return sum(one.nbytes for one in (*own, *teacher)) + 3 * trained
 
 
 def train_over_processes(

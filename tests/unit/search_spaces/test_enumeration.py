@@ -124,9 +124,9 @@ def test_a_training_ends_a_chain_and_costs_no_byte(shipped: Checkpoint) -> None:
     names = list(found.axes)
     at = names.index("training")
     trained = [row for row in range(len(found.bytes)) if found.options[row, at]]
-    # Three trainings of what is quantized, two of what is only pruned, and none of what neither is.
+    # Four trainings of what is quantized, three of what is only pruned, and none of what neither is.
     pruned = 6 * 3 * 2 * 4
-    assert len(found.bytes) == pruned * 9 * 3 + 3 * (3 * pruned * 8 + 2 * (pruned - 1))
+    assert len(found.bytes) == pruned * 9 * 3 + 3 * (4 * pruned * 8 + 3 * (pruned - 1))
     for row in random.Random(2).sample(trained, 60):
         steps = found.steps(row)
         kinds = [step.kind for step in steps]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from workers.calibration.damping import RISE, Damped, Hear, unheard
+from workers.compression.pruning.elimination import Elimination
 
 # The least ridge, and that under which inputs are chosen: well above what float32 sums leave of eigenvalues that are 0.
 # Choosing under up to a quarter of inputs / tokens changed no divergence by more than its noise (models/captions, 1,500
@@ -42,20 +43,32 @@ class Compensated:
     error: float
 
 
-def keep_columns(weight: torch.Tensor, hessian: torch.Tensor, count: int, hear: Hear = unheard) -> torch.Tensor:
+def elimination() -> Elimination:
+    """What `keep_columns` works with; one serves all layers of a model."""
+    return Elimination(CANDIDATES, max(int(CANDIDATES * SHARE_AT_ONCE), 1))
+
+
+def keep_columns(
+    weight: torch.Tensor,
+    hessian: torch.Tensor,
+    count: int,
+    hear: Hear = unheard,
+    rounds: Elimination | None = None,
+) -> torch.Tensor:
     """The `count` inputs that stay when inputs go one after another, each time the one whose absence costs least.
 
     weight: (rows, columns). hessian: (columns, columns). Answers int64 (count,), rising. Among the cheapest candidates
     every choice counts in what the ones before it changed; the others are brought up to date from time to time. hear:
-    is told of the ridge.
+    is told of the ridge. rounds: of `elimination`, where other layers follow.
     """
+    rounds = rounds or elimination()
 
     def go(state: _State) -> torch.Tensor:
         cost = state.weight.square().sum(dim=0) / state.inverse.diagonal()
         candidates = cost.argsort(stable=True)[:CANDIDATES]
-        at_once = min(len(cost) - count, max(int(len(candidates) * SHARE_AT_ONCE), 1))
+        most = max(int(len(candidates) * SHARE_AT_ONCE), 1)
         among = state.inverse[candidates][:, candidates]
-        return candidates[_eliminated(state.weight[:, candidates], among, at_once)]
+        return candidates[rounds.round(state.weight[:, candidates], among, min(len(cost) - count, most))]
 
     return _eliminate(weight, hessian, count, go, hear)
 
@@ -212,34 +225,6 @@ def _factor(normal: torch.Tensor, ridge: float) -> tuple[torch.Tensor, float]:
         if not bool(failed):
             return lower, ridge
         ridge *= RISE
-
-
-def _eliminated(weight: torch.Tensor, inverse: torch.Tensor, count: int) -> torch.Tensor:
-    """The `count` columns that go, one after another: int64 (count,). weight: (rows, columns). inverse: (columns,
-    columns) of the inverse Hessian."""
-    width = len(inverse)
-    # The weight's products and the inverse, brought up to date by one product: a GPU waits for the host's calls here.
-    both = torch.stack([weight.T @ weight, inverse])
-    left, right = both.new_zeros(2, width, 2), both.new_zeros(2, 2, width)
-    gone = torch.zeros(width, dtype=torch.bool, device=inverse.device)
-    chosen: list[torch.Tensor] = []
-    for _ in range(count):
-        squares, own = both.diagonal(dim1=1, dim2=2)
-        # A tensor as index: the device goes on without waiting for the host.
-        column = (squares / own).masked_fill(gone, torch.inf).argmin().reshape(1)
-        chosen.append(column)
-        gone.index_fill_(0, column, True)
-        rows = both.index_select(1, column)[:, 0]
-        product, entry = rows.index_select(1, column)
-        share = rows[1] / entry
-        # With w the column and s its share of the others, W becomes W - w sᵀ: of the products p = wᵀ W goes
-        # p sᵀ + s (p - p_w s)ᵀ, of the inverse its row times sᵀ.
-        left[:, :, 0] = rows
-        left[0, :, 1] = share
-        right[:, 0] = share
-        torch.addcmul(rows[0], product, share, value=-1.0, out=right[0, 1])
-        both.baddbmm_(left, right, alpha=-1.0)
-    return torch.cat(chosen)
 
 
 def _without(state: _State, gone: torch.Tensor) -> _State | None:

@@ -50,8 +50,11 @@ def choose(search: Search, folder: Path, count: int, context: CompressionContext
             f"remove_layers.count={count} leaves none of the model's {len(layers)} layers; remove fewer"
         )
     divergence = Divergence(model, measured)
+    remembered = divergence.remember(model)
 
     def cost(removed: Collection[int]) -> float:
+        if remembered:
+            return divergence.of(model, min(removed), removed)
         with bypass_layers([layers[index] for index in removed]):
             return divergence.of(model)
 

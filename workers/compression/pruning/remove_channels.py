@@ -15,7 +15,7 @@ from search_spaces.sizes.tensor_table import text_config
 from workers.calibration.calibrate import statistics_of
 from workers.calibration.damping import Dampings
 from workers.checkpoints.model_files import read_checkpoint
-from workers.compression.pruning.compensation import compensate, keep_columns
+from workers.compression.pruning.compensation import compensate, elimination, keep_columns
 from workers.compression.pruning.narrowing import Cut, layers_of, stored_tensor, write_narrowed
 from workers.plan.compression_context import CompressionContext, Report
 
@@ -36,11 +36,13 @@ def compress(parent: Path, out: Path, step: RemoveChannels, context: Compression
     statistics = statistics_of(parent, context)
     dampings = Dampings(statistics.tokens)
     errors: dict[str, float] = {}
+    rounds = elimination()
 
     def cut(prefix: str) -> Cut:
         weight = stored_tensor(parent, prefix + DOWN, context.device)
         hessian = statistics.hessian(prefix + DOWN, context.device)
-        found = compensate(weight, hessian, keep_columns(weight, hessian, count, dampings.hear), statistics.tokens)
+        kept = keep_columns(weight, hessian, count, dampings.hear, rounds)
+        found = compensate(weight, hessian, kept, statistics.tokens)
         errors[prefix] = found.error
         return Cut(dict.fromkeys(READING, found.kept), {DOWN: found.weight.to(weight.dtype)})
 

@@ -50,6 +50,12 @@ def fit(weight: torch.Tensor, bits: int, group_size: int, symmetric: bool) -> Gr
     """Each group's best grid by `p_norm`, of the spanning one and all `iterates`: no group is worse than rounded to
     nearest. None is stopped early, since errors stand still for iterations and fall again as β grows."""
     best = fit_grid(weight, bits, group_size, symmetric)
+    if weight.is_cuda:
+        from workers.compression.kernels.hqq_kernels import SIZES, fit_on_gpu
+
+        if weight.shape[1] // best.scale.shape[1] in SIZES:
+            alternation = {"norm": NORM, "beta": BETA, "kappa": KAPPA, "iterations": ITERATIONS}
+            return Grid(fit_on_gpu(weight, best, bits, **alternation), best.zero_point)
     error = p_norm(weight, best, bits)
     for grid in iterates(weight, best, bits):
         found = p_norm(weight, grid, bits)

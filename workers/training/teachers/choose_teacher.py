@@ -31,6 +31,8 @@ GPU_MICRO_TOKENS = (1024, 16_384)
 # them.
 ACTIVATION_BYTES = {False: 56, True: 26}
 ACTIVATION_SHARE = 0.6
+# What a share of a GPU holds besides: logits and their gradients, and of the rest so much is left free.
+LOGITS_BYTES, LEFT_FREE = 6 * 2**30, 0.1
 # Sequences that are translated at a time; fewer where a GPU's memory holds fewer.
 CPU_TRANSLATING = 128
 GPU_TRANSLATING = 256
@@ -87,10 +89,10 @@ def teacher_for(
     )
 
 
-def micro_tokens(folder: Path, device_type: str, compiled: bool = False) -> int:
+def micro_tokens(folder: Path, device_type: str, compiled: bool = False, held: int = 0) -> int:
     """Padded tokens of a micro-batch to begin with, for the model of this folder: what a GPU's memory takes, and of a
     small model enough to be worth telling a GPU of. A process without a GPU that asks for others has them begin with
-    the most. compiled: whether its layers will be."""
+    the most. compiled: whether its layers will be. held: bytes of weights, gradients and moments."""
     if device_type != "cuda":
         return CPU_MICRO_TOKENS
     checkpoint = read_checkpoint(folder)
@@ -100,15 +102,18 @@ def micro_tokens(folder: Path, device_type: str, compiled: bool = False) -> int:
         int(text_config(checkpoint.config)["hidden_size"]),
         usable_memory(),
         compiled,
+        held,
     )
 
 
-def fitting_tokens(parameters: int, layers: int, width: int, gpu_bytes: float, compiled: bool = False) -> int:
+def fitting_tokens(
+    parameters: int, layers: int, width: int, gpu_bytes: float, compiled: bool = False, held: int = 0
+) -> int:
     """The same of a model with so many layers of this hidden size, on a GPU of so much memory."""
     least, most = GPU_MICRO_TOKENS
     most = max(most, fewest_tokens(parameters, torch.device("cuda")))
-    room = ACTIVATION_SHARE * gpu_bytes / (ACTIVATION_BYTES[compiled] * layers * width)
-    return int(min(max(room, least), most))
+    free = min(ACTIVATION_SHARE * gpu_bytes, (1 - LEFT_FREE) * (gpu_bytes - held - LOGITS_BYTES))
+    return int(min(max(free / (ACTIVATION_BYTES[compiled] * layers * width), least), most))
 
 
 def translating_teacher(step: Trainer, context: CompressionContext) -> TeacherModel:

@@ -30,6 +30,7 @@ from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.enumeration import Rows, enumerate_rows
 from search_spaces.spaces.offers import offer_for
 from search_spaces.spaces.registry import SPACES
+from search_spaces.spaces.training_suggestions import BUDGETS
 from tests.support.examples import BASE, llama_table, measurement
 from workers.checkpoints.base_model import open_base
 from workers.plan.evaluation_plan import PROFILE_SPLIT
@@ -290,6 +291,31 @@ def test_training_enters_where_it_pays(checkpoint: Checkpoint) -> None:
         return max(quality(one.candidate.steps) / WHOLE for one in small)
 
     assert best(done) > best(untrained) + 0.03
+
+
+def test_budgets_rise_beyond_the_samplers_and_go_on_after_a_stop(checkpoint: Checkpoint) -> None:
+    done = search(checkpoint, 26, training=True)
+    budgets = [max((step.tokens for step in trainers(one.candidate.steps)), default=0) for one in done.dev]
+    longest = 4 * BUDGETS[-1]
+    assert max(budgets[: budgets.index(longest)]) == BUDGETS[-1], "a quarter of it was tried before"
+    cut = [record.candidate for record in done.records].index(done.dev[budgets.index(longest)].candidate) + 1
+    again = search(checkpoint, 26, known=done.records[:cut], training=True)
+    assert [one.candidate for one in again.dev] == [one.candidate for one in done.dev[budgets.index(longest) + 1 :]]
+
+
+def test_no_training_is_begun_that_would_outlast_the_budget(rows_trained: Rows) -> None:
+    guidance = Guidance(rows_trained, int(rows_trained.bytes[0]), 0.5)
+    for steps in guidance.probes:
+        guidance.probed(steps, nats(steps), 1.0)
+    guidance.tell((), int(rows_trained.bytes[0]), 1.0, None, 3.0, stands=True)
+    chosen = []
+    for left in (math.inf, 30.0):
+        closed: list[tuple[Step, ...]] = []
+        while len(closed) < 40 and (found := guidance.propose(closed, left)) is not None:
+            closed.append(found[1])
+        chosen.append(closed)
+    assert any(trainers(steps) for steps in chosen[0])
+    assert chosen[1] and not any(trainers(steps) for steps in chosen[1])
 
 
 def test_every_row_is_known_by_its_steps_whatever_trains_it_behind_which_width(rows_trained: Rows) -> None:

@@ -15,6 +15,7 @@ from workers.calibration import divergence, layer_inputs
 from workers.calibration.divergence import Divergence, measuring_batches, target_logits
 from workers.calibration.pair_parts import parts
 from workers.calibration.sequences import Batch, Shown, batches
+from workers.compression.pruning.layer_search import bypass_layers
 from workers.loading.load import load_model, load_tokenizer
 from workers.plan.compression_context import CompressionContext
 from workers.translation.prompts import PROMPTS
@@ -124,6 +125,24 @@ def test_a_run_that_skips_layers_that_did_not_change_ends_in_the_same_numbers(
     assert layers_that_ran(model, lambda: measured.of(model, first)) == list(range(first, 3)) * len(shown)
     assert measured.of(model, first) == whole > 0
     assert not any("forward" in vars(layer) for layer in model.model.layers)
+
+
+@pytest.mark.parametrize("gone", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)])
+def test_layers_of_a_remembered_model_that_are_left_out_hand_on_what_enters_them(
+    model: Any, shown: list[Batch], gone: tuple[int, ...]
+) -> None:
+    measured = Divergence(model, shown)
+    assert measured.remember(model)
+    with bypass_layers([model.model.layers[layer] for layer in gone]):
+        bypassed = measured.of(model)
+    stay = [layer for layer in range(gone[0], 3) if layer not in gone]
+    assert layers_that_ran(model, lambda: measured.of(model, gone[0], gone)) == stay * len(shown)
+    assert measured.of(model, gone[0], gone) == bypassed > 0
+    if torch.cuda.is_available():
+        model.cuda()
+        on_gpu = Divergence(model, shown)
+        assert on_gpu.remember(model)
+        assert on_gpu.of(model, gone[0], gone) == pytest.approx(bypassed, rel=1e-3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -143,3 +143,7 @@ def test_micro_batches_fill_a_gpu_and_a_compiled_model_takes_more() -> None:
     )
     assert choose_teacher.fitting_tokens(*tiny, gpu_bytes=80 * 2**30) == 65_536
     assert choose_teacher.fitting_tokens(*seven, gpu_bytes=2**30) == 1024
+    # A fifth of a large GPU: float32 weights, gradients and moments, then logits, take half of it.
+    half = (494_000_000, 24, 896)
+    assert choose_teacher.fitting_tokens(*half, gpu_bytes=28 * 2**30) == 14979
+    assert choose_teacher.fitting_tokens(*half, gpu_bytes=28 * 2**30, held=9 * 10**9) == 10928
