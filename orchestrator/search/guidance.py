@@ -17,8 +17,9 @@ from orchestrator.surrogate.divergence_model import LEAST
 from orchestrator.surrogate.guide import Guide
 from orchestrator.surrogate.step_seconds import StepSeconds
 from search_spaces.methods.registry import Step
-from search_spaces.spaces.axes import EMBEDDINGS, QUANTIZER, TRAINING, Axes, trainings
+from search_spaces.spaces.axes import QUANTIZER, TRAINING, Axes, trainings
 from search_spaces.spaces.choices import Choices
+from search_spaces.spaces.suggestions import TWO_OF_FOUR
 from search_spaces.spaces.training_suggestions import RISE, SHORTEST
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -26,8 +27,10 @@ Steps = tuple[Step, ...]
 # Steps and their bytes on disk in; whether what they make can keep a study's limits out.
 Fits = Callable[[Steps, int], bool]
 
-# Of the options of an axis that removes something, so many are probed; the others lie between them.
+# Of the options of one kind, so many are probed; the others lie between them.
 PROBED = 3
+# A space of so few candidates is tried whole, where the trials nearly do for that.
+FEW = 24
 # The damage of 8 bits beside that of 4: of weights and of embeddings 1/44 to 1/100, as recorded of two models (5
 # million and half a billion parameters). The grid's errors, squared, are 1/289: not all damage shrinks with them.
 EIGHT_BITS = 1.0 / 60.0
@@ -138,6 +141,14 @@ class Guidance:
         same ones, whatever has been told."""
         return list(self._probes.values())
 
+    def whole_space(self, trials: int) -> list[dict[str, Any]] | None:
+        """The choices of every candidate that may be proposed, the largest first, as that is harmed least; None where
+        the space is larger than FEW, or than these trials and what the probes cost together: a profile then pays."""
+        if len(self._rows.bytes) - 1 > min(FEW, trials + len(self._probes)):
+            return None
+        able = np.flatnonzero(~self._closed)
+        return [self._rows.choices(int(row)) for row in able[np.argsort(-self._rows.bytes[able], kind="stable")]]
+
     @property
     def ready(self) -> bool:
         """Whether every probe has been told, those that failed among them; `propose` is meaningful from here on."""
@@ -232,16 +243,17 @@ class Guidance:
         return self._rows.choices(row), self._rows.steps(row), reason
 
     def _options_to_probe(self) -> list[tuple[tuple[str, int], int]]:
-        """Each (axis, option) to probe, and its row: of uniform widths all but 8 bits, of what removes something the
-        least, the most and a middle one."""
+        """Each (axis, option) to probe, and its row: of uniform widths all but 8 bits, in one group size; of what
+        removes something, and of budgets that no uniform width tells of, the least, the most and a middle one."""
         found: list[tuple[tuple[str, int], int]] = []
         for axis, options in self._rows.axes.items():
             # A training by itself mends nothing.
             able = [(at, row) for at in range(1, len(options)) if (row := self._rows.alone(axis, at)) is not None]
-            if axis in (QUANTIZER, EMBEDDINGS):
-                able = [(at, row) for at, row in able if not _is_told(options[at])]
-            elif len(able) > PROBED:
-                able = [able[0], able[len(able) // 2], able[-1]]
+            widths = [(at, row) for at, row in able if _bits(options[at]) is not None]
+            if widths:
+                able = _in_one_group_size([one for one in widths if _bits(options[one[0]]) != 8], options)
+            else:
+                able = [one for kind in _by_kind(able, options) for one in _spread(kind)]
             found += [((axis, at), row) for at, row in able]
         return found
 
@@ -276,23 +288,22 @@ class Guidance:
             return np.zeros(len(options))
         found = np.full(len(options), np.nan)
         found[0] = 0.0
-        known: dict[float, float] = {}
+        known: dict[Any, dict[float, float]] = {}
         for (name, at), nats in self._harm.items():
             if name == axis and nats is not None:
                 found[at] = max(nats, LEAST)
                 row = self._rows.alone(axis, at)
                 if row is not None:
                     # Of two that save the same the better counts.
-                    saved = self._log_saved(row)
-                    known[saved] = min(known.get(saved, math.inf), math.log(found[at]))
-        if not known:
-            return found
-        saves, harms = (np.array(column) for column in zip(*sorted(known.items()), strict=True))
+                    alike, saved = known.setdefault(_kind(options[at]), {}), self._log_saved(row)
+                    alike[saved] = min(alike.get(saved, math.inf), math.log(found[at]))
         failed = {at for (name, at), nats in self._harm.items() if name == axis and nats is None}
         for at in range(1, len(options)):
-            row = self._rows.alone(axis, at)
-            if not np.isnan(found[at]) or at in failed or row is None:
+            row, alike = self._rows.alone(axis, at), known.get(_kind(options[at]), {})
+            if not np.isnan(found[at]) or at in failed or row is None or not alike:
                 continue
+            curve = sorted(_undone(alike).items() if axis == QUANTIZER else alike.items())
+            saves, harms = (np.array(column) for column in zip(*curve, strict=True))
             if _bits(options[at]) == 8:
                 # The widest that was probed is the one of 4 bits.
                 found[at] = max(math.exp(harms[0]) * EIGHT_BITS, LEAST)
@@ -417,9 +428,38 @@ def _codes(rows: Rows) -> Array:
     return np.where(rows.options > 0, found, -1)
 
 
-def _is_told(option: Choices) -> bool:
-    """Whether an option's damage is told from that of others: 8 bits, and budgets of mixed widths."""
-    return _bits(option) == 8 or _is_mixed(option)
+def _kind(option: Choices) -> tuple[bool, bool]:
+    """What one option's damage is told of another's by: those of one axis that do the same to the same weights."""
+    return option.get("sparsity") == TWO_OF_FOUR, bool(option.get("mixed.embeddings"))
+
+
+def _by_kind(able: Sequence[tuple[int, int]], options: Sequence[Choices]) -> list[list[tuple[int, int]]]:
+    kinds: dict[Any, list[tuple[int, int]]] = {}
+    for at, row in able:
+        kinds.setdefault(_kind(options[at]), []).append((at, row))
+    return list(kinds.values())
+
+
+def _in_one_group_size(able: Sequence[tuple[int, int]], options: Sequence[Choices]) -> list[tuple[int, int]]:
+    """Of uniform widths that differ in the group size alone the first."""
+    found: dict[Any, tuple[int, int]] = {}
+    for at, row in able:
+        alike = {name: value for name, value in options[at].items() if name != "quantizer.group_size"}
+        found.setdefault(frozenset(alike.items()), (at, row))
+    return list(found.values())
+
+
+def _spread(able: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    return able if len(able) <= PROBED else [able[0], able[len(able) // 2], able[-1]]
+
+
+def _undone(harm_by_saved: Mapping[float, float]) -> dict[float, float]:
+    """Without those that save less than another and harm as much or more: methods of one width are not alike."""
+    return {
+        saved: harm
+        for saved, harm in harm_by_saved.items()
+        if all(other > harm for more, other in harm_by_saved.items() if more > saved)
+    }
 
 
 def _is_mixed(option: Choices) -> bool:

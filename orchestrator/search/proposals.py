@@ -122,12 +122,13 @@ class Proposer:
         by: they are scored on held-out data and timed too, whatever dev says of them. again: an earlier driver's
         trials that are to be tried again, under their numbers. numbers: the first that is free, where that is known.
         timable: whether what the steps make can be timed here; where that holds of nothing but the baseline, nothing
-        is. guided: whether candidates are chosen by a profile, where the space is known whole; the sampler then has a
-        share of them, unless there is an aim: then the smallest is sought that reaches it. max_bytes: no larger one is
-        chosen by the profile. least_rate: see `Guidance`; where nothing is worth it the search ends. control_arms: of
-        how many trained points the training is given to the uncompressed model too. fits: whether what steps make can
-        keep the study's limits; what can't is not tried, but for the baseline and references. limited: whether what is
-        timed decides what stands, so that what takes its place is scored and timed too."""
+        is. guided: whether candidates are chosen by a profile, where the space is known whole and is not so small that
+        all of it is tried, the largest first; the sampler then has a share of them, unless there is an aim: then the
+        smallest is sought that reaches it. max_bytes: no larger one is chosen by the profile. least_rate: see
+        `Guidance`; where nothing is worth it the search ends. control_arms: of how many trained points the training is
+        given to the uncompressed model too. fits: whether what steps make can keep the study's limits; what can't is
+        not tried, but for the baseline and references. limited: whether what is timed decides what stands, so that what
+        takes its place is scored and timed too."""
         self._base = base
         self._references = frozenset(references)
         self._baseline_key = (Candidate(base).digest, "dev")
@@ -157,7 +158,19 @@ class Proposer:
         self._aim = aim
         self._fits = fits
         self._limited = limited
+        self._anchors = deque(space.anchors(self._offer))
         self._guidance = self._guidance_for(space, floor, max_bytes, least_rate) if guided else None
+        if self._guidance is not None:
+            # What stops by itself needs to know what to expect.
+            own = trials - 1 - len(given)
+            whole = None if aim is not None or least_rate else self._guidance.whole_space(own)
+            if whole is not None:
+                # Anchors may be of any size.
+                self._anchors = deque((*whole, *(self._anchors if max_bytes is None else ())))
+                self._guidance = None
+            else:
+                # The ladder takes the others' place; those that train do it in ways that have no rows.
+                self._anchors = deque(choices for choices in self._anchors if _trains(choices))
         self.aim_is_met = self.gain_is_spent = False
         # Candidates whose probe ended well.
         self._sound: list[Candidate] = []
@@ -172,10 +185,6 @@ class Proposer:
         for record in sorted(again, key=lambda record: record.number):
             self._renew(record)
         self._given = deque([(), *given])
-        self._anchors = deque(space.anchors(self._offer))
-        if self._guidance is not None:
-            # The ladder takes the others' place; those that train do it in ways that have no rows.
-            self._anchors = deque(choices for choices in self._anchors if _trains(choices))
 
     def propose(self, left: float = math.inf) -> Proposal | Waiting:
         """The next trial; "wait" while outcomes are due that decide it; "done" when there is nothing left.
@@ -222,7 +231,7 @@ class Proposer:
                 found.append(Proposal(number, made[0], "dev", {}, made[1], reference=named))
         for steps in self._guidance.probes if self._guidance else ():
             candidate = Candidate(self._base, steps)
-            if (candidate.digest, PROFILE_SPLIT) not in self._found:
+            if self._is_to_probe(candidate):
                 size = predicted_bytes(self._checkpoint, steps)
                 found.append(Proposal(self._numbers + len(found), candidate, PROFILE_SPLIT, {}, size))
         return found
@@ -383,7 +392,7 @@ class Proposer:
 
     def _guidance_for(self, space: Space, floor: float, max_bytes: int | None, least_rate: float) -> Guidance | None:
         rows = enumerate_rows(space, self._offer, self._checkpoint)
-        if rows is None:
+        if rows is None or len(rows.bytes) == 1:
             return None
         target = self._aim.share if self._aim else None
         return Guidance(rows, self._checkpoint.bytes, floor, target, max_bytes, self._fits, least_rate)
@@ -396,8 +405,7 @@ class Proposer:
             return None
         for steps in guidance.probes:
             candidate = Candidate(self._base, steps)
-            key = (candidate.digest, PROFILE_SPLIT)
-            if key not in self._found and all(proposal.key != key for proposal in self._pending.values()):
+            if self._is_to_probe(candidate):
                 return self._issue(candidate, PROFILE_SPLIT, {}, predicted_bytes(self._checkpoint, steps), None)
         if not guidance.ready or self._baseline_key not in self._found:
             return "wait"
@@ -416,6 +424,10 @@ class Proposer:
             self.aim_is_met, self.gain_is_spent = self._aim is not None, guidance.settled
             self._trials = self._started("dev")
         return None
+
+    def _is_to_probe(self, candidate: Candidate) -> bool:
+        key = (candidate.digest, PROFILE_SPLIT)
+        return key not in self._found and all(proposal.key != key for proposal in self._pending.values())
 
     def _probed(self, candidate: Candidate, found: ProbeFinding | None) -> None:
         if found is not None:

@@ -4,7 +4,7 @@ as a search goes on. A factor of size counts alike everywhere."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from orchestrator.statistics.frontier import Objectives
 
@@ -17,11 +17,16 @@ def hypervolume_over_log_bytes(points: Sequence[Objectives], baseline: Objective
     """
     if baseline.quality <= 0:
         return 0.0
+    shares = ((math.log(point.bytes), point.quality / baseline.quality) for point in points)
+    return dominated_area(shares, math.log(baseline.bytes), floor)
+
+
+def dominated_area(points: Iterable[tuple[float, float]], most: float, floor: float) -> float:
+    """The area that points of (log bytes, kept share) dominate, above the floor and below the log bytes `most`."""
     area, reached = 0.0, floor
-    for point in sorted(points, key=lambda one: (one.bytes, -one.quality)):
-        kept = point.quality / baseline.quality
-        if kept > reached and point.bytes < baseline.bytes:
-            area += (kept - reached) * math.log(baseline.bytes / point.bytes)
+    for size, kept in sorted(points, key=lambda point: (point[0], -point[1])):
+        if kept > reached and size < most:
+            area += (kept - reached) * (most - size)
             reached = kept
     return area
 

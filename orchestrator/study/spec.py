@@ -256,7 +256,8 @@ class StudySpec:
             if self.min_gain is not None:
                 raise StudyError("min_gain is of the whole frontier, and a target stops by itself; give one of both")
         if SPACES[self.space].axes is None:
-            known = " and ".join(name for name, space in SPACES.items() if space.axes is not None)
+            *others, last = (name for name, space in SPACES.items() if space.axes is not None)
+            known = f"{', '.join(others)} or {last}"
             raise StudyError(f"{asked[0]} needs a space that is known whole, and {self.space} is not; use {known}")
 
     def _refuse_few_trials(self) -> None:

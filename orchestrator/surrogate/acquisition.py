@@ -31,12 +31,6 @@ def front_of(log_bytes: Sequence[float] | Array, kept: Sequence[float] | Array, 
     return Front(np.array([size for size, _ in found]), np.array([quality for _, quality in found]))
 
 
-def hypervolume_of(front: Front, floor: float, most: float) -> float:
-    """What the frontier dominates, over (log bytes, kept share), bounded by the floor and by the log bytes `most`."""
-    steps = np.diff(np.concatenate([[floor], front.kept]))
-    return float((steps * (most - front.log_bytes)).sum())
-
-
 def expected_gain(front: Front, log_bytes: Array, mean: Array, deviation: Array, floor: float, most: float) -> Array:
     """The hypervolume that a point of these log bytes (n,) adds in expectation, its quality being normal (n,); bounded
     by the floor and by the log bytes `most`.

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.surrogate.acquisition import expected_gain, expected_saving, front_of, hypervolume_of, ladder
+from orchestrator.statistics.hypervolume import dominated_area
+from orchestrator.surrogate.acquisition import expected_gain, expected_saving, front_of, ladder
 from orchestrator.surrogate.divergence_model import LEAST, fit_divergence
 from orchestrator.surrogate.quality_map import NOISE, VOCABULARY_FACTOR, fit_quality, kinds_of_damage
 from orchestrator.surrogate.standing_odds import standing_odds
@@ -152,7 +153,9 @@ class Guide:
         if self.target is None:
             front = front_of(sizes, qualities, self.floor, self.most)
             gain = expected_gain(front, self.log_bytes, kept, deviation, self.floor, self.most)
-            reached = hypervolume_of(front, self.floor, self.most)
+            reached = dominated_area(
+                zip(front.log_bytes.tolist(), front.kept.tolist(), strict=True), self.most, self.floor
+            )
         else:
             reached = 0.0
             smallest = min([size for size, share in points if share >= self.target], default=self.most)

@@ -51,7 +51,7 @@ class Rows:
 
     def steps(self, row: int) -> tuple[Step, ...]:
         """The steps of the row's candidate: one for each option that changes something, in the order of the axes."""
-        return chosen_steps(self.space, _Untrained(self.choices(row)), self.offer)
+        return _steps(self.space, self.offer, self.axes, dict(zip(self.axes, self.options[row].tolist(), strict=True)))
 
     def alone(self, axis: str, option: int) -> int | None:
         """The row that takes this option of the axis and changes nothing else; None where the model can't take it.
@@ -115,8 +115,7 @@ def _weighed(
     for options in product(*(range(len(axes[name])) for name in names)):
         chosen = dict.fromkeys(axes, 0) | dict(zip(names, options, strict=True))
         try:
-            steps = chosen_steps(space, _Untrained(spell_training(_merged(axes, chosen))), offer)
-            yield options, predicted_bytes(checkpoint, steps)
+            yield options, predicted_bytes(checkpoint, _steps(space, offer, axes, chosen))
         except CandidateError:
             continue
 
@@ -130,6 +129,13 @@ def _trainings(axes: Axes, at: Mapping[str, int]) -> Iterator[int]:
     for number, training in enumerate(trainings(axes)):
         if training is not None and (at[QUANTIZER] or not training.by_beams):
             yield number
+
+
+def _steps(space: Space, offer: Offer, axes: Axes, options: Mapping[str, int]) -> tuple[Step, ...]:
+    """What these options come to. That nothing is changed need not be a choice of the space."""
+    if not any(options.values()):
+        return ()
+    return chosen_steps(space, _Untrained(spell_training(_merged(axes, options))), offer)
 
 
 def _merged(axes: Axes, options: Mapping[str, int]) -> dict[str, Any]:

@@ -9,7 +9,15 @@ from __future__ import annotations
 from search_spaces.methods.registry import Step
 from search_spaces.parameters import WIDTHS
 from search_spaces.spaces import anchors
-from search_spaces.spaces.axes import joint_axes, vocabulary_axes
+from search_spaces.spaces.axes import (
+    bit_width_axes,
+    depth_axes,
+    joint_axes,
+    mixed_axes,
+    sparsity_axes,
+    vocabulary_axes,
+    width_axes,
+)
 from search_spaces.spaces.choices import ChoiceSource, Space
 from search_spaces.spaces.offers import Offer
 from search_spaces.spaces.suggestions import (
@@ -28,7 +36,7 @@ INTEGERS = ("rtn", "hqq", "awq", "gptq")
 
 
 def _bit_width(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
-    return suggest_quantization(source, offer, (*INTEGERS, "bitsandbytes", "fp8", "w8a8"), WIDTHS)
+    return suggest_quantization(source, offer, (NONE, *INTEGERS, "bitsandbytes", "fp8", "w8a8"), WIDTHS)
 
 
 def _mixed(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
@@ -58,11 +66,11 @@ def _student(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
 
 
 SPACES: dict[str, Space] = {
-    "bit-width": Space("how many bits a weight is stored in", _bit_width, anchors.bit_width),
-    "mixed": Space("a width for each group of weights, for a budget of bytes", _mixed, anchors.mixed),
-    "sparsity": Space("how many weights are zero, then a bit-width", _sparsity, anchors.sparsity),
-    "depth": Space("how many decoder layers stay", _depth, anchors.depth),
-    "width": Space("how many heads and MLP channels stay", width, anchors.width),
+    "bit-width": Space("how many bits a weight is stored in", _bit_width, anchors.bit_width, axes=bit_width_axes),
+    "mixed": Space("a width for each group of weights, for a budget of bytes", _mixed, anchors.mixed, axes=mixed_axes),
+    "sparsity": Space("how many weights are zero, then a bit-width", _sparsity, anchors.sparsity, axes=sparsity_axes),
+    "depth": Space("how many decoder layers stay", _depth, anchors.depth, axes=depth_axes),
+    "width": Space("how many heads and MLP channels stay", width, anchors.width, axes=width_axes),
     "vocabulary": Space(
         "how many tokens stay, then a bit-width",
         _vocabulary,

@@ -93,8 +93,11 @@ def embeddings(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
 
 
 def sparsity(source: ChoiceSource, offer: Offer) -> tuple[Step, ...]:
-    """A sparsifier at a share of zeros, or at 2 of 4 where that fits."""
-    method = SPARSIFIERS[source.suggest_categorical("sparsifier", tuple(SPARSIFIERS))]
+    """A sparsifier, if any, at a share of zeros, or at 2 of 4 where that fits."""
+    name = source.suggest_categorical("sparsifier", (NONE, *SPARSIFIERS))
+    if name == NONE:
+        return ()
+    method = SPARSIFIERS[name]
     offered = (*SPARSITIES, TWO_OF_FOUR) if offer.two_of_four else SPARSITIES
     share = source.suggest_categorical("sparsity", offered)
     return (method(pattern="2:4"),) if share == TWO_OF_FOUR else (method(sparsity=share),)

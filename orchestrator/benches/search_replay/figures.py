@@ -9,6 +9,7 @@ from statistics import fmean, median
 
 from orchestrator.benches.search_replay.table import Table
 from orchestrator.statistics.frontier import Objectives, below_floor, on_frontier
+from orchestrator.statistics.hypervolume import dominated_area
 
 # The share of the baseline's quality below which a candidate is of no use at any size.
 FLOOR = 0.5
@@ -65,15 +66,8 @@ class Volume:
 def hypervolume(table: Table, rows: Iterable[int], floor: float = FLOOR) -> float:
     """The area of (log bytes, quality) that the rows dominate, bounded by the baseline's bytes and by this share of its
     quality."""
-    most = math.log(table.bytes[table.baseline])
-    reached = floor * float(table.quality[table.baseline])
-    area = 0.0
-    for row in _frontier(table, rows):
-        quality, width = float(table.quality[row]), most - math.log(table.bytes[row])
-        if quality > reached and width > 0:
-            area += (quality - reached) * width
-            reached = quality
-    return area
+    points = [(math.log(table.bytes[row]), float(table.quality[row])) for row in rows if not table.failed(row)]
+    return dominated_area(points, math.log(table.bytes[table.baseline]), floor * float(table.quality[table.baseline]))
 
 
 def seconds_to(share: float, run: Run) -> float:

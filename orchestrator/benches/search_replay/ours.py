@@ -34,13 +34,22 @@ class Ours:
     Before a row is told or probed, its options, its bytes and its steps are known of it. actors: how many share the
     profile. seed: TPE's, and of the noise: the divergence that a probe found is off by a factor exp(N(0, noise)), as
     one over fewer texts would be. target: the share of the baseline's quality at which the smallest is sought; TPE then
-    has no share, and nothing more is proposed once no row is expected to save enough.
+    has no share, and nothing more is proposed once no row is expected to save enough. of_worst: whether that is the
+    share of the pair that keeps least. blind: without a profile: each option is taken to harm by the share of the bytes
+    that it saves, in nats.
     """
 
     uses_divergence = True
 
     def __init__(
-        self, table: Table, seed: int, actors: int = 1, noise: float = 0.0, target: float | None = None
+        self,
+        table: Table,
+        seed: int,
+        actors: int = 1,
+        noise: float = 0.0,
+        target: float | None = None,
+        of_worst: bool = False,
+        blind: bool = False,
     ) -> None:
         self._table = table
         self._actors = actors
@@ -48,7 +57,10 @@ class Ours:
         self._guidance = Guidance(self._rows, int(table.bytes[table.baseline]), FLOOR, target)
         self._sampler = tpe(table, seed) if target is None else None
         probed = [self._rows.row(steps) for steps in self._guidance.probes]
-        self._profile = profile_of(table, probed, np.random.default_rng(seed), noise)
+        self._profile = (
+            no_profile(table, probed) if blind else profile_of(table, probed, np.random.default_rng(seed), noise)
+        )
+        self._of_worst = of_worst
         for row in probed:
             self._guidance.probed(self._rows.steps(row), self._profile.nats[row], self._profile.seconds[row])
         self._begun = 1
@@ -77,6 +89,8 @@ class Ours:
         if row == self._table.baseline:
             self._whole, kl = quality, None
         kept = None if quality is None or not self._whole else quality / self._whole
+        if kept is not None and self._of_worst:
+            kept = worst_kept(self._table, row)
         stands = quality is not None and not below_floor(quality, self._whole, FLOOR)
         nats = None if kl is None else float(np.nanmean(kl))
         self._guidance.tell(self._rows.steps(row), int(self._table.bytes[row]), kept, nats, seconds, stands)
@@ -84,6 +98,19 @@ class Ours:
     def _guided(self) -> int | None:
         found = self._guidance.propose([self._rows.steps(row) for row in self._pending])
         return None if found is None else self._rows.row(found[1])
+
+
+def worst_kept(table: Table, row: int) -> float:
+    """Of the pair that keeps least of the baseline's quality, how much that is."""
+    return float((table.pair_quality[row] / table.pair_quality[table.baseline]).min())
+
+
+def no_profile(table: Table, probed: list[int]) -> Profile:
+    """What is believed without probes, in no time."""
+    whole = float(table.bytes[table.baseline])
+    return Profile(
+        {row: 1.0 - float(table.bytes[row]) / whole for row in probed}, dict.fromkeys(probed, 0.0), frozenset()
+    )
 
 
 def profile_of(table: Table, probed: list[int], random: np.random.Generator, noise: float) -> Profile:

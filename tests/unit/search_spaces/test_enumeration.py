@@ -12,6 +12,7 @@ from search_spaces.candidate import Candidate, refuse_idle_training
 from search_spaces.methods.trainers import Finetune
 from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import Checkpoint
+from search_spaces.spaces.choices import chosen_steps, every_choice
 from search_spaces.spaces.enumeration import Rows, enumerate_rows
 from search_spaces.spaces.offers import offer_for
 from search_spaces.spaces.registry import SPACES
@@ -36,11 +37,14 @@ def shipped() -> Checkpoint:
     return checkpoint()
 
 
-@pytest.mark.parametrize("space", ["joint", "vocabulary"])
+KNOWN_WHOLE = [name for name, space in SPACES.items() if space.axes is not None]
+
+
+@pytest.mark.parametrize("space", KNOWN_WHOLE)
 @pytest.mark.parametrize("training", [False, True])
 def test_bytes_are_those_predicted_one_by_one(shipped: Checkpoint, space: str, training: bool) -> None:
     found = rows_of(space, shipped, training)
-    for row in random.Random(0).sample(range(len(found.bytes)), 40):
+    for row in random.Random(0).sample(range(len(found.bytes)), min(len(found.bytes), 40)):
         exact = predicted_bytes(shipped, found.steps(row))
         assert abs(int(found.bytes[row]) - exact) <= 0.0005 * exact
 
@@ -55,15 +59,27 @@ def test_every_option_is_in_a_row_and_every_row_is_another_candidate(shipped: Ch
     assert len(digests) == len(range(0, len(found.bytes), 7))
 
 
-def test_the_first_option_of_every_axis_is_the_baseline(shipped: Checkpoint) -> None:
-    found = rows_of("joint", shipped)
+def test_all_spaces_but_that_of_students_are_known_whole(shipped: Checkpoint) -> None:
+    assert set(SPACES) - set(KNOWN_WHOLE) == {"student"}
+    sizes = {space: len(rows_of(space, shipped).bytes) for space in KNOWN_WHOLE}
+    # 12 quantizers × 3 widths of embeddings; 10 budgets, with the embeddings and without; 6 shares × 3 widths.
+    assert sizes | {"joint": 0} == {
+        "bit-width": 12 * 3, "mixed": 1 + 10 * 2, "sparsity": (1 + 6) * 3, "depth": 1 + 2, "width": 2 * 4,
+        "vocabulary": 6 * 4 * 3, "joint": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("space", KNOWN_WHOLE)
+def test_the_first_option_of_every_axis_is_the_baseline(shipped: Checkpoint, space: str) -> None:
+    found = rows_of(space, shipped)
     assert found.steps(0) == ()
     assert int(found.bytes[0]) == shipped.bytes
-    assert found.alone("layers", 0) == 0
+    assert all(found.alone(axis, 0) == 0 for axis in found.axes)
 
 
-def test_an_option_by_itself_has_one_step(shipped: Checkpoint) -> None:
-    found = rows_of("joint", shipped)
+@pytest.mark.parametrize("space", KNOWN_WHOLE)
+def test_an_option_by_itself_has_one_step(shipped: Checkpoint, space: str) -> None:
+    found = rows_of(space, shipped)
     for axis, options in found.axes.items():
         for option in range(1, len(options)):
             row = found.alone(axis, option)
@@ -80,12 +96,27 @@ def test_what_the_model_cannot_take_is_in_no_row() -> None:
         predicted_bytes(table, found.steps(row))
 
 
-def test_choices_are_a_samplers() -> None:
-    table = checkpoint()
-    found = rows_of("joint", table)
-    for row in random.Random(1).sample(range(len(found.bytes)), 20):
-        steps = SPACES["joint"].steps(_Fixed(found.choices(row)), found.offer)
+@pytest.mark.parametrize("space", KNOWN_WHOLE)
+def test_choices_are_a_samplers(shipped: Checkpoint, space: str) -> None:
+    found = rows_of(space, shipped)
+    for row in random.Random(1).sample(range(1, len(found.bytes)), min(len(found.bytes) - 1, 20)):
+        steps = SPACES[space].steps(_Fixed(found.choices(row)), found.offer)
         assert steps == found.steps(row)
+
+
+def test_what_changes_nothing_is_the_baseline_where_the_space_has_no_such_choice(shipped: Checkpoint) -> None:
+    found = rows_of("depth", shipped)
+    assert [len(found.steps(row)) for row in range(3)] == [0, 1, 1]
+    assert all(steps for _, steps in every_choice(SPACES["depth"], found.offer))
+
+
+def test_anchors_are_rows_but_for_methods_that_are_left_to_the_sampler(shipped: Checkpoint) -> None:
+    for space in ("bit-width", "mixed", "sparsity", "depth", "width"):
+        found = rows_of(space, shipped)
+        rows = {found.steps(row) for row in range(len(found.bytes))}
+        anchors = [chosen_steps(SPACES[space], choices, found.offer) for choices in SPACES[space].anchors(found.offer)]
+        others = {step.name for steps in anchors if steps not in rows for step in steps[:1]}
+        assert others == {"bit-width": {"bitsandbytes", "hqq"}, "sparsity": {"wanda", "magnitude"}}.get(space, set())
 
 
 def test_a_training_ends_a_chain_and_costs_no_byte(shipped: Checkpoint) -> None:
@@ -118,7 +149,7 @@ def test_targets_by_beams_go_with_a_trimmed_vocabulary(shipped: Checkpoint) -> N
 
 
 def test_a_space_without_axes_has_no_rows(shipped: Checkpoint) -> None:
-    assert enumerate_rows(SPACES["mixed"], offer_for(shipped), shipped) is None
+    assert enumerate_rows(SPACES["student"], offer_for(shipped, training=True), shipped) is None
 
 
 class _Fixed:

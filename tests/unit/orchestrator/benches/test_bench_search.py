@@ -11,7 +11,10 @@ import pytest
 
 from orchestrator.benches import search as bench
 from orchestrator.benches.figures import SEARCH
-from orchestrator.benches.search_replay.figures import Ended, Run
+from orchestrator.benches.race_replay import RUNGS, read_recorded
+from orchestrator.benches.race_replay import replay as race_replay
+from orchestrator.benches.racing import saved_ratio
+from orchestrator.benches.search_replay.figures import FLOOR, Ended, Run
 from orchestrator.benches.search_replay.others import OTHERS
 from orchestrator.benches.search_replay.recording import DESIGNS, Design
 from orchestrator.benches.search_replay.table import load, save
@@ -50,6 +53,11 @@ def test_figures_are_of_both_tables_and_of_one_and_eight_at_a_time(small: Path) 
     assert 1 < found["target_evaluations_frontier"] < TABLE.rows
     assert 1 < found["target_evaluations"] < TABLE.rows
     assert found["target_bytes_over"] >= 0
+    # Both pairs of this table are alike.
+    for name in ("target_evaluations", "target_bytes_over", "target_bytes_over_most", "target_within"):
+        assert found[f"{name}_worst"] == found[name]
+    assert found["saved_by_profile"] == pytest.approx(1 - found["seconds_ours"] / found["seconds_blind"], abs=1e-3)
+    assert 0 < found["saved_by_prefixes_ours"] < 1 and 0 <= found["saved_by_racing_at_most"] < 1
     assert all(explain_figure(name, SEARCH)[0] for name in found)
     assert len(lines) == 2 * 2 * (1 + len(QUICK))
     assert "2 seeds" in lines[0] and "grid" in lines[2] and "1 seeds" in lines[2]
@@ -66,6 +74,14 @@ def test_shared_prefixes_save_what_would_be_built_again() -> None:
     found = bench.whole(TABLE, 1)
     assert 0 <= found["useless_share_whole"] < 0.2
     assert found["saved_by_prefixes"] == pytest.approx(1 - (trials + once) / (trials + again))
+
+
+def test_what_races_save_is_of_the_recorded_search() -> None:
+    recorded = read_recorded()
+    saved = bench.saved_by_racing(recorded)
+    races = race_replay(recorded, RUNGS, 0, FLOOR)
+    assert saved == pytest.approx(1 - 1 / saved_ratio(recorded, races, {trial.number for trial in recorded.trials}))
+    assert 0.5 < saved < 0.7
 
 
 def test_a_target_is_met_by_nearly_the_fewest_bytes() -> None:

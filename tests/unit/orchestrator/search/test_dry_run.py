@@ -65,7 +65,7 @@ def test_it_lists_the_first_trials_with_their_sizes_and_what_all_take(
 def test_predicted_sizes_are_those_of_the_search(tmp_path: Path) -> None:
     study = prepared(tmp_path, space="bit-width")
     planned, refused = plan_trials(study)
-    assert refused == [] and len(planned) == 10
+    assert refused == [] and [one.probe for one in planned] == [False, *[True] * 7]
     assert planned[0].bytes == study.checkpoint.bytes
     assert planned[1].bytes == predicted_bytes(study.checkpoint, (GPTQ(bits=4),))
     few = prepared(tmp_path, space="bit-width", trials=3)
@@ -82,7 +82,14 @@ def test_what_is_foreseen_is_what_the_search_proposes_first(tmp_path: Path) -> N
     assert [one.candidate.digest for one in foreseen] == [one.candidate.digest for one in asked]  # type: ignore[union-attr]
     assert proposer.foreseen() == []
     known = [one.candidate.describe() for one, _ in foreseen_seconds(study, proposer_of(study))]
-    assert known == [one.candidate.describe() for one in foreseen] and len(known) == 11
+    assert known == [one.candidate.describe() for one in foreseen] and len(known) == 9
+
+
+def test_of_a_small_space_every_candidate_is_foreseen(tmp_path: Path) -> None:
+    planned, _ = plan_trials(prepared(tmp_path, space="width"))
+    sizes = [one.bytes for one in planned]
+    assert len(planned) == 8 and not any(one.probe for one in planned)
+    assert sizes == sorted(sizes, reverse=True)
 
 
 def test_a_space_is_counted_as_far_as_time_goes(tmp_path: Path) -> None:

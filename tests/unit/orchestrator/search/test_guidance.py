@@ -18,9 +18,10 @@ from orchestrator.search.guidance import LEAST_TAU, Guidance
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.searcher import ParetoSearcher
 from orchestrator.statistics.frontier import Objectives
+from orchestrator.statistics.hypervolume import hypervolume_over_log_bytes
 from orchestrator.study.values import Target
 from search_spaces.candidate import Candidate
-from search_spaces.methods.pruners import RemoveChannels, RemoveHeads, RemoveLayers, TrimVocabulary
+from search_spaces.methods.pruners import RemoveChannels, RemoveHeads, RemoveLayers, Sparsifier, TrimVocabulary
 from search_spaces.methods.quantizers import GPTQ, RTN, MixedWidths
 from search_spaces.methods.registry import Step
 from search_spaces.methods.trainers import Trainer
@@ -30,7 +31,7 @@ from search_spaces.spaces.enumeration import Rows, enumerate_rows
 from search_spaces.spaces.offers import offer_for
 from search_spaces.spaces.registry import SPACES
 from search_spaces.spaces.training_suggestions import BUDGETS
-from tests.support.examples import BASE, measurement
+from tests.support.examples import BASE, llama_table, measurement
 from workers.checkpoints.base_model import open_base
 from workers.plan.evaluation_plan import PROFILE_SPLIT
 
@@ -72,8 +73,14 @@ def _alone(step: Step) -> float:
         return 0.3
     if isinstance(step, RemoveChannels):
         return 2.0 * step.share**2
-    bits = float(getattr(step, "bits", 4))
-    return 30.0 * 4.0**-bits * (0.2 if isinstance(step, MixedWidths) else 0.25)
+    if isinstance(step, Sparsifier):
+        worse = {"sparsegpt": 1.0, "wanda": 1.4, "magnitude": 3.0}[step.name] * (2.0 if step.pattern else 1.0)
+        return worse * 1.5 * step.sparsity**3
+    # A zero point is worth half of the damage here.
+    worse = {"hqq": 1.6, "awq": 1.2}.get(step.name, 1.0) * (1.0 if getattr(step, "symmetric", True) else 0.5)
+    size = getattr(step, "group_size", 64)
+    bits = float(getattr(step, "bits", 4)) - 0.25 * math.log2((size if size > 0 else 1024) / 64)
+    return worse * 30.0 * 4.0**-bits * (0.2 if isinstance(step, MixedWidths) else 0.25)
 
 
 def trainers(steps: tuple[Step, ...]) -> list[Trainer]:
@@ -109,15 +116,17 @@ def search(
     max_bytes: int | None = None,
     least_rate: float = 0.0,
     fits: Callable[[tuple[Step, ...], int], bool] | None = None,
+    space: str = "joint",
+    guided: bool = True,
 ) -> Searched:
     proposer = Proposer(
         BASE,
         checkpoint,
-        SPACES["joint"],
+        SPACES[space],
         trials=trials,
         seed=0,
         floor=0.5,
-        guided=True,
+        guided=guided,
         known=known or (),
         training=training,
         aim=aim,
@@ -501,3 +510,109 @@ def test_nothing_that_can_not_fit_is_chosen_or_asked_about_twice(checkpoint: Che
     assert sum(bool(one.why) for one in done.dev) >= 12
     listed = len({steps for steps, _ in asked})
     assert len(asked) < 1.05 * listed, "each row once, as the search begins, and each that is chosen"
+
+
+def volume(done: Searched, whole: int) -> float:
+    points = [Objectives(quality(one.candidate.steps), one.predicted_bytes) for one in done.dev]
+    return hypervolume_over_log_bytes(points, Objectives(WHOLE, whole), 0.5)
+
+
+@pytest.mark.parametrize(("space", "probes"), [("bit-width", 7), ("mixed", 6), ("sparsity", 5)])
+def test_a_dozen_of_a_guided_search_finds_as_much_as_anchors_and_a_sampler(
+    checkpoint: Checkpoint, space: str, probes: int
+) -> None:
+    guided, plain = (search(checkpoint, 12, space=space, guided=one) for one in (True, False))
+    assert [one.split for one in guided.proposals].count(PROFILE_SPLIT) == probes
+    assert len(guided.dev) == len(plain.dev) == 12
+    assert volume(guided, checkpoint.bytes) >= volume(plain, checkpoint.bytes)
+
+
+def test_other_group_sizes_are_told_from_what_lies_around_them(checkpoint: Checkpoint) -> None:
+    found = enumerate_rows(SPACES["bit-width"], offer_for(checkpoint), checkpoint)
+    assert found is not None
+    guidance = Guidance(found, checkpoint.bytes, 0.5)
+    assert {step.short_label() for (step,) in guidance.probes} == {
+        "gptq 4-bit g64", "gptq 3-bit g64", "gptq 2-bit g64", "gptq 3-bit g64 asym", "gptq 2-bit g64 asym",
+        "awq 4-bit g64", "emb 4-bit g64",
+    }  # fmt: skip
+    for steps in guidance.probes:
+        guidance.probed(steps, nats(steps), 1.0)
+    harm = guidance._harm_of("quantizer", found.axes["quantizer"])
+    at = {
+        (one["quantizer"], one.get("quantizer.bits"), one.get("quantizer.group_size")): float(nats_of)
+        for one, nats_of in zip(found.axes["quantizer"], harm, strict=True)
+        if one.get("quantizer.symmetric")
+    }
+    # AWQ takes more than GPTQ of the same size, and says nothing of what lies between four bits and three.
+    assert at["awq", 4, 64] == pytest.approx(1.2 * at["gptq", 4, 64])
+    assert at["gptq", 4, 64] <= at["gptq", 4, 128] < at["gptq", 3, 32] < at["gptq", 3, 64] < at["gptq", 3, 128]
+    assert at["gptq", 3, 128] < at["gptq", 2, 32] < at["gptq", 2, 64]
+    assert ("gptq", 4, 32) not in at and ("gptq", 2, 128) not in at
+    assert at["rtn", 8, 64] < at["gptq", 4, 64] / 40
+
+
+def test_what_differs_in_kind_is_told_apart(checkpoint: Checkpoint) -> None:
+    for space, axis, kind in (("sparsity", "sparsity", "2:4"), ("mixed", "quantizer", True)):
+        found = enumerate_rows(SPACES[space], offer_for(checkpoint), checkpoint)
+        assert found is not None
+        guidance = Guidance(found, checkpoint.bytes, 0.5)
+        apart = [kind in option.values() for option in found.axes[axis]]
+        for steps in guidance.probes:
+            row = guidance._row(steps)
+            assert row is not None
+            other = apart[found.options[row, list(found.axes).index(axis)]]
+            guidance.probed(steps, 7.0 if other else nats(steps), 1.0)
+        harm = guidance._harm_of(axis, found.axes[axis])
+        assert [nats_of == pytest.approx(7.0) for nats_of in harm] == apart
+
+
+@pytest.mark.parametrize("space", ["depth", "width"])
+def test_a_space_of_few_candidates_is_tried_whole_without_a_profile(checkpoint: Checkpoint, space: str) -> None:
+    found = enumerate_rows(SPACES[space], offer_for(checkpoint), checkpoint)
+    assert found is not None
+    done = search(checkpoint, 12, space=space)
+    assert all(one.split == "dev" and not one.why for one in done.proposals)
+    listed = done.dev[1 : len(found.bytes)]
+    assert {one.candidate.steps for one in listed} == {found.steps(row) for row in range(1, len(found.bytes))}
+    sizes = [one.predicted_bytes for one in listed]
+    assert sizes == sorted(sizes, reverse=True)
+    # What stops by itself has to know what to expect.
+    assert search(checkpoint, 12, space=space, aim=Target("chrf", 0.9)).proposer.aim_is_met
+
+
+def test_a_space_that_trials_nearly_suffice_for_needs_no_profile(checkpoint: Checkpoint) -> None:
+    # 20 candidates and five probes: with 15 trials of its own a search can try as many without them.
+    few, enough = (search(checkpoint, trials, space="sparsity") for trials in (15, 16))
+    assert any(one.split == PROFILE_SPLIT for one in few.proposals)
+    assert not any(one.split == PROFILE_SPLIT for one in enough.proposals)
+    again = search(
+        checkpoint, 16, space="sparsity", known=search(checkpoint, 16, space="sparsity", stop_after=9).records
+    )
+    assert [record.key for record in again.records] == [record.key for record in enough.records]
+
+
+def test_the_largest_size_holds_where_a_space_is_tried_whole(checkpoint: Checkpoint) -> None:
+    whole = enumerate_rows(SPACES["width"], offer_for(checkpoint), checkpoint)
+    assert whole is not None
+    most = int(sorted(whole.bytes)[3])
+    done = search(checkpoint, 5, space="width", max_bytes=most)
+    assert len(done.dev) == 5 and all(one.predicted_bytes <= most for one in done.dev[1:])
+
+
+@pytest.mark.parametrize("space", ["bit-width", "mixed", "sparsity", "depth", "width"])
+def test_a_target_is_sought_in_every_space_that_is_known_whole(checkpoint: Checkpoint, space: str) -> None:
+    found = enumerate_rows(SPACES[space], offer_for(checkpoint), checkpoint)
+    assert found is not None
+    done = search(checkpoint, 40, space=space, aim=Target("chrf", 0.9))
+    reached = [int(found.bytes[row]) for row in range(len(found.bytes)) if quality(found.steps(row)) >= 0.9 * WHOLE]
+    best = done.proposer.smallest_in_aim()
+    assert best is not None and done.proposer.aim_is_met and len(done.dev) < 20
+    size = next(one.predicted_bytes for one in done.dev if one.candidate == best)
+    assert size <= 1.03 * min(reached)
+
+
+def test_a_model_that_offers_nothing_has_nothing_to_guide() -> None:
+    bare = llama_table(layers=1)
+    for space, aim in (("depth", None), ("width", None), ("depth", Target("chrf", 0.9))):
+        done = search(bare, 12, space=space, aim=aim)
+        assert [one.candidate.steps for one in done.dev] == [()]

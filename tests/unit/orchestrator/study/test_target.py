@@ -48,10 +48,9 @@ def test_a_study_with_a_target_survives_json() -> None:
 
 @pytest.mark.parametrize("asked", [{"target": "chrf>=99%"}, {"max_bytes": "1GB"}])
 def test_a_space_that_is_not_known_whole_has_no_target(asked: dict[str, str]) -> None:
-    with pytest.raises(
-        StudyError, match=r"needs a space that is known whole, and depth is not; use vocabulary and joint"
-    ):
-        spec_from_mapping(LEAST | asked | {"space": "depth"})
+    use = "use bit-width, mixed, sparsity, depth, width, vocabulary or joint"
+    with pytest.raises(StudyError, match=rf"needs a space that is known whole, and student is not; {use}"):
+        spec_from_mapping(LEAST | asked | {"space": "student", "training": ["pairs.jsonl"]})
 
 
 def test_a_size_that_is_none_is_refused_by_its_key() -> None:

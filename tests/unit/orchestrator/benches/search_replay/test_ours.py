@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from orchestrator.benches.search_replay.figures import seconds_to, trials_to
-from orchestrator.benches.search_replay.ours import Ours, Profile, profile_of
+from orchestrator.benches.search_replay.ours import Ours, Profile, profile_of, worst_kept
 from orchestrator.benches.search_replay.replay import Searcher, replay
 from orchestrator.benches.search_replay.table import Array, Table
 from orchestrator.benches.search_replay.table_rows import TableRows
@@ -146,3 +146,31 @@ def test_ours_follows_the_protocol() -> None:
     kl: Array | None = TABLE.kl[TABLE.baseline]
     searcher.tell(TABLE.baseline, float(TABLE.quality[TABLE.baseline]), kl, sum(STAGES))
     assert searcher.propose() is not None
+
+
+def test_the_worst_pair_may_have_to_meet_the_target() -> None:
+    qualities = TABLE.pair_quality.copy()
+    # The second pair loses twice as much.
+    qualities[:, 1] = 60 - 2 * (60 - qualities[:, 1])
+    table = replace(TABLE, pair_quality=qualities)
+    assert worst_kept(table, row(0, "gptq3", 16)) == pytest.approx(qualities[row(0, "gptq3", 16), 1] / 60)
+    run = replay(table, Ours(table, 0, target=0.95, of_worst=True), until=2)
+    meets = [at for at in range(table.rows) if qualities[at].min() >= 0.95 * 60]
+    tried = [ended.row for ended in run.ended if ended.row in meets]
+    assert min(table.bytes[tried]) == min(table.bytes[meets])
+    plain = replay(TABLE, Ours(TABLE, 0, target=0.95), until=2)
+    assert min(table.bytes[tried]) > min(
+        TABLE.bytes[ended.row] for ended in plain.ended if TABLE.quality[ended.row] > 57
+    )
+
+
+def test_a_search_without_a_profile_knows_bytes_alone_and_spends_nothing_before() -> None:
+    other = replace(TABLE, kl=TABLE.kl * 3.0)
+    first = []
+    for table in (TABLE, other):
+        searcher = Ours(table, 0, blind=True)
+        assert searcher.start_seconds(table, set()) == 0.0
+        searcher.tell(table.baseline, float(table.quality[0]), table.kl[0], sum(STAGES))
+        first.append([searcher.propose() for _ in range(4)])
+    assert first[0] == first[1]
+    assert seconds_to(0.95, replay(TABLE, Ours(TABLE, 0, blind=True))) > 0
