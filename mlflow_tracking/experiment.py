@@ -34,7 +34,8 @@ are the trials: one compressed model each, translated and scored. `trial 000` is
 - **The models:** a study has a registered model of its name, a version for each model that was kept, with the aliases
   `best-quality`, `knee`, `smallest-at-99` and `smallest`.
 
-Where a run's page comes up among pages of GenAI, choose "Model training" at the top left: the browser remembers it.
+`mtpareto ui FOLDER` opens this at a study. Where another server shows a run among pages of GenAI, choose "Model
+training" at the top left: the browser remembers it.
 
 MLflow holds a copy: the run's folder has the ledger, from which `mtpareto mirror FOLDER` writes all of this anew.
 """
