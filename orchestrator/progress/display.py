@@ -82,10 +82,10 @@ class ProgressDisplay:
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
         self._thread.start()
 
-    def started(self, number: int, label: str, split: str, due: int = 0) -> None:
+    def started(self, number: int, label: str, split: str, due: int = 0, short: str = "") -> None:
         """A trial began, or began again after its worker was lost. due: how many of its split have not ended, with it,
-        where it is not the search's own."""
-        self._events.put(("started", (TableRow(number, label, split, "running", self._clock()), due)))
+        where it is not the search's own. short: what is shown of it in place of its label."""
+        self._events.put(("started", (TableRow(number, label, split, "running", self._clock(), short=short), due)))
 
     def ended(self, number: int, quality: float | None, size: int | None, race: Race | None = None) -> None:
         """A trial ended; quality and size are None for a failure, and race None unless a race ended it early."""
