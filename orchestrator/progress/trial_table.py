@@ -195,6 +195,11 @@ def under_way_line(rows: list[TableRow], doings: Mapping[int, Doing], now: float
     return "; ".join(parts)
 
 
+def starting_text(totals: Totals, seconds: float) -> str:
+    """What is under way before the first trial has begun, for so many seconds."""
+    return f"{totals.known} of {totals.trials} trials, the first worker is starting, {spell_seconds(seconds)} so far"
+
+
 def timing_line(points: int) -> str:
     """What the timing of so many points will do, said before it begins."""
     batches = ", ".join(map(str, SPEED_BATCHES[:-1]))
@@ -232,8 +237,10 @@ def trial_table(
     now: float,
     doings: Mapping[int, Doing] | None = None,
     left: str = "",
+    hidden: int = 0,
 ) -> Table:
-    """The table a terminal shows. doings: trial number -> what it does. left: what is left, in words."""
+    """The table a terminal shows. doings: trial number -> what it does. left: what is left, in words. hidden: how many
+    rows, from the top, are counted and not shown."""
     title = f"{ended_trials(rows, totals)} of {totals.trials} trials{f', {left}' if left else ''}"
     table = Table(title=title, title_justify="left", expand=False)
     for name, justify in (
@@ -246,7 +253,9 @@ def trial_table(
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     base = totals.baseline_bytes
-    for row in rows:
+    if hidden:
+        table.add_row("", f"[dim]{hidden} earlier, shown at the end[/dim]")
+    for row in rows[hidden:]:
         size = "" if row.bytes is None else spell_bytes(row.bytes)
         quality = "" if row.quality is None else f"{'about ' if row.race else ''}{row.quality:.2f}"
         label = row.name if row.split == RACED_SPLIT else f"{row.name} [dim]({PLACES[row.split]})[/dim]"

@@ -233,7 +233,8 @@ def kept_folder(point: Point, kept: Mapping[int, Path]) -> Path:
         which = f"those of trials {join_numbers(sorted(kept))}" if plural else f"that of trial {min(kept)}"
         there = f"{which} {'were' if plural else 'was'}"
     raise StudyError(
-        f"the model of trial {number} ({point.label}) was not kept, {there}; a search with --keep all keeps every model"
+        f"the model of trial {number} ({short_label(point.record.candidate)}) was not kept, {there}; a search with "
+        "--keep all keeps every model"
     )
 
 
