@@ -333,7 +333,9 @@ def _add_table(commands: Any) -> None:
         "tokens_s, on_frontier, or a metric (default: label to tokens_s, without steps)",
     )
     table.add_argument(
-        "--pick", default="frontier", help="frontier, all, or trial numbers with commas (default: frontier)"
+        "--pick",
+        default="frontier",
+        help="frontier, without what is not told apart from it; all; or trial numbers with commas (default: frontier)",
     )
     table.add_argument(
         "--split", choices=("dev", "test"), help="whose scores (default: the held-out test's where there is one)"
