@@ -29,12 +29,14 @@ are the trials: one compressed model each, translated and scored. `trial 000` is
 - **How sure:** `chrf_difference.low` and `chrf_difference.high` bound the difference to the uncompressed model (95 %,
   paired). A run's description says where its trial stands and why; the tags `tie`, `beaten_by` and `kept_off` are for
   filters.
-- **The study over time:** the parent's `hypervolume`, `smallest_at_99.ratio` and `gpu_hours` (`worker_hours` on a CPU),
-  by finished trials.
+- **The study over time:** the parent's `hypervolume`, `ratio_at_99` (of the smallest that keeps 99 % on these data) and
+  `gpu_hours` (`worker_hours` on a CPU), by finished trials.
 - **The models:** a study has a registered model of its name, a version for each model that was kept, with the aliases
-  `best-quality`, `knee`, `smallest-at-99` and `smallest`.
+  `best-quality`, `knee`, `smallest-at-99` and `smallest`. They go by held-out data where there are some. The parent has
+  their numbers: `knee.chrf`, `knee.test_chrf`, `knee.ratio`.
 
-Where a run's page comes up among pages of GenAI, choose "Model training" at the top left: the browser remembers it.
+`mtpareto ui FOLDER` opens this at a study. Where another server shows a run among pages of GenAI, choose "Model
+training" at the top left: the browser remembers it.
 
 MLflow holds a copy: the run's folder has the ledger, from which `mtpareto mirror FOLDER` writes all of this anew.
 """

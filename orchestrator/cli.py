@@ -310,13 +310,17 @@ def _add_report(commands: Any) -> None:
     report.add_argument(
         "--to", type=Path, metavar="FILE.html", help="where the page of two runs goes (default: A-and-B.html)"
     )
-    report.add_argument(
+    _add_published(report, ", to be marked from now on")
+    report.set_defaults(run=_report)
+
+
+def _add_published(command: argparse.ArgumentParser, what: str = "") -> None:
+    command.add_argument(
         "--published",
         type=Path,
         metavar="FILE",
-        help="a CSV of published points of other models, to be marked from now on (default: those it has)",
+        help=f"a CSV of published points of other models{what} (default: those the run has)",
     )
-    report.set_defaults(run=_report)
 
 
 def _add_table(commands: Any) -> None:
@@ -329,7 +333,9 @@ def _add_table(commands: Any) -> None:
         "tokens_s, on_frontier, or a metric (default: label to tokens_s, without steps)",
     )
     table.add_argument(
-        "--pick", default="frontier", help="frontier, all, or trial numbers with commas (default: frontier)"
+        "--pick",
+        default="frontier",
+        help="frontier, without what is not told apart from it; all; or trial numbers with commas (default: frontier)",
     )
     table.add_argument(
         "--split", choices=("dev", "test"), help="whose scores (default: the held-out test's where there is one)"
@@ -349,12 +355,7 @@ def _add_page(commands: Any) -> None:
     )
     page.add_argument("--title", default="", help="the page's heading (default: the study's)")
     page.add_argument("--note", default="", help="what is to be said of the model, such as where it comes from")
-    page.add_argument(
-        "--published",
-        type=Path,
-        metavar="FILE",
-        help="a CSV of published points of other models (default: those the run has)",
-    )
+    _add_published(page)
     page.set_defaults(run=_page)
 
 

@@ -14,6 +14,8 @@ DEFAULTS = {
     # A tracking server that is down is given up after seconds, not MLflow's own four minutes: what is due stays due.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    # MLflow would print the address of each run that it closes; the last lines have the one that helps.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # Trials must not be moved into their log folders: relative paths would change their meaning.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import shutil
+import sys
 import textwrap
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -19,6 +21,8 @@ from workers.comet.files import MODELS
 from workers.scoring.human_agreement import margin
 
 WIDTH = 100
+# Columns below which a last cell goes below the others, and where it begins there.
+LEAST_WIDTH, INDENT = 40, 4
 
 
 def spaces() -> list[str]:
@@ -91,6 +95,20 @@ def _parameter(one: ParameterDoc) -> list[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows' cells under each other."""
+    """The rows' cells under each other; on a terminal the last one is broken between words, beside the others or, where
+    there is little room, below them."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    starts = ["  ".join(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)) for row in rows]
+    if not sys.stdout.isatty():
+        return [f"{start}  {row[-1]}".rstrip() for start, row in zip(starts, rows, strict=True)]
+    width = shutil.get_terminal_size().columns
+    lines = []
+    for start, row in zip(starts, rows, strict=True):
+        indent = len(start) + 2
+        if width - indent < LEAST_WIDTH:
+            lines.append(start.rstrip())
+            start, indent = " " * (INDENT - 2), INDENT
+        lines += textwrap.wrap(
+            f"{start}  {row[-1]}", width, subsequent_indent=" " * indent, drop_whitespace=True, break_long_words=False
+        )
+    return lines

@@ -13,11 +13,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from mlflow_tracking.mirror import EXPERIMENT
 from mlflow_tracking.pages import Place, find_place, page
+from mlflow_tracking.served_ui import APP_NAME
 from mlflow_tracking.store import SQLITE, is_sqlite, sqlite_file
 from orchestrator.finish.mirroring import mlflow_troubles, spell_trouble
 from orchestrator.finish.run_folder import reopen
@@ -32,7 +34,7 @@ START_SECONDS = 180.0
 LOOK_SECONDS = 0.2
 LINES_SAID = 12
 ENDED_SECONDS = 2.0
-# MLflow takes the choice from an address for that page alone, and a run's link does not have it.
+# What no address can say to a server that is not ours (`mlflow_tracking.served_ui`).
 TOP_LEFT = (
     '          a run comes up among pages of GenAI? Choose "Model training" at the top left: the browser remembers it'
 )
@@ -56,16 +58,17 @@ def show(run: Path | None, port: int, browse: bool, say: Callable[[str], None]) 
     shown = shown_of(run, os.environ)
     if not is_local(shown.uri):
         say(f"MLflow    {page(shown.uri.rstrip('/'), shown.place)}")
+        say(TOP_LEFT)
         if browse:
             _browse(page(shown.uri.rstrip("/"), shown.place))
         return 0
+    _refuse_older_installation()
     port = free_port(port)
     with tempfile.TemporaryFile() as log, _server(shown.uri, port, log) as server:
         address = f"http://{HOST}:{port}"
         say(f"MLflow    starting, with {shown.uri}")
         _wait(server, address, log)
         say(f"MLflow    {page(address, shown.place)}   (Ctrl-C ends it)")
-        say(TOP_LEFT)
         if browse:
             _browse(page(address, shown.place))
         code = server.wait()
@@ -119,12 +122,21 @@ def _refuse_missing(uri: str, named: str, way_out: str) -> None:
         raise StudyError(f"there is no MLflow store in {sqlite_file(uri)}{named}; {way_out}")
 
 
+def _refuse_older_installation() -> None:
+    """MLflow finds the app among the entry points of what is installed; a checkout can be newer than those."""
+    if not entry_points(group="mlflow.app", name=APP_NAME):
+        raise StudyError(
+            "mtpareto was installed by an older version, without its app for MLflow; install it again: "
+            "pip install -e . in its checkout"
+        )
+
+
 @contextmanager
 def _server(uri: str, port: int, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """MLflow's server in a session of its own: Ctrl-C in the terminal is heard by this command, which ends it."""
     command = [
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", HOST, "--port", str(port),
-        "--workers", "1",
+        "--workers", "1", "--app-name", APP_NAME,
     ]  # fmt: skip
     # Its jobs judge answers of language models: ten processes that nothing here needs.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from orchestrator.ledger.records import Ledger, TrialRecord
-from orchestrator.results.cost import SECONDS_AN_HOUR, wall_seconds
+from orchestrator.results.cost import SECONDS_AN_HOUR, gpu_seconds, wall_seconds
 from orchestrator.results.findings import TrialFinding, finding_of
 from orchestrator.results.picking import USUAL_SHARE
 from orchestrator.statistics.hypervolume import GrowingFront
@@ -29,8 +29,8 @@ def history(ledger: Ledger) -> list[Moment]:
     """A moment for each trial on dev, in the order in which the ledger has them.
 
     `hypervolume`, from the moment that the baseline is there: of the qualities as measured, over natural log of bytes
-    and kept share, above the study's floor. `smallest_at_99.ratio`: the baseline's bytes over those of the smallest
-    that keeps 99 % of its quality. `gpu_hours`: what trials held of GPUs, probes too; on a CPU `worker_hours`.
+    and kept share, above the study's floor. `ratio_at_99`: the baseline's bytes over those of the smallest that
+    keeps 99 % of its quality on dev. `gpu_hours`: what trials held of GPUs, probes too; on a CPU `worker_hours`.
     """
     floor = float(ledger.header["spec"].get("floor") or 0.0)
     records = [record for record in ledger.trials if record.split == RACED_SPLIT]
@@ -58,7 +58,7 @@ def _standing(records: Sequence[TrialRecord], floor: float) -> Iterator[dict[str
         smallest = front.smallest(USUAL_SHARE)
         found = {"hypervolume": front.hypervolume}
         if smallest is not None:
-            found["smallest_at_99.ratio"] = baseline.loss.bytes / smallest.bytes
+            found["ratio_at_99"] = baseline.loss.bytes / smallest.bytes
         yield found if begun else {}
 
 
@@ -68,20 +68,16 @@ def _baseline(records: Sequence[TrialRecord]) -> TrialFinding | None:
 
 
 def _hours(ledger: Ledger) -> Iterator[dict[str, float]]:
-    """What all trials took until each trial on dev had ended; empty where no trial says what it ran on."""
-    device = next(
-        (
-            one.outcome.conditions["device"]
-            for one in ledger.trials
-            if isinstance(one.outcome, Measurement) and "device" in one.outcome.conditions
-        ),
-        None,
+    """What all trials took until each trial on dev had ended, counted as a study's cost is; empty where no trial says
+    what it ran on."""
+    on_something = any(
+        isinstance(one.outcome, Measurement) and "device" in one.outcome.conditions for one in ledger.trials
     )
-    on_cpu = device is not None and device.startswith("cpu")
-    held = 1.0 if on_cpu else float(ledger.header["spec"].get("gpus_per_trial") or 1.0)
-    name = "worker_hours" if on_cpu else "gpu_hours"
+    each, name = gpu_seconds(ledger.trials, ledger.header["spec"].get("gpus_per_trial")), "gpu_hours"
+    if not any(each):
+        each, name = [wall_seconds(record) for record in ledger.trials], "worker_hours"
     seconds = 0.0
-    for record in ledger.trials:
-        seconds += held * wall_seconds(record)
+    for record, spent in zip(ledger.trials, each, strict=True):
+        seconds += spent
         if record.split == RACED_SPLIT:
-            yield {} if device is None else {name: seconds / SECONDS_AN_HOUR}
+            yield {name: seconds / SECONDS_AN_HOUR} if on_something else {}

@@ -219,18 +219,17 @@ def _places(results: Results, floor: float) -> dict[Key, dict[str, float]]:
 
 
 def _headlines(results: Results, held_out: Results | None) -> dict[str, float]:
-    """What a list of studies shows: the quality of the baseline, of the best and of the smallest point of the frontier,
-    the held-out one as `test_…`, and how many times smaller the smallest is."""
-    if not results.frontier:
-        return {}
+    """What a list of studies shows: the quality of the baseline, and of each alias its model's, the held-out one as
+    `test_…`, and how many times smaller it is: `smallest_at_99.ratio`."""
     on_test = {point.record.candidate.digest: point for point in held_out.points} if held_out else {}
-    best = max(results.frontier, key=lambda point: point.quality)
-    shown = {"baseline": results.baseline, "best": best, "smallest": results.frontier[-1]}
-    found = {"smallest.ratio": results.frontier[-1].ratio}
+    shown = {} if results.baseline is None else {"baseline": results.baseline}
+    by_number = {point.record.number: point for point in results.points}
+    shown |= {alias.replace("-", "_"): by_number[number] for alias, number in aliases(results).items()}
+    found: dict[str, float] = {}
     for name, point in shown.items():
-        if point is None:
-            continue
         found[f"{name}.{metric_key(results.metric)}"] = point.quality
+        if point is not results.baseline:
+            found[f"{name}.ratio"] = point.ratio
         if (judged := on_test.get(point.record.candidate.digest)) is not None:
             found[f"{name}.{metric_key(results.metric, 'test')}"] = judged.quality
     return {name: value for name, value in found.items() if math.isfinite(value)}

@@ -29,7 +29,7 @@ def model_card(found: Point | Dropped, baseline: Point | None, folder: Path, ori
         "",
         "Made in this order:",
         "",
-        *_steps(candidate),
+        *listed_steps(candidate),
         "",
         f"The weights are in `{folder}`, and no copy is in MLflow. Its README.md says what loads it without mtpareto; "
         "after `mtpareto mirror RUN` `mlflow.pyfunc.load_model` takes it too.",
@@ -69,5 +69,6 @@ def _standing(found: Point | Dropped) -> list[str]:
     return ["", "It is on the frontier."] if found.on_frontier else []
 
 
-def _steps(candidate: Candidate) -> list[str]:
+def listed_steps(candidate: Candidate) -> list[str]:
+    """The steps as a numbered list in Markdown."""
     return [f"{number}. `{step.describe()}`" for number, step in enumerate(candidate.steps, start=1)]

@@ -28,7 +28,7 @@ from orchestrator.results.points import Results, collect, judge_on_test, quality
 from orchestrator.results.statement import statement, with_folder
 from orchestrator.results.step_labels import short_label
 from orchestrator.results.tables.csv_table import frontier_csv
-from orchestrator.results.tables.terminal_table import control_lines, print_frontier
+from orchestrator.results.tables.terminal_table import control_lines, print_frontier, print_sentence
 from orchestrator.study.spec import StudySpec
 from search_spaces.candidate import Candidate
 from search_spaces.outcome import Failure, Outcome, Speed
@@ -86,7 +86,7 @@ def wrap_up(
     dev, test = read_results(ledger, spec, data, known)
     print_frontier(console, dev, test)
     for line in _troubles(ledger, dev):
-        console.print(line, markup=False, highlight=False)
+        print_sentence(console, line)
     if ledger.complete and not running:
         _each(console, spec.folder, "models", lambda: keep_artefacts(spec, dev, again))
     kept = kept_folders(spec.folder, dev)
@@ -94,10 +94,10 @@ def wrap_up(
         _each(console, spec.folder, "prompts", lambda: write_prompts(spec, ledger, kept, data))
     recommended = statement(dev, test, spec.margin)
     for line in with_folder(recommended, dev, kept) if recommended else ():
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_sentence(console, line)
     controls = read_controls(ledger, spec, data, dev, test, known)
     for line in control_lines(controls):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_sentence(console, line)
     files = _write_pages(spec, ledger, data=data, dev=dev, test=test, kept=kept, controls=controls, console=console)
     status = "RUNNING" if running else "FINISHED" if ledger.complete else "KILLED"
     said = recommended.said if recommended else ""
@@ -397,7 +397,9 @@ def _say_where(console: Console, spec: StudySpec, found: SearchResult, running: 
     pages = {"report": folder / "report.html", "points": folder / "frontier.csv"}
     lines = [f"{what}    {page}" for what, page in pages.items() if page.is_file()]
     if found.kept:
-        lines.append(f"models    {folder / ARTEFACTS} ({len(found.kept)})")
+        lines.append(
+            f"models    {folder / ARTEFACTS} ({len(found.kept)})   (mtpareto export {folder} --pick knee --to DIR)"
+        )
     gone = [] if running or found.interrupted else not_kept(spec, found.dev, found.kept)
     if gone:
         numbers = ", ".join(map(str, gone))

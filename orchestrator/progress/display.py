@@ -11,6 +11,7 @@ import math
 import queue
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,7 @@ from orchestrator.progress.trial_table import (
     ended_trials,
     left_text,
     phase_left_text,
+    starting_text,
     timing_line,
     trial_line,
     trial_table,
@@ -66,6 +68,7 @@ class ProgressDisplay:
         self._totals = totals
         self._console = console
         self._clock = clock
+        self._began = clock()
         self._ask = trainings
         self._ask_doings = doings
         self._ask_warnings = warnings
@@ -82,10 +85,10 @@ class ProgressDisplay:
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
         self._thread.start()
 
-    def started(self, number: int, label: str, split: str, due: int = 0) -> None:
+    def started(self, number: int, label: str, split: str, due: int = 0, short: str = "") -> None:
         """A trial began, or began again after its worker was lost. due: how many of its split have not ended, with it,
-        where it is not the search's own."""
-        self._events.put(("started", (TableRow(number, label, split, "running", self._clock()), due)))
+        where it is not the search's own. short: what is shown of it in place of its label."""
+        self._events.put(("started", (TableRow(number, label, split, "running", self._clock(), short=short), due)))
 
     def ended(self, number: int, quality: float | None, size: int | None, race: Race | None = None) -> None:
         """A trial ended; quality and size are None for a failure, and race None unless a race ended it early."""
@@ -110,7 +113,9 @@ class ProgressDisplay:
             self._gather(say=True, seconds=ASK_SECONDS if self._asks else None, show=self._say_under_way)
             return
         with Live(console=self._console, auto_refresh=False, transient=False) as live:
-            self._gather(say=False, seconds=REDRAW_SECONDS, show=lambda: live.update(self._whole(), refresh=True))
+            self._gather(say=False, seconds=REDRAW_SECONDS, show=lambda: live.update(self._fitting(), refresh=True))
+            # The last one stays, and scrolls where it is higher than the terminal.
+            live.update(self._whole())
 
     def _gather(self, say: bool, seconds: float | None, show: Callable[[], None]) -> None:
         """Take each event, and show the state after it and after this many seconds without one, until the last."""
@@ -163,10 +168,22 @@ class ProgressDisplay:
             return f"{PHASES[split]}: {left}" if left else ""
         return left_text(rows, self._totals, now, self._training())
 
-    def _whole(self) -> Group:
+    def _whole(self, hidden: int = 0) -> Group:
         now = self._clock()
-        table = trial_table(self._shown(), self._totals, now, self._doings, self._left(now))
+        if not self._rows:
+            return Group(Text(starting_text(self._totals, now - self._began)))
+        table = trial_table(self._shown(), self._totals, now, self._doings, self._left(now), hidden)
         return Group(table, *(Text(training_line(number, one)) for number, one in self._training().items()))
+
+    def _fitting(self) -> Group:
+        """As much of the table's end as the terminal is high: what runs is there."""
+        # A row takes a line at least.
+        least = max(len(self._rows) - self._console.height, 0)
+        hidden = bisect_left(range(least, len(self._rows)), True, key=self._fits)
+        return self._whole(least + hidden)
+
+    def _fits(self, hidden: int) -> bool:
+        return len(self._console.render_lines(self._whole(hidden), pad=False)) <= self._console.height
 
     def _say_under_way(self) -> None:
         """A line for each training that is due one; where nothing was said for long, what the trials are at."""

@@ -53,7 +53,7 @@ class TableRow:
     number: int
     """The trial's number."""
     label: str
-    """The candidate in words."""
+    """The candidate in words, by which trials of one candidate know each other."""
     split: str
     """The data that it is measured on."""
     state: State
@@ -72,6 +72,13 @@ class TableRow:
     """The speed of a timed one, in words."""
     of: int | None = None
     """The number of the candidate's own trial, where this one scores or times it again."""
+    short: str = ""
+    """The candidate in a few characters, as the frontier has it."""
+
+    @property
+    def name(self) -> str:
+        """The candidate as a person reads it."""
+        return self.short or self.label
 
     @property
     def shown(self) -> int:
@@ -180,12 +187,17 @@ def doing_text(doing: Doing) -> str:
 def under_way_line(rows: list[TableRow], doings: Mapping[int, Doing], now: float) -> str:
     """What the trials that run are at, in one line; "" where none runs."""
     parts = [
-        f"trial {row.shown} {row.label}: {doing_text(doings.get(row.number, STARTING))}, "
+        f"trial {row.shown} {row.name}: {doing_text(doings.get(row.number, STARTING))}, "
         f"{spell_seconds(now - row.began)} so far"
         for row in rows
         if row.state == "running"
     ]
     return "; ".join(parts)
+
+
+def starting_text(totals: Totals, seconds: float) -> str:
+    """What is under way before the first trial has begun, for so many seconds."""
+    return f"{totals.known} of {totals.trials} trials, the first worker is starting, {spell_seconds(seconds)} so far"
 
 
 def timing_line(points: int) -> str:
@@ -216,7 +228,7 @@ def trial_line(
         said = row.race or f"{totals.quality} {row.quality:5.2f}"
         score = f"{said}  {spell_bytes(row.bytes or 0)}{_ratio(row, baseline_bytes)}"
     took = spell_seconds(row.seconds or 0)
-    return f"[{place}] {row.label}: {score}  in {took}{f'  {left}' if left else ''}"
+    return f"[{place}] {row.name}: {score}  in {took}{f'  {left}' if left else ''}"
 
 
 def trial_table(
@@ -225,8 +237,10 @@ def trial_table(
     now: float,
     doings: Mapping[int, Doing] | None = None,
     left: str = "",
+    hidden: int = 0,
 ) -> Table:
-    """The table a terminal shows. doings: trial number -> what it does. left: what is left, in words."""
+    """The table a terminal shows. doings: trial number -> what it does. left: what is left, in words. hidden: how many
+    rows, from the top, are counted and not shown."""
     title = f"{ended_trials(rows, totals)} of {totals.trials} trials{f', {left}' if left else ''}"
     table = Table(title=title, title_justify="left", expand=False)
     for name, justify in (
@@ -239,10 +253,12 @@ def trial_table(
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     base = totals.baseline_bytes
-    for row in rows:
+    if hidden:
+        table.add_row("", f"[dim]{hidden} earlier, shown at the end[/dim]")
+    for row in rows[hidden:]:
         size = "" if row.bytes is None else spell_bytes(row.bytes)
         quality = "" if row.quality is None else f"{'about ' if row.race else ''}{row.quality:.2f}"
-        label = row.label if row.split == RACED_SPLIT else f"{row.label} [dim]({PLACES[row.split]})[/dim]"
+        label = row.name if row.split == RACED_SPLIT else f"{row.name} [dim]({PLACES[row.split]})[/dim]"
         table.add_row(str(row.shown), label, quality, size, _ratio(row, base).strip(), _state(row, now, doings or {}))
     return table
 

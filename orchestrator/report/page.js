@@ -10,6 +10,10 @@
   };
   const RATIOS = [1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10, 12, 16];
   const PALE = 0.3;
+  // In pixels: beside the plot, for a ratio above it, and for the buttons, which would cover the ratios of a narrow one.
+  const MARGINS = 90;
+  const TICK_GAP = 38;
+  const BUTTONS_FROM = 600;
   const compressed = data.kinds.filter((kind) => kind !== "baseline" && kind !== data.others);
   let shown = "dev";
   let pinned = null;
@@ -187,6 +191,19 @@
     return list;
   }
 
+  // From the uncompressed model on, those whose words do not touch.
+  function ratiosThatFit(view) {
+    const sizes = [...view.points, ...view.published].map((point) => point.size);
+    const least = Math.min(...sizes);
+    const unit = (Math.max(...sizes) - least) / Math.max(plot.clientWidth - MARGINS, 1);
+    const fit = [];
+    for (const ratio of RATIOS.filter((ratio) => view.baseline.size / ratio >= least * 0.95)) {
+      const gap = fit.length ? view.baseline.size / fit[fit.length - 1] - view.baseline.size / ratio : Infinity;
+      if (gap >= TICK_GAP * unit) fit.push(ratio);
+    }
+    return fit;
+  }
+
   function layout(view) {
     const faint = color("--faint");
     const axis = { gridcolor: color("--rule"), linecolor: color("--rule"), zeroline: false, tickfont: { color: faint } };
@@ -201,11 +218,10 @@
         font: { color: color("--ink"), family: getComputedStyle(document.body).fontFamily } },
     };
     if (view.baseline) {
-      const least = Math.min(...[...view.points, ...view.published].map((point) => point.size));
-      const ratios = RATIOS.filter((ratio) => view.baseline.size / ratio >= least * 0.95);
+      const ratios = ratiosThatFit(view);
       result.xaxis2 = {
         overlaying: "x", side: "top", matches: "x", showgrid: false, zeroline: false, ticks: "outside", ticklen: 4,
-        tickcolor: color("--rule"), tickfont: { color: faint, size: 11 }, tickmode: "array",
+        tickcolor: color("--rule"), tickfont: { color: faint, size: 11 }, tickangle: 0, tickmode: "array",
         tickvals: ratios.map((ratio) => view.baseline.size / ratio), ticktext: ratios.map((ratio) => `${ratio}×`),
       };
       result.shapes = [{
@@ -222,6 +238,7 @@
     drawLegend(view);
     Plotly.react(plot, traces(view), layout(view), {
       responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+      displayModeBar: plot.clientWidth < BUTTONS_FROM ? false : "hover",
       toImageButtonOptions: { filescale: 2 },
     });
   }

@@ -34,26 +34,32 @@ class Cost:
 def cost_of(records: Sequence[TrialRecord], share: float | None = None) -> Cost:
     """What these trials took. share: of a GPU a trial, where several share one.
 
-    A trial that was tried again counts from the start of its last attempt, as the ledger does. A trial whose worker was
-    lost names no GPU, and counts as many as most of the others held.
+    A trial that was tried again counts from the start of its last attempt, as the ledger does.
     """
-    gpus = [gpus_of(record, share) for record in records]
-    usual = Counter(count for count, record in zip(gpus, records, strict=True) if record.worker).most_common(1)
-    held = [
-        count if record.worker else (usual[0][0] if usual else 0.0) for count, record in zip(gpus, records, strict=True)
-    ]
     seconds = [wall_seconds(record) for record in records]
     splits: dict[str, tuple[int, float]] = {}
     for record, spent in zip(records, seconds, strict=True):
         count, before = splits.get(record.split, (0, 0.0))
         splits[record.split] = (count + 1, before + spent)
     return Cost(
-        gpu_hours=sum(count * spent for count, spent in zip(held, seconds, strict=True)) / SECONDS_AN_HOUR,
+        gpu_hours=sum(gpu_seconds(records, share)) / SECONDS_AN_HOUR,
         worker_hours=sum(seconds) / SECONDS_AN_HOUR,
         trials=len(records),
         stages=_stages(records, seconds),
         splits=splits,
     )
+
+
+def gpu_seconds(records: Sequence[TrialRecord], share: float | None = None) -> list[float]:
+    """The seconds of GPUs that each trial took. share: as in `cost_of`. A trial that does not say what it ran on, such
+    as one whose worker was lost, counts as many GPUs as most of the others held."""
+    gpus = [gpus_of(record, share) for record in records]
+    usual = Counter(count for count in gpus if count is not None).most_common(1)
+    unknown = usual[0][0] if usual else 0.0
+    return [
+        (unknown if count is None else count) * wall_seconds(record)
+        for count, record in zip(gpus, records, strict=True)
+    ]
 
 
 def wall_seconds(record: TrialRecord) -> float:
@@ -62,16 +68,18 @@ def wall_seconds(record: TrialRecord) -> float:
     return max((ended - began).total_seconds(), 0.0)
 
 
-def gpus_of(record: TrialRecord, share: float | None = None) -> float:
+def gpus_of(record: TrialRecord, share: float | None = None) -> float | None:
     """How many GPUs the trial held: those that its worker names; else one where it was measured on a GPU, which another
-    process then held. share: as in `cost_of`."""
+    process then held; None where it says nothing of either. share: as in `cost_of`."""
     part = share if share is not None and 0 < share < 1 else 1.0
     _, _, named = record.worker.partition(":gpu")
     if named:
         return part * len(named.split(","))
     outcome = record.outcome
     device = outcome.conditions.get("device", "") if isinstance(outcome, (Measurement, Speed)) else ""
-    if not device or device.startswith("cpu"):
+    if not device:
+        return None
+    if device.startswith("cpu"):
         return 0.0
     return share if share is not None and share > 0 else 1.0
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator.number_format import metric_name, ratio_text, read_bytes, spell_bytes
 from orchestrator.results.points import Point, Results
 from orchestrator.results.statement import join_numbers
+from orchestrator.results.step_labels import short_label
 from orchestrator.statistics.frontier import Objectives, on_frontier
 from search_spaces.errors import StudyError
 
@@ -232,11 +233,12 @@ def kept_folder(point: Point, kept: Mapping[int, Path]) -> Path:
         which = f"those of trials {join_numbers(sorted(kept))}" if plural else f"that of trial {min(kept)}"
         there = f"{which} {'were' if plural else 'was'}"
     raise StudyError(
-        f"the model of trial {number} ({point.label}) was not kept, {there}; a search with --keep all keeps every model"
+        f"the model of trial {number} ({short_label(point.record.candidate)}) was not kept, {there}; a search with "
+        "--keep all keeps every model"
     )
 
 
 def described(point: Point) -> str:
-    """`trial 16 (gptq(…) + embeddings(…)), 2.94 MB, 3.53× smaller`: which point was picked."""
+    """`trial 16 (gptq 4-bit g64, emb 4-bit g64), 2.94 MB, 3.53× smaller`: which point was picked."""
     smaller = f", {ratio_text(point.ratio)} smaller" if math.isfinite(point.ratio) else ""
-    return f"trial {point.record.number} ({point.label}), {spell_bytes(point.bytes)}{smaller}"
+    return f"trial {point.record.number} ({short_label(point.record.candidate)}), {spell_bytes(point.bytes)}{smaller}"

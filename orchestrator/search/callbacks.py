@@ -14,6 +14,7 @@ from orchestrator.finish.mirroring import MirrorThread
 from orchestrator.progress.display import ProgressDisplay
 from orchestrator.progress.trial_table import BASELINE
 from orchestrator.results.resampling import Resampling
+from orchestrator.results.step_labels import short_steps
 from search_spaces.methods.registry import step_from_json
 from search_spaces.outcome import Race
 from workers.plan.evaluation_plan import CONTROL_SPLITS, PROFILE_SPLIT, RACED_SPLIT, SPEED_SPLIT
@@ -39,10 +40,11 @@ class TrialWatcher(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         config = trial.config
-        steps = " + ".join(step_from_json(step).describe() for step in config["candidate"]["steps"])
+        steps = [step_from_json(step) for step in config["candidate"]["steps"]]
         split = config["split"]
         due = 0 if split in (RACED_SPLIT, PROFILE_SPLIT, *CONTROL_SPLITS) else self._due(split)
-        self._progress.started(config["number"], steps or BASELINE, split, due)
+        label = " + ".join(step.describe() for step in steps) or BASELINE
+        self._progress.started(config["number"], label, split, due, short_steps(steps))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         result = trial.last_result or {}

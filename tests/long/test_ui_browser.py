@@ -48,6 +48,9 @@ TRIALS = [
 ]
 NAMES = ["000 baseline", "001 rtn 8-bit g64", "002 rtn 4-bit g64", "003 rtn 3-bit g64", "004 rtn 2-bit g64"]
 FRONTIER = NAMES[:4]
+# What an experiment's navigation leads to, as pages of model training and as pages for agents.
+TRAINING_PAGES = {"runs", "models", "traces"}
+AGENT_PAGES = {"chat-sessions", "evaluation-runs", "judges"}
 
 
 class Browser:
@@ -80,6 +83,17 @@ class Browser:
 
     def text(self) -> str:
         return str(self.driver.execute_script("return document.body.innerText"))
+
+    def navigation(self) -> set[str]:
+        """The pages of the experiment to which the navigation at the left leads."""
+        links = "[...document.querySelectorAll('nav a')].map(one => one.getAttribute('href'))"
+        found = (
+            re.match(r"#/experiments/\d+/([a-z-]+)", link) for link in self.driver.execute_script(f"return {links}")
+        )
+        return {one[1] for one in found if one is not None}
+
+    def until_navigation_has(self, pages: set[str]) -> None:
+        self.until(lambda: self.navigation() >= pages, f"the navigation does not lead to {pages}")
 
     def runs(self) -> list[str]:
         """The names of the table's runs, from the top."""
@@ -195,6 +209,26 @@ def test_a_stranger_finds_the_study_its_frontier_and_the_numbers_of_the_ledger(
     browser.driver.find_element(By.LINK_TEXT, "demo").click()
     browser.until(lambda: "Child runs" in browser.text() and "Description" in browser.text(), "the study is not found")
     browser.shoot("8-study-page")
+
+
+def test_a_runs_page_is_one_of_model_training_unless_its_reader_chose_otherwise(page: str, browser: Browser) -> None:
+    # MLflow's own link, which says nothing of the set of pages.
+    browser.open(re.sub(r"\?.*", "", page))
+    browser.until_runs_are(["demo"])
+    link = str(browser.driver.find_element(By.LINK_TEXT, "demo").get_attribute("href"))
+    assert "workflowType" not in link
+    browser.open(link)
+    browser.until(lambda: "Description" in browser.text(), "the run's page is not shown")
+    browser.until_navigation_has(TRAINING_PAGES)
+    browser.shoot("run")
+    assert not browser.navigation() & AGENT_PAGES
+    assert "Ask a question" not in browser.text(), "the assistant takes a quarter of the page"
+    # The reader's choice at the top left.
+    browser.driver.find_element(By.XPATH, "//*[text()='GenAI']").click()
+    browser.until_navigation_has(AGENT_PAGES)
+    browser.open(link)
+    browser.until_navigation_has(AGENT_PAGES)
+    browser.shoot("run-genai")
 
 
 def points_of(browser: Browser, count: int) -> list[Any]:

@@ -60,7 +60,7 @@ def test_the_training_is_given_to_the_uncompressed_model_after_the_last_trial(he
     # Trained once: held-out data found its artefact in the store.
     assert held_out["outcome"]["artefact"] == arm["outcome"]["artefact"]
     assert held_out["outcome"]["seconds"]["compress"] < arm["outcome"]["seconds"]["compress"]
-    assert "[control] finetune(" in done.stdout and "[control, held-out] finetune(" in done.stdout
+    assert "[control] finetune" in done.stdout and "[control, held-out] finetune" in done.stdout
     assert "control   finetune" in done.stdout
     assert len(list((run / "artefacts").iterdir())) <= 2, "it is not kept"
 

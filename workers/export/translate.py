@@ -105,7 +105,7 @@ def pair_of(named: str, asked: dict[str, Any]) -> str | None:
 def run(translator: Translator, lines: LineReader, out: int, together: int) -> None:
     """Translate every line, some batches of them at a time, and write each as its batches end."""
     began = said = time.monotonic()
-    done = 0
+    done, told = 0, -1
     cut: list[int] = []
     parted: list[int] = []
     while batch := lines.take(together, PATIENCE):
@@ -116,8 +116,9 @@ def run(translator: Translator, lines: LineReader, out: int, together: int) -> N
         done += len(found)
         if (now := time.monotonic()) - said >= EVERY:
             say(f"{done:,} lines translated in {now - began:.0f} s")
-            said = now
-    say(f"{done:,} lines translated in {time.monotonic() - began:.0f} s")
+            said, told = now, done
+    if told != done:
+        say(f"{done:,} lines translated in {time.monotonic() - began:.0f} s")
     if parted:
         say(f"warning: too long for the model's context, and translated in pieces: {numbers(parted)}")
     if cut:

@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.commands.exporting.formats import ENGINES, GGUF, IN_WORDS, KEPT, MERGED, PACKED
 from orchestrator.finish.kept_models import KeptModel
+from orchestrator.finish.model_card import listed_steps
 from orchestrator.ledger.lines import StudyHeader
 from orchestrator.number_format import interval_text, metric_name, ratio_text, spell_bytes
 from orchestrator.results.points import Point
@@ -19,6 +20,8 @@ from workers.plan.conditions import installed_versions
 from workers.reading.segments import name_files
 
 HUB = "https://huggingface.co"
+# What hubs call a licence that has no identifier of theirs.
+OTHER = "other"
 # Form -> what is known of its weights.
 CHECKED = {
     GGUF: "Each weight was read back by the package gguf and compared with that model's.",
@@ -60,13 +63,13 @@ def model_card(found: KeptModel, pairs: Sequence[str], exported: Exported) -> st
         "---",
         "pipeline_tag: translation",
         f"library_name: {'gguf' if exported.form == GGUF else 'transformers'}",
-        f"license: {license_of_base}" if license_of_base else "license: other",
+        *_license_lines(license_of_base),
         "language:",
         *(f"- {code}" for code in languages),
         *([] if local else [f"base_model: {name}"]),
         "---",
     ]
-    steps = [f"{number}. `{step.describe()}`" for number, step in enumerate(point.record.candidate.steps, start=1)]
+    steps = listed_steps(point.record.candidate)
     body = [
         f"# {Path(name).name}, compressed",
         "",
@@ -135,14 +138,24 @@ def is_local(name: str) -> bool:
 
 
 def base_license(folder: Path) -> str | None:
-    """What the README of a base model's folder names as its licence, in the metadata that model hubs read; None where
-    there is none."""
+    """What the README of a base model's folder names as its licence, in the metadata that model hubs read: its
+    identifier, or its name where that is `other`; None where there is none."""
     file = folder / "README.md"
     if not file.is_file():
         return None
     front = re.match(r"---\n(.*?)\n---\n", file.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
-    found = re.search(r"^license:\s*[\"']?([\w.+-]+)", front[1], re.MULTILINE) if front else None
-    return found[1] if found else None
+    if front is None:
+        return None
+    fields = dict(re.findall(r"^(license|license_name):[ \t]*[\"']?([^\n\"']*\S)", front[1], re.MULTILINE))
+    named = fields.get("license")
+    return fields.get("license_name", named) if named == OTHER else named
+
+
+def _license_lines(named: str | None) -> list[str]:
+    """The licence in the metadata: an identifier has neither space nor capital."""
+    if named is None or re.fullmatch(r"[a-z0-9.+-]+", named):
+        return [f"license: {named or OTHER}"]
+    return [f"license: {OTHER}", f'license_name: "{named}"']
 
 
 def _where_license(name: str) -> str:

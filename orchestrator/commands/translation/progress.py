@@ -57,7 +57,8 @@ class Progress:
     def end(self, why: str | None) -> None:
         """Nothing follows. why: what ended it before the last line."""
         if self._in_place and self._done:
-            sys.stderr.write("\n")
+            # The last line takes its place.
+            sys.stderr.write("\r\x1b[K")
         if why:
             print(why, file=sys.stderr)
         print(self._so_far(time.monotonic()), file=sys.stderr)

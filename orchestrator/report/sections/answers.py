@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -61,22 +62,27 @@ def answers_html(
             ("Cost", text(cost_text(cost))),
         )
     ]
-    recommended = "" if said is None else f'<p class="statement">{text(said.said)}</p>'
+    recommended = "" if said is None else f'<p class="statement">{_whole_flags(text(said.said))}</p>'
     return f'<section id="answers">{recommended}{table}{"".join(lines)}</section>'
 
 
 def cost_text(cost: Cost) -> str:
     """`0.21 GPU-hours for 38 trials`, or worker-hours where no trial held a GPU."""
-    trials = pluralize(cost.trials, "trial")
+    what = f"{pluralize(cost.trials, 'trial')}: the search's, with probes, held-out scoring and timing."
     if cost.gpu_hours:
-        return f"{spell_hours(cost.gpu_hours)} GPU-hours for {trials}, held-out scoring and timing included."
-    return f"{spell_hours(cost.worker_hours)} worker-hours on CPUs for {trials}, held-out scoring and timing included."
+        return f"{spell_hours(cost.gpu_hours)} GPU-hours for {what}"
+    return f"{spell_hours(cost.worker_hours)} worker-hours on CPUs for {what}"
 
 
 def kept_text(one: Kept) -> str:
     """`keeps 98.3 % (97.4 to 99.1 %)`, of the pair where one is meant."""
     of = f" of {one.pair}" if one.pair else ""
     return f"keeps {100 * one.share:.1f} %{of}{_in_brackets(one.interval)}"
+
+
+def _whole_flags(html: str) -> str:
+    """The text with its `--flags` as code that no line breaks."""
+    return re.sub(r"(?<![\w-])--[a-z][a-z-]*", lambda flag: f'<code class="one-line">{flag[0]}</code>', html)
 
 
 def _row(answer: Answer, at: int, worst: Sequence[Answer], kept: Mapping[int, Path], unit: Unit) -> str:

@@ -16,6 +16,8 @@ from workers.scoring.breakdown import UNNAMED, breakdown
 # Human scores, 0 to 100; as `main.py`'s default.
 BINS = parse_bins("0-30,30-60,60-100")
 GROUPS = (("by_domain", "Domain"), ("by_source_length", "Source length"), ("by_bin", "Human score"))
+# Characters of a group that stand on one line.
+SHORT_NAME = 16
 
 
 def breakdown_table(dataset: DataSet, systems: Sequence[System], metric: str) -> str:
@@ -73,7 +75,8 @@ def _row(
         else:
             cells.append(tinted_cell(f"{value:.2f}", value - usual[name], metric))
     named = "" if "second" in style else text(heading)
-    return f'<tr class="{style}"><th scope="row">{named}</th>{cell(text(name))}{"".join(cells)}</tr>'
+    group = cell(text(name), style="one-line" if len(name) <= SHORT_NAME else "")
+    return f'<tr class="{style}"><th scope="row">{named}</th>{group}{"".join(cells)}</tr>'
 
 
 def _documents_row(parts: Sequence[Mapping[str, Any]]) -> str:
@@ -85,4 +88,4 @@ def _documents_row(parts: Sequence[Mapping[str, Any]]) -> str:
         )
         for row in worst
     )
-    return f'<tr><th scope="row">Document</th>{cell("its worst")}{cells}</tr>'
+    return f'<tr><th scope="row">Document</th>{cell("its worst", style="one-line")}{cells}</tr>'

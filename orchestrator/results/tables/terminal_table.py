@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from textwrap import fill
 
 from rich import box
 from rich.console import Console
@@ -22,13 +23,14 @@ from workers.training.enough import TROUBLES
 # Columns left to the candidate below which the worst pair gives its place up.
 ROOM_FOR_CANDIDATE = 22
 TIE = "="
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def print_frontier(console: Console, dev: Results, test: Results | None) -> None:
     """The frontier as a table, and below it the reference points that are not on it; the interval is of the difference
     from the baseline."""
     for fault in baseline_faults((dev, test)):
-        console.print(f"warning: {fault}", markup=False, highlight=False, soft_wrap=True)
+        print_sentence(console, f"warning: {fault}")
     beside = [metric for metric in QUALITIES if metric != dev.metric and metric in dev.metrics]
     scores = [(metric_name(metric), 6) for metric in (dev.metric, *beside)]
     last = [("held-out", 9)] if test else []
@@ -65,7 +67,17 @@ def print_frontier(console: Console, dev: Results, test: Results | None) -> None
         table.add_row(*row)
     console.print(table)
     for line in lines_below(dev):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_sentence(console, line)
+
+
+def print_sentence(console: Console, line: str) -> None:
+    """A line of its own: a terminal has it broken between words, with what follows indented; a file has it whole."""
+    if console.is_terminal:
+        # A number stays with its unit.
+        line = line.replace(" %", f"{NO_BREAK}%")
+        line = fill(line, console.width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        line = line.replace(NO_BREAK, " ")
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def lines_below(results: Results) -> list[str]:

@@ -43,7 +43,7 @@ def test_only_what_may_stand_counts_and_nothing_does_before_the_baseline(tmp_pat
         floor=0.5,
     )
     found = [moment.found for moment in history(read_ledger(folder))]
-    assert [one.get("smallest_at_99.ratio") for one in found] == [None, 2.0, 2.0, 2.0, 2.0, 10.0]
+    assert [one.get("ratio_at_99") for one in found] == [None, 2.0, 2.0, 2.0, 2.0, 10.0]
     volumes = [one.get("hypervolume") for one in found]
     assert volumes[0] is None and len(set(volumes[1:5])) == 1 and volumes[5] > volumes[4]  # type: ignore[operator]
     assert [moment.trials for moment in history(read_ledger(folder))] == [1, 2, 3, 4, 5, 6]

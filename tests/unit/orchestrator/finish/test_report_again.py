@@ -76,7 +76,7 @@ def test_held_out_trials_bear_their_candidates_numbers_everywhere(
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     shown = parent.data.metrics
     assert shown["baseline.chrf"] == pytest.approx(100.0) and shown["smallest.ratio"] == 2.0
-    assert shown["best.chrf"] >= shown["smallest.chrf"] and "smallest.test_chrf" in shown
+    assert shown["best_quality.chrf"] >= shown["smallest.chrf"] and "smallest.test_chrf" in shown
 
 
 def test_fewer_trials_than_there_are_is_refused_and_none_left_is_said(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -232,6 +233,32 @@ def test_in_a_terminal_the_last_table_holds_every_trial() -> None:
 
     last = shown(show, terminal=True).rsplit("of 2 trials", 1)[1]
     assert all(text in last for text in ("baseline", "60.00", "4.00 kB", "rtn(bits=4)", "50.00", "4.00x"))
+
+
+def test_a_table_higher_than_the_terminal_shows_its_end_while_trials_run_and_all_of_it_at_last() -> None:
+    seen: list[str] = []
+
+    def show(console: Console) -> None:
+        progress = ProgressDisplay(Totals(100, 0), console, Clock())
+        for number in range(60):
+            progress.started(number, f"number {number}", "dev")
+            progress.ended(number, 50.0, 1000)
+        progress.started(60, "the one that runs", "dev")
+        while "the one that runs" not in console.file.getvalue():  # type: ignore[attr-defined]
+            time.sleep(0.01)
+        seen.append(console.file.getvalue().rsplit("of 100 trials", 1)[1])  # type: ignore[attr-defined]
+        progress.stop()
+
+    last = shown(show, terminal=True).rsplit("of 100 trials", 1)[1]
+    assert "earlier, shown at the end" in seen[0] and "number 0 " not in seen[0]
+    assert "earlier" not in last and all(f"number {number} " in last for number in range(60))
+
+
+def test_in_a_terminal_the_wait_for_the_first_trial_is_said() -> None:
+    def show(console: Console) -> None:
+        ProgressDisplay(Totals(16, 2), console, Clock()).stop()
+
+    assert "2 of 16 trials, the first worker is starting, 0 s so far" in shown(show, terminal=True)
 
 
 def test_the_table_names_what_runs_what_failed_and_what_is_held_out() -> None:

@@ -20,7 +20,7 @@ from tests.support.fakes import Clock
 from workers.evaluation.trial_actor import report
 
 GPTQ4 = (GPTQ(bits=4),)
-LABEL = GPTQ4[0].describe()
+LABEL = GPTQ4[0].short_label()
 
 
 def tunes_trial(outcome: Outcome, split: str, steps: tuple[Step, ...] = GPTQ4, number: int = 1) -> Any:

@@ -401,6 +401,8 @@ def test_the_licence_of_the_base_is_what_its_card_names(tmp_path: Path) -> None:
     assert base_license(tmp_path) is None
     (tmp_path / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n")
     assert base_license(tmp_path) == "apache-2.0"
+    (tmp_path / "README.md").write_text("---\nlicense: other\nlicense_name: For research only\n---\n# A model\n")
+    assert base_license(tmp_path) == "For research only"
 
 
 @pytest.mark.parametrize("form", ["gguf", "merged-bf16", "compressed-tensors"])

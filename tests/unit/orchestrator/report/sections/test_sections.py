@@ -76,7 +76,7 @@ def test_none_is_said_with_the_nearest(run: tuple[Path, DataSet, Results]) -> No
 
 def test_gpu_hours_are_said_where_there_were_gpus() -> None:
     assert cost_text(Cost(12.34, 20.0, 3)).startswith("12 GPU-hours for 3 trials")
-    assert cost_text(Cost(0.0, 0.0123, 1)).startswith("0.012 worker-hours on CPUs for 1 trial,")
+    assert cost_text(Cost(0.0, 0.0123, 1)).startswith("0.012 worker-hours on CPUs for 1 trial: ")
 
 
 def test_points_stand_from_best_to_worst_a_line_each(run: tuple[Path, DataSet, Results]) -> None:
