@@ -17,9 +17,9 @@ from search_spaces.errors import StudyError
 from workers.calibration.sequences import Batch, split
 
 # A CPU runs so many tokens through a layer at a time. Activations of more do not stay in its caches, and are memory
-# that the kernel clears for each of them anew: 65,000 tokens of models/captions took 12.9 s of a CPU at 16,384, 10.4 s
-# at 4,096 and 9.2 s at 1,024, with the same sums to the last bit.
-CPU_TOKENS = 1024
+# that the kernel clears for each of them anew: 65,000 tokens of models/captions took two cores 7.0 s (13.0 s of a CPU)
+# whole, 5.1 s (9.4 s) at 4,096 and 5.6 s at 1,024, with the same sums to the last bit.
+CPU_TOKENS = 4096
 # Rows of a product that a CPU adds up at a time, from the diagonal on.
 STRIP = 128
 
