@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 LOCK_SECONDS = 5.0
 # How often the samples of newly ended trials are drawn.
 RESAMPLE_SECONDS = 5.0
+# Of loading: 4 s of a CPU, at the time when a search's own processes load too.
+LOADING_NICENESS = 10
 # MLflow may have to be reached over a network: what is not written by then stays due.
 MLFLOW_SECONDS = 5.0
 MLFLOW_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
@@ -70,9 +73,9 @@ def stand_by(orders: queue.SimpleQueue[dict[str, Any]]) -> int:
         if "stopped" in order:
             return finish(folder, order["stopped"], resampling.samples if resampling else None)
         folder = Path(order["load"])
-        with suppress(UserError):
+        with suppress(UserError), ThreadPoolExecutor(1, initializer=_be_nice) as apart:
             # Else `finish` says it.
-            resampling = load(folder)
+            resampling = apart.submit(load, folder).result()
 
 
 def finish(folder: Path, stopped: bool, known: Known | None = None) -> int:
@@ -106,6 +109,12 @@ def load(folder: Path) -> Resampling:
         # It is told, and tried again, by who writes to it.
         connect(spec)
     return Resampling(spec.folder, read_data(spec), spec.seed)
+
+
+def _be_nice() -> None:
+    """Let the search, which starts meanwhile, have the CPU. Linux knows it of a thread, and of those that it starts."""
+    if sys.platform == "linux":
+        os.nice(LOADING_NICENESS)
 
 
 def end_at_once() -> None:

@@ -11,11 +11,13 @@ from rich.console import Console
 
 from orchestrator.finish.wrap_up import SearchResult, wrap_up
 from orchestrator.ledger.records import Ledger, read_ledger
+from orchestrator.racing.referee import Referee
 from orchestrator.report.published.points_file import put_published_points
 from orchestrator.results.intervals import Known
 from orchestrator.study.spec import StudySpec, know_languages, spec_from_mapping
 from orchestrator.study.splits import separate_splits
 from search_spaces.errors import StudyError
+from workers.plan.evaluation_plan import RACED_SPLIT
 from workers.reading.dataset import read_datasets
 from workers.reading.segments import DataSet
 from workers.runtime.file_locks import hold
@@ -46,6 +48,11 @@ def read_dev(spec: StudySpec) -> DataSet:
     return read_datasets(
         spec.data_files, references=spec.references, langs=spec.langs, skip_bad_rows=spec.skip_bad_rows
     )
+
+
+def referee_of(spec: StudySpec) -> Referee:
+    """The referee of the study's races, made where the ledger's actor is: it imports no more than this needs."""
+    return Referee(read_data(spec)[RACED_SPLIT].segments, spec.quality, spec.floor)
 
 
 def hold_search_lock(folder: Path) -> AbstractContextManager[object]:

@@ -21,14 +21,13 @@ from rich.console import Console
 
 from orchestrator.cluster import join as cluster
 from orchestrator.finish.mirroring import MirrorThread
-from orchestrator.finish.run_folder import read_data
+from orchestrator.finish.run_folder import referee_of
 from orchestrator.finish.wrap_up import TUNE_FOLDER, connect, worth_scoring
 from orchestrator.ledger.records import Ledger, TrialRecord
 from orchestrator.number_format import metric_name, spell_bytes, spell_seconds
 from orchestrator.progress.display import ProgressDisplay
 from orchestrator.progress.polling import TrainingPoller
 from orchestrator.progress.trial_table import BASELINE, PHASES, Totals
-from orchestrator.racing.referee import Referee
 from orchestrator.results.cost import SECONDS_AN_HOUR, cost_of
 from orchestrator.results.intervals import Known
 from orchestrator.results.resampling import Resampling
@@ -244,11 +243,7 @@ def _times_on_gpu(spec: StudySpec) -> bool:
 
 def _start_writer(spec: StudySpec) -> Writer:
     name = f"ledger-{os.getpid()}-{threading.get_ident()}"
-    return Writer(name, cluster.ledger_actor(name, str(spec.folder), partial(_referee, spec) if spec.rungs else None))
-
-
-def _referee(spec: StudySpec) -> Referee:
-    return Referee(read_data(spec)[RACED_SPLIT].segments, spec.quality, spec.floor)
+    return Writer(name, cluster.ledger_actor(name, str(spec.folder), partial(referee_of, spec) if spec.rungs else None))
 
 
 def _start_progress(

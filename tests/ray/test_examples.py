@@ -1,10 +1,14 @@
-"""The scripts in examples/ run on the shipped model, one after another, as a reader would run them."""
+"""The scripts in examples/ run on the shipped model: one after another as a reader would run them, and one on the Ray
+that tests share, without a start of its own."""
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.ray.conftest import environment
 from tests.support.paths import ROOT
@@ -25,8 +29,13 @@ def test_a_search_from_python_keeps_a_model_that_loads(tmp_path: Path) -> None:
     assert translated.startswith("gptq(bits=4") and "Hund" in translated
 
 
-def test_a_chain_is_spelt_as_an_anchor(tmp_path: Path) -> None:
-    said = [line for line in example("chain_as_anchor", tmp_path / "run") if line.startswith("trial ")]
+def test_a_chain_is_spelt_as_an_anchor(
+    shared_ray: None, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = str(ROOT / "examples" / "chain_as_anchor.py")
+    monkeypatch.setattr(sys, "argv", [script, str(runs / "run")])
+    runpy.run_path(script, run_name="__main__")
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial ")]
     assert [line.split(":")[0] for line in said[-3:]] == ["trial 0", "trial 1", "trial 2"]
     assert "remove_layers(count=1" in said[-1] and "+ gptq(bits=4" in said[-1] and "+ embeddings(bits=8" in said[-1]
 

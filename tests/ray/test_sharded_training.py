@@ -110,7 +110,7 @@ def test_a_search_trains_over_two_processes_which_its_trials_start(runs: Path, s
     spec = {
         "out": str(runs / "run"), "space": "bit-width", "trials": 2, "max_new_tokens": 24, "speed": False,
         "data": str(small_data), "training": [str(runs / "train.jsonl")], "training_gpus": 2, "keep": "none",
-        "calibration_tokens": 2048,
+        "calibration_tokens": 2048, "control_arms": 0,
         "anchors": [[{"method": "rtn", "bits": 4}, step]],
     }  # fmt: skip
     (runs / "study.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")

@@ -109,6 +109,13 @@ def batches(sequences: Sequence[Shown], batch_tokens: int = BATCH_TOKENS) -> lis
     return made
 
 
+def split(batch: Batch, tokens: int) -> list[Batch]:
+    """The batch in parts of so many tokens with their padding, or of one sequence."""
+    count = max(tokens // batch.ids.shape[1], 1)
+    parts = zip(batch.ids.split(count), batch.mask.split(count), batch.target.split(count), strict=True)
+    return [Batch(ids, mask, target) for ids, mask, target in parts]
+
+
 def _padded(sequences: Sequence[Shown]) -> Batch:
     width = len(sequences[0].ids)
     ids = torch.zeros(len(sequences), width, dtype=torch.int64)

@@ -30,7 +30,7 @@ from workers.failures.table import MachineFault
 from workers.languages.codes import name_languages
 from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT, EvaluationPlan, data_split
 from workers.runtime.callbacks import Doing, ProgressCallback, at_most_every, counting
-from workers.runtime.gpu_memory import MOST_LEFT_BEHIND, bytes_left_behind, release_memory
+from workers.runtime.gpu_memory import MOST_LEFT_BEHIND, bytes_left_behind, leave_to_stay, release_memory
 from workers.runtime.ray_process import Resources
 from workers.runtime.stages import Stages
 from workers.runtime.torch_environment import prepare_torch
@@ -78,6 +78,7 @@ class CompressionTrial(Trainable):
         self._under_way: RunningTrial | None = None
         self._packages = packages
         self._ready = False
+        self._settled = False
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in the same process.
@@ -87,6 +88,10 @@ class CompressionTrial(Trainable):
         """
         self._trial = new_config
         self._under_way = None
+        if not self._settled:
+            # The first trial has loaded the libraries, and nothing of it is under way.
+            leave_to_stay()
+            self._settled = True
         if (held := bytes_left_behind()) > MOST_LEFT_BEHIND:
             raise RuntimeError(
                 f"{held / 2**30:.2f} GiB were left on the GPU by the trial before; another process takes this one"

@@ -59,6 +59,16 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def leave_to_stay() -> None:
+    """Take what lives now out of the garbage collector's sight, once it has collected; for a process that works on.
+
+    The libraries' modules are a million objects, which every `release_memory` would look through: 0.3 s each time on a
+    CPU of 2.6 GHz. What nothing refers to any more still goes, but for circles.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def bytes_left_behind() -> int:
     """Bytes that this process's tensors still take of its GPUs where nothing is under way; 0 without a GPU.
 

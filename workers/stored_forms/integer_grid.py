@@ -71,11 +71,31 @@ def fit_grid(
     """
     if not finite:
         refuse_not_finite(weight)
-    groups = view_groups(weight.float(), group_size)
+    return grid_over(ranges(view_groups(weight.float(), group_size), symmetric), bits, shrink)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """What each group's weights span, float32 (rows, groups): low and high, around 0; low is None where they are
+    symmetric, and high the largest magnitude."""
+
+    low: torch.Tensor | None
+    high: torch.Tensor
+
+
+def ranges(groups: torch.Tensor, symmetric: bool) -> Ranges:
+    """The ranges of weights (rows, groups, columns a group)."""
     if symmetric:
-        return Grid(_stored(groups.abs().amax(dim=-1) * shrink / ((2**bits - 1) / 2)), None)
-    low = groups.amin(dim=-1).clamp(max=0) * shrink
-    high = groups.amax(dim=-1).clamp(min=0) * shrink
+        return Ranges(None, groups.abs().amax(dim=-1))
+    return Ranges(groups.amin(dim=-1).clamp(max=0), groups.amax(dim=-1).clamp(min=0))
+
+
+def grid_over(spanned: Ranges, bits: int, shrink: float = 1.0) -> Grid:
+    """The grid over the ranges times `shrink`; see `fit_grid`."""
+    high = spanned.high * shrink
+    if spanned.low is None:
+        return Grid(_stored(high / ((2**bits - 1) / 2)), None)
+    low = spanned.low * shrink
     scale = _stored((high - low) / (2**bits - 1))
     least, most = bounds(bits)
     zero = torch.round(least - low / scale.float()).clamp(least, most)

@@ -119,15 +119,19 @@ def _round_block(
             stop=stop,
         )
         return
-    block = stacked[:, start:stop].clone()
-    for column in range(start, stop):
-        values = block[:, column - start]
-        group = int(rule.group[column])
-        scale, zero = rule.scale[:, group], rule.zero[:, group]
-        rounded = torch.round(values / scale + zero).clamp(min=rule.low, max=rule.high)
+    # Columns as rows, which lie together in memory.
+    block = stacked[:, start:stop].T.contiguous()
+    groups = rule.group[start:stop].long()
+    scales, zeros = rule.scale.T[groups].contiguous(), rule.zero.T[groups].contiguous()
+    rounded, wrong = torch.empty_like(block), torch.empty_like(block)
+    for column in range(stop - start):
+        values, scale, zero = block[column], scales[column], zeros[column]
+        here, off = rounded[column], wrong[column]
+        torch.div(values, scale, out=here).add_(zero).round_().clamp_(min=rule.low, max=rule.high)
         if rule.kept is not None:
-            rounded = torch.where(rule.kept[:, column], rounded, zero)
-        wrong = (values - (rounded - zero) * scale) / factor[column, column]
-        block[:, column - start :] -= wrong[:, None] * factor[column, column:stop]
-        integers[:, column] = rounded.to(torch.int8)
-        error[:, column - start] = wrong
+            torch.where(rule.kept[:, start + column], here, zero, out=here)
+        torch.sub(here, zero, out=off).mul_(scale)
+        torch.sub(values, off, out=off).div_(factor[start + column, start + column])
+        block[column:] -= factor[start + column, start + column : stop, None] * off
+    integers[:, start:stop] = rounded.T.to(torch.int8)
+    error.copy_(wrong.T)

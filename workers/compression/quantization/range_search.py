@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from workers.stored_forms.integer_grid import Grid, fit_grid, on_grid, refuse_not_finite, to_integers, view_groups
+from workers.stored_forms.integer_grid import Grid, bounds, grid_over, ranges, refuse_not_finite, view_groups
 
 # The least share of the spanned range that is tried, and how many are: the fewer bits, the more clipping pays.
 LEAST_SHARE = {8: 0.95, 4: 0.6, 3: 0.45, 2: 0.25}
@@ -49,12 +49,21 @@ def search_grid(weight: torch.Tensor, importance: torch.Tensor, bits: int, group
 
 def _search(weight: torch.Tensor, importance: torch.Tensor, bits: int, group_size: int, symmetric: bool) -> Grid:
     refuse_not_finite(weight)
+    weights = view_groups(weight.float(), group_size)
+    counted = importance.reshape(weights.shape[1:])
+    spanned, rounded = ranges(weights, symmetric), torch.empty_like(weights)
     best: torch.Tensor | None = None
     scale = zero = None
     for share in shares(bits):
-        grid = fit_grid(weight, bits, group_size, symmetric, shrink=share, finite=True)
-        wrong = (on_grid(to_integers(weight, grid, bits), grid) - weight.float()).square() * importance
-        error = view_groups(wrong, group_size).sum(dim=-1)
+        grid = grid_over(spanned, bits, share)
+        step = grid.scale.float()[..., None]
+        torch.div(weights, step, out=rounded)
+        if grid.zero_point is not None:
+            rounded += grid.zero_point.float()[..., None]
+        rounded.round_().clamp_(*bounds(bits))
+        if grid.zero_point is not None:
+            rounded -= grid.zero_point.float()[..., None]
+        error = rounded.mul_(step).sub_(weights).square_().mul_(counted).sum(dim=-1)
         if best is None:
             best, scale, zero = error, grid.scale, grid.zero_point
             continue

@@ -12,6 +12,7 @@ import torch
 from search_spaces.errors import StudyError
 from tests.support.examples import segment
 from workers.calibration import calibrate, kept_statistics, statistics
+from workers.calibration import capture as capturing
 from workers.calibration.calibrate import calibration_sequences, statistics_key, statistics_of
 from workers.calibration.capture import add_products, capture
 from workers.calibration.kept_statistics import KeptStatistics
@@ -219,6 +220,23 @@ def test_a_layer_without_linear_layers_is_refused(folder: Path) -> None:
     model.model.layers[0] = torch.nn.Identity()
     with pytest.raises(StudyError, match=r"Identity has no torch.nn.Linear.*rtn, hqq"):
         list(capture(model, batches([Shown((1, 5, 6), 0)]), CPU))
+
+
+def test_a_batch_in_parts_adds_up_to_what_it_does_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_for_calibration(folder, CPU)
+    given = batches([Shown(tuple(range(3, 3 + length)), 0) for length in (9, 7, 7, 4, 2)])
+    assert len(given) == 1
+    whole = list(capture(model, given, CPU))
+    monkeypatch.setattr(capturing, "CPU_TOKENS", 18)
+    monkeypatch.setattr(capturing, "STRIP", 24)
+    parted = list(capture(model, given, CPU))
+    assert {sums.tokens for sums in parted} == {29}
+    for one, other in zip(whole, parted, strict=True):
+        assert (one.keys, list(one.inputs)) == (other.keys, list(other.inputs))
+        for key, inputs in one.inputs.items():
+            torch.testing.assert_close(other.inputs[key].hessian, inputs.hessian)
+            torch.testing.assert_close(other.inputs[key].magnitude, inputs.magnitude)
+            assert torch.equal(other.inputs[key].hessian, other.inputs[key].hessian.T)
 
 
 def test_the_model_is_as_it_was_after_the_pass(folder: Path) -> None:

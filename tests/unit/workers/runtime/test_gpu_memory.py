@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +17,8 @@ from workers.runtime.gpu_memory import (
     ALLOCATOR_VARIABLES,
     bytes_left_behind,
     free_memory,
+    leave_to_stay,
+    release_memory,
     set_allocator,
     usable_memory,
 )
@@ -49,6 +53,13 @@ for _ in range(32):
 torch.cuda.synchronize()
 print(torch.cuda.memory_allocated() > 32 * 2**20, bytes_left_behind() < 2**20)
 """
+
+
+class Ring:
+    """Refers to itself, so that only the collector finds it unused."""
+
+    def __init__(self) -> None:
+        self.itself = self
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +112,19 @@ def test_what_is_free_is_free_on_the_device_and_within_the_share(
 def test_torch_takes_the_settings_and_keeps_the_limit() -> None:
     told = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["True", "True", "limited"]
+
+
+def test_what_stays_is_looked_through_no_more() -> None:
+    ring = Ring()
+    try:
+        leave_to_stay()
+        # What came before is out of sight, what comes after is collected as ever.
+        assert not any(one is ring for one in gc.get_objects())
+        later = Ring()
+        gone = weakref.ref(later)
+        del later
+        release_memory()
+        assert gone() is None
+    finally:
+        gc.unfreeze()
+        gc.freeze()
