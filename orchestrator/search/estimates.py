@@ -1,6 +1,6 @@
 """What a trial will take, worked out from headers: GPU memory and seconds.
 
-Seconds are those of a 7B shape on one H200 (docs/results/scale-search.json), scaled by parameters, layers and tokens;
+Seconds are those of a 7B shape on one H200 (docs/results/bench-scale.json), scaled by parameters, layers and tokens;
 another device is faster or slower. Training is not in them.
 """
 
@@ -18,7 +18,7 @@ from workers.reading.segments import Segment
 # Seconds for 10^9 parameters. bitsandbytes: by its format.
 COMPRESS = {
     "rtn": 1.5,
-    "hqq": 2.8,
+    "hqq": 1.3,
     "awq": 6.6,
     "gptq": 1.7,
     "nf4": 2.3,
@@ -29,7 +29,7 @@ COMPRESS = {
 }
 OTHERS = 2.0
 # Seconds a layer: one measurement a group of weights and width, which a small model does not make much faster.
-MIXED = 3.5
+MIXED = 2.8
 LOAD = 0.25
 # The pass that takes calibration statistics, once for a parent.
 STATISTICS = 4.4
