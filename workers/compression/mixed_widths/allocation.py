@@ -7,7 +7,7 @@ exactly as a mixed-integer linear program. Arrays are (groups, options); an allo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,31 +63,16 @@ def isotonic(harm: Array) -> Array:
     return made
 
 
-def allocate(
-    options: Options,
-    window: ByteRange,
-    fixed: Mapping[int, int] | None = None,
-    near: tuple[Allocation, int] | None = None,
-) -> Allocation | None:
-    """The allocation of least summed harm whose bytes lie in the window, or None when there is none.
-
-    fixed: group -> the option it has. near: an allocation and the number of groups, beside the fixed ones, that may
-    differ from it.
-    """
-    fixed = fixed or {}
-    rows: list[tuple[Array, float, float]] = []
+def allocate(options: Options, window: ByteRange) -> Allocation | None:
+    """The allocation of least summed harm whose bytes lie in the window, or None when there is none."""
     least = np.where(np.isfinite(options.harm), options.bytes, np.iinfo(np.int64).max).min(axis=1)
     beyond = np.where(np.isfinite(options.harm), options.bytes - least[:, None], 0)
     unit = math.gcd(*map(int, beyond.ravel())) or 1
     rest = int(least.sum())
     # Whole numbers of units, so that the solver's tolerances can't let a byte slip by.
-    rows.append((beyond / unit, math.ceil((window.low - rest) / unit), math.floor((window.high - rest) / unit)))
-    if near is not None:
-        stays = np.zeros(options.harm.shape)
-        free = [group for group in range(len(options.harm)) if group not in fixed]
-        stays[free, [near[0][group] for group in free]] = 1.0
-        rows.append((stays, len(free) - near[1], math.inf))
-    return _solve(options.harm, rows, fixed)
+    return _solve(
+        options.harm, beyond / unit, math.ceil((window.low - rest) / unit), math.floor((window.high - rest) / unit)
+    )
 
 
 def possible_totals(options: Options, budget: int) -> tuple[int | None, int | None]:
@@ -104,17 +89,14 @@ def possible_totals(options: Options, budget: int) -> tuple[int | None, int | No
     return totals[0], totals[1]
 
 
-def _solve(harm: Array, rows: Sequence[tuple[Array, float, float]], fixed: Mapping[int, int]) -> Allocation | None:
+def _solve(harm: Array, units: Array, low: int, high: int) -> Allocation | None:
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     groups, options = harm.shape
     allowed = np.isfinite(harm)
     costs = np.where(allowed, harm, 0.0)
-    for group, option in fixed.items():
-        allowed[group] &= np.arange(options) == option
     one_each = np.kron(np.eye(groups), np.ones(options))
-    constraints = [LinearConstraint(one_each, 1.0, 1.0)]
-    constraints += [LinearConstraint(row.reshape(1, -1), low, high) for row, low, high in rows]
+    constraints = [LinearConstraint(one_each, 1.0, 1.0), LinearConstraint(units.reshape(1, -1), low, high)]
     result = milp(
         costs.ravel() * (_LARGEST / max(float(np.abs(costs).max()), 1e-300)),
         integrality=np.ones(groups * options),

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.compression.mixed_widths.allocation import Allocation, ByteRange, Options, allocate
+from workers.compression.mixed_widths.allocation import Allocation, ByteRange, Options
+from workers.compression.mixed_widths.neighbours import nearest, neighbours_of
 from workers.runtime.working import working
 
 # Swaps measured before the best of them is taken.
@@ -75,10 +76,11 @@ def improve(
 
 def proposals(current: Allocation, options: Options, window: ByteRange) -> Iterator[Allocation]:
     """Swaps from `current`, those of least summed harm first."""
+    around = neighbours_of(options, current, OTHERS)
     found = {
         swap
         for group, option in _first_moves(current, options)
-        if (swap := allocate(options, window, {group: option}, (current, OTHERS))) is not None
+        if (swap := nearest(options, window, around, group, option)) is not None
     }
     return iter(sorted(found, key=lambda swap: (options.predicted(swap), swap)))
 

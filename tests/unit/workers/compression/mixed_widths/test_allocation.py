@@ -72,17 +72,6 @@ def test_totals_around_a_budget_are_the_nearest() -> None:
     assert possible_totals(options, totals[-1]) == (totals[-1], None)
 
 
-def test_fixed_groups_and_neighbours_of_an_allocation() -> None:
-    options = drawn(5)
-    window = ByteRange(0, int(options.bytes.max(axis=1).sum() * 0.5))
-    start = allocate(options, window)
-    assert start is not None
-    near = allocate(options, window, {0: 3 if start[0] != 3 else 2}, (start, 1))
-    assert near is not None
-    assert near[0] != start[0]
-    assert sum(one != other for one, other in zip(near[1:], start[1:], strict=True)) <= 1
-
-
 def test_the_isotonic_fix_as_worked_out_by_hand() -> None:
     # 3 and 1 are pooled to 2; -1 counts as 0; what a group lacks stays inf.
     rows = np.array([[0.5, 3.0, 1.0, 7.0], [-1.0, 2.0, np.inf, np.inf], [4.0, 2.0, 0.0, 6.0]])
