@@ -135,7 +135,7 @@ def bench_scale(
         "segments": str(SEGMENTS),
         "model_bytes": str(model_bytes),
         "store_limit": str(request.store_limit),
-        "gpus_per_trial": str(request.gpus_per_trial or "1"),
+        "gpus_per_trial": str(ledger.header["spec"]["gpus_per_trial"] or 1),
     }
     record = merge_results(before, figures, conditions, command)
     write_record(request.output, SCALE, record)

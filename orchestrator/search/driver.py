@@ -14,6 +14,7 @@ from ray import tune
 from rich.console import Console
 
 from orchestrator.cluster import join as cluster
+from orchestrator.cluster.sharing import Machine, gpu_memory, share_of, trials_a_gpu
 from orchestrator.finish.run_folder import hold_search_lock, refuse_changed_data, reopen
 from orchestrator.finish.wrap_up import SearchResult, wrap_up
 from orchestrator.ledger.names import LEDGER
@@ -21,6 +22,8 @@ from orchestrator.ledger.records import create_ledger, mend_torn_tail, read_ledg
 from orchestrator.report.published.points_file import put_published_points
 from orchestrator.results.intervals import Known
 from orchestrator.results.resampling import Resampling
+from orchestrator.search.dry_run import request_tokens
+from orchestrator.search.estimates import running_bytes, training_bytes
 from orchestrator.search.loop import Halt, proposer_of, run_loop
 from orchestrator.search.prepared import Study, header, prepare
 from orchestrator.stopping.signals import RunningCommand
@@ -37,6 +40,7 @@ from workers.evaluation.trial_actor import CompressionTrial
 from workers.failures.table import MachineError, MachineFault
 from workers.plan.evaluation_plan import RACED_SPLIT
 from workers.runtime.artefact_store import ArtefactStore
+from workers.runtime.host_memory import available_bytes
 
 # What a driver sees of a Ray that is going.
 RAY_FAILS = (ray.exceptions.RayError, tune.TuneError, ConnectionError)
@@ -55,6 +59,8 @@ def run_search(spec: StudySpec, console: Console, work: RunningCommand | None = 
     refuse_small_disk(spec.store_folder, study.checkpoint.bytes, _first_artefact(study), spec.store_limit)
     joined = cluster.join(spec.address, work)
     try:
+        if joined.folder is not None:
+            study = _shared(study, console)
         placement = _place(study)
         work.ledger = spec.folder / LEDGER
         create_ledger(spec.folder, header(study))
@@ -132,6 +138,29 @@ def _run(study: Study, console: Console, joined: cluster.Joined, placement: clus
     if halt is not None:
         raise _halted(study, halt, console, resampling.samples)
     return wrap_up(spec, study.data, console, known=resampling.samples)
+
+
+def _shared(study: Study, console: Console) -> Study:
+    """The study with the share of a GPU that a trial takes, where it says none and a GPU of this machine holds several
+    trials."""
+    spec, memory = study.spec, gpu_memory()
+    whole = spec.device_map == "cpu" or spec.training_gpus > 1 or spec.max_concurrent == 1 or study.measures_comet
+    if spec.gpus_per_trial is not None or memory is None or whole:
+        return study
+    there = ray.cluster_resources()
+    count = trials_a_gpu(
+        Machine(there.get("GPU", 0.0), memory, there.get("CPU", 1.0), available_bytes()),
+        translating=running_bytes(study.checkpoint, (), spec.batch_size, request_tokens(study)),
+        training=training_bytes(study.checkpoint) if study.training else 0,
+        model=study.checkpoint.bytes,
+        trials=spec.trials,
+    )
+    if count == 1:
+        return study
+    share = share_of(count)
+    said = f"{count} trials share a GPU, {share:g} each; with --gpus-per-trial 1 each has its own"
+    console.print(f"sharing   {said}", markup=False, highlight=False, soft_wrap=True)
+    return replace(study, spec=replace(spec, gpus_per_trial=share))
 
 
 def _place(study: Study) -> cluster.Placement:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from dataclasses import dataclass
 from time import monotonic
 
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.cluster.sharing import USABLE, gpu_memory
 from orchestrator.ledger.records import refuse_taken
 from orchestrator.number_format import spell_bytes, spell_seconds
 from orchestrator.results.labels import REFERENCE
@@ -20,7 +19,6 @@ from orchestrator.search.estimates import (
     REQUEST,
     START,
     TIMING,
-    USABLE,
     expected_tokens,
     running_bytes,
     translating_seconds,
@@ -105,17 +103,6 @@ def count_candidates(study: Study, seconds: float = COUNT_SECONDS) -> tuple[int,
         if monotonic() > ends:
             return count, False
     return count, True
-
-
-def gpu_memory() -> int | None:
-    """Bytes of the smallest GPU of this machine, by nvidia-smi; None where there is none."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    command = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = [int(line) for line in done.stdout.split() if line.isdigit()]
-    return min(found) * 2**20 if found else None
 
 
 def refuse_small_gpu(study: Study, planned: list[PlannedTrial], memory: int) -> None:

@@ -46,8 +46,9 @@ CHARACTERS, REQUEST = 3, 64
 REFERENCE_BYTES = 3
 # Points that a search ends with, as a rule: they are scored on held-out data and timed.
 ENDS_WITH = 5
-# Of a GPU's memory, what is left to tensors.
-USABLE = 0.9
+# Bytes for each parameter that is trained: float32 weights, gradients and two moments, and a teacher's bfloat16; then
+# logits, and activations of the micro-batches that make a GPU worth asking.
+TRAINED, LOGITS, ACTIVATIONS = 18, 6 * 2**30, 12 * 2**30
 
 
 def running_bytes(base: Checkpoint, steps: Sequence[Step], batch: int, tokens: int) -> int:
@@ -55,6 +56,11 @@ def running_bytes(base: Checkpoint, steps: Sequence[Step], batch: int, tokens: i
     batch, and two float32 copies of a step's logits. tokens: of a request and its answer."""
     dense = dense_checkpoint(base, steps)
     return 2 * dense.parameters + _cache_bytes(dense, batch, tokens) + 2 * 4 * batch * _vocabulary(dense)
+
+
+def training_bytes(base: Checkpoint) -> int:
+    """Bytes of GPU memory that training all weights takes, beside the model whose distribution is learnt."""
+    return TRAINED * base.parameters + LOGITS + ACTIVATIONS
 
 
 def _cache_bytes(dense: Checkpoint, batch: int, tokens: int) -> int:

@@ -180,8 +180,9 @@ class StudySpec:
 
     address: Annotated[Text | None, Flag(RESOURCES, default="RAY_ADDRESS, else a local Ray")] = None
     """A Ray cluster's address."""
-    gpus_per_trial: Annotated[Amount | None, Flag(RESOURCES, default="1 where there are any")] = None
-    """GPUs a trial takes, such as 0.5; several share a model's layers."""
+    gpus_per_trial: Annotated[Amount | None, Flag(RESOURCES, default="as its own Ray's GPUs hold trials")] = None
+    """GPUs a trial takes, such as 0.5; several share a model's layers. Where a study says none and the search has a Ray
+    of its own, up to four trials share a GPU that holds them; on a cluster each has one, where there are any."""
     cpus_per_trial: Annotated[Amount | None, Flag(RESOURCES, default="a node's, shared among its GPUs")] = None
     """CPUs a trial takes."""
     hours: Annotated[Above0 | None, Flag(RESOURCES, default="no limit")] = None
