@@ -355,6 +355,12 @@ def _add_page(commands: Any) -> None:
     )
     page.add_argument("--title", default="", help="the page's heading (default: the study's)")
     page.add_argument("--note", default="", help="what is to be said of the model, such as where it comes from")
+    page.add_argument(
+        "--no-sentences",
+        dest="sentences",
+        action="store_false",
+        help="name segments that differ by their ids, quote none: for data that may not be passed on",
+    )
     _add_published(page)
     page.set_defaults(run=_page)
 
@@ -550,7 +556,8 @@ def _page(options: argparse.Namespace) -> int:
     environment.prepare(None)
     from orchestrator.finish.results_page import write_page
 
-    for path in write_page(options.folder, options.to, options.note, options.published, options.title):
+    said = (options.note, options.published, options.title)
+    for path in write_page(options.folder, options.to, *said, sentences=options.sentences):
         print(path)
     return 0
 

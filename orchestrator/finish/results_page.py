@@ -39,18 +39,27 @@ FILES = ("data", "test", "references", "calibration", "calibration_text", "comet
 SHARE = 0.99
 
 
-def write_page(folder: Path, to: Path, note: str = "", published: Path | None = None, title: str = "") -> list[Path]:
+def write_page(
+    folder: Path,
+    to: Path,
+    note: str = "",
+    published: Path | None = None,
+    title: str = "",
+    *,
+    sentences: bool = True,
+) -> list[Path]:
     """Write `TO.md`, `TO.json` and `TO.png`, each whole or not at all; returns their paths.
 
     note: what is said of the model. published: a CSV file of other people's points; without it those of the run are
-    taken. title: the page's heading. Raises StudyError for a folder without a run, for one in which nothing was
-    measured, and for a file that can't be written.
+    taken. title: the page's heading. sentences: whether segments that differ are quoted, where the data's licence and
+    the page's readers allow it, or named by their ids. Raises StudyError for a folder without a run, for one in which
+    nothing was measured, and for a file that can't be written.
     """
     if to.suffix in (MARKDOWN, JSON, PICTURE):
         to = to.with_suffix("")
     if to.is_dir() or not to.name:
         raise StudyError(f"--to {to} is a folder; name the pages in it without a suffix, such as {to / 'alma'}")
-    content = read_content(folder, to, note, published, title)
+    content = read_content(folder, to, note, published, title, sentences=sentences)
     texts = {MARKDOWN: page_markdown(content), JSON: page_json(content)}
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +74,9 @@ def write_page(folder: Path, to: Path, note: str = "", published: Path | None = 
     return [to.with_name(f"{to.name}{suffix}") for suffix in (*texts, PICTURE)]
 
 
-def read_content(folder: Path, to: Path, note: str = "", published: Path | None = None, title: str = "") -> PageContent:
+def read_content(
+    folder: Path, to: Path, note: str = "", published: Path | None = None, title: str = "", *, sentences: bool = True
+) -> PageContent:
     """All that a run's page is made of. to: its path without a suffix. Raises as `write_page` does."""
     points = read_published_points(published) if published is not None else points_of_run(folder)
     ledger, spec = reopen(folder)
@@ -83,7 +94,7 @@ def read_content(folder: Path, to: Path, note: str = "", published: Path | None 
         name=to.name,
         title=title or spec.title,
         note=note,
-        command=_command(folder, to, note, published or added, title),
+        command=_command(folder, to, note, published or added, title, sentences),
         study_file=study_file(ledger, spec),
         folder=spec.folder,
         ledger=ledger,
@@ -97,6 +108,7 @@ def read_content(folder: Path, to: Path, note: str = "", published: Path | None 
         contamination=contamination(ledger, spec, data),
         published=points,
         differences=_differences(spec.folder, dev, judged, data["test" if of_test else "dev"]),
+        quotes=sentences,
     )
 
 
@@ -184,12 +196,13 @@ def _differences(folder: Path, dev: Results, judged: Results, data: DataSet) -> 
     return differences(folder, data.segments, judged.baseline, chosen.point, chosen.number)
 
 
-def _command(folder: Path, to: Path, note: str, published: Path | None, title: str) -> str:
+def _command(folder: Path, to: Path, note: str, published: Path | None, title: str, sentences: bool) -> str:
     """The command, with no path of this machine."""
     said = ["mtpareto", "page", f"runs/{folder.resolve().name}", "--to", str(_from_here(to))]
     said += ["--note", note] if note else []
     said += ["--published", str(_from_here(published))] if published is not None else []
     said += ["--title", title] if title else []
+    said += [] if sentences else ["--no-sentences"]
     return shlex.join(said)
 
 

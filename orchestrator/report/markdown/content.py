@@ -67,6 +67,8 @@ class PageContent:
     contamination: Contamination
     published: Sequence[PublishedPoint]
     differences: Differences | None
+    quotes: bool = True
+    """Whether segments are quoted."""
 
     @property
     def judged(self) -> Results:

@@ -113,8 +113,8 @@ def _chosen(
     return [(why, at) for at, why in found.items()]
 
 
-def differences_parts(found: Differences, label: str) -> list[str]:
-    """The counts as a table, and the sentences below it."""
+def differences_parts(found: Differences, label: str, quotes: bool = True) -> list[str]:
+    """The counts as a table, and the sentences below it: quoted, or named by their ids in the data."""
     of = found.segments
     rows = [
         ["the same, letter for letter", _share(found.same, of)],
@@ -129,6 +129,12 @@ def differences_parts(found: Differences, label: str) -> list[str]:
         f"together have {percent(found.length)} of the baseline's characters."
     )
     parts = [said, table([("Translations that are", True), ("Segments", False)], rows)]
+    if not quotes:
+        named = [
+            f"{escape(one.segment.id)} ({escape(one.segment.langs)}, chrF {signed(one.moved, 1)}: {one.why})"
+            for one in found.examples
+        ]
+        return [*parts, *([f"Segments to look at, by their ids in the data: {'; '.join(named)}."] if named else [])]
     for example in found.examples:
         parts.append(
             f"**Chosen by {example.why}** ({escape(example.segment.langs)}, chrF {signed(example.moved, 1)}):\n\n"

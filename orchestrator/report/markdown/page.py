@@ -45,7 +45,9 @@ def page_markdown(content: PageContent) -> str:
     """The page. Its picture is `NAME.png` beside it."""
     found = figures(content)
     quality = metric_name(content.dev.metric)
-    differ = [] if content.differences is None else differences_parts(content.differences, _label(content))
+    differ = (
+        [] if content.differences is None else differences_parts(content.differences, _label(content), content.quotes)
+    )
     shown = [
         f"# {escape(content.title)}",
         _origin(content),

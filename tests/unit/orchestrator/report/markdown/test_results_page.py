@@ -95,6 +95,16 @@ def read(pages: Path) -> dict[str, Any]:
     return found
 
 
+def test_without_sentences_the_page_names_segments_and_quotes_none(run: Path, tmp_path: Path) -> None:
+    write_page(run, tmp_path / "page", sentences=False)
+    write_page(run, tmp_path / "quoting")
+    bare, quoting = ((tmp_path / f"{name}.md").read_text("utf-8") for name in ("page", "quoting"))
+    _, spec = reopen(run)
+    texts = [text for segment in read_data(spec)["test"].segments for text in (segment.source, *segment.references)]
+    assert any(text in quoting for text in texts) and not any(text in bare for text in texts)
+    assert "Segments to look at, by their ids in the data: " in bare and "--no-sentences" in bare
+
+
 def test_every_figure_is_there_and_what_was_not_measured_says_why(pages: Path) -> None:
     found = read(pages)
     assert list(found["figures"]) == NAMES
