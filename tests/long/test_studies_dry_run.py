@@ -87,7 +87,9 @@ def test_a_dry_run_lists_it_and_the_doctor_finds_it_sound(path: Path, beside_dat
     number, unit = said["model"].split()[1:3]
     assert float(number) / {"GB,": 1, "MB,": 1000}[unit] == pytest.approx(SIZES[path.stem], abs=0.01)
     assert not [line for line in lines if line.startswith(("refused", "warning"))]
-    assert sum("(reference)" in line for line in lines) == 6 and sum(line.startswith(" profile") for line in lines) > 10
+    assert (
+        sum("(reference)" in line for line in lines) == 6 and sum(line.startswith(" profile") for line in lines) >= 10
+    )
     assert "60: 7 listed above, 53 that the profile and the sampler choose" in said["trials"]
     assert ("the 439 tensors that read pictures" in out.getvalue()) == ("gemma" in path.stem)
     assert ("made a baseline first by alma-full" in said["model"]) == bool(spec.baseline)
