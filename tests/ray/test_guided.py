@@ -28,8 +28,8 @@ def test_the_profile_is_measured_first_and_said(here: Command, small_study: list
     probed = [line for line in done.stdout.splitlines() if line.startswith("[profile]")]
     ledger = read_ledger(folder)
     probes, dev = ledger.on(PROFILE_SPLIT), ledger.on(RACED_SPLIT)
-    # Three vocabularies, 4 and 3 bits, and embeddings of 4.
-    assert len(probed) == len(probes) == 6
+    # Two vocabularies, 4 and 3 bits, and embeddings of 4.
+    assert len(probed) == len(probes) == 5
     assert all("nats from the baseline" in line for line in probed)
     assert all(isinstance(probe.outcome, Probe) and probe.outcome.nats > 0 for probe in probes)
     assert len(dev) == TRIALS
@@ -55,7 +55,7 @@ def test_more_trials_probe_nothing_again(here: Command, folder: Path) -> None:
     done = here("resume", str(folder), "--trials", str(TRIALS + 2))
     assert done.returncode == 0, done.stdout + done.stderr
     ledger = read_ledger(folder)
-    assert len(ledger.on(PROFILE_SPLIT)) == 6
+    assert len(ledger.on(PROFILE_SPLIT)) == 5
     assert len(ledger.on(RACED_SPLIT)) == TRIALS + 2
     assert "[profile]" not in done.stdout
 
