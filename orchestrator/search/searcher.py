@@ -111,8 +111,7 @@ class ParetoSearcher(Searcher):
             return None
         if self._limit is not None and len(self._numbers) >= self._limit:
             return None
-        self._keep_to_budget()
-        proposal = self._proposer.propose(self._left())
+        proposal = self._proposer.propose(self._keep_to_budget())
         if proposal == "done":
             return str(Searcher.FINISHED)
         if proposal == "wait":
@@ -146,38 +145,35 @@ class ParetoSearcher(Searcher):
             if family is not None and failure is not None:
                 self._on_family(family, failure)
 
-    def _keep_to_budget(self) -> None:
-        """End the search on dev while what the control arms take is left, and begin none of them once nothing is."""
-        if self._budget.seconds is None and self._budget.gpu_seconds is None:
-            return
+    def _keep_to_budget(self) -> float:
+        """End the search on dev while what the control arms take is left, and begin none of them once nothing is.
+
+        Answers how many seconds a trial may take that begins now, what the control arms take being kept free.
+        """
+        left = self._left()
+        if not left:
+            return math.inf
+        least, kept_free = min(left.values()), 0.0
         if self._proposer.searching:
             kept_free = self._proposer.control_seconds
-            if spent := self._spent(kept_free):
+            if least <= kept_free:
                 self._proposer.stop_searching()
-                self.out_of, self.kept_free = spent, kept_free
-        if not self._proposer.searching and self._spent():
+                self.out_of = next(name for name, seconds in left.items() if seconds <= kept_free)
+                self.kept_free = kept_free
+        if not self._proposer.searching and least <= 0.0:
             self._proposer.leave_out_controls()
+        return least - kept_free
 
-    def _spent(self, more: float = 0.0) -> str:
-        """What of the budget is spent, with so many seconds of a trial more: `hours` or `gpu_hours`; nothing where
-        neither is."""
+    def _left(self) -> dict[str, float]:
+        """Seconds of a trial that are left of each limit of the budget, `hours` and `gpu_hours`; {} without one."""
         budget, now = self._budget, self._clock()
-        if budget.seconds is not None and now + more >= self._started + budget.seconds:
-            return "hours"
-        held = self._held + sum(now - began for began in self._began.values()) + more
-        if budget.gpu_seconds is not None and budget.gpus * held >= budget.gpu_seconds:
-            return "gpu_hours"
-        return ""
-
-    def _left(self) -> float:
-        """Seconds that a trial may take which begins now, what the control arms take being kept free; infinite without
-        a budget."""
-        budget, now = self._budget, self._clock()
-        left = [] if budget.seconds is None else [self._started + budget.seconds - now]
+        left: dict[str, float] = {}
+        if budget.seconds is not None:
+            left["hours"] = self._started + budget.seconds - now
         if budget.gpu_seconds is not None:
             held = self._held + sum(now - began for began in self._began.values())
-            left.append(budget.gpu_seconds / budget.gpus - held)
-        return min(left) - self._proposer.control_seconds if left else math.inf
+            left["gpu_hours"] = budget.gpu_seconds / budget.gpus - held
+        return left
 
     def _lose(self, proposal: Proposal) -> None:
         number = proposal.number
