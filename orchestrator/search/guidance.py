@@ -40,8 +40,6 @@ EIGHT_BITS = 1.0 / 60.0
 LEAST_TAU, ENOUGH = 0.5, 12
 # Every so many candidates another is asked instead, more often once the profile is not believed.
 SAMPLED_EVERY, SAMPLED_OFTEN = 8, 2
-# Two-sided 90 % of a normal.
-NINETY = 1.645
 
 
 class Rows(Protocol):
@@ -134,7 +132,7 @@ class Guidance:
         tokens = np.array([how.tokens if how else 0 for how in trainings(rows.axes)] or [0])
         nothing = np.zeros(len(rows.bytes), dtype=int)
         self._tokens = tokens[rows.options[:, list(rows.axes).index(TRAINING)] if TRAINING in rows.axes else nothing]
-        self._longest = SHORTEST // RISE
+        self._longest = SHORTEST
         self._probes = {option: rows.steps(row) for option, row in self._options_to_probe()}
 
     @property
@@ -225,7 +223,7 @@ class Guidance:
     ) -> tuple[dict[str, Any], Steps, Reason] | None:
         """The choices and steps of the candidate to measure next, and why; None where none is worth a trial.
 
-        Budgets of training rise: none is more than RISE times the longest that was measured.
+        Budgets of training rise: none is more than RISE times the longest that was measured, or the shortest.
 
         pending: the steps of the candidates under way. left: seconds that a trial may take; where any that trains is
         expected to take longer, it is not proposed. Nothing is noted: asked again, it says the same until it is told
@@ -240,8 +238,14 @@ class Guidance:
         if found is None:
             return None
         row, told = found
-        kept, away = float(told.kept[row]), NINETY * float(told.deviation[row])
-        reason = Reason(kept, kept - away, kept + away, float(told.gain[row]), float(seconds[row]))
+        belief = told.belief
+        reason = Reason(
+            kept=float(belief.kept[row]),
+            low=float(belief.low[row]),
+            high=float(belief.high[row]),
+            gain=float(told.gain[row]),
+            seconds=float(seconds[row]),
+        )
         return self._rows.choices(row), self._rows.steps(row), reason
 
     def _options_to_probe(self) -> list[tuple[tuple[str, int], int]]:

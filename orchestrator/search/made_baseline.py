@@ -7,6 +7,7 @@ the search.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from orchestrator.finish.run_folder import reopen
 from orchestrator.finish.wrap_up import ARTEFACTS, folders_by_number
@@ -43,15 +44,22 @@ def study_of(spec: StudySpec) -> StudySpec:
         control_arms=0,
         published=None,
         tracking_uri=spec.mlflow_uri,
+        **_alone(spec),
     )
+
+
+def _alone(spec: StudySpec) -> dict[str, Any]:
+    """A training that nothing runs beside has whole GPUs, however many trials of the search share one."""
+    return {"max_concurrent": 1, "gpus_per_trial": None if (spec.gpus_per_trial or 0.0) < 1 else spec.gpus_per_trial}
 
 
 def is_begun(first: StudySpec) -> bool:
     """Whether its folder has the study. Raises StudyError where it has another one."""
     if not (first.folder / LEDGER).is_file():
         return False
-    # One that began before there were control arms has none of its own to say.
-    if replace(reopen(first.folder)[1], control_arms=first.control_arms) != first:
+    # What other versions begin otherwise, and what changes nothing of what is made.
+    alike = {"control_arms": first.control_arms, "published": first.published, **_alone(first)}
+    if replace(reopen(first.folder)[1], **alike) != first:
         raise StudyError(
             f"{first.folder} has the baseline of another study than this; choose another --out, or remove that folder"
         )

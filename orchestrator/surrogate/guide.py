@@ -8,6 +8,7 @@ whose expected gain of hypervolume for the root of its seconds is highest.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +17,9 @@ import numpy as np
 from orchestrator.statistics.hypervolume import dominated_area
 from orchestrator.surrogate.acquisition import expected_gain, expected_saving, front_of, ladder
 from orchestrator.surrogate.divergence_model import LEAST, fit_divergence
-from orchestrator.surrogate.quality_map import NOISE, VOCABULARY_FACTOR, fit_quality, kinds_of_damage
+from orchestrator.surrogate.quality_map import NOISE, VOCABULARY_FACTOR, Belief, fit_quality, kinds_of_damage
 from orchestrator.surrogate.standing_odds import standing_odds
+from search_spaces.spaces.training_suggestions import RISE
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -38,16 +40,19 @@ MOST_USELESS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What is expected of rows: the kept share of the baseline's quality with its standard deviation, the chance to
-    stand, and what measuring each adds to the frontier's hypervolume, or saves in log bytes where there is a target;
-    all (rows,). reached: the frontier's hypervolume, rows under way taken at their expectation; 0 where there is a
-    target."""
+    """What is expected of rows: the kept share of the baseline's quality, the chance to stand, and what measuring each
+    adds to the frontier's hypervolume, or saves in log bytes where there is a target; all (rows,). reached: the
+    frontier's hypervolume, rows under way taken at their medians; 0 where there is a target."""
 
-    kept: Array
-    deviation: Array
+    belief: Belief
     odds: Array
     gain: Array
     reached: float = 0.0
+
+    @property
+    def kept(self) -> Array:
+        """The median of what each keeps (rows,)."""
+        return self.belief.kept
 
 
 @dataclass(slots=True)
@@ -84,17 +89,18 @@ class Guide:
     _others: list[tuple[float, float]] = field(default_factory=list)
     _ladder: list[int] = field(init=False)
     _parts: Array = field(init=False)
-    _expected: tuple[Array, Array] | None = None
+    _expected: Belief | None = None
 
     def __post_init__(self) -> None:
         columns = [harm[self.options[:, axis]] for axis, harm in enumerate(self.harm)]
         self._parts = np.stack(columns, axis=1) if columns else np.zeros((len(self.options), 0))
         # Of the profile alone, so that a search which goes on climbs the same one.
         price = 0.0 if self.seconds is None else PRICE * np.log(self.seconds / self.seconds.min())
-        kept = self._told()[0] - price
+        kept = self._told().kept - price
         if self.trained is not None:
             # Longer trainings come when shorter ones have shown what they are worth.
-            kept = np.where(self.trained[:, 1:].any(axis=1), 0.0, kept)
+            later = (self.trained[:, 1] > math.log(RISE) + LEAST) | (self.trained[:, 2] > 0)
+            kept = np.where(later, 0.0, kept)
         least = self.floor + LADDER_MARGIN
         self._ladder = ladder(self.log_bytes, kept, LADDER, least, NOISE) if self.target is None else []
 
@@ -123,15 +129,13 @@ class Guide:
 
         pending: rows under way. closed: rows that may not be proposed, bool (rows,). seconds: what each would take
         (rows,)."""
-        from scipy.special import ndtr
-
         found = self.expect(pending)
         for row in self._ladder:
             if not closed[row] and row not in self.known and row not in pending and self.log_bytes[row] < self.most:
                 return row, found
         worth = found.gain / np.sqrt(np.maximum(seconds, LEAST))
         worth[closed] = -1.0
-        worth[ndtr((self.floor - found.kept) / found.deviation) > MOST_USELESS] = -1.0
+        worth[found.belief.odds_below(self.floor) > MOST_USELESS] = -1.0
         worth[list(self.known)] = -1.0
         worth[list(pending)] = -1.0
         row = int(np.argmax(worth))
@@ -145,27 +149,33 @@ class Guide:
         return row, found
 
     def expect(self, pending: set[int]) -> Expected:
-        """What is expected of every row. Rows under way are taken to turn out as expected."""
-        kept, deviation = self._told()
+        """What is expected of every row. Rows under way are taken to turn out as their medians."""
+        belief = self._told()
+        kept, log_bytes = belief.kept, self.log_bytes
         points = [(float(self.log_bytes[row]), self.known[row]) for row in sorted(self._standing)]
         points += [(float(self.log_bytes[row]), float(kept[row])) for row in sorted(pending)] + self._others
         sizes, qualities = ([point[at] for point in points] for at in (0, 1))
         if self.target is None:
             front = front_of(sizes, qualities, self.floor, self.most)
-            gain = expected_gain(front, self.log_bytes, kept, deviation, self.floor, self.most)
+            gain = belief.expectation(
+                lambda mean, deviation: expected_gain(front, log_bytes, mean, deviation, self.floor, self.most)
+            )
             reached = dominated_area(
                 zip(front.log_bytes.tolist(), front.kept.tolist(), strict=True), self.most, self.floor
             )
         else:
             reached = 0.0
             smallest = min([size for size, share in points if share >= self.target], default=self.most)
-            gain = expected_saving(smallest, self.log_bytes, kept, deviation, self.target)
+            target = self.target
+            gain = belief.expectation(
+                lambda mean, deviation: expected_saving(smallest, log_bytes, mean, deviation, target)
+            )
         scored = [row for row, share in self.known.items() if share > 0]
         stood = np.array([row in self._standing for row in scored], dtype=bool)
         odds = standing_odds(np.array([self.known[row] for row in scored]), stood, kept)
-        return Expected(kept, deviation, odds, gain * odds, reached)
+        return Expected(belief, odds, gain * odds, reached)
 
-    def _told(self) -> tuple[Array, Array]:
+    def _told(self) -> Belief:
         if self._expected is None:
             rows = list(self.measured)
             parts, trained = self._parts[rows], None if self.trained is None else self.trained[rows]

@@ -1,6 +1,9 @@
 """What share of the baseline's quality a divergence leaves: exp(−(scale · KL)^power), with a scale of each kind of
 damage.
 
+A share can't be above 1: where little is sure, what is expected of a candidate is far from normal, so it is told as
+several parts that are equally likely, each of them normal.
+
 Divergence orders damaged models, and says nothing of nearly intact ones (https://arxiv.org/abs/2606.19558): the curve
 is flat there, and a noise that does not shrink stands for what the metric does by chance. A trimmed vocabulary costs
 more quality than rounding with the same divergence, so each axis has a factor, weighted by its share of the divergence.
@@ -9,7 +12,9 @@ So has a training: towards other targets it may go away from the baseline and lo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +32,37 @@ VOCABULARY_FACTOR = 0.9
 # Of the share of quality that is kept: what the metric does by chance.
 NOISE = 0.012
 ROUNDS = 12
+# Equally likely parts of a standard normal: their means, and their deviations within.
+PARTS = 8
+# Two-sided 90 % of a normal.
+NINETY = 1.645
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What is believed of the kept shares of n candidates."""
+
+    kept: Array
+    """The median (n,)."""
+    low: Array
+    """Between this (n,) ..."""
+    high: Array
+    """... and this (n,) it lies with 90 %."""
+    means: Array
+    """Of each of the equally likely parts (PARTS, n)."""
+    deviations: Array
+    """Within each of the parts (PARTS, n)."""
+
+    def expectation(self, function: Callable[[Array, Array], Array]) -> Array:
+        """The mean of what the function says of a normal quality of this mean and deviation, both (n,)."""
+        found: Array = np.mean([function(*part) for part in zip(self.means, self.deviations, strict=True)], axis=0)
+        return found
+
+    def odds_below(self, level: float) -> Array:
+        """How likely the share is below this one (n,)."""
+        from scipy.special import ndtr
+
+        return self.expectation(lambda mean, deviation: ndtr((level - mean) / deviation))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +72,24 @@ class QualityMap:
     at: Array
     covariance: Array
 
-    def predict(self, shares: Array, log_kl: Array, deviation: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of the kept share (n,), for candidates of these shares (n, kinds) whose log KL
-        has this mean and this deviation."""
-        kept, by_parameter, by_log_kl = _curve(self.at, shares, log_kl)
-        spread = (by_parameter @ self.covariance * by_parameter).sum(axis=1)
-        return kept, np.sqrt(spread + (by_log_kl * deviation) ** 2 + NOISE**2)
+    def predict(self, shares: Array, log_kl: Array, deviation: Array) -> Belief:
+        """What is believed of candidates of these shares (n, kinds) whose log KL has this mean and this deviation. What
+        is not sure of the curve counts as divergence that is not."""
+        inner = self.at[0] + shares @ self.at[2:] + log_kl
+        moved = np.concatenate([np.ones((len(inner), 1)), inner[:, None], shares], axis=1)
+        away = np.sqrt((moved @ self.covariance * moved).sum(axis=1) + deviation**2)
+        kept = _curve(self.at, shares, log_kl)[0]
+        # More divergence keeps less.
+        low, high = (
+            kept + sign * np.hypot(_curve(self.at, shares, log_kl - sign * NINETY * away)[0] - kept, NINETY * NOISE)
+            for sign in (-1.0, 1.0)
+        )
+        means, deviations = [], []
+        for middle, within in zip(*_parts_of_normal(PARTS), strict=True):
+            share, _, slope = _curve(self.at, shares, log_kl + middle * away)
+            means.append(share)
+            deviations.append(np.hypot(slope * within * away, NOISE))
+        return Belief(kept, low, high, np.stack(means), np.stack(deviations))
 
 
 def fit_quality(shares: Array, log_kl: Array, kept: Array, factors: Array) -> QualityMap:
@@ -87,6 +135,18 @@ def _curve(parameters: Array, shares: Array, log_kl: Array) -> tuple[Array, Arra
     slope = -kept * grown * power
     by_parameter = np.concatenate([slope[:, None], (slope * inner)[:, None], slope[:, None] * shares], axis=1)
     return kept, by_parameter, slope
+
+
+@cache
+def _parts_of_normal(count: int) -> tuple[Array, Array]:
+    """Mean and deviation of a standard normal within each of so many equally likely parts, (count,) each."""
+    from scipy.special import ndtri
+
+    ends = ndtri(np.linspace(0.0, 1.0, count + 1))
+    density = np.exp(-0.5 * ends**2) / np.sqrt(2.0 * np.pi)
+    means = -count * np.diff(density)
+    squares = 1.0 - count * np.diff(np.where(np.isfinite(ends), ends, 0.0) * density)
+    return means, np.sqrt(squares - means**2)
 
 
 def kinds_of_damage(parts: Array, trained: Array | None = None) -> Array:

@@ -34,6 +34,10 @@ def test_the_study_of_a_baseline_tries_its_steps_alone_and_keeps_what_they_make(
     assert (first.trials, first.anchors, first.baseline) == (2, (spec.baseline,), ())
     assert (first.out, first.keep, first.target, first.hours) == ("runs/a/baseline", "all", None, None)
     assert (first.data, first.test, first.training, first.seed) == (spec.data, spec.test, spec.training, 3)
+    # Nothing runs beside it, so it has a whole GPU, or as many as a trial of the search.
+    assert (first.max_concurrent, first.gpus_per_trial) == (1, None)
+    assert study_of(replace(spec, gpus_per_trial=0.25)).gpus_per_trial is None
+    assert study_of(replace(spec, gpus_per_trial=2.0)).gpus_per_trial == 2.0
     # One store of MLflow has both.
     assert first.mlflow_uri == spec.mlflow_uri
     assert spec_from_mapping(spec.to_json()) == spec

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,9 @@ from orchestrator.surrogate.quality_map import (
     SCALE_SPREAD,
     VOCABULARY_FACTOR,
     Array,
+    Belief,
     _curve,
+    _parts_of_normal,
     fit_quality,
 )
 
@@ -31,6 +35,12 @@ def alone(axis: int, count: int = 200) -> Array:
     return parts
 
 
+def deviation_of(belief: Belief) -> Array:
+    """The standard deviation of what is believed (n,)."""
+    square = belief.expectation(lambda mean, deviation: mean**2 + deviation**2)
+    return np.asarray(np.sqrt(square - belief.expectation(lambda mean, _: mean) ** 2))
+
+
 def kept_by(scale: float, power: float, factors: Array, parts: Array, log_kl: Array) -> Array:
     """exp(−(scale · KL)^power), the scale times what the axes' shares of the divergence make of it."""
     shares = parts / parts.sum(axis=1, keepdims=True)
@@ -38,7 +48,8 @@ def kept_by(scale: float, power: float, factors: Array, parts: Array, log_kl: Ar
 
 
 def test_before_anything_is_measured_more_divergence_keeps_less_and_none_keeps_all() -> None:
-    kept, deviation = fit_quality(*NOTHING, FACTORS).predict(alone(1), LOG_KL, CERTAIN)
+    belief = fit_quality(*NOTHING, FACTORS).predict(alone(1), LOG_KL, CERTAIN)
+    kept, deviation = belief.kept, deviation_of(belief)
     assert (np.diff(kept) <= 0.0).all()
     assert (np.diff(kept[(kept > 1e-6) & (kept < 0.999)]) < 0.0).all()
     assert kept[0] == pytest.approx(1.0, abs=1e-5)
@@ -51,9 +62,9 @@ def test_before_anything_is_measured_more_divergence_keeps_less_and_none_keeps_a
 
 def test_a_trimmed_vocabulary_is_believed_to_keep_less_than_rounding_of_the_same_divergence() -> None:
     prior = fit_quality(*NOTHING, FACTORS)
-    trimmed = prior.predict(alone(0), LOG_KL, CERTAIN)[0]
-    assert (trimmed <= prior.predict(alone(1), LOG_KL, CERTAIN)[0]).all()
-    further = prior.predict(alone(1), LOG_KL + VOCABULARY_FACTOR, CERTAIN)[0]
+    trimmed = prior.predict(alone(0), LOG_KL, CERTAIN).kept
+    assert (trimmed <= prior.predict(alone(1), LOG_KL, CERTAIN).kept).all()
+    further = prior.predict(alone(1), LOG_KL + VOCABULARY_FACTOR, CERTAIN).kept
     assert trimmed == pytest.approx(further)
 
 
@@ -61,9 +72,37 @@ def test_of_a_divergence_that_is_not_sure_the_quality_is_less_sure() -> None:
     prior = fit_quality(*NOTHING, FACTORS)
     at = np.array([0.0])
     sure, unsure = (prior.predict(alone(1, 1), at, np.array([deviation])) for deviation in (0.0, 0.3))
-    slope = _curve(prior.at, np.array([[0.0, 1.0]]), at)[2]
-    assert sure[0] == unsure[0]
-    assert unsure[1] ** 2 - sure[1] ** 2 == pytest.approx((slope * 0.3) ** 2)
+    assert sure.kept == unsure.kept
+    assert unsure.low < sure.low < sure.kept < sure.high < unsure.high
+    assert deviation_of(unsure) > deviation_of(sure)
+
+
+def test_what_is_believed_is_what_draws_of_the_divergence_come_to() -> None:
+    found = fit_quality(*NOTHING, FACTORS)
+    # The curve is known; only the divergence is not.
+    sure = replace(found, covariance=np.zeros_like(found.covariance))
+    log_kl, away = np.log([0.001, 0.1, 0.5, 1.5]), np.array([1.0, 0.8, 0.5, 0.9])
+    belief = sure.predict(alone(1, 4), log_kl, away)
+    random = np.random.default_rng(0)
+    drawn = kept_by(
+        np.exp(found.at[0]), np.exp(found.at[1]), found.at[2:],
+        alone(1, 400_000), np.tile(log_kl, 100_000) + np.tile(away, 100_000) * random.normal(size=400_000),
+    ).reshape(-1, 4) + random.normal(0.0, NOISE, (100_000, 4))  # fmt: skip
+    assert belief.kept == pytest.approx(np.median(drawn, axis=0), abs=0.005)
+    assert belief.low == pytest.approx(np.quantile(drawn, 0.05, axis=0), abs=0.01)
+    assert belief.high == pytest.approx(np.quantile(drawn, 0.95, axis=0), abs=0.01)
+    assert belief.expectation(lambda mean, _: mean) == pytest.approx(drawn.mean(axis=0), abs=0.003)
+    for level in (0.5, 0.9, 0.99):
+        assert belief.odds_below(level) == pytest.approx((drawn < level).mean(axis=0), abs=0.015)
+    # Nothing keeps much more than everything, however little is known.
+    assert (belief.high < 1.0 + 2 * NOISE).all()
+
+
+def test_parts_of_a_normal_have_its_mean_and_its_variance() -> None:
+    means, deviations = _parts_of_normal(8)
+    assert (np.diff(means) > 0).all()
+    assert means.mean() == pytest.approx(0.0, abs=1e-12)
+    assert (means**2 + deviations**2).mean() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(("scale", "power"), [(0.45, 1.15), (0.6, 1.35), (0.9, 1.7)])
@@ -72,7 +111,7 @@ def test_a_known_curve_is_found(scale: float, power: float) -> None:
     parts, log_kl = random.uniform(0.1, 1.0, (60, 2)), random.uniform(np.log(0.05), np.log(3.0), 60)
     kept = kept_by(scale, power, FACTORS, parts, log_kl) + random.normal(0.0, NOISE, 60)
     found = fit_quality(parts, log_kl, kept, FACTORS)
-    told = found.predict(alone(1), LOG_KL, CERTAIN)[0]
+    told = found.predict(alone(1), LOG_KL, CERTAIN).kept
     assert np.abs(told - kept_by(scale, power, FACTORS, alone(1), LOG_KL)).max() < 0.03
     assert found.at[1] == pytest.approx(np.log(power), abs=0.1)
     # Scale and factors may trade a little; together they are the curve's place.
@@ -89,7 +128,7 @@ def test_what_an_axis_costs_is_learned() -> None:
     found = fit_quality(parts, log_kl, kept, FACTORS)
     # The other way round than was believed: rounding costs more than the vocabulary.
     assert found.at[3] - found.at[2] == pytest.approx(0.5, abs=0.1)
-    one, other = (found.predict(alone(axis, 1), np.zeros(1), np.zeros(1))[0][0] for axis in (0, 1))
+    one, other = (found.predict(alone(axis, 1), np.zeros(1), np.zeros(1)).kept[0] for axis in (0, 1))
     truth = [kept_by(np.exp(SCALE), np.exp(POWER), factors, alone(axis, 1), np.zeros(1))[0] for axis in (0, 1)]
     assert [one, other] == pytest.approx(truth, abs=0.02)
 
@@ -100,9 +139,9 @@ def test_candidates_far_from_the_curve_do_not_lead_astray() -> None:
     found = fit_quality(parts, log_kl, kept, FACTORS)
     assert np.isfinite(found.at).all()
     assert np.isfinite(found.covariance).all()
-    mean, deviation = found.predict(alone(1), LOG_KL, CERTAIN)
-    assert ((mean >= 0.0) & (mean <= 1.0)).all()
-    assert (deviation >= NOISE).all()
+    belief = found.predict(alone(1), LOG_KL, CERTAIN)
+    assert ((belief.means >= 0.0) & (belief.means <= 1.0)).all()
+    assert (belief.deviations >= NOISE).all()
 
 
 def test_slopes_are_those_of_the_curve() -> None:
