@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.finish.run_folder import read_data, refuse_changed_data, reopen
+from orchestrator.finish.title import title_of
 from orchestrator.finish.wrap_up import read_controls, read_results
 from orchestrator.results.tables.paper_table import FORMATS, FRONTIER, paper_table
 from search_spaces.errors import StudyError
@@ -25,4 +26,4 @@ def table_of_run(
     if not dev.points:
         raise StudyError(f"no trial of {folder} was measured in full yet, so there is no table")
     controls = read_controls(ledger, spec, data, dev, test)
-    return FORMATS[form](paper_table(spec.title, dev, test, pick, columns, of, controls))
+    return FORMATS[form](paper_table(title_of(spec), dev, test, pick, columns, of, controls))

@@ -12,6 +12,7 @@ import yaml
 
 from orchestrator.finish.byte_parts import byte_parts
 from orchestrator.finish.run_folder import read_data, refuse_changed_data, reopen
+from orchestrator.finish.title import title_of
 from orchestrator.finish.wrap_up import kept_folders, read_controls, read_results
 from orchestrator.ledger.names import BASELINE, LEDGER
 from orchestrator.ledger.records import Ledger, read_ledger
@@ -92,7 +93,7 @@ def read_content(
     added = Path(POINTS_FILE) if points and spec.published is None else None
     return PageContent(
         name=to.name,
-        title=title or spec.title,
+        title=title or title_of(spec),
         note=note,
         command=_command(folder, to, note, published or added, title, sentences),
         study_file=study_file(ledger, spec),

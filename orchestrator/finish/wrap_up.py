@@ -18,6 +18,7 @@ from mlflow_tracking.registry import KeptModel
 from orchestrator.finish.asking import write_prompts
 from orchestrator.finish.byte_parts import byte_parts
 from orchestrator.finish.mirroring import make_models_loadable, mirror_results, mlflow_troubles, spell_trouble
+from orchestrator.finish.title import title_of
 from orchestrator.ledger.records import Ledger, TrialRecord, read_ledger
 from orchestrator.ledger.rescored import read_rescored, with_rescored
 from orchestrator.number_format import spell_bytes
@@ -272,7 +273,7 @@ def _write_pages(
     console: Console,
 ) -> list[Path]:
     """The pages that could be written."""
-    title = spec.title
+    title = title_of(spec)
 
     def points() -> Path:
         path = spec.folder / "frontier.csv"

@@ -10,7 +10,6 @@ from orchestrator.report.sections.bytes_and_time import SPLITS
 from orchestrator.results.labels import score_of
 from orchestrator.results.points import Point
 from orchestrator.results.step_labels import short_label
-from search_spaces.methods.trainers import budget_label
 from search_spaces.sizes.byte_parts import PARTS
 from search_spaces.wording import pluralize
 
@@ -48,7 +47,7 @@ def _row(content: PageContent, point: Point) -> list[str]:
         NONE if there is None else f"{there.quality:.2f}",
         *([kept_text(one) for one in kept] if kept else [NONE, NONE]),
         NONE if bleu is None else f"{bleu:.2f}",
-        budget_label(tokens) if tokens else NONE,
+        f"{tokens:,}" if tokens else NONE,
         f"{content.minutes(point):.2f}",
         "yes" if point.on_frontier else "not told apart" if point.tie else "no",
     ]

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.finish.title import title_of
 from orchestrator.ledger.names import BASELINE
 from orchestrator.ledger.records import read_ledger
 from orchestrator.search.made_baseline import is_begun, study_of, with_made
 from orchestrator.study.spec import StudySpec, spec_from_mapping
 from search_spaces.errors import StudyError
+from tests.support.examples import BASE
 from tests.support.recorded_run import Made, write_data, write_run
 
 
@@ -52,6 +54,15 @@ def test_what_was_made_is_the_model_of_the_search(tmp_path: Path) -> None:
     found = with_made(replace(spec, revision="main"))
     assert (found.model, found.revision, found.baseline) == (str(folder), None, ())
     assert found.out == spec.out
+
+
+def test_pages_are_headed_with_what_the_baseline_was_made_of(tmp_path: Path) -> None:
+    assert title_of(StudySpec(data="dev.jsonl", out=str(tmp_path / "run"))) == "captions, space joint"
+    spec = made_by(tmp_path, [Made(10_000, bits=None), Made(10_000, bits=8)])
+    base = Path(BASE.name).name
+    assert title_of(replace(spec, model="runs/a/baseline/artefacts/trial-1-rtn")) == (
+        f"{base} after rtn 8-bit g64, space joint"
+    )
 
 
 def test_a_search_of_which_there_is_only_the_baseline_says_how_it_goes_on(tmp_path: Path) -> None:
