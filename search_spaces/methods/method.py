@@ -29,6 +29,8 @@ class Method:
     """The module whose `compress(parent, out, step, context)` carries it out."""
     needs_calibration: ClassVar[bool] = True
     """Whether its result hangs on the calibration data."""
+    reads_training: ClassVar[bool] = False
+    """Whether its result hangs on the training data, where a study has them."""
     keeps_zeros: ClassVar[bool] = False
     """A quantizer that keeps a sparse weight's zeros, and stores it as its mask and what stays."""
     has_grid: ClassVar[bool] = False

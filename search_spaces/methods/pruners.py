@@ -114,7 +114,8 @@ class RemoveChannels(Method):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrimVocabulary(Method):
-    """Removal of the tokens that the calibration pairs use least; embeddings, head and tokenizer shrink together.
+    """Removal of the tokens that calibration and training pairs use least; embeddings, head and tokenizer shrink
+    together.
 
     Reference: Abdaoui et al. 2020, https://arxiv.org/abs/2010.05609.
     """
@@ -122,6 +123,7 @@ class TrimVocabulary(Method):
     name: ClassVar[str] = "trim_vocabulary"
     digest_name: ClassVar[str] = "TrimVocabulary"
     module: ClassVar[str] = "workers.compression.vocabulary.trim_vocabulary"
+    reads_training: ClassVar[bool] = True
     kind: ClassVar[Kind] = "pruner"
 
     tokens: int

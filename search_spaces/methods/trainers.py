@@ -32,6 +32,7 @@ class Trainer(Method):
 
     kind: ClassVar[Kind] = "trainer"
     needs_calibration: ClassVar[bool] = False
+    reads_training: ClassVar[bool] = True
 
     tokens: int = 1_000_000
     """The budget, in real tokens read, prompts included; 0 is one pass through the data."""

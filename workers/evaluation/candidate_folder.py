@@ -149,7 +149,7 @@ def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> 
             "tokens": plan.calibration_tokens,
             "text": digest_of(list(plan.calibration_text)),
         }
-    if any(step.kind == "trainer" for step in candidate.steps):
+    if any(step.reads_training for step in candidate.steps):
         read |= set(plan.training.langs) if plan.training else set()
         data |= {"training": plan.training.digest if plan.training else ""}
     if prompt.name == "few-shot" and any(getattr(step, "has_translated_targets", False) for step in candidate.steps):

@@ -1,4 +1,4 @@
-"""Removal of the tokens that the calibration data use least: embeddings, head and tokenizer shrink together."""
+"""Removal of the tokens that the study's data use least: embeddings, head and tokenizer shrink together."""
 
 from __future__ import annotations
 

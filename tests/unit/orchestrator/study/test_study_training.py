@@ -22,7 +22,7 @@ from orchestrator.study.training import Training, read_training, refuse_changed_
 from orchestrator.study.values import TrainingSource
 from search_spaces.candidate import Candidate
 from search_spaces.errors import CandidateError, StudyError, UserError
-from search_spaces.methods.pruners import RemoveLayers
+from search_spaces.methods.pruners import RemoveLayers, TrimVocabulary
 from search_spaces.methods.quantizers import GPTQ, RTN
 from search_spaces.methods.trainers import Distill, Finetune, Recover
 from tests.support.examples import BASE, dataset, segment
@@ -221,6 +221,8 @@ def test_training_data_is_part_of_what_names_an_artefact_only_from_the_first_tra
         return {artefact_key(candidate, PROMPTS["alma"], plan(data, tmp_path)) for data in (None, one, other)}
 
     assert len(keys(layers)) == len(keys(layers, four)) == 1
+    # Its tokens are counted in the training data too.
+    assert len(keys(TrimVocabulary(tokens=100))) == 3
     assert len(keys(layers, heal)) == len(keys(layers, heal, four)) == len(keys(four, scales)) == 3
 
 
