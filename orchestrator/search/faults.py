@@ -25,6 +25,7 @@ from orchestrator.search.room import (
     needed_bytes,
     reserved_bytes,
     stored_artefacts,
+    stored_trainings,
     within_limit,
 )
 from search_spaces.candidate import Candidate
@@ -95,8 +96,9 @@ class Driving:
     def room_for(self, proposal: Proposal) -> None:
         """Before a trial: where its candidate may not fit into the store's limit or on the disk, artefacts make room.
 
-        First those that nobody needs, then those that are not told apart from the frontier. For the limit then those of
-        the frontier too, which are made again when they are wanted; what a trial under way stands on never goes.
+        First checkpoints of trainings that are over, then artefacts that nobody needs, then those that are not told
+        apart from the frontier. For the limit then those of the frontier too, which are made again when they are
+        wanted; what a trial under way stands on never goes.
         """
         if self._store is None or not self._store.is_dir() or not proposal.candidate.steps:
             return
@@ -111,12 +113,14 @@ class Driving:
         assert self._store is not None and self._limit is not None
         pending, held = self._proposer.under_way(), stored_artefacts(self._store)
         reserved = reserved_bytes(held, pending, self._proposer.prefix_bytes)
-        over = sum(one.bytes for one in held) + reserved - self._limit
+        ended, others = stored_trainings(self._store)
+        whole = [*held, *ended, *others]
+        over = sum(one.bytes for one in whole) + reserved - self._limit
         if over <= 0:
             return
         needless, tied = self._dispensable(held, pending, shared=False)
         rest = [one for one in may_go(held, [], pending, shared=False) if one not in (*needless, *tied)]
-        gone = within_limit(held, [*needless, *tied, *rest], reserved, self._limit)
+        gone = within_limit(whole, [*ended, *needless, *tied, *rest], reserved, self._limit)
         if went := make_room(gone, self._store, wanted=None, beside=True):
             self._say(f"the store's limit of {spell_bytes(self._limit)}: {spell_bytes(went)} made room")
         over -= went
@@ -124,8 +128,9 @@ class Driving:
             self._say(f"the store's limit is passed by {spell_bytes(over)}: what runs now takes that much")
 
     def make_room(self) -> int:
-        """On a full disk, while nothing runs: whatever can be made again and nobody needs goes, and where that is
-        nothing, what is not told apart from the frontier. Returns its bytes."""
+        """On a full disk, while nothing runs: checkpoints of trainings that are over go; where there are none, whatever
+        can be made again and nobody needs; where that is nothing, what is not told apart from the frontier. Returns
+        its bytes."""
         if self._store is None or not self._store.is_dir():
             return 0
         before = half_made(self._store)
@@ -151,8 +156,11 @@ class Driving:
 
         def removed() -> int:
             needless, tied = self._dispensable(stored_artefacts(store), self._proposer.under_way(), shared)
+            ended, _ = stored_trainings(store)
             # Without a figure all of a choice goes: no more of them than has to.
-            return make_room((needless or tied) if wanted is None else [*needless, *tied], store, wanted)
+            return make_room(
+                (ended or needless or tied) if wanted is None else [*ended, *needless, *tied], store, wanted
+            )
 
         went = unless_machine(removed, "store")
         if isinstance(went, MachineFault):

@@ -38,7 +38,7 @@ from orchestrator.search.faults import Driving, spell_due
 from orchestrator.search.guidance import Fits
 from orchestrator.search.prepared import Study
 from orchestrator.search.proposals import Proposal, Proposer
-from orchestrator.search.room import default_limit, stored_artefacts
+from orchestrator.search.room import default_limit, held_bytes
 from orchestrator.search.searcher import Budget, ParetoSearcher
 from orchestrator.study.preflight import nearest_folder
 from orchestrator.study.spec import StudySpec
@@ -211,7 +211,7 @@ def store_limit(spec: StudySpec) -> int | None:
 def _say_limit(spec: StudySpec, limit: int, console: Console) -> None:
     why = "half of what is free; --store-limit sets it" if spec.store_limit is None else "--store-limit"
     free = shutil.disk_usage(nearest_folder(spec.store_folder)).free
-    if limit > free + sum(one.bytes for one in stored_artefacts(spec.store_folder)):
+    if limit > free + held_bytes(spec.store_folder):
         why += f"; the disk has {spell_bytes(free)} free, and what is not needed makes room"
     line = f"store     at most {spell_bytes(limit)} in {spec.store_folder} ({why})"
     console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -9,13 +9,14 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.study.preflight import nearest_folder
 from search_spaces.candidate import Candidate
-from workers.runtime.artefact_store import MANIFEST
+from workers.runtime.artefact_store import ENDED, MANIFEST, TRAINING
 from workers.runtime.atomic_files import DRAFT
 
 # Statistics and profiles are asked for by many candidates, so they go last.
@@ -56,6 +57,22 @@ def stored_artefacts(store: Path) -> list[Stored]:
     return [one for _, one in sorted(found, key=lambda pair: pair[0])]
 
 
+def stored_trainings(store: Path) -> tuple[list[Stored], list[Stored]]:
+    """The checkpoints that the store holds: of trainings that are over, which only longer ones would go on from, the
+    oldest first; and of those under way or stopped."""
+    over: list[tuple[float, Stored]] = []
+    others: list[Stored] = []
+    for folder in store.glob(f"{TRAINING}*"):
+        ended = folder / ENDED
+        with suppress(FileNotFoundError):
+            one = Stored(folder, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), None)
+            if ended.is_file():
+                over.append((ended.stat().st_mtime, one))
+            else:
+                others.append(one)
+    return [one for _, one in sorted(over, key=lambda pair: pair[0])], others
+
+
 def may_go(
     held: Iterable[Stored], whole: Collection[Candidate], pending: Collection[Candidate], shared: bool
 ) -> list[Stored]:
@@ -72,14 +89,15 @@ def may_go(
 
 
 def reserved_bytes(held: Iterable[Stored], pending: Iterable[Candidate], predicted: Predicted) -> int:
-    """The bytes of what pending candidates will put into the store: each prefix of their steps that is not there yet,
-    once. predicted: the bytes of the artefact of a candidate with so many of its steps."""
+    """The bytes of what pending candidates will put into the store: each prefix of their steps behind the longest that
+    is there, once. predicted: the bytes of the artefact of a candidate with so many of its steps."""
     there = {_spelt(one.steps) for one in held if one.steps is not None}
     missing: dict[str, int] = {}
     for candidate in pending:
-        for length, prefix in enumerate(_prefixes(candidate), start=1):
-            if _spelt(prefix) not in there:
-                missing[_spelt(prefix)] = predicted(candidate, length)
+        for length, prefix in reversed(list(enumerate(_prefixes(candidate), start=1))):
+            if _spelt(prefix) in there:
+                break
+            missing[_spelt(prefix)] = predicted(candidate, length)
     return sum(missing.values())
 
 
@@ -98,7 +116,13 @@ def within_limit(held: Sequence[Stored], choice: Iterable[Stored], reserved: int
 
 def default_limit(store: Path) -> int:
     """Half of what is free on the store's disk, beside what the store holds already."""
-    return sum(one.bytes for one in stored_artefacts(store)) + shutil.disk_usage(nearest_folder(store)).free // 2
+    return held_bytes(store) + shutil.disk_usage(nearest_folder(store)).free // 2
+
+
+def held_bytes(store: Path) -> int:
+    """The bytes of what the store holds whole, and of trainings' checkpoints."""
+    over, others = stored_trainings(store)
+    return sum(one.bytes for one in (*stored_artefacts(store), *over, *others))
 
 
 def half_made(store: Path) -> int:

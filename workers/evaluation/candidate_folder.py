@@ -65,7 +65,8 @@ def build_candidate(candidate: Candidate, plan: EvaluationPlan, report: Progress
 def compress_candidate(
     candidate: Candidate, base: Path, prompt: Prompt, plan: EvaluationPlan, report: ProgressCallback = ignore_progress
 ) -> Artefact | None:
-    """The candidate's artefact, each prefix of its steps made once and kept in the store; None for the baseline.
+    """The candidate's artefact, each prefix of its steps made once and kept in the store; None for the baseline. What
+    the store has is made no second time, nor what led to it.
 
     report: is told of the progress of steps that train. Raises CandidateError for a base with an adapter beside it.
     """
@@ -78,9 +79,15 @@ def compress_candidate(
     context = replace(base_context(candidate.base, base, prompt, plan), report=report)
     # Trials of another search in this store may hold the GPUs that a sharded training waits for.
     queue = "-sharded" if plan.training_processes > 1 else ""
-    parent = base
+    parent, there = base, 0
     artefact: Artefact | None = None
-    for length, step in enumerate(candidate.steps, start=1):
+    for length in range(len(candidate.steps), 0, -1):
+        # The store may have let go of what it was made from.
+        if (artefact := store.find(artefact_key(candidate.prefix(length), prompt, plan))) is not None:
+            parent, there = artefact.path, length
+            context = replace(context, parent_key=artefact.path.name)
+            break
+    for length, step in enumerate(candidate.steps[there:], start=there + 1):
         prefix = candidate.prefix(length)
         earlier = artefact.about if artefact else {"targeted": 0, "changed": 0, "notes": []}
 

@@ -21,6 +21,9 @@ from workers.runtime.file_locks import hold
 
 MANIFEST = "artefact.json"
 LOCK = ".lock-"
+# A folder of a training's checkpoints, which a longer training may go on from, and the file in it that says that the
+# training is over.
+TRAINING, ENDED = "training-", "ended"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from workers.checkpoints.model_files import read_checkpoint
 from workers.loading.load import default_device, is_bitsandbytes, load_tokenizer
 from workers.plan.code_version import code_version
 from workers.plan.compression_context import CompressionContext
+from workers.runtime.artefact_store import TRAINING
 from workers.runtime.callbacks import ProgressCallback, ignore_progress
 from workers.runtime.training_progress import Trained
 from workers.training.data.spelling import Speller
@@ -73,7 +74,7 @@ def train_alone(
         step=step,
         seed=context.seed,
         device=context.device,
-        checkpoints=_checkpoints(step, pairs, context),
+        checkpoints=checkpoints_of(step, pairs, context),
         held_out=(lambda: held_out_chrf(trained, kept, context)) if kept else None,
         report=context.report,
         micro_tokens=micro_tokens(trained.parent, context.device.type, compile, held_bytes(learner)),
@@ -132,7 +133,7 @@ def train_over_processes(
             teacher=sum(tensor.parameters for tensor in of_teacher),
             packed=is_bitsandbytes(trained.parent)
             or any(isinstance(module, StoredLinear) for module in trained.base.modules()),
-            checkpoints=_checkpoints(step, pairs, context),
+            checkpoints=checkpoints_of(step, pairs, context),
             out=out / "trained",
             micro_tokens=micro_tokens(trained.parent, "cuda" if has_gpus() else "cpu"),
         ),
@@ -221,5 +222,6 @@ def _there(
     return work(*arguments, replace(context, device=default_device(), report=tell))
 
 
-def _checkpoints(step: Trainer, pairs: TokenizedPairs, context: CompressionContext) -> Path:
-    return training_inputs(step, context).store / f"training-{training_key(step, pairs, context)}"
+def checkpoints_of(step: Trainer, pairs: TokenizedPairs, context: CompressionContext) -> Path:
+    """Where the checkpoints of this training lie, at any budget; StudyError where the study has no store."""
+    return training_inputs(step, context).store / f"{TRAINING}{training_key(step, pairs, context)}"

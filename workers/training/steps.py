@@ -12,12 +12,13 @@ from search_spaces.methods.trainers import Trainer
 from workers.checkpoints.model_files import TOKENIZER_FILES
 from workers.loading.load import load_tokenizer
 from workers.plan.compression_context import CompressionContext, Report
+from workers.runtime.artefact_store import ENDED
 from workers.runtime.gpu_memory import release_memory
 from workers.runtime.training_progress import MADE_WORSE, Trained, with_ends_scored
 from workers.scoring.metrics import Interval
 from workers.training.data.teacher_translations import teacher_translations
 from workers.training.data.tokenized_pairs import TokenizedPairs, tokenize_pairs
-from workers.training.engines import LayerMap, form, train_alone, train_over_processes, with_device
+from workers.training.engines import LayerMap, checkpoints_of, form, train_alone, train_over_processes, with_device
 from workers.training.enough import CHANGED_NOTHING, changed_nothing, too_short
 from workers.training.held_out_check import changed_interval, enough_to_judge, folder_chrf
 from workers.training.losses.vocabularies import refuse_other_vocabulary
@@ -52,9 +53,11 @@ def train_step(
 
     parent: for Distill, the folder of the student that training starts from. layer_map: student layer -> the teacher's,
     for matching hidden states; spread evenly where None. Goes on from the store's checkpoints of the same training, at
-    any budget. Raises what `train` and `train_sharded` raise.
+    any budget, and says of them when it is over. Raises what `train` and `train_sharded` raise.
     """
     began = time.monotonic()
+    ended = checkpoints_of(step, pairs, context) / ENDED
+    ended.unlink(missing_ok=True)
     trained = form(parent, step, context)
     run = train_over_processes if context.processes > 1 else train_alone
     done = run(trained, out, step, pairs, context, layer_map=layer_map)
@@ -64,6 +67,8 @@ def train_step(
     kept = pairs.held_out
     if context.processes > 1 and kept:
         done = replace(done, chrf_after=with_device(context, folder_chrf, out, kept))
+    if ended.parent.is_dir():
+        ended.touch()
     seconds = time.monotonic() - began
     changed = None
     if done.looks_worse and enough_to_judge(kept):

@@ -16,6 +16,7 @@ from orchestrator.results.findings import TrialFinding
 from orchestrator.search import faults as driving
 from orchestrator.search.faults import Driving, spell_due
 from orchestrator.search.proposals import Proposal, Proposer
+from orchestrator.search.room import held_bytes
 from orchestrator.statistics.frontier import Objectives
 from search_spaces.methods.registry import step_to_json
 from search_spaces.outcome import Failure, Speed
@@ -23,7 +24,7 @@ from search_spaces.spaces.registry import SPACES
 from tests.support.examples import BASE, llama_table, measurement, trial
 from tests.support.fakes import files_no_larger_than
 from workers.failures.table import MachineFault
-from workers.runtime.artefact_store import ArtefactStore
+from workers.runtime.artefact_store import ENDED, TRAINING, ArtefactStore
 
 FAULT = MachineFault("the network or the storage did not answer", "load", "OSError: [Errno 5]", "look after it", "host")
 
@@ -128,6 +129,32 @@ def test_a_full_disk_takes_what_is_off_the_frontier_and_nothing_that_is_needed(s
     assert not (at.store / ".draft-left-0a").exists()
     assert "the disk is short: 1.00 kB of the store made room" in at.said.getvalue()
     assert at.driving.make_room() == 0
+
+
+def checkpoints(store: Path, name: str, size: int, ended: bool) -> Path:
+    folder = store / f"{TRAINING}{name}"
+    (folder / "step-4").mkdir(parents=True)
+    (folder / "step-4" / "state.safetensors").write_bytes(b"x" * size)
+    if ended:
+        (folder / ENDED).touch()
+    return folder
+
+
+def test_checkpoints_of_trainings_that_are_over_go_before_any_artefact(scene: Make) -> None:
+    at = scene()
+    over, running = (checkpoints(at.store, name, 5000, ended) for name, ended in (("a", True), ("b", False)))
+    assert held_bytes(at.store) == 2 * 1000 + 2 * 5000
+    assert at.driving.make_room() == 5000 and not over.exists() and running.exists() and at.has(at.beaten)
+    assert at.driving.make_room() == 1000 and running.exists() and not at.has(at.beaten)
+
+
+def test_checkpoints_count_for_the_limit_and_go_first(scene: Make) -> None:
+    at = scene(limit=9000)
+    over, running = (checkpoints(at.store, name, 4000, ended) for name, ended in (("a", True), ("b", False)))
+    at.driving.room_for(at.best)
+    assert running.exists() and at.has(at.beaten) and at.has(at.best)
+    assert not over.exists()
+    assert "the store's limit of 9.00 kB: 4.00 kB made room" in at.said.getvalue()
 
 
 def test_what_is_to_be_kept_at_the_end_and_other_studies_stores_are_left_alone(scene: Make) -> None:

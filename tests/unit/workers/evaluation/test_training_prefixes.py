@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from orchestrator.search.prepared import Study, prepare
 from orchestrator.study.spec import spec_from_mapping
 from orchestrator.study.yaml_file import read_study
 from search_spaces.candidate import Candidate
-from search_spaces.methods.quantizers import RTN
+from search_spaces.methods.quantizers import RTN, QuantizeEmbeddings
 from search_spaces.methods.registry import Step
 from search_spaces.methods.trainers import Recover
 from workers.evaluation.candidate_folder import Built, build_candidate
 from workers.loading.load import load_model
 from workers.plan.evaluation_plan import EvaluationPlan
-from workers.runtime.artefact_store import MANIFEST
+from workers.runtime.artefact_store import ENDED, MANIFEST, TRAINING
 from workers.runtime.training_progress import Trained
 from workers.training import engines, held_out_check
 from workers.training.loop.one_device import Task, train
@@ -84,6 +85,9 @@ def test_an_anchor_that_prunes_recovers_quantizes_and_recovers_again(trials: Tri
     artefact = trials.built(*steps).artefact
     assert artefact is not None
     assert trials.trained == [steps[1], steps[3]]
+    # What checkpoints there are say that their trainings are over.
+    assert all((folder / ENDED).is_file() for folder in trials.plan.store.glob(f"{TRAINING}*"))
+    assert len(list(trials.plan.store.glob(f"{TRAINING}*"))) == 2
     assert len(artefact.about["curves"]) == 2
     assert sum("validation chrF" in note for note in artefact.about["notes"]) == 2
     assert torch.isfinite(load_model(artefact.path, "cpu")(torch.tensor([[1, 40, 7]])).logits).all()
@@ -111,3 +115,20 @@ def test_trials_that_share_a_prefix_train_it_once(trials: Trials) -> None:
     assert more.artefact != first.artefact
     assert trials.trained == [again]
     assert before.items() <= written(trials.plan.store).items()
+
+
+def test_what_the_store_has_is_made_no_second_time_when_what_it_was_made_from_is_gone(trials: Trials) -> None:
+    (steps,) = trials.study.spec.anchors
+    first = trials.built(*steps)
+    assert first.artefact is not None
+    for file in list(written(trials.plan.store)):
+        if file.parent != first.artefact.path and "steps" in json.loads(file.read_text(encoding="utf-8"))["about"]:
+            shutil.rmtree(file.parent)
+    before = written(trials.plan.store)
+    trials.trained.clear()
+    assert trials.built(*steps) == first
+    assert written(trials.plan.store) == before and trials.trained == []
+    more = trials.built(*steps, QuantizeEmbeddings(bits=8, group_size=32))
+    assert more.artefact is not None and trials.trained == []
+    assert len(written(trials.plan.store)) == len(before) + 1
+    assert len(more.artefact.about["steps"]) == 5 and len(more.artefact.about["curves"]) == 2
