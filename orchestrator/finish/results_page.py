@@ -12,7 +12,7 @@ import yaml
 
 from orchestrator.finish.byte_parts import byte_parts
 from orchestrator.finish.run_folder import read_data, refuse_changed_data, reopen
-from orchestrator.finish.title import title_of
+from orchestrator.finish.title import made_baseline, title_of
 from orchestrator.finish.wrap_up import kept_folders, read_controls, read_results
 from orchestrator.ledger.names import BASELINE, LEDGER
 from orchestrator.ledger.records import Ledger, read_ledger
@@ -123,11 +123,14 @@ def study_file(ledger: Ledger, spec: StudySpec) -> str:
         if name not in PLACES and value not in (None, [], {}) and _plain(usual.get(name)) != value
     }
     said |= {name: _names(said[name]) for name in FILES if name in said}
-    if "baseline" in said:
-        said["baseline"] = [_brief(step) for step in said["baseline"]]
     for name in {"anchors", "reference_points"} & set(said):
         said[name] = [[_brief(step) for step in chain] for chain in said[name]]
-    said["model"] = _model(ledger)
+    base, made = ledger.header["base"], made_baseline(spec)
+    said["model"] = (
+        _model(base["name"], base["revision"]) if made is None else _model(made.base.name, made.base.revision)
+    )
+    if made is not None:
+        said["baseline"] = [_brief(step) for step in made.to_json()["steps"]]
     said["out"] = f"runs/{spec.folder.name}"
     if "training" in said:
         said["training"] = [{**one, "file": Path(one["file"]).name} for one in said["training"]]
@@ -147,9 +150,8 @@ def _brief(step: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in step.items() if name == "method" or usual.get(name, ...) != value}
 
 
-def _model(ledger: Ledger) -> str:
-    base = ledger.header["base"]
-    return Path(base["name"]).name if is_of_content(base["revision"]) else base["name"]
+def _model(name: str, revision: str) -> str:
+    return Path(name).name if is_of_content(revision) else name
 
 
 def _plain(value: object) -> object:

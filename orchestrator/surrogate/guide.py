@@ -26,8 +26,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 VOCABULARY = "vocabulary"
 # Steps of the ladder.
 LADDER = 6
-# The ladder's points are predicted to keep so much more than the floor.
-LADDER_MARGIN = 0.15
+# The ladder's points are predicted to keep more than the floor by so much of what lies above it.
+LADDER_MARGIN = 0.3
 # Of the kept share, what e times the seconds are worth on the ladder: it ends near ties for what is cheaper.
 PRICE = 0.015
 # The log bytes that a candidate must be expected to save for the search of a target to go on: 1 % of the file.
@@ -101,7 +101,7 @@ class Guide:
             # Longer trainings come when shorter ones have shown what they are worth.
             later = (self.trained[:, 1] > math.log(RISE) + LEAST) | (self.trained[:, 2] > 0)
             kept = np.where(later, 0.0, kept)
-        least = self.floor + LADDER_MARGIN
+        least = self.floor + LADDER_MARGIN * (1.0 - self.floor)
         self._ladder = ladder(self.log_bytes, kept, LADDER, least, NOISE) if self.target is None else []
 
     def tell(self, row: int, kept: float | None, divergence: float | None, stands: bool = True) -> None:

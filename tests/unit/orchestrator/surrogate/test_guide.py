@@ -20,6 +20,7 @@ SAVED = ([0.0, 0.1, 0.18, 0.25], [0.0, 0.08, 0.16, 0.24, 0.32], [0.0, 0.5, 0.72,
 OPTIONS = np.array(list(itertools.product(*(range(len(harm)) for harm in HARM))))
 ROWS = len(OPTIONS)
 FLOOR = 0.5
+LEAST = FLOOR + LADDER_MARGIN * (1.0 - FLOOR)
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,12 @@ def test_the_frontier_is_found_within_25_trials(seed: int) -> None:
 def test_a_ladder_comes_first_the_largest_step_first() -> None:
     guide = SPACE.guide()
     kept = guide.expect(set()).kept
-    steps = [row for row in ladder(SPACE.log_bytes, kept, LADDER, FLOOR + LADDER_MARGIN, NOISE) if row != 0]
+    steps = [row for row in ladder(SPACE.log_bytes, kept, LADDER, LEAST, NOISE) if row != 0]
     rows = searched(guide, SPACE, 10)
     assert 3 <= len(steps) <= LADDER
     assert rows[: len(steps)] == steps
     assert (np.diff(SPACE.log_bytes[steps]) < 0.0).all()
-    assert (kept[steps] >= FLOOR + LADDER_MARGIN).all()
+    assert (kept[steps] >= LEAST).all()
     assert (np.diff(kept[steps]) <= -NOISE).all()
     # What comes then was not settled beforehand, but is worth the most by what is known.
     other = SPACE.guide()

@@ -220,6 +220,12 @@ def test_the_model_before_a_made_baseline_is_the_zero_shot(tmp_path: Path) -> No
     assert zero.measurement is not None
     assert found["figures"]["zero_shot_chrf_mean"] == pytest.approx(zero.measurement.overall("chrf"))
     assert (found["model"]["made_from"], found["model"]["made_by"]) == ("example/model", "finetune 1k loss references")
+    # The study that makes it again begins there too.
+    study = yaml.safe_load(study_file(*reopen(run)))
+    assert study["model"] == "example/model"
+    assert [(step["method"], step["tokens"], step["loss"]) for step in study["baseline"]] == [
+        ("finetune", 1000, "references")
+    ]
 
 
 @pytest.mark.parametrize(
