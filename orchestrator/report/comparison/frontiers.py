@@ -121,9 +121,11 @@ def _at_sizes(one: Results, other: Results, names: tuple[str, str]) -> tuple[lis
 
 
 def _offered(results: Results, size: int) -> Point | None:
-    """The largest point of the frontier, and so the best, that is no larger."""
-    fitting = [point for point in results.frontier if point.bytes <= size * (1 + SAME_SIZE)]
-    return fitting[0] if fitting else None
+    """The best point of the frontier, or not told apart from it, that is no larger: of two searches one may have shown
+    what the other has and could not."""
+    standing = [point for point in results.points if point.on_frontier or point.tie is not None]
+    fitting = [point for point in standing if point.bytes <= size * (1 + SAME_SIZE)]
+    return max(fitting, key=lambda point: (point.quality, -point.bytes), default=None)
 
 
 def _both_tried(one: Results, other: Results) -> list[AtSize]:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from orchestrator import cli
 from orchestrator.finish.comparing import compare_runs
 from orchestrator.ledger.records import LedgerWriter
+from orchestrator.report.comparison.frontiers import _offered
 from search_spaces.errors import StudyError
 from search_spaces.methods.quantizers import RTN
 from search_spaces.methods.trainers import Finetune
@@ -205,3 +207,14 @@ def test_a_run_without_a_trial_that_ended_well_is_refused(tmp_path: Path) -> Non
     other, _ = run(tmp_path / "b", [], test_seed=None)
     with pytest.raises(StudyError, match=r"no trial of .* has ended well yet"):
         compare_runs(one, other)
+
+
+def test_what_a_study_could_not_tell_from_a_smaller_point_it_still_offers() -> None:
+    def point(size: int, quality: float, on_frontier: bool, tie: int | None) -> Any:
+        return SimpleNamespace(bytes=size, quality=quality, on_frontier=on_frontier, tie=tie)
+
+    tied, shown, beaten = point(600, 61.0, False, 2), point(400, 60.5, True, None), point(500, 62.0, False, None)
+    results: Any = SimpleNamespace(points=[tied, beaten, shown])
+    assert _offered(results, 600) is tied
+    assert _offered(results, 500) is shown
+    assert _offered(results, 300) is None
