@@ -36,9 +36,6 @@ FEW = 24
 # The damage of 8 bits beside that of 4: of weights and of embeddings 1/44 to 1/100, as recorded of two models (5
 # million and half a billion parameters). The grid's errors, squared, are 1/289: not all damage shrinks with them.
 EIGHT_BITS = 1.0 / 60.0
-# The damage of mixed widths, which have no zero points, beside what widths told from those that have them say: 1.2 on
-# half a billion parameters at 3.5 bits.
-MIXED_HARM = 1.25
 # The profile is believed as long as it orders what was measured at least so well, once there is that much.
 LEAST_TAU, ENOUGH = 0.5, 12
 # Every so many candidates another is asked instead, more often once the profile is not believed.
@@ -306,7 +303,6 @@ class Guidance:
                     # Of two that save the same the better counts.
                     alike, saved = known.setdefault(_kind(options[at]), {}), self._log_saved(row)
                     alike[saved] = min(alike.get(saved, math.inf), math.log(found[at]))
-        probed = [at for name, at in self._harm if name == axis]
         failed = {at for (name, at), nats in self._harm.items() if name == axis and nats is None}
         for at in range(1, len(options)):
             row, alike = self._rows.alone(axis, at), known.get(_kind(options[at]), {})
@@ -319,8 +315,6 @@ class Guidance:
                 found[at] = max(math.exp(harms[0]) * EIGHT_BITS, LEAST)
             else:
                 found[at] = math.exp(float(np.interp(self._log_saved(row), saves, harms)))
-                if _is_mixed(options[at]) and any(options[one].get("quantizer.symmetric") is False for one in probed):
-                    found[at] *= MIXED_HARM
         return found
 
     def _log_saved(self, row: int) -> float:

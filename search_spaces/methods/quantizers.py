@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from search_spaces.errors import CandidateError
 from search_spaces.methods.method import Kind, Method, default_of, group_label
-from search_spaces.parameters import GROUP_SIZES, WIDTHS, between, one_of
+from search_spaces.parameters import GROUP_SIZES, WIDTHS, ZERO_POINTS_BELOW, between, one_of
 from search_spaces.sizes.quantized import (
     after_bitsandbytes,
     after_embeddings,
@@ -140,12 +140,15 @@ class MixedWidths(Method):
     embeddings: bool = False
     """Whether embeddings and head are given widths (16, 8 or 4) out of the same budget, in which they then count with 8
     bits."""
+    zero_points: bool = False
+    """Whether linear weights of fewer than 4 bits have a zero point in each group."""
 
     def __post_init__(self) -> None:
         between("mixed.bits", self.bits, 2.0, 8.0)
         one_of("mixed.group_size", self.group_size, GROUP_SIZES)
         one_of("mixed.score", self.score, ("kl", "fisher", "error"))
         one_of("mixed.embeddings", self.embeddings, (True, False))
+        one_of("mixed.zero_points", self.zero_points, (True, False))
 
     def after(self, checkpoint: Checkpoint) -> Checkpoint:
         return after_mixed(checkpoint, self)
@@ -154,7 +157,12 @@ class MixedWidths(Method):
         score = [] if self.score == default_of(self, "score") else [f"by {self.score}"]
         embeddings = ["+ emb"] if self.embeddings else []
         # No group need have the width that the budget of bytes is spelt as.
-        return " ".join([f"mixed {group_label(self.group_size)} budget {self.bits:g} bits", *score, *embeddings])
+        grids = f"{group_label(self.group_size)} asym" if self.zero_points else group_label(self.group_size)
+        return " ".join([f"mixed {grids} budget {self.bits:g} bits", *score, *embeddings])
+
+    def symmetric_at(self, bits: int) -> bool:
+        """Whether linear weights of so many bits have no zero point."""
+        return not self.zero_points or bits >= ZERO_POINTS_BELOW
 
     def why_not_before(self, later: Method) -> str | None:
         if not self.embeddings:

@@ -51,7 +51,14 @@ def after_mixed(checkpoint: Checkpoint, step: MixedWidths) -> Checkpoint:
     above = min(width for width in WIDTHS if width >= step.bits)
     config = PACKED_CONFIG_BYTES + MIXED_CONFIG_BYTES + MIXED_CONFIG_BYTES_A_WEIGHT * len(checkpoint.targets())
     low, high = (
-        _packed(checkpoint, step.name, bits=width, group_size=step.group_size, symmetric=True, more_config=config)
+        _packed(
+            checkpoint,
+            step.name,
+            bits=width,
+            group_size=step.group_size,
+            symmetric=step.symmetric_at(width),
+            more_config=config,
+        )
         for width in (below, above)
     )
     along = (step.bits - below) / (above - below) if above > below else 0.0

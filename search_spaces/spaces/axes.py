@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from search_spaces.parameters import ZERO_POINTS_BELOW
 from search_spaces.spaces.choices import Choices
 from search_spaces.spaces.offers import Offer
 from search_spaces.spaces.suggestions import (
@@ -29,10 +30,6 @@ VOCABULARY, LAYERS, HEADS, CHANNELS = "vocabulary", "layers", "heads", "channels
 SPARSITY, QUANTIZER, TRAINING, EMBEDDINGS = "sparsity", "quantizer", "training", "embeddings"
 # Between 8 and 2 bits, by uniform widths and by budgets of mixed ones.
 UNIFORM = (("rtn", 8), ("gptq", 4), ("gptq", 3), ("gptq", 2))
-# Below so many bits a zero point is worth its bytes (0.5 % of the file): GPTQ's divergence at 3 bits was 0.169 nats
-# with one and 0.229 without, at 2 bits 0.94 and 15.9 (half a billion parameters); 0.057 and 0.069, 0.33 and 0.43 (5
-# million).
-WITH_ZERO_POINT = 4
 BUDGETS = (3.5, 2.75, 2.5, 2.25)
 EMBEDDING_WIDTHS: tuple[Choices, ...] = tuple({"embeddings.bits": bits} for bits in (SIXTEEN, 8, 4))
 
@@ -133,7 +130,7 @@ def _pruning(axis: str, name: str, kept: Any, offered: tuple[Any, ...]) -> dict[
 
 def _quantizers(offer: Offer) -> tuple[Choices, ...]:
     uniform = [
-        {**_uniform(offer, name, bits), **({"quantizer.symmetric": False} if bits < WITH_ZERO_POINT else {})}
+        {**_uniform(offer, name, bits), **({"quantizer.symmetric": False} if bits < ZERO_POINTS_BELOW else {})}
         for name, bits in UNIFORM
     ]
     mixed = [{"quantizer": "mixed", **_budget(offer, bits, embeddings=False)} for bits in BUDGETS]

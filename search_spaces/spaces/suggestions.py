@@ -83,6 +83,7 @@ def suggest_mixed(source: ChoiceSource, offer: Offer) -> MixedWidths:
         bits=source.suggest_categorical("mixed.bits", MIXED_BITS),
         group_size=source.suggest_categorical("quantizer.group_size", offer.group_sizes),
         embeddings=source.suggest_categorical("mixed.embeddings", (False, True)),
+        zero_points=True,
     )
 
 

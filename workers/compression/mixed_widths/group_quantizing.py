@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from search_spaces.methods.quantizers import GPTQ
+from search_spaces.methods.quantizers import GPTQ, MixedWidths
 from workers.calibration.damping import Hear, unheard
 from workers.calibration.statistics import Statistics
 from workers.compression.mixed_widths.width_groups import AS_IS, WidthGroup, parameter
@@ -26,26 +26,37 @@ def quantize_group(
     widths: Sequence[int],
     weights: StoredWeights,
     statistics: Statistics,
-    group_size: int,
+    step: MixedWidths,
     hear: Hear = unheard,
 ) -> Iterator[tuple[str, torch.Tensor, dict[int, QuantizedWeight]]]:
     """Each weight of the group in turn: its name, the weight as stored, and width -> the quantized weight.
 
-    Linear weights share one factor of their Hessian; embeddings are rounded to nearest, and AS_IS is left out. hear: is
-    told of the damping.
+    Linear weights share one factor of their Hessian; embeddings are rounded to nearest, and AS_IS is left out. step:
+    whose groups and zero points they have. hear: is told of the damping.
     """
     if group.is_embeddings:
         for name in group.weights:
             weight, _ = weights.read(name)
-            yield name, weight, {bits: rtn.quantize(weight, bits, group_size) for bits in widths if bits != AS_IS}
+            yield name, weight, {bits: rtn.quantize(weight, bits, step.group_size) for bits in widths if bits != AS_IS}
         return
     factor, order = factor_of(statistics.hessian(group.weights[0], weights.device), GPTQ_DEFAULTS.damping, hear=hear)
     for name in group.weights:
         weight, mask = weights.read(name)
-        found = quantize_widths(
-            weight, factor, order=order, widths=widths, group_size=group_size, symmetric=True, mask=mask
-        )
-        yield name, weight, dict(zip(widths, found, strict=True))
+        found: dict[int, QuantizedWeight] = {}
+        for symmetric in (True, False):
+            alike = [bits for bits in widths if step.symmetric_at(bits) == symmetric]
+            if alike:
+                made = quantize_widths(
+                    weight,
+                    factor,
+                    order=order,
+                    widths=alike,
+                    group_size=step.group_size,
+                    symmetric=symmetric,
+                    mask=mask,
+                )
+                found.update(zip(alike, made, strict=True))
+        yield name, weight, {bits: found[bits] for bits in widths}
 
 
 @contextmanager

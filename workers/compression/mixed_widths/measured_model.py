@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from search_spaces.methods.quantizers import MixedWidths
 from search_spaces.sizes.tensor_table import layer_of
 from workers.calibration.damping import Hear, unheard
 from workers.calibration.divergence import Divergence
@@ -38,8 +39,8 @@ class MeasuredModel:
     """The calibration statistics."""
     groups: list[WidthGroup]
     """The groups of weights, in the order of allocations."""
-    group_size: int
-    """Columns that share a scale."""
+    step: MixedWidths
+    """Whose groups and zero points the weights have."""
     quantized_groups: QuantizedGroups
     """What was quantized already, and what is from now on."""
     hear: Hear = unheard
@@ -90,7 +91,7 @@ class MeasuredModel:
         if found is None:
             # Every group is quantized for the first allocation; those to come say no more of its Hessian.
             hear = self.hear if self._held is None else unheard
-            made = quantize_group(group, (bits,), self.weights, self.statistics, self.group_size, hear)
+            made = quantize_group(group, (bits,), self.weights, self.statistics, self.step, hear)
             found = {name: widths[bits] for name, _, widths in made}
             self.quantized_groups.keep(group.name, bits, found)
         for name, one in found.items():

@@ -41,7 +41,7 @@ def compress(parent: Path, out: Path, step: MixedWidths, context: CompressionCon
     """
     checkpoint = with_sparse_columns(read_checkpoint(parent), StoredWeights(parent, torch.device("cpu")))
     dampings, quantized = Dampings(statistics_of(parent, context).tokens), QuantizedGroups(context.device)
-    profile = profile_of(parent, checkpoint, step.group_size, context, quantized, dampings.hear)
+    profile = profile_of(parent, checkpoint, step, context, quantized, dampings.hear)
     groups = competing(profile, step)
     options = options_of(groups, step.score)
     window = window_of(checkpoint, groups, step)
@@ -62,7 +62,7 @@ def compress(parent: Path, out: Path, step: MixedWidths, context: CompressionCon
         plain = replace(GPTQ_DEFAULTS, group_size=step.group_size)
         widths = chosen_widths(groups, allocation)
         quantize = gptq.quantizer(
-            statistics_of(parent, context), context.device, plain, widths.__getitem__, dampings.hear
+            statistics_of(parent, context), context.device, plain, widths.__getitem__, dampings.hear, step.symmetric_at
         )
     report = write_quantized(
         parent, out, quantize, context, embeddings=_rounding(chosen_widths(groups, allocation), step.group_size)
@@ -103,7 +103,7 @@ def _running(
         weights=StoredWeights(parent, context.device),
         statistics=statistics_of(parent, context),
         groups=[one.group for one in groups],
-        group_size=step.group_size,
+        step=step,
         quantized_groups=quantized,
         # A profile that was taken now has told of every group.
         hear=unheard if dampings.heard else dampings.hear,

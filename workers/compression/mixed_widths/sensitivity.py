@@ -23,6 +23,7 @@ import torch
 
 from search_spaces.candidate import digest_of
 from search_spaces.errors import StudyError
+from search_spaces.methods.quantizers import MixedWidths
 from search_spaces.sizes.tensor_table import Checkpoint, layer_of
 from workers.calibration.calibrate import calibration_identity, calibration_sequences, statistics_of
 from workers.calibration.damping import Hear
@@ -62,21 +63,23 @@ class Sensitivity:
 def profile_of(
     parent: Path,
     checkpoint: Checkpoint,
-    group_size: int,
+    step: MixedWidths,
     context: CompressionContext,
     quantized: QuantizedGroups,
     hear: Hear,
 ) -> list[Sensitivity]:
     """The parent's profile, from the store or taken now; raises StudyError without a store or without enough pairs.
 
-    quantized: keeps what a profile that is taken now quantizes. hear: is told of its dampings.
+    step: whose groups and zero points the weights have. quantized: keeps what a profile that is taken now quantizes.
+    hear: is told of its dampings.
     """
     if context.store is None:
         raise StudyError("mixed widths need an artefact store to keep their profile in")
     key = "profile-" + digest_of(
         {
             "parent": context.parent_key,
-            "group_size": group_size,
+            "group_size": step.group_size,
+            "zero_points": step.zero_points,
             "measuring_tokens": MEASURING_TOKENS[context.device.type],
             "fisher_tokens": FISHER_TOKENS[context.device.type],
             "code": code_version([__name__]),
@@ -85,9 +88,9 @@ def profile_of(
     )
 
     def build(folder: Path) -> dict[str, Any]:
-        rows = _build(parent, checkpoint, group_size, context, quantized, hear)
+        rows = _build(parent, checkpoint, step, context, quantized, hear)
         (folder / PROFILE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        return {"groups": len(rows), "group_size": group_size}
+        return {"groups": len(rows), "group_size": step.group_size}
 
     artefact = ArtefactStore(context.store).get(key, build)
     rows = json.loads((artefact.path / PROFILE).read_text(encoding="utf-8"))
@@ -97,7 +100,7 @@ def profile_of(
 def _build(
     parent: Path,
     checkpoint: Checkpoint,
-    group_size: int,
+    step: MixedWidths,
     context: CompressionContext,
     quantized: QuantizedGroups,
     hear: Hear,
@@ -105,7 +108,7 @@ def _build(
     from workers.loading.load import load_model, load_tokenizer
 
     statistics = statistics_of(parent, context)
-    groups = width_groups(checkpoint, statistics, group_size)
+    groups = width_groups(checkpoint, statistics, step)
     tokenizer = load_tokenizer(parent, context.trust_remote_code)
     tokens = min(FISHER_TOKENS[context.device.type], context.calibration_tokens)
     fewer = replace(context, calibration_tokens=tokens)
@@ -121,7 +124,7 @@ def _build(
         divergence=divergence,
         weights=weights,
         statistics=statistics,
-        group_size=group_size,
+        step=step,
         quantized=quantized,
         hear=hear,
     )
@@ -139,7 +142,7 @@ class _Profiler:
     divergence: Divergence
     weights: StoredWeights
     statistics: Statistics
-    group_size: int
+    step: MixedWidths
     quantized: QuantizedGroups
     hear: Hear
 
@@ -148,7 +151,7 @@ class _Profiler:
         found: dict[int, dict[str, QuantizedWeight]] = {bits: {} for bits in group.bytes if bits != AS_IS}
         whole = 0.0
         for name, weight, widths in quantize_group(
-            group, tuple(group.bytes), self.weights, self.statistics, self.group_size, self.hear
+            group, tuple(group.bytes), self.weights, self.statistics, self.step, self.hear
         ):
             whole += float(weight.float().square().sum(dtype=torch.float64))
             for bits, quantized in widths.items():

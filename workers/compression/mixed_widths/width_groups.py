@@ -32,8 +32,10 @@ class WidthGroup:
         return self.name == EMBEDDINGS
 
 
-def width_groups(checkpoint: Checkpoint, statistics: Statistics, group_size: int) -> list[WidthGroup]:
+def width_groups(checkpoint: Checkpoint, statistics: Statistics, step: MixedWidths) -> list[WidthGroup]:
     """The decoder layers' linear weights, those that read one input together, layer by layer; the embeddings last.
+
+    step: whose groups and zero points they have.
 
     Raises CandidateError for a group size that does not divide a weight's columns.
     """
@@ -47,10 +49,13 @@ def width_groups(checkpoint: Checkpoint, statistics: Statistics, group_size: int
         weights = tuple(weight for weight in dict.fromkeys(together) if weight in stored)
         taken.update(weights)
         sizes = {
-            bits: sum(_packed(weight, stored[weight], bits, group_size)[0] for weight in weights) for bits in WIDTHS
+            bits: sum(
+                _packed(weight, stored[weight], bits, step.group_size, step.symmetric_at(bits))[0] for weight in weights
+            )
+            for bits in WIDTHS
         }
         made.append(WidthGroup(name, weights, sizes))
-    return [*made, _embeddings(checkpoint, group_size)]
+    return [*made, _embeddings(checkpoint, step.group_size)]
 
 
 def parameter(model: Any, weight: str) -> torch.nn.Parameter:
@@ -80,14 +85,17 @@ def _embeddings(checkpoint: Checkpoint, group_size: int) -> WidthGroup:
     sizes = {AS_IS: sum(tensor.bytes for tensor in stored.values())}
     for bits in EMBEDDING_WIDTHS[1:]:
         packed = [
-            _packed(name, (tensor.shape[0], tensor.shape[1], None), bits, group_size) for name, tensor in stored.items()
+            _packed(name, (tensor.shape[0], tensor.shape[1], None), bits, group_size, symmetric=True)
+            for name, tensor in stored.items()
         ]
         header = sum(header for _, header in packed) - header_size(stored)
         sizes[bits] = sum(size for size, _ in packed) + header + EMBEDDINGS_CONFIG_BYTES
     return WidthGroup(EMBEDDINGS, tuple(stored), sizes)
 
 
-def _packed(weight: str, shape: tuple[int, int, int | None], bits: int, group_size: int) -> tuple[int, int]:
+def _packed(
+    weight: str, shape: tuple[int, int, int | None], bits: int, group_size: int, symmetric: bool
+) -> tuple[int, int]:
     """Bytes of one packed weight's tensors, and of a header over them."""
     rows, columns, kept = shape
     refuse_uneven_groups(MixedWidths.name, weight, columns, group_size)
@@ -98,7 +106,7 @@ def _packed(weight: str, shape: tuple[int, int, int | None], bits: int, group_si
             columns=columns,
             bits=bits,
             group_size=group_size,
-            symmetric=True,
+            symmetric=symmetric,
             kept=kept,
         )
     )

@@ -30,11 +30,17 @@ def compress(parent: Path, out: Path, step: GPTQ, context: CompressionContext) -
 
 
 def quantizer(
-    statistics: Statistics, device: torch.device, step: GPTQ, bits_of: Callable[[str], int], hear: Hear
+    statistics: Statistics,
+    device: torch.device,
+    step: GPTQ,
+    bits_of: Callable[[str], int],
+    hear: Hear,
+    symmetric_at: Callable[[int], bool] | None = None,
 ) -> Quantize:
     """What quantizes a checkpoint's weights as the step says, each with the bits of its name.
 
-    A Hessian is factored once for all weights that share it. hear: is told of the damping.
+    A Hessian is factored once for all weights that share it. hear: is told of the damping. symmetric_at: whether so
+    many bits have no zero point, where that is not the step's to say.
     """
 
     def factor(name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -44,13 +50,14 @@ def quantizer(
 
     def one(name: str, weight: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
         factor, order = factored(name)
+        bits = bits_of(name)
         return quantize_widths(
             weight,
             factor,
             order=order,
-            widths=(bits_of(name),),
+            widths=(bits,),
             group_size=step.group_size,
-            symmetric=step.symmetric,
+            symmetric=step.symmetric if symmetric_at is None else symmetric_at(bits),
             mask=mask,
         )[0]
 

@@ -72,6 +72,23 @@ def test_the_written_folder_has_the_predicted_bytes_and_tied_groups(
             assert len({widths[stem] for stem in widths if layer_of(stem + ".") == layer and stem.endswith(names)}) == 1
 
 
+@pytest.mark.parametrize("score", ["kl", "fisher"])
+def test_widths_below_four_bits_may_have_zero_points(
+    folder: Path, tmp_path: Path, context: CompressionContext, score: Any
+) -> None:
+    step = MixedWidths(bits=3.4, group_size=32, score=score, zero_points=True)
+    compress(folder, tmp_path, step, context)
+    assert bytes_on_disk(tmp_path) == pytest.approx(predicted_bytes(read_checkpoint(folder), (step,)), rel=0.005)
+    widths, stored = widths_of(tmp_path), read_checkpoint(tmp_path).tensors
+    assert {bits < 4 for bits in widths.values()} == {True, False}
+    assert all((f"{stem}.weight_zero_point" in stored) == (bits < 4) for stem, bits in widths.items())
+    assert torch.isfinite(load_model(tmp_path, "cpu")(torch.tensor([[1, 40, 7]])).logits).all()
+    # It is no other candidate than before where it has none.
+    plain = replace(step, zero_points=False)
+    assert predicted_bytes(read_checkpoint(folder), (plain,)) < predicted_bytes(read_checkpoint(folder), (step,))
+    assert "asym" in step.short_label() and "asym" not in plain.short_label()
+
+
 @pytest.mark.parametrize("bits", [2.0, 8.0])
 def test_where_one_choice_is_left_it_is_gptq(
     folder: Path, tmp_path: Path, context: CompressionContext, bits: float
