@@ -108,6 +108,8 @@ class Totals:
     """What each candidate that is foreseen takes beside the others, in any unit, by its words and in their order."""
     follow: tuple[str, ...] = ()
     """The phases after the search, in words."""
+    ends: float | None = None
+    """When the search begins no further trial, by the display's clock; None where no `hours` limit it."""
 
 
 def time_left(
@@ -149,7 +151,7 @@ def left_text(rows: list[TableRow], totals: Totals, now: float, trainings: Mappi
     """What is left of the search in words, and what comes after it; "" where nothing can be said.
 
     `at least`: where no candidate has ended yet, for the baseline is neither compressed nor trained, and where those to
-    come may train, each for as long as its budget takes.
+    come may train, each for as long as its budget takes. `at most`: where the study's hours are over before.
     """
     search = [row for row in rows if row.split == RACED_SPLIT]
     if not _waiting(search, totals) and all(row.state != "running" for row in search):
@@ -160,6 +162,8 @@ def left_text(rows: list[TableRow], totals: Totals, now: float, trainings: Mappi
         return ""
     sure = not totals.trains and any(row.label != BASELINE and row.state != "running" for row in search)
     then = f", then {' and '.join(totals.follow)}" if totals.follow else ""
+    if totals.ends is not None and now + seconds > totals.ends:
+        return f"at most {spell_seconds(max(totals.ends - now, 0.0))} left for new trials (hours){then}"
     return f"{'about' if sure else 'at least'} {spell_seconds(seconds)} left{then}"
 
 

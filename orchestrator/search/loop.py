@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -267,6 +268,7 @@ def _start_progress(
             if proposal.split == RACED_SPLIT
         },
         follow=_phases(study),
+        ends=None if spec.hours is None else time.monotonic() + spec.hours * SECONDS_AN_HOUR,
     )
     return ProgressDisplay(
         totals,

@@ -298,6 +298,11 @@ def test_what_is_left_is_no_more_than_known() -> None:
     assert left_text([baseline(10.0)], totals, 10.0) == "at least 50 s left"
     assert left_text([baseline(10.0), done(1, 20.0)], totals, 30.0) == "about 1 min 0 s left"
     assert left_text([baseline(10.0), done(1, 20.0)], replace(totals, trains=True), 30.0) == "at least 1 min 0 s left"
+    until = replace(totals, ends=50.0, follow=("timing",))
+    assert left_text([baseline(10.0), done(1, 20.0)], until, 30.0) == (
+        "at most 20 s left for new trials (hours), then timing"
+    )
+    assert left_text([baseline(10.0), done(1, 20.0)], replace(totals, ends=95.0), 30.0) == "about 1 min 0 s left"
 
 
 def test_what_follows_the_search_is_not_left_out_of_what_is_left() -> None:
