@@ -58,7 +58,7 @@ def is_begun(first: StudySpec) -> bool:
     if not (first.folder / LEDGER).is_file():
         return False
     # What other versions begin otherwise, and what changes nothing of what is made.
-    alike = {"control_arms": first.control_arms, "published": first.published, **_alone(first)}
+    alike = {"control_arms": first.control_arms, **_alone(first)}
     if replace(reopen(first.folder)[1], **alike) != first:
         raise StudyError(
             f"{first.folder} has the baseline of another study than this; choose another --out, or remove that folder"

@@ -42,21 +42,16 @@ def quantize_group(
     factor, order = factor_of(statistics.hessian(group.weights[0], weights.device), GPTQ_DEFAULTS.damping, hear=hear)
     for name in group.weights:
         weight, mask = weights.read(name)
-        found: dict[int, QuantizedWeight] = {}
-        for symmetric in (True, False):
-            alike = [bits for bits in widths if step.symmetric_at(bits) == symmetric]
-            if alike:
-                made = quantize_widths(
-                    weight,
-                    factor,
-                    order=order,
-                    widths=alike,
-                    group_size=step.group_size,
-                    symmetric=symmetric,
-                    mask=mask,
-                )
-                found.update(zip(alike, made, strict=True))
-        yield name, weight, {bits: found[bits] for bits in widths}
+        found = quantize_widths(
+            weight,
+            factor,
+            order=order,
+            widths=widths,
+            group_size=step.group_size,
+            symmetric=step.symmetric_at,
+            mask=mask,
+        )
+        yield name, weight, dict(zip(widths, found, strict=True))
 
 
 @contextmanager

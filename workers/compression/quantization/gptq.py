@@ -50,14 +50,13 @@ def quantizer(
 
     def one(name: str, weight: torch.Tensor, mask: torch.Tensor | None) -> QuantizedWeight:
         factor, order = factored(name)
-        bits = bits_of(name)
         return quantize_widths(
             weight,
             factor,
             order=order,
-            widths=(bits,),
+            widths=(bits_of(name),),
             group_size=step.group_size,
-            symmetric=step.symmetric if symmetric_at is None else symmetric_at(bits),
+            symmetric=symmetric_at or step.symmetric,
             mask=mask,
         )[0]
 
@@ -88,15 +87,16 @@ def quantize_widths(
     order: torch.Tensor | None,
     widths: Sequence[int],
     group_size: int,
-    symmetric: bool = True,
+    symmetric: bool | Callable[[int], bool] = True,
     mask: torch.Tensor | None = None,
 ) -> list[QuantizedWeight]:
     """A weight at several widths, for little more than the time of one.
 
     weight: (rows, columns), any float type. factor: float32 upper triangular U with H⁻¹ = UᵀU, of the columns in
-    `order`. Scales are fixed beforehand, by a search in which a column's error counts by 1 / U_jj², as it does in the
-    loss that GPTQ minimises (https://arxiv.org/abs/2210.17323 eq. 2). Raises ValueError for a weight that is not
-    finite or a group size that does not divide its columns.
+    `order`. symmetric: whether there is no zero point, or whether there is none at so many bits. Scales are fixed
+    beforehand, by a search in which a column's error counts by 1 / U_jj², as it does in the loss that GPTQ minimises
+    (https://arxiv.org/abs/2210.17323 eq. 2). Raises ValueError for a weight that is not finite or a group size that
+    does not divide its columns.
     """
     weight = weight.float()
     view_groups(weight, group_size)
@@ -106,7 +106,12 @@ def quantize_widths(
     # The integers are yet to be found; the weight's own shape stands for them.
     unread = torch.empty(0, dtype=torch.int8, device=weight.device)
     empty = [
-        QuantizedWeight(unread, search_grid(weight, importance, bits, group_size, symmetric), bits, mask)
+        QuantizedWeight(
+            unread,
+            search_grid(weight, importance, bits, group_size, symmetric(bits) if callable(symmetric) else symmetric),
+            bits,
+            mask,
+        )
         for bits in widths
     ]
     found = quantize_columns(weight, factor, empty, order)
