@@ -9,8 +9,6 @@ from torch import nn
 
 from workers.packed.weight import PackedWeight
 
-# Of more input rows than these a weight is decoded first, some rows at a time, and multiplied by the dense engine.
-KERNEL_INPUTS = 128
 DECODED_WEIGHTS = 64 * 2**20
 
 
@@ -52,12 +50,12 @@ class PackedLinear(Packed):
         if not inputs.is_cuda:
             return nn.functional.linear(inputs, self.stored.dense().to(inputs.dtype), self.bias)
         from workers.packed.kernels import product
-        from workers.packed.tiles import kernel_takes, tiles_for
+        from workers.packed.tiles import multiplies_packed, tiles_for
 
         weight = self.stored
         # Triton's kernels run on the current GPU, wherever their tensors lie.
         with torch.cuda.device(inputs.device):
-            if kernel_takes(weight) and inputs.shape[0] <= KERNEL_INPUTS:
+            if multiplies_packed(inputs.shape[0], weight):
                 return product(inputs, weight, self.bias, tiles_for(inputs.shape[0], weight))
             return decoded_product(inputs, weight, self.bias)
 

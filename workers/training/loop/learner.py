@@ -100,6 +100,12 @@ class Learner(torch.nn.Module):
         return self.packs
 
     @property
+    def models(self) -> tuple[torch.nn.Module, ...]:
+        """The student, and a live teacher's model."""
+        asked = (self.teacher.readout.model,) if isinstance(self.teacher, LiveTeacher) else ()
+        return (self.model, *asked)
+
+    @property
     def decoder_layers(self) -> Any:
         """The student's decoder layers, a module list."""
         return self._readout.layers

@@ -18,6 +18,7 @@ from torch import nn
 from search_spaces.methods.trainers import Trainer
 from workers.runtime.training_progress import Progress, Trained
 from workers.training.data.tokenized_pairs import TokenizedPairs
+from workers.training.fused.modules import fused
 from workers.training.loop.checkpoints import TrainingState
 from workers.training.loop.compiling import compile_layers
 from workers.training.loop.device_engine import DeviceEngine
@@ -47,7 +48,8 @@ class Task:
     recompute: bool = False
     """Whether activations are computed again in the backward pass from the start."""
     compile: bool = False
-    """Whether the learner's `decoder_layers` run compiled (`compiling.compile_layers`)."""
+    """Whether the learner's `decoder_layers` run compiled (`compiling.compile_layers`). Otherwise its `models` have
+    small operations as kernels of a GPU (`fused.modules`)."""
     beginning: Callable[[], Mapping[str, nn.Parameter]] | None = None
     """Makes what the learner trains, by name, anew as it began; without it a checkpoint of the beginning is written."""
     packs: bool = False
@@ -68,8 +70,9 @@ def train(task: Task) -> Trained:
     DiskFull, and the device's own error when one sequence takes more memory than there is. Torch's generators are left
     as they were.
     """
-    layers = task.learner.decoder_layers if task.compile else ()
-    with torch.random.fork_rng([task.device] if task.device.type == "cuda" else []), compile_layers(layers):
+    models = getattr(task.learner, "models", (task.learner,))
+    quick = compile_layers(task.learner.decoder_layers) if task.compile else fused(models)
+    with torch.random.fork_rng([task.device] if task.device.type == "cuda" else []), quick:
         engine = DeviceEngine(task)
         run = TrainingRun(
             engine,

@@ -117,6 +117,13 @@ class _TokenLoss(torch.autograd.Function):
         formula: Divergence | None,
         share: float,
     ) -> torch.Tensor:
+        if logits.is_cuda and formula in (None, _forward) and logits.dtype != torch.float64:
+            from workers.training.fused.loss_kernels import token_losses
+
+            share = 1.0 if formula is None else share
+            losses, gradient = token_losses(logits, teacher, ids if share else None, share, ctx.needs_input_grad[0])
+            ctx.save_for_backward(gradient)
+            return losses
         losses = torch.empty(logits.shape[0], dtype=wide(logits.dtype), device=logits.device)
         gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         for rows in row_slices(logits):

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from workers.training.data.batches import Packing
+from workers.training.evaluating import evaluating
 
 NAME = "packed"
 # Of the hidden states' lengths, on average. Another kernel's bfloat16 is apart by about 0.01, a foreign sequence by 1.
@@ -161,7 +162,7 @@ def _apart(readout: Any) -> float:
     positions = torch.cat([torch.arange(length, device=device) for length in _LENGTHS])
     packing = Packing(torch.arange(sum(_LENGTHS), device=device), positions, ends, max(_LENGTHS))
     enabled = device.type == "cuda"
-    with readout.evaluating(), torch.autocast(device.type, torch.bfloat16, enabled=enabled):
+    with evaluating(readout.model), torch.autocast(device.type, torch.bfloat16, enabled=enabled):
         together = readout.states(torch.cat(rows)[None], packing)[0].float()
         alone = torch.cat([readout.states(row[None])[0] for row in rows]).float()
     return float(((together - alone).norm(dim=-1) / alone.norm(dim=-1).clamp(min=1e-6)).mean())

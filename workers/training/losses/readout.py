@@ -6,14 +6,14 @@ adapters, packed weights and hooks that gather sharded weights work as they do i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from search_spaces.errors import ModelFilesError
 from workers.training.data.batches import Packing
+from workers.training.evaluating import evaluating
 from workers.training.losses.packed_attention import sequence_arguments
 
 # Logits of so many bytes are made at a time.
@@ -73,20 +73,9 @@ class Readout:
         padded = said.new_zeros(ids.numel(), said.shape[1]).index_copy(0, packing.real, said)
         return padded.view(*ids.shape, -1)
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """The model in eval mode inside; each module goes back to its own mode."""
-        training = [module for module in self.model.modules() if module.training]
-        self.model.eval()
-        try:
-            yield
-        finally:
-            for module in training:
-                module.training = True
-
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Logits (…, vocabulary) of hidden states (…, width)."""
-        logits: torch.Tensor = self.head(states)
+    def logits(self, states: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits (…, vocabulary) of hidden states (…, width). rows: of the head's weight, (n, width); then (…, n)."""
+        logits: torch.Tensor = self.head(states) if rows is None else functional.linear(states, rows)
         # Gemma 2 and 3, Cohere, Granite.
         if (cap := getattr(self.config, "final_logit_softcapping", None)) is not None:
             logits = torch.tanh(logits / cap) * cap
@@ -117,7 +106,7 @@ def refuse_other_logits(readout: Readout, ids: torch.Tensor) -> None:
     ids: (sequences, tokens). Logits that are not finite are not judged.
     """
     few = ids[:1, :_CHECKED_TOKENS]
-    with torch.no_grad(), readout.evaluating():
+    with torch.no_grad(), evaluating(readout.model):
         whole = readout.model(input_ids=few, use_cache=False).logits.float()
         parts = readout.logits(readout.states(few)).float()
     if whole.shape != parts.shape or float((whole - parts).abs().max()) > _TOLERANCE * float(whole.abs().max()):

@@ -53,16 +53,39 @@ class Teacher(Protocol):
         ...
 
 
+class VocabularyPart:
+    """The columns of a teacher's logits that a student is compared with. columns: int64 (n,), -1 for none.
+
+    The head's rows for them are held once more where the head is a plain matrix, so that no others are worked out.
+    """
+
+    def __init__(self, readout: Readout, columns: torch.Tensor) -> None:
+        head = readout.head
+        self.columns = columns.to(readout.device).clamp(min=0)
+        unknown = columns < 0
+        self._unknown = unknown.to(readout.device) if bool(unknown.any()) else None
+        plain = type(head) is torch.nn.Linear and head.bias is None
+        self._rows = head.weight.detach().index_select(0, self.columns) if plain else None
+
+    def logits(self, readout: Readout, states: torch.Tensor) -> torch.Tensor:
+        """Logits (tokens, n) of hidden states (tokens, width)."""
+        if self._rows is not None:
+            said = readout.logits(states, self._rows)
+        else:
+            said = readout.logits(states).index_select(1, self.columns)
+        return said if self._unknown is None else said.masked_fill_(self._unknown, _NEVER)
+
+
 @dataclass(frozen=True, slots=True)
 class FullDistribution:
     """states: hidden states before the head at the predicting positions (n, width). Logits are made from them when and
-    where they are needed, so that a large vocabulary is never held for all tokens. columns: of a student that has a
-    part of them; the others' mass is then left out."""
+    where they are needed, so that a large vocabulary is never held for all tokens. part: of a student that has a part
+    of them; the others' mass is then left out."""
 
     readout: Readout
     states: torch.Tensor
     hidden: Mapping[int, torch.Tensor] = field(default_factory=dict)
-    columns: torch.Tensor | None = None
+    part: VocabularyPart | None = None
 
     def divergence(self, name: str, logits: torch.Tensor, ids: torch.Tensor, share: float, rows: slice) -> torch.Tensor:
         return divergence(name, logits, self.logits(rows), ids, share)
@@ -70,11 +93,8 @@ class FullDistribution:
     def logits(self, rows: slice) -> torch.Tensor:
         """The teacher's logits (tokens of rows, vocabulary)."""
         with _as_stored(self.states.device):
-            logits = self.readout.logits(self.states[rows])
-            if self.columns is None:
-                return logits
-            said = logits.index_select(1, self.columns.clamp(min=0))
-            return said.masked_fill_(self.columns < 0, _NEVER)
+            states = self.states[rows]
+            return self.readout.logits(states) if self.part is None else self.part.logits(self.readout, states)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +118,7 @@ class LiveTeacher:
 
     def __init__(self, model: Any, columns: torch.Tensor | None = None) -> None:
         self.readout = Readout(model.eval().requires_grad_(False))
-        self._columns = None if columns is None else columns.to(self.readout.device)
+        self._part = None if columns is None else VocabularyPart(self.readout, columns)
         self._checked = False
         self._packs = False
 
@@ -110,7 +130,7 @@ class LiveTeacher:
 
     @property
     def vocabulary(self) -> int:
-        return self.readout.vocabulary if self._columns is None else len(self._columns)
+        return self.readout.vocabulary if self._part is None else len(self._part.columns)
 
     @property
     def width(self) -> int:
@@ -131,7 +151,7 @@ class LiveTeacher:
             with kept_outputs(self.readout.layers, layers) as hidden:
                 states = self.readout.states(batch.ids, batch.packing if self._packs else None)
             at_targets = states.flatten(0, 1).index_select(0, batch.predicting)
-            return FullDistribution(self.readout, at_targets, hidden, self._columns)
+            return FullDistribution(self.readout, at_targets, hidden, self._part)
 
     def likeliest(self, batch: TrainingBatch, k: int) -> Likeliest:
         """The k likeliest tokens of each target token, and the mass of the rest."""

@@ -63,6 +63,7 @@ def test_products_are_those_of_the_dense_weight(
     weight = on_device(kept(quantized(bits, group_size, symmetric, rows, columns)))
     for count, tiles in (
         (1, Tiles(16, 16, 1, 1, 1, 2)),
+        (1, tiles_for(1, weight)),
         (3, Tiles(16, 16, 1, 2, 1, 2, ptx=False)),
         (5, Tiles(16, 16, 16, 2, 1, 2, regroup=True)),
         (18, Tiles(32, 16, 16, 1, 2, 2, ptx=False)),

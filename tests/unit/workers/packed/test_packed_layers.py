@@ -13,8 +13,8 @@ from tests.support.packed_weights import COLUMNS, ROWS, kept, parts, quantized
 from workers.compression.quantization import fp8, w8a8
 from workers.packed.eight_bit import EightBitLinear, why_not
 from workers.packed.linear import PackedEmbedding, PackedLinear, side_by_side
-from workers.packed.tiles import GROUPS, kernel_takes
-from workers.packed.weight import FLOAT, packed_weight
+from workers.packed.tiles import GROUPS, KERNEL_INPUTS, kernel_takes, multiplies_packed, tiles_for
+from workers.packed.weight import FLOAT, PackedWeight, packed_weight
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -100,6 +100,19 @@ def test_kernels_leave_alone_what_fills_no_whole_units_or_odd_groups() -> None:
     assert not kernel_takes(kept(quantized(4, -1, columns=100)))
     assert not kernel_takes(kept(quantized(4, 96, columns=192)))
     assert 96 not in GROUPS
+
+
+def test_small_weights_are_decoded_for_more_than_one_row_of_input() -> None:
+    def of(rows: int, columns: int) -> PackedWeight:
+        return PackedWeight(torch.zeros(rows, columns // 8), torch.zeros(rows, columns // 64), None, 4, columns)
+
+    small, short, large = of(896, 4864), of(57_344, 896), of(4096, 4096)
+    for weight in (small, short):
+        assert multiplies_packed(1, weight) and not multiplies_packed(2, weight)
+        # Many programs of few rows.
+        assert tiles_for(1, weight).rows < tiles_for(1, large).rows
+    assert multiplies_packed(KERNEL_INPUTS, large) and not multiplies_packed(KERNEL_INPUTS + 1, large)
+    assert not multiplies_packed(1, of(64, 100))
 
 
 def test_sparse_and_unknown_forms_are_not_kept_packed() -> None:

@@ -1,0 +1,1 @@
+"""Small operations of a decoder layer in training, each as one kernel of a GPU."""
