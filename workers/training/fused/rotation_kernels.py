@@ -44,7 +44,7 @@ def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, back: bool) 
             tokens,
             heads,
             *x.stride()[:3],
-            cos.shape[0] > 1,
+            tokens if cos.shape[0] > 1 else 0,
             HALF=width // 2,
             BACK=back,
             HEADS=triton.next_power_of_2(heads),
@@ -65,7 +65,7 @@ def _rotate(
     of_batch,
     of_head,
     of_token,
-    own,
+    angles,
     HALF: tl.constexpr,
     BACK: tl.constexpr,
     HEADS: tl.constexpr,
@@ -80,7 +80,7 @@ def _rotate(
     at = head.to(tl.int64)[:, None] * of_head + column[None, :]
     first = tl.load(start + at, mask=live, other=0.0).to(tl.float32)
     second = tl.load(start + at + HALF, mask=live, other=0.0).to(tl.float32)
-    angle = (row * own * tokens + token) * 2 * HALF + column
+    angle = (row * angles + token) * 2 * HALF + column
     inside = column < HALF
     first_cos = tl.load(cos + angle, mask=inside, other=0.0).to(tl.float32)[None, :]
     second_cos = tl.load(cos + angle + HALF, mask=inside, other=0.0).to(tl.float32)[None, :]
