@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 SIZE_INCHES = (9.0, 6.4)
 LABEL_WIDTH = 36
+# A chain that takes more lines is named by its trial.
+LABEL_LINES = 2
+# Sizes that are so many times apart stand on a logarithmic axis: equal ratios are equally wide.
+LOGARITHMIC_FROM = 4.0
 DOTS_PER_INCH = 200
 # Okabe and Ito's colours, told apart by colour-blind readers too: https://jfly.uni-koeln.de/color/
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195")
@@ -55,10 +59,7 @@ def write_picture(path: Path, title: str, results: Results, published: Sequence[
     others = placed(published, results)
     _draw_points(figure, axes, results, unit, others)
     figure.draw_without_rendering()
-    frontier = [
-        (unit.of(point.bytes), point.quality, fill(short_label(point.record.candidate), LABEL_WIDTH))
-        for point in _labelled(results)
-    ]
+    frontier = [(unit.of(point.bytes), point.quality, _name(point, results.baseline)) for point in _labelled(results)]
     low, high = axes.get_ylim()
     places = [(point.bytes, point.quality) for point in results.points]
     places += [(trial.bytes, trial.race.projected) for trial in results.dropped]
@@ -81,8 +82,32 @@ def write_picture(path: Path, title: str, results: Results, published: Sequence[
     return path
 
 
+def _name(point: Point, baseline: Point | None) -> str:
+    """What a picture calls the point: its chain, or where that is long its trial, ratio and share of the quality."""
+    chain = fill(short_label(point.record.candidate), LABEL_WIDTH)
+    if chain.count("\n") < LABEL_LINES or baseline is None or not baseline.quality:
+        return chain
+    share = 100 * point.quality / baseline.quality
+    return f"trial {point.record.number}: {point.ratio:.2f}{TIMES}, {share:.1f} %"
+
+
+def _set_sizes(axes: Axes, results: Results) -> None:
+    """Choose the axis of sizes."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    sizes = [point.bytes for point in results.points] + [trial.bytes for trial in results.dropped]
+    if not sizes or max(sizes) < LOGARITHMIC_FROM * min(sizes):
+        return
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(which="minor", color=LINE)
+
+
 def _draw_frame(axes: Axes, title: str, results: Results, unit: Unit) -> None:
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=12, parse_math=False)
+    _set_sizes(axes, results)
     axes.set_xlabel(f"size on disk, {unit.name}", color=INK)
     axes.set_ylabel(f"quality, mean {metric_name(results.metric)} over language pairs", color=INK)
     axes.grid(color="#eceff3", linewidth=0.8)
@@ -272,5 +297,6 @@ def _draw_ratios(axes: Axes, baseline: Point, most: float, unit: Unit) -> None:
     ratios = [ratio for ratio in RATIOS if ratio <= most * 1.05]
     above = axes.secondary_xaxis("top")
     above.set_xticks([unit.of(baseline.bytes) / ratio for ratio in ratios], [f"{ratio:g}{TIMES}" for ratio in ratios])
+    above.minorticks_off()
     above.tick_params(colors=FAINT, labelsize=8, length=3)
     above.spines["top"].set_visible(False)

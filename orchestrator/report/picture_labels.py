@@ -193,7 +193,8 @@ def place_labels(
         text.remove()
     extent = axes.get_window_extent()
     frame = Box(extent.x0 * scale, extent.y0 * scale, extent.x1 * scale, extent.y1 * scale)
-    levels = [Box(frame.left, place(0, y)[1] - 1, frame.right, place(0, y)[1] + 1) for y in rules]
+    left, _ = axes.get_xlim()
+    levels = [Box(frame.left, place(left, y)[1] - 1, frame.right, place(left, y)[1] + 1) for y in rules]
     options = choose_boxes(labels, [*markers, *lines, *steps, *levels, *_legend_box(axes, scale)], frame)
     for at, ((x, y, shown), label, option) in enumerate(zip(every, labels, options, strict=True)):
         _write(axes, (x, y), shown=shown, label=label, option=option, colour=colour, faint=at >= len(labelled))

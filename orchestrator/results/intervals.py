@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from orchestrator.ledger.kept_samples import Samples, keep_samples, read_samples, samples_file
 from orchestrator.ledger.records import Key, TrialRecord, read_hypotheses, read_lines
 from orchestrator.statistics.telling_apart import Spread
 from search_spaces.errors import StudyError
@@ -17,16 +17,13 @@ from workers.scoring.metrics import (
     CONFIDENCE,
     NEURAL_METRICS,
     Interval,
-    Statistics,
     corpus_statistics,
     document_counts,
     document_groups,
     lines_by_pair,
-    metric_for,
-    sampled_scores,
+    resampled_scores,
 )
 
-Samples = np.ndarray[Any, np.dtype[np.float64]]
 # (trial's key, metric) -> its samples of each language pair.
 Known = dict[tuple[Key, str], Mapping[str, Samples]]
 
@@ -101,20 +98,16 @@ class Intervals:
                 )
             return resampled_means(self.segments, scores, self._seed)
         hypotheses = read_hypotheses(self._folder, record)
-        return resampled_scores(metric, self.segments, corpus_statistics(metric, self.segments, hypotheses), self._seed)
-
-
-def resampled_scores(metric: str, segments: Sequence[Segment], statistics: Statistics, seed: int) -> dict[str, Samples]:
-    """Language pair -> a metric's corpus score in each bootstrap sample of documents: shape (samples,).
-
-    statistics: the system's `corpus_statistics`. Systems resampled with one seed are resampled alike, so the
-    differences of their samples are a paired bootstrap (Koehn 2004, https://aclanthology.org/W04-3250).
-    """
-    counts = document_counts(segments, np.random.default_rng(seed))
-    return {
-        pair: sampled_scores(metric_for(metric, [segments[line] for line in at]), counts[pair] @ statistics[pair])
-        for pair, at in lines_by_pair(segments).items()
-    }
+        kept = samples_file(
+            self._folder, self._folder / str(record.hypotheses), self._dataset, metric=metric, seed=self._seed
+        )
+        if (known := read_samples(kept)) is not None:
+            return known
+        drawn = resampled_scores(
+            metric, self.segments, corpus_statistics(metric, self.segments, hypotheses), self._seed
+        )
+        keep_samples(kept, drawn)
+        return drawn
 
 
 def resampled_means(segments: Sequence[Segment], scores: Sequence[float], seed: int) -> dict[str, Samples]:

@@ -212,8 +212,8 @@ def paired_interval(
     counts = document_counts(segments, np.random.default_rng(seed))
     for pair, at in lines_by_pair(segments).items():
         metric = metric_for(name, [segments[line] for line in at])
-        differences += sampled_scores(metric, counts[pair] @ candidate[pair]) - sampled_scores(
-            metric, counts[pair] @ baseline[pair]
+        differences += sampled_scores(metric, _summed(counts[pair], candidate[pair])) - sampled_scores(
+            metric, _summed(counts[pair], baseline[pair])
         )
     differences /= len(counts)
     tail = 100 * (1 - CONFIDENCE) / 2
@@ -271,8 +271,32 @@ def sampled_scores(metric: Metric, summed: np.ndarray[Any, Any]) -> np.ndarray[A
     return np.asarray([metric._compute_score_from_stats(row).score for row in summed.tolist()])
 
 
+def resampled_scores(
+    metric: str, segments: Sequence[Segment], statistics: Statistics, seed: int
+) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Language pair -> a metric's corpus score in each bootstrap sample of documents: shape (samples,).
+
+    statistics: the system's `corpus_statistics`. Systems resampled with one seed are resampled alike, so the
+    differences of their samples are a paired bootstrap (Koehn 2004, https://aclanthology.org/W04-3250).
+    """
+    counts = document_counts(segments, np.random.default_rng(seed))
+    return {
+        pair: sampled_scores(
+            metric_for(metric, [segments[line] for line in at]), _summed(counts[pair], statistics[pair])
+        )
+        for pair, at in lines_by_pair(segments).items()
+    }
+
+
 def metric_for(name: str, segments: Sequence[Segment]) -> Metric:
     """A metric that has seen these references: BLEU and chrF set themselves up when they first meet some."""
     metric = METRICS[name](segments[0].target_language)
     metric.corpus_score([""], reference_streams(segments[:1]))
     return metric
+
+
+def _summed(counts: np.ndarray[Any, Any], statistics: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The statistics of each sample, (samples, statistics). Integers below 2^53 come out the same by BLAS, which has
+    no product of integers."""
+    summed: np.ndarray[Any, Any] = counts.astype(np.float64) @ statistics.astype(np.float64)
+    return summed.astype(statistics.dtype)

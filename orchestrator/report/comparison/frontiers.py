@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orchestrator.ledger.kept_samples import Samples
 from orchestrator.number_format import Unit, metric_name, signed
 from orchestrator.report.comparison.comparable import SPLITS, Study
-from orchestrator.results.intervals import Intervals, Samples
+from orchestrator.results.intervals import Intervals
 from orchestrator.results.points import Point, Results
 from orchestrator.statistics.simultaneous import Difference, simultaneous
 from orchestrator.statistics.telling_apart import ALPHA, LEAST_DOCUMENTS, Spread

@@ -16,6 +16,7 @@ import pytest
 from orchestrator.finish.wrap_up import keep_artefacts, kept_folders, short_name
 from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger
 from orchestrator.number_format import GIGABYTES, MEGABYTES, interval_text, signed
+from orchestrator.report import picture
 from orchestrator.report.picture_labels import Box, Label, choose_boxes
 from orchestrator.report.sections.breakdown import breakdown_table
 from orchestrator.report.sections.conditions import date_range, interval_note, shared_conditions
@@ -413,6 +414,29 @@ def test_hypotheses_of_other_data_are_refused(folder: Path) -> None:
     fewer = replace(DEV, segments=DEV.segments[:4])
     with pytest.raises(StudyError, match="6 hypotheses for the 4 segments of dev"):
         write_report(folder, "wrong data", results(folder, "dev"), fewer, None, None, {})
+
+
+@pytest.mark.parametrize(("smallest", "scale"), [(30_000, "log"), (400_000, "linear")])
+def test_sizes_far_apart_stand_on_a_logarithmic_axis(
+    smallest: int, scale: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_data(tmp_path / "dev.jsonl")
+    pruned = (TrimVocabulary(tokens=4000), RemoveLayers(count=2), RemoveChannels(share=0.5))
+    trained = (GPTQ(bits=4, group_size=64), Finetune(tokens=4_000_000, batch=128, rate=1e-4))
+    steps = (*pruned, *trained, QuantizeEmbeddings(bits=4))
+    run = write_run(tmp_path / "run", {"dev": data}, [Made(1_000_000, 0.0, None), Made(smallest, 0.2, chain=steps)])
+    shown: list[tuple[str, list[str]]] = []
+    plain = picture.place_labels
+
+    def noted(axes: Any, labelled: Any, **others: Any) -> None:
+        shown.append((axes.get_xscale(), [text for _, _, text in labelled]))
+        plain(axes, labelled, **others)
+
+    monkeypatch.setattr(picture, "place_labels", noted)
+    write_picture(tmp_path / "frontier.png", "sizes", collect(read_ledger(run).on("dev"), Intervals(run, data, 0)))
+    ((axis, names),) = shown
+    assert axis == scale
+    assert any(name.startswith(f"trial 1: {1_000_000 / smallest:.2f}×, ") for name in names), "a long chain"
 
 
 def test_the_picture_is_a_png_at_twice_the_width_of_a_readme(folder: Path, tmp_path: Path) -> None:

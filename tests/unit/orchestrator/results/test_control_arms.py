@@ -15,14 +15,14 @@ from orchestrator.finish.run_folder import read_data, reopen, report_again
 from orchestrator.finish.wrap_up import read_controls, read_results
 from orchestrator.ledger.records import read_hypotheses, read_ledger
 from orchestrator.results.control import ControlArms, TrainedPoint, best_trained
-from orchestrator.results.intervals import interval_of, mean_over_pairs, resampled_scores
+from orchestrator.results.intervals import interval_of, mean_over_pairs
 from orchestrator.results.points import Results
 from orchestrator.results.tables.terminal_table import control_lines
 from search_spaces.methods.quantizers import RTN
 from search_spaces.methods.registry import Step
 from search_spaces.methods.trainers import Finetune, Recover
 from tests.support.recorded_run import Made, write_data, write_run
-from workers.scoring.metrics import corpus_statistics
+from workers.scoring.metrics import corpus_statistics, resampled_scores
 
 TRAINING = Finetune(tokens=1000, loss="references")
 POINT: tuple[Step, ...] = (RTN(bits=4), TRAINING)

@@ -1,0 +1,61 @@
+"""Bootstrap samples that were drawn once, kept in the run's folder: a table of 60 trials is a second's work then, not a
+minute's. The folder may be deleted at any time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sacrebleu
+
+from workers.plan.code_version import code_version
+from workers.reading.segments import DataSet
+from workers.runtime.atomic_files import write_through_draft
+from workers.scoring.metrics import BOOTSTRAP_SAMPLES
+
+SAMPLES = "samples"
+log = logging.getLogger(__name__)
+
+Samples = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def samples_file(folder: Path, hypotheses: Path, dataset: DataSet, metric: str, seed: int) -> Path:
+    """Where a trial's samples lie: named by all that they depend on. hypotheses: the trial's file."""
+    about = {
+        "hypotheses": hashlib.sha256(hypotheses.read_bytes()).hexdigest(),
+        "data": dataset.digest,
+        "metric": metric,
+        "seed": seed,
+        "samples": BOOTSTRAP_SAMPLES,
+        "versions": [sacrebleu.__version__, np.__version__, code_version(["workers.scoring.metrics"])],
+    }
+    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+    return folder / SAMPLES / f"{name}.npz"
+
+
+def read_samples(path: Path) -> Mapping[str, Samples] | None:
+    """Language pair -> the metric's corpus score in each sample; None where there are none, or none that are whole."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return {pair: kept[pair] for pair in kept.files}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        log.info("%s is drawn anew: %s", path, error)
+        return None
+
+
+def keep_samples(path: Path, samples: Mapping[str, Samples]) -> None:
+    """Write them, whole or not at all; a run that can't be written in is read all the same."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with write_through_draft(path) as draft, draft.open("wb") as file:
+            np.savez(file, allow_pickle=False, **dict(samples))
+    except OSError as error:
+        log.info("%s is not kept: %s", path, error)
