@@ -10,7 +10,7 @@ SHIPPED = {
     "models/captions": "mtpareto/shipped/captions",
     "data": "mtpareto/shipped",
 }
-KINDS = (".json", ".jsonl", ".safetensors", ".yaml")
+KINDS = (".gz", ".json", ".jsonl", ".safetensors", ".yaml")
 
 
 class WithShippedFiles(build_py):

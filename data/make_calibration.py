@@ -1,4 +1,4 @@
-"""Makes calibration.jsonl: template sentences (templates.py) and what the shipped model translates them to.
+"""Makes calibration.jsonl.gz: template sentences (templates.py) and what the shipped model translates them to.
 
 The targets are machine-made, so the file serves calibration and nothing else: it is never scored against.
 
@@ -7,6 +7,7 @@ The targets are machine-made, so the file serves calibration and nothing else: i
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -42,10 +43,9 @@ def main() -> None:
         for segment, hypothesis in zip(segments, hypotheses, strict=True)
         if hypothesis.text and not hypothesis.truncated
     ]
-    with (ROOT / "data" / "calibration.jsonl").open("w", encoding="utf-8") as stream:
-        for segment, text in whole:
-            line = {"src": segment.source, "ref": text, "langs": segment.langs}
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+    rows = [{"src": segment.source, "ref": text, "langs": segment.langs} for segment, text in whole]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (ROOT / "data" / "calibration.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
     print(f"{len(whole)} pairs written, {len(segments) - len(whole)} left out (empty or cut short)")
 
 

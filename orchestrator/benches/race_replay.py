@@ -67,7 +67,8 @@ class Look:
 def read_recorded(path: Path = RECORDED) -> Recorded:
     """The recorded search; raises StudyError where it is missing, as outside of a checkout.
 
-    The file holds whole steps of a score: the first trial's, and for each later one how far it is from the first.
+    The file holds whole steps of a score, fewer than 256: the first trial's, and for each later one how far it is from
+    the first, around 256.
     """
     if not path.is_file():
         raise StudyError(
@@ -79,7 +80,7 @@ def read_recorded(path: Path = RECORDED) -> Recorded:
         Segment(f"{pair}:{document}", str(pair), "", ("",), doc_id=str(document), domain="")
         for pair, document in zip(kept["pair_names"][kept["pairs"]], kept["documents"], strict=True)
     )
-    steps = kept["scores"].astype(np.int64)
+    steps = kept["scores"]
     steps[1:] += steps[0]
     columns = zip(kept["numbers"], kept["bytes"], kept["quality"], steps / int(kept["steps_a_point"]), strict=True)
     trials = tuple(

@@ -9,5 +9,5 @@ ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = ROOT / "mtpareto" / "shipped"
 SHIPPED_MODEL = INSTALLED / "captions" if INSTALLED.is_dir() else ROOT / "models" / "captions"
 SHIPPED_DATA = INSTALLED if INSTALLED.is_dir() else ROOT / "data"
-SHIPPED_CALIBRATION = SHIPPED_DATA / "calibration.jsonl"
+SHIPPED_CALIBRATION = SHIPPED_DATA / "calibration.jsonl.gz"
 SHIPPED_SEGMENTS = SHIPPED_DATA / "subset.jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ def sharded(output: Path, shape: str) -> int:
 def test_recovery_is_trained_on_made_up_sources_in_the_bytes_of_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = SHIPPED_CALIBRATION.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = gzip.decompress(SHIPPED_CALIBRATION.read_bytes()).decode().splitlines(keepends=True)
     (tmp_path / "train.jsonl").write_text("".join(rows[12:600]), encoding="utf-8")
     (tmp_path / "test.jsonl").write_text("".join(rows[:12]), encoding="utf-8")
     little = Finetune(tokens=600, batch=8, warm_up=1, loss="forward_kl")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ TRAINING = {"method": "finetune", "tokens": 600, "batch": 8, "loss": "references
 def run(small_data: Path, small_test: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's folder of a study that is not begun yet."""
     folder = tmp_path_factory.mktemp("control")
-    rows = (ROOT / "data" / "calibration.jsonl").read_text(encoding="utf-8").splitlines()[::20]
+    rows = gzip.decompress((ROOT / "data" / "calibration.jsonl.gz").read_bytes()).decode().splitlines()[::20]
     (folder / "train.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     asked = {
         "data": str(small_data), "test": str(small_test), "training": [str(folder / "train.jsonl")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -197,7 +198,7 @@ def test_what_a_trial_tells_of_its_training_is_heard_until_it_ends_and_its_curve
     shared_ray: None, plan: EvaluationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(polling, "WAIT_SECONDS", 60.0)
-    rows = (ROOT / "data" / "calibration.jsonl").read_text(encoding="utf-8").splitlines()[::20]
+    rows = gzip.decompress((ROOT / "data" / "calibration.jsonl.gz").read_bytes()).decode().splitlines()[::20]
     (tmp_path / "train.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     plan = replace(plan, training=training_data([(str(tmp_path / "train.jsonl"), 1.0)], plan.data["dev"].pairs))
     run = tmp_path / "trains"

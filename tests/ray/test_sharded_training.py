@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def test_every_process_says_that_the_disk_is_full(folder: Path) -> None:
 
 
 def test_a_search_trains_over_two_processes_which_its_trials_start(runs: Path, small_data: Path, here: Command) -> None:
-    rows = (ROOT / "data" / "calibration.jsonl").read_text(encoding="utf-8").splitlines()[::20]
+    rows = gzip.decompress((ROOT / "data" / "calibration.jsonl.gz").read_bytes()).decode().splitlines()[::20]
     (runs / "train.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     step = {"method": "finetune", "tokens": 600, "batch": 8, "loss": "references", "rate": 1e-4}
     spec = {

@@ -10,7 +10,7 @@ from tests.support.paths import ROOT
 from workers.compression.vocabulary.tokenizer_model import BYTES
 from workers.reading.dataset import read_dataset
 
-PAIRS = read_dataset(ROOT / "data" / "calibration.jsonl").segments[::5]
+PAIRS = read_dataset(ROOT / "data" / "calibration.jsonl.gz").segments[::5]
 SPECIAL = ["<unk>", "<s>", "</s>"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -109,7 +110,26 @@ def page_json(content: PageContent) -> str:
         "command": content.command,
         "study": content.study_file,
     }
-    return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return _laid_out(record)
+
+
+def _laid_out(record: Mapping[str, object]) -> str:
+    """The record as JSON: a line for each entry of what it holds, such as a point."""
+
+    def text(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+    lines = []
+    for key, value in record.items():
+        if isinstance(value, Mapping) and value:
+            held = ",\n".join(f"    {text(name)}: {text(one)}" for name, one in value.items())
+            lines.append(f"  {text(key)}: {{\n{held}\n  }}")
+        elif isinstance(value, list) and value:
+            held = ",\n".join(f"    {text(one)}" for one in value)
+            lines.append(f"  {text(key)}: [\n{held}\n  ]")
+        else:
+            lines.append(f"  {text(key)}: {text(value)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _origin(content: PageContent) -> str:

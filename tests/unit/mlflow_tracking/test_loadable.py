@@ -90,7 +90,7 @@ def mirrored_run(new_mlflow_store: Path, tmp_path_factory: pytest.TempPathFactor
     """The shipped model at 4 bits, with its embeddings at 8: a form that transformers can't load."""
     scratch = tmp_path_factory.mktemp("loadable")
     shutil.copyfile(new_mlflow_store, scratch / "mlflow.db")
-    shown = read_dataset(str(DATA / "calibration.jsonl")).segments[:8]
+    shown = read_dataset(str(DATA / "calibration.jsonl.gz")).segments[:8]
     context = CompressionContext(
         shown, PROMPTS["alma"], torch.device("cpu"), 0, store=scratch / "store", parent_key="captions"
     )

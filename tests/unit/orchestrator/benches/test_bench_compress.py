@@ -74,4 +74,4 @@ def test_the_page_that_ships_is_made_of_the_results_that_ship() -> None:
 def test_a_request_keeps_its_defaults() -> None:
     request = BenchRequest(data="x", output=Path("y"), shape="small", tokens=(1, 2), parts=("speed",))
     assert request.model.endswith("models/captions")
-    assert request.calibration.endswith("data/calibration.jsonl")
+    assert request.calibration.endswith("data/calibration.jsonl.gz")

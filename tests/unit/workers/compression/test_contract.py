@@ -137,7 +137,7 @@ Make = Callable[..., Made]
 @pytest.fixture(scope="module")
 def pairs() -> list[Segment]:
     """The shortest of the shipped calibration pairs."""
-    segments = read_dataset(ROOT / "data" / "calibration.jsonl").segments
+    segments = read_dataset(ROOT / "data" / "calibration.jsonl.gz").segments
     return sorted(segments, key=lambda pair: len(pair.source) + len(pair.references[0]))[:120]
 
 

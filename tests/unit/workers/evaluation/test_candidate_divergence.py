@@ -50,7 +50,7 @@ from workers.translation.decoding import Decoding
 from workers.translation.prompts import PROMPTS
 
 CAPTIONS = ROOT / "models" / "captions"
-PAIRS = read_dataset(ROOT / "data" / "calibration.jsonl").segments[::5]
+PAIRS = read_dataset(ROOT / "data" / "calibration.jsonl.gz").segments[::5]
 LANGS = {"en-cs", "en-de", "en-fr"}
 TRIM = TrimVocabulary(tokens=1500)
 

@@ -33,7 +33,7 @@ RTN4 = RTN(bits=4)
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> EvaluationPlan:
     """The shipped model's own data, and calibration pairs to compare on."""
-    pairs = read_dataset(ROOT / "data" / "calibration.jsonl")
+    pairs = read_dataset(ROOT / "data" / "calibration.jsonl.gz")
     few = replace(pairs, segments=pairs.segments[::5])
     data = read_dataset(ROOT / "data" / "subset.jsonl")
     small = replace(data, segments=data.segments[:3])

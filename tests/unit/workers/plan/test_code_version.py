@@ -59,7 +59,7 @@ STEPS = (
 
 
 def test_what_steps_load_is_in_the_code_they_are_known_by(tmp_path: Path, save_llama: Any) -> None:
-    small, shipped, data = save_llama(), ROOT / "models" / "captions", ROOT / "data" / "calibration.jsonl"
+    small, shipped, data = save_llama(), ROOT / "models" / "captions", ROOT / "data" / "calibration.jsonl.gz"
     command = [sys.executable, "-c", LOADED, str(small), str(shipped), str(tmp_path), str(data), repr(STEPS)]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert ran.returncode == 0, ran.stderr

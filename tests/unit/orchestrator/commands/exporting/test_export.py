@@ -122,7 +122,7 @@ class Exported:
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> CompressionContext:
-    shown = read_dataset(str(DATA / "calibration.jsonl")).segments[:96]
+    shown = read_dataset(str(DATA / "calibration.jsonl.gz")).segments[:96]
     return CompressionContext(
         shown,
         PROMPTS["alma"],

@@ -164,7 +164,7 @@ def test_sparsegpt_errs_less_than_wanda_and_wanda_less_than_magnitude(step: Spar
 
 
 def test_on_the_shipped_model_the_order_is_the_same_and_the_folder_holds_what_was_computed(tmp_path: Path) -> None:
-    pairs = read_dataset(ROOT / "data" / "calibration.jsonl").segments
+    pairs = read_dataset(ROOT / "data" / "calibration.jsonl.gz").segments
     context = CompressionContext(
         pairs, PROMPTS["alma"], torch.device("cpu"), 0, store=tmp_path / "store", parent_key="captions",
         calibration_tokens=4096,

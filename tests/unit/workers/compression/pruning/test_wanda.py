@@ -36,7 +36,7 @@ PATTERN = Wanda(pattern="2:4")
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> CompressionContext:
-    pairs = read_dataset(ROOT / "data" / "calibration.jsonl").segments
+    pairs = read_dataset(ROOT / "data" / "calibration.jsonl.gz").segments
     store = tmp_path_factory.mktemp("store")
     return CompressionContext(
         pairs, PROMPTS["alma"], torch.device("cpu"), 0, store=store, parent_key="captions", calibration_tokens=2048

@@ -291,7 +291,7 @@ def test_the_least_number_named_is_possible(padded: Path, tmp_path: Path) -> Non
 def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("captions")
     compress(
-        CAPTIONS, out, TrimVocabulary(tokens=6000), context(read_dataset(ROOT / "data/calibration.jsonl").segments)
+        CAPTIONS, out, TrimVocabulary(tokens=6000), context(read_dataset(ROOT / "data/calibration.jsonl.gz").segments)
     )
     return out
 

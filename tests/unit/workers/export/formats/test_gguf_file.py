@@ -38,7 +38,7 @@ IDS = torch.tensor([[1, 40, 7, 90, 33, 5, 61, 8]])
 
 def made(folder: Path, *steps: Step) -> Path:
     """The shipped model, compressed."""
-    shown = read_dataset(str(DATA / "calibration.jsonl")).segments[:32]
+    shown = read_dataset(str(DATA / "calibration.jsonl.gz")).segments[:32]
     context = CompressionContext(
         shown,
         PROMPTS["alma"],

@@ -27,7 +27,7 @@ from workers.translation.prompts import PROMPTS
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> TokenizedPairs:
-    data = training_data([(str(ROOT / "data" / "calibration.jsonl"), 1.0)], ["en-de", "en-fr", "de-en"])
+    data = training_data([(str(ROOT / "data" / "calibration.jsonl.gz"), 1.0)], ["en-de", "en-fr", "de-en"])
     tokenizer = load_tokenizer(ROOT / "models" / "captions")
     return tokenize_pairs(data, tokenizer, "captions", PROMPTS["alma"], tmp_path_factory.mktemp("store"))
 
