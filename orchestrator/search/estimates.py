@@ -109,7 +109,7 @@ def trial_seconds(
     whole = base.parameters / 1e9
     names = [getattr(step, "format", step.name) for step in steps]
     made = sum(MIXED * base.layers if name == "mixed" else COMPRESS.get(name, OTHERS) * whole for name in names)
-    if statistics and any(step.needs_calibration for step in steps):
+    if statistics and any(step.is_calibrated for step in steps):
         made += STATISTICS * whole
     return made + LOAD * billions + translating_seconds(base, steps, tokens, batch) + BETWEEN
 

@@ -233,7 +233,7 @@ def foreseen_seconds(study: Study, proposer: Proposer) -> list[tuple[Proposal, f
             batch=study.spec.batch_size,
             statistics=not calibrated,
         )
-        calibrated = calibrated or any(step.needs_calibration for step in steps)
+        calibrated = calibrated or any(step.is_calibrated for step in steps)
         found.append((proposal, seconds))
     return found
 

@@ -28,7 +28,7 @@ class Method:
     module: ClassVar[str]
     """The module whose `compress(parent, out, step, context)` carries it out."""
     needs_calibration: ClassVar[bool] = True
-    """Whether its result hangs on the calibration data."""
+    """Whether its result hangs on the calibration data, with the parameters that it has by itself."""
     reads_training: ClassVar[bool] = False
     """Whether its result hangs on the training data, where a study has them."""
     keeps_zeros: ClassVar[bool] = False
@@ -37,6 +37,11 @@ class Method:
     """A quantizer whose grids of integers can be trained."""
     takes_adapters: ClassVar[bool] = False
     """A quantizer without such grids beside whose weights an adapter can be trained."""
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether this step, with its parameters, looks at calibration pairs."""
+        return self.needs_calibration
 
     def after(self, checkpoint: Checkpoint) -> Checkpoint:
         """The checkpoint's table once the step has been carried out; raises CandidateError where the model can't take

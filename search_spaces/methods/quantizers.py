@@ -258,9 +258,10 @@ class W8A8(Method):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizeEmbeddings(Method):
-    """Symmetric round-to-nearest quantization of the token embeddings, and of the output head where it has its own.
+    """Quantization of the token embeddings, and of the output head where it has its own; a tied head stays tied.
 
-    A tied head stays tied.
+    By round-to-nearest on a symmetric grid, or by GPTQ (https://arxiv.org/abs/2210.17323), below 8 bits with zero
+    points, by what enters the head. Embeddings apart from the head then have the grids that round them best.
     """
 
     name: ClassVar[str] = "embeddings"
@@ -273,16 +274,29 @@ class QuantizeEmbeddings(Method):
     """Of each weight: 8 or 4."""
     group_size: int = 64
     """How many consecutive weights of a row share one scale: 32, 64 or 128; -1 is one scale a row."""
+    by: Literal["rtn", "gptq"] = "rtn"
+    """How they are rounded: each weight alone, or by calibration pairs."""
 
     def __post_init__(self) -> None:
         one_of("embeddings.bits", self.bits, (8, 4))
         one_of("embeddings.group_size", self.group_size, GROUP_SIZES)
+        one_of("embeddings.by", self.by, ("rtn", "gptq"))
+
+    @property
+    def is_calibrated(self) -> bool:
+        return self.by == "gptq"
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the grid has no zero points."""
+        return self.by == "rtn" or self.bits == 8
 
     def after(self, checkpoint: Checkpoint) -> Checkpoint:
         return after_embeddings(checkpoint, self)
 
     def short_label(self) -> str:
-        return f"emb {self.bits}-bit {group_label(self.group_size)}"
+        label = f"emb {self.bits}-bit {group_label(self.group_size)}"
+        return label if self.by == "rtn" else f"{label} {self.by}"
 
 
 QUANTIZERS: tuple[type[Method], ...] = (RTN, HQQ, AWQ, GPTQ, MixedWidths, BitsAndBytes, FP8, W8A8, QuantizeEmbeddings)

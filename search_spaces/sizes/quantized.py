@@ -119,7 +119,7 @@ def after_w8a8(checkpoint: Checkpoint) -> Checkpoint:
 
 def after_embeddings(checkpoint: Checkpoint, step: QuantizeEmbeddings) -> Checkpoint:
     """Packed integers for embeddings and head; scales a group or a row."""
-    return _packed_embeddings(checkpoint, step.name, step.bits, step.group_size)
+    return _packed_embeddings(checkpoint, step.name, step.bits, step.group_size, step.symmetric)
 
 
 def packed_tensors(
@@ -154,7 +154,9 @@ def with_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor], more_config
     )
 
 
-def _packed_embeddings(checkpoint: Checkpoint, method: str, bits: int, group_size: int) -> Checkpoint:
+def _packed_embeddings(
+    checkpoint: Checkpoint, method: str, bits: int, group_size: int, symmetric: bool = True
+) -> Checkpoint:
     tensors: dict[str, Tensor] = {}
     for name, tensor in checkpoint.tensors.items():
         if is_embedding(name):
@@ -167,7 +169,7 @@ def _packed_embeddings(checkpoint: Checkpoint, method: str, bits: int, group_siz
                     columns=columns,
                     bits=bits,
                     group_size=group_size,
-                    symmetric=True,
+                    symmetric=symmetric,
                 )
             )
         else:

@@ -111,6 +111,11 @@ def is_embedding(name: str) -> bool:
     return name.endswith(("embed_tokens.weight", "lm_head.weight"))
 
 
+def is_head(name: str) -> bool:
+    """Whether a tensor is the output head's own weight."""
+    return name.endswith("lm_head.weight")
+
+
 @lru_cache(maxsize=1 << 16)
 def layer_of(name: str) -> int | None:
     """The decoder layer that a tensor belongs to, or None for embeddings, the final norm and the head."""

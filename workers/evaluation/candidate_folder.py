@@ -149,7 +149,7 @@ def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> 
     data: dict[str, Any] = {}
     # The language pairs whose texts the model is shown.
     read: set[str] = set()
-    if any(step.needs_calibration for step in candidate.steps):
+    if any(step.is_calibrated for step in candidate.steps):
         read |= set(plan.calibration.pairs) if plan.calibration else set()
         data = {
             "calibration": plan.calibration.digest if plan.calibration else "",

@@ -535,7 +535,7 @@ def test_other_group_sizes_are_told_from_what_lies_around_them(checkpoint: Check
     guidance = Guidance(found, checkpoint.bytes, 0.5)
     assert {step.short_label() for (step,) in guidance.probes} == {
         "gptq 4-bit g64", "gptq 3-bit g64", "gptq 2-bit g64", "gptq 3-bit g64 asym", "gptq 2-bit g64 asym",
-        "awq 4-bit g64", "emb 4-bit g64",
+        "awq 4-bit g64", "emb 4-bit g64 gptq",
     }  # fmt: skip
     for steps in guidance.probes:
         guidance.probed(steps, nats(steps), 1.0)

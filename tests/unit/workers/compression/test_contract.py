@@ -82,6 +82,8 @@ CASES: list[tuple[Step, ...]] = [
     (W8A8(),),
     (EMBEDDINGS,),
     (QuantizeEmbeddings(bits=4, group_size=-1),),
+    (QuantizeEmbeddings(bits=4, by="gptq"),),
+    (RTN(bits=4), QuantizeEmbeddings(bits=4, group_size=32, by="gptq")),
     (RemoveLayers(count=1),),
     (RemoveLayers(count=1, by="greedy"),),
     (RemoveLayers(count=1, by="pairwise"),),
