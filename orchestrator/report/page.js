@@ -10,6 +10,7 @@
   };
   const RATIOS = [1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10, 12, 16];
   const PALE = 0.3;
+  const LOGARITHMIC_FROM = 4;
   // In pixels: beside the plot, for a ratio above it, and for the buttons, which would cover the ratios of a narrow one.
   const MARGINS = 90;
   const TICK_GAP = 38;
@@ -191,14 +192,24 @@
     return list;
   }
 
+  const sizesOf = (view) => [...view.points, ...view.dropped, ...view.published].map((point) => point.size);
+
+  // Sizes that are so many times apart stand on a logarithmic axis, where equal ratios are equally wide.
+  const logarithmic = (view) => {
+    const sizes = sizesOf(view);
+    return sizes.length > 0 && Math.max(...sizes) >= LOGARITHMIC_FROM * Math.min(...sizes);
+  };
+
   // From the uncompressed model on, those whose words do not touch.
   function ratiosThatFit(view) {
-    const sizes = [...view.points, ...view.published].map((point) => point.size);
+    const place = logarithmic(view) ? Math.log : (size) => size;
+    const sizes = sizesOf(view);
     const least = Math.min(...sizes);
-    const unit = (Math.max(...sizes) - least) / Math.max(plot.clientWidth - MARGINS, 1);
+    const unit = (place(Math.max(...sizes)) - place(least)) / Math.max(plot.clientWidth - MARGINS, 1);
+    const at = (ratio) => place(view.baseline.size / ratio);
     const fit = [];
     for (const ratio of RATIOS.filter((ratio) => view.baseline.size / ratio >= least * 0.95)) {
-      const gap = fit.length ? view.baseline.size / fit[fit.length - 1] - view.baseline.size / ratio : Infinity;
+      const gap = fit.length ? at(fit[fit.length - 1]) - at(ratio) : Infinity;
       if (gap >= TICK_GAP * unit) fit.push(ratio);
     }
     return fit;
@@ -207,11 +218,13 @@
   function layout(view) {
     const faint = color("--faint");
     const axis = { gridcolor: color("--rule"), linecolor: color("--rule"), zeroline: false, tickfont: { color: faint } };
+    // "D2": ticks at 1, 2 and 5 of every power of ten.
+    const scale = logarithmic(view) ? { type: "log", dtick: "D2", tickformat: ",~g" } : {};
     const result = {
       paper_bgcolor: color("--panel"), plot_bgcolor: color("--panel"), hovermode: "closest", dragmode: "zoom",
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: color("--ink") },
       margin: { l: 66, r: 24, t: 48, b: 66 },
-      xaxis: { ...axis, title: { text: `size on disk, ${data.unit}`, font: { size: 13 }, standoff: 12 } },
+      xaxis: { ...axis, ...scale, title: { text: `size on disk, ${data.unit}`, font: { size: 13 }, standoff: 12 } },
       yaxis: { ...axis, ...(view.range ? { range: view.range } : {}), title: { text: `quality, mean ${data.metric} over language pairs`, font: { size: 13 } } },
       showlegend: false,
       hoverlabel: { bgcolor: color("--panel"), bordercolor: color("--rule"), align: "left",
@@ -220,7 +233,7 @@
     if (view.baseline) {
       const ratios = ratiosThatFit(view);
       result.xaxis2 = {
-        overlaying: "x", side: "top", matches: "x", showgrid: false, zeroline: false, ticks: "outside", ticklen: 4,
+        ...(logarithmic(view) ? { type: "log" } : {}), overlaying: "x", side: "top", matches: "x", showgrid: false, zeroline: false, ticks: "outside", ticklen: 4,
         tickcolor: color("--rule"), tickfont: { color: faint, size: 11 }, tickangle: 0, tickmode: "array",
         tickvals: ratios.map((ratio) => view.baseline.size / ratio), ticktext: ratios.map((ratio) => `${ratio}×`),
       };

@@ -61,6 +61,9 @@ NO_END = Cause(
     "(eos_token_id in generation_config.json), or the request not be its own",
     (ASK,),
 )
+# Of all translations; a model that does not know its stop token ends none or few of its turns.
+ENDLESS_FROM = 0.05
+LOOPS = Cause("most of them repeat themselves or are far too long, as a small model's are now and then", ())
 
 
 def baseline_fault(
@@ -96,7 +99,7 @@ def baseline_fault(
     causes = [cause for _, _, cause in found if cause is not WORDY or NO_END not in [one for _, _, one in found]]
     words = "; ".join(dict.fromkeys(cause.words for cause in causes if cause.words))
     ways = "; ".join(dict.fromkeys(way for cause in causes for way in cause.ways))
-    why = (f"{words}: {ways}" if words else ways).format(
+    why = ": ".join(part for part in (words, ways) if part).format(
         limit=decoding.max_new_tokens, others=others, thought=thought, all=len(hypotheses)
     )
     return f"{UNSOUND}{', '.join([first, *listed])}; {why}"
@@ -125,4 +128,6 @@ def _cut(at: Sequence[int], hypotheses: Sequence[Hypothesis], endless: Collectio
     """Why most of the hypotheses at these places were cut. endless: those that say far too much."""
     if 2 * sum(hypotheses[line].thought for line in at) > len(at):
         return THINKS
-    return NO_END if 2 * sum(line in endless for line in at) > len(at) else CUT
+    if 2 * sum(line in endless for line in at) <= len(at):
+        return CUT
+    return NO_END if len(at) >= ENDLESS_FROM * len(hypotheses) else LOOPS

@@ -93,6 +93,14 @@ def test_a_model_that_does_not_end_its_turn_is_told_so_once() -> None:
     assert found.count("end its turn") == found.count("--prompt") == 1
 
 
+def test_a_few_turns_without_an_end_are_no_fault_of_the_stop_token() -> None:
+    found = fault([SOUND] * 98 + [Hypothesis(REFERENCE + " Ja." * 40, 256, True)] * 2)
+    assert found == (
+        f"{UNSOUND}2 % of its translations are cut at the length limit (2 of 100); most of them repeat themselves or "
+        "are far too long, as a small model's are now and then"
+    )
+
+
 def test_nothing_to_score_says_whether_the_model_was_still_thinking() -> None:
     thinking = Hypothesis("", 256, True, thought=True)
     assert why_all_empty([thinking] * 2, Decoding(256)).startswith(
