@@ -36,6 +36,8 @@ FEW = 24
 # The damage of 8 bits beside that of 4: of weights and of embeddings 1/44 to 1/100, as recorded of two models (5
 # million and half a billion parameters). The grid's errors, squared, are 1/289: not all damage shrinks with them.
 EIGHT_BITS = 1.0 / 60.0
+# The share of the baseline's quality above which a larger point is seldom told from a smaller one.
+NEARLY_ALL = 0.98
 # The profile is believed as long as it orders what was measured at least so well, once there is that much.
 LEAST_TAU, ENOUGH = 0.5, 12
 # Every so many candidates another is asked instead, more often once the profile is not believed.
@@ -182,6 +184,15 @@ class Guidance:
         """
         every = SAMPLED_EVERY if self.believed else SAMPLED_OFTEN
         return self._target is None and (waiting or begun > ENOUGH) and begun % every == every - 1
+
+    def may_gain(self, size: int) -> bool:
+        """Whether a candidate of so many bytes, of which the profile says nothing, may add to the frontier: no point of
+        no more bytes keeps NEARLY_ALL."""
+        largest = math.log(size)
+        return not any(
+            stands and kept is not None and kept >= NEARLY_ALL and at <= largest
+            for _, at, kept, _, stands in self._tellings
+        )
 
     def probed(self, steps: Steps, nats: float | None, seconds: float) -> None:
         """What a probe found; its first telling counts. nats: the option's divergence; None where the probe failed, and

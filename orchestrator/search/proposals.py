@@ -409,6 +409,8 @@ class Proposer:
                 return self._issue(candidate, PROFILE_SPLIT, {}, predicted_bytes(self._checkpoint, steps), None)
         if not guidance.ready or self._baseline_key not in self._found:
             return "wait"
+        # Those that train take minutes of a GPU, for a point that a smaller one makes needless.
+        self._anchors = deque(choices for choices in self._anchors if self._may_gain(guidance, choices))
         if guidance.leaves_to_others(self._started("dev"), waiting=bool(self._anchors)):
             return None
         pending = [proposal.candidate.steps for proposal in self._pending.values() if proposal.split == "dev"]
@@ -467,6 +469,14 @@ class Proposer:
             if (proposal := self._chosen(self._anchors.popleft())) is not None:
                 return proposal
         return None
+
+    def _may_gain(self, guidance: Guidance, choices: Mapping[str, Any]) -> bool:
+        """Whether what the profile led to leaves an anchor something to gain; what can't be is refused in its turn."""
+        try:
+            steps = chosen_steps(self._space, self._told_of_training(choices), self._offer)
+            return guidance.may_gain(predicted_bytes(self._checkpoint, steps))
+        except CandidateError:
+            return True
 
     def _with_more_training(self) -> Proposal | None:
         """The first candidate of the frontier that can be trained for longer, with the next budget; each once."""

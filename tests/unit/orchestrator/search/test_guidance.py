@@ -358,12 +358,24 @@ def test_what_training_does_and_takes_is_learnt(rows_trained: Rows) -> None:
     assert 300 < seconds < 500
 
 
-def test_anchors_that_train_stay_and_others_go(checkpoint: Checkpoint) -> None:
+def test_anchors_that_train_stay_and_others_go(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Guidance, "may_gain", lambda guidance, size: True)
     done = search(checkpoint, 24, training=True)
     # The sampler's turns: each eighth.
     turns = [one.candidate.steps for one in done.dev[1:] if not one.why]
     assert len(turns) == 3
     assert all(trainers(steps) for steps in turns)
+
+
+def test_no_anchor_is_trained_for_a_point_that_a_smaller_one_makes_needless(checkpoint: Checkpoint, rows: Rows) -> None:
+    # Here 4 bits cost next to nothing, and are smaller than any of those anchors.
+    done = search(checkpoint, 15, training=True)
+    assert all(one.why for one in done.dev[1:])
+    guidance = Guidance(rows, int(rows.bytes[0]), 0.5)
+    guidance.tell((), 1000, 1.0, None, 1.0, stands=True)
+    guidance.tell((GPTQ(bits=4),), 400, 0.985, 0.05, 1.0, stands=True)
+    guidance.tell((GPTQ(bits=3),), 200, 0.99, 0.05, 1.0, stands=False)
+    assert [guidance.may_gain(size) for size in (300, 399, 400, 999)] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("after", [16, 20])
