@@ -48,6 +48,7 @@ def test_nothing_is_left_running(stop: Callable[[int], None], code: int, said: s
     stop(running.pid)
     _, told = running.communicate(timeout=60)
     assert running.returncode == code
-    assert said in told and "Traceback" not in told
+    # Where its parent is killed, a process that is just being told what to do says so in Python's own way.
+    assert said in told and ("Traceback" not in told or code == -signal.SIGKILL)
     _, left = psutil.wait_procs(started, timeout=20)
     assert left == []

@@ -14,9 +14,9 @@ import torch
 
 from search_spaces.methods.quantizers import QuantizeEmbeddings
 from search_spaces.sizes.tensor_table import is_embedding, is_head
-from workers.calibration.head_inputs import head_hessian
 from workers.checkpoints.model_files import read_checkpoint, read_config
 from workers.compression.quantization.gptq import quantize as by_gptq
+from workers.compression.quantization.head_inputs import head_hessian
 from workers.compression.quantization.range_search import search_grid
 from workers.compression.quantization.rtn import quantize
 from workers.compression.quantization.write_quantized import scheme_of

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from workers.training.evaluating import evaluating
+from workers.training.fused.evaluating import evaluating
 
 # Of the largest value; a bfloat16 module rounds on the way.
 TOLERANCE = 2e-2

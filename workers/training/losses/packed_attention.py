@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from workers.training.data.batches import Packing
-from workers.training.evaluating import evaluating
+from workers.training.fused.evaluating import evaluating
 
 NAME = "packed"
 # Of the hidden states' lengths, on average. Another kernel's bfloat16 is apart by about 0.01, a foreign sequence by 1.

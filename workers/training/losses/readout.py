@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from search_spaces.errors import ModelFilesError
 from workers.training.data.batches import Packing
-from workers.training.evaluating import evaluating
+from workers.training.fused.evaluating import evaluating
 from workers.training.losses.packed_attention import sequence_arguments
 
 # Logits of so many bytes are made at a time.

@@ -19,7 +19,8 @@ KEYS = [
 
 @pytest.fixture(scope="module")
 def sets() -> dict[str, DataSet]:
-    return {name: read_dataset(DATA / f"{name}.jsonl") for name in ("subset", "test", "calibration")}
+    files = {"subset": "subset.jsonl", "test": "test.jsonl", "calibration": "calibration.jsonl.gz"}
+    return {name: read_dataset(DATA / file) for name, file in files.items()}
 
 
 @pytest.mark.parametrize("name", ["subset", "test"])

@@ -51,10 +51,10 @@ def check(segments: Sequence[Segment]) -> None:
     refuse_wrong_direction("dev.jsonl", segments, "--no-language-check")
 
 
-@pytest.mark.parametrize("name", ["subset", "test", "calibration"])
+@pytest.mark.parametrize("name", ["subset.jsonl", "test.jsonl", "calibration.jsonl.gz"])
 @pytest.mark.parametrize("every", [1, 7, 50])
 def test_shipped_data_is_in_its_languages_and_seen_where_it_is_swapped(name: str, every: int) -> None:
-    segments = read_dataset(DATA / f"{name}.jsonl").segments[::every]
+    segments = read_dataset(DATA / name).segments[::every]
     check(segments)
     with pytest.raises(
         StudyError,

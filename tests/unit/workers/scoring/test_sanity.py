@@ -232,9 +232,9 @@ def test_a_candidate_is_over_its_limit_only_beyond_its_baseline() -> None:
     assert len(over_limits(nothing | {"copied": 0.021, "empty": 0.015}, nothing)) == 2
 
 
-@pytest.mark.parametrize("name", ["subset", "test", "calibration"])
+@pytest.mark.parametrize("name", ["subset.jsonl", "test.jsonl", "calibration.jsonl.gz"])
 def test_shipped_references_trip_no_check(name: str) -> None:
-    segments = read_dataset(DATA / f"{name}.jsonl").segments
+    segments = read_dataset(DATA / name).segments
     found = sanity(segments, [one.references[0] for one in segments], [False] * len(segments))
     assert {check: share for check, share in found.items() if share} == {}
 

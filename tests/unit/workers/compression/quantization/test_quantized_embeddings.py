@@ -12,9 +12,9 @@ from search_spaces.errors import StudyError
 from search_spaces.methods.quantizers import QuantizeEmbeddings
 from tests.support.trained_tokenizers import PAIRS, ROOT
 from workers.calibration.divergence import Divergence
-from workers.calibration.head_inputs import head_hessian
 from workers.calibration.sequences import balance_pairs, batches
 from workers.compression.quantization.embeddings import compress
+from workers.compression.quantization.head_inputs import head_hessian
 from workers.loading.load import load_model, load_tokenizer
 from workers.plan.compression_context import CompressionContext
 from workers.stored_forms.checkpoint import stored_tensors
