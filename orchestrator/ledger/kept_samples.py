@@ -53,9 +53,10 @@ def read_samples(path: Path) -> Mapping[str, Samples] | None:
 
 def keep_samples(path: Path, samples: Mapping[str, Samples]) -> None:
     """Write them, whole or not at all; a run that can't be written in is read all the same."""
+    arrays: dict[str, Any] = dict(samples)
     try:
         path.parent.mkdir(exist_ok=True)
         with write_through_draft(path) as draft, draft.open("wb") as file:
-            np.savez(file, allow_pickle=False, **dict(samples))
+            np.savez(file, **arrays)
     except OSError as error:
         log.info("%s is not kept: %s", path, error)
