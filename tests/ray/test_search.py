@@ -174,11 +174,11 @@ def test_kept_artefacts_load_in_transformers_without_this_project(run: Path) -> 
         assert tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip(), folder
 
 
-def test_nothing_is_left_behind_but_what_the_readme_names(run: Path) -> None:
+def test_nothing_is_left_behind_but_what_the_docs_name(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {
         "ledger.jsonl", "frontier.csv", "frontier.png", "report.html", "hypotheses", "artefacts", "search.lock",
-        "ledger.lock",
+        "ledger.lock", "samples",
     }  # fmt: skip
 
 
