@@ -26,6 +26,7 @@ TOLERANCE = 2e-2
 # As files of transformers name their rotation of queries and keys.
 ROTATION = "apply_rotary_pos_emb"
 _ROWS = 4
+_HAS_TRITON = find_spec("triton") is not None
 
 Forward = Callable[..., Any]
 
@@ -47,7 +48,8 @@ def fused(models: Iterable[nn.Module]) -> Iterator[None]:
                     if "forward" not in vars(module) and (forward := _forward_of(module)) is not None:
                         vars(module)["forward"] = MethodType(forward, module)
                         changed.append(module)
-                for name in _files_of(model):
+                # Student and teacher may be of one family.
+                for name in _files_of(model) - rotating.keys():
                     if (exchanged := _rotation(plain := vars(sys.modules[name])[ROTATION], model)) is not None:
                         rotating[name] = plain
                         setattr(sys.modules[name], ROTATION, exchanged)
@@ -61,7 +63,7 @@ def fused(models: Iterable[nn.Module]) -> Iterator[None]:
 
 def runs_kernels(device: torch.device) -> bool:
     """Whether Triton's kernels run there."""
-    return device.type == "cuda" and find_spec("triton") is not None
+    return device.type == "cuda" and _HAS_TRITON
 
 
 def _forward_of(module: nn.Module) -> Forward | None:
@@ -116,7 +118,7 @@ def _rotations(module: Any) -> Forward | None:
 
 
 def _files_of(model: nn.Module) -> set[str]:
-    """The files whose rotation a model on a GPU calls, as Python names them, if it is not exchanged already."""
+    """The files whose rotation a model on a GPU calls, as Python names them."""
     held = next(model.parameters(), None)
     if held is None or not runs_kernels(held.device):
         return set()

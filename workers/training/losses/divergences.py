@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from workers.training.fused.modules import runs_kernels
+
 # The skew of DistiLLM's KL: its α (Ko et al. 2024, §3.1 and Figure 3).
 SKEW = 0.1
 # Float32 values of so many bytes are worked on at a time.
@@ -117,7 +119,7 @@ class _TokenLoss(torch.autograd.Function):
         formula: Divergence | None,
         share: float,
     ) -> torch.Tensor:
-        if logits.is_cuda and formula in (None, _forward) and logits.dtype != torch.float64:
+        if runs_kernels(logits.device) and formula in (None, _forward) and logits.dtype != torch.float64:
             from workers.training.fused.loss_kernels import token_losses
 
             share = 1.0 if formula is None else share

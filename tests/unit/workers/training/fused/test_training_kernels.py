@@ -111,6 +111,16 @@ def test_a_loss_that_is_not_finite_stays_so() -> None:
     assert losses.isfinite().tolist() == [True, False]
 
 
+def test_a_teacher_of_the_same_family_leaves_the_file_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules, "runs_kernels", lambda device: True)
+    student, teacher = (tiny_model("llama", seed).to(DEVICE) for seed in (0, 1))
+    file = sys.modules[type(student).__module__]
+    plain = getattr(file, modules.ROTATION)
+    with modules.fused([student, teacher]):
+        assert getattr(file, modules.ROTATION) is not plain
+    assert getattr(file, modules.ROTATION) is plain
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3"])
 def test_a_model_says_and_learns_the_same(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modules, "runs_kernels", lambda device: True)
