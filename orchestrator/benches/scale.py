@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from orchestrator.study.spec import StudySpec, spec_from_mapping
 from search_spaces.errors import StudyError
 from search_spaces.outcome import Failure
 from workers.checkpoints.model_files import read_config
+from workers.reading.files import read_content
 
 SEGMENTS = 512
 MAX_NEW_TOKENS = 64
@@ -185,7 +185,7 @@ def write_data(folder: Path) -> None:
     """512 segments of the shipped data, and calibration pairs that share none with them."""
     rows = [json.loads(line) for line in SHIPPED_SEGMENTS.read_text("utf-8").splitlines()]
     rows += [json.loads(line) for line in (SHIPPED_DATA / "test.jsonl").read_text("utf-8").splitlines()]
-    pairs = [json.loads(line) for line in gzip.decompress(SHIPPED_CALIBRATION.read_bytes()).splitlines()]
+    pairs = [json.loads(line) for line in read_content(SHIPPED_CALIBRATION).splitlines()]
     plain = [{"langs": row["langs"], "src": row["src"], "ref": row.get("tgt") or row["ref"]} for row in rows + pairs]
     dev, seen = plain[:SEGMENTS], {row["src"] for row in plain[:SEGMENTS]}
     others = [row for row in plain[SEGMENTS:] if row["src"] not in seen]

@@ -4,7 +4,6 @@ minute's. The folder may be deleted at any time."""
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import zipfile
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import sacrebleu
 
+from orchestrator.ledger.records import TrialRecord, hypotheses_file
+from search_spaces.candidate import digest_of
 from workers.plan.code_version import code_version
 from workers.reading.segments import DataSet
 from workers.runtime.atomic_files import write_through_draft
@@ -25,18 +26,19 @@ log = logging.getLogger(__name__)
 Samples = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def samples_file(folder: Path, hypotheses: Path, dataset: DataSet, metric: str, seed: int) -> Path:
-    """Where a trial's samples lie: named by all that they depend on. hypotheses: the trial's file."""
+def samples_file(folder: Path, record: TrialRecord, dataset: DataSet, metric: str, seed: int) -> Path:
+    """Where a trial's samples lie: named by all that they depend on, so that what is there came of translations that
+    were whole. Raises StudyError for a trial without a file of them."""
     about = {
-        "hypotheses": hashlib.sha256(hypotheses.read_bytes()).hexdigest(),
+        "hypotheses": hashlib.sha256(hypotheses_file(folder, record).read_bytes()).hexdigest(),
+        "segments": None if record.measurement is None else record.measurement.segments,
         "data": dataset.digest,
         "metric": metric,
         "seed": seed,
         "samples": BOOTSTRAP_SAMPLES,
         "versions": [sacrebleu.__version__, np.__version__, code_version(["workers.scoring.metrics"])],
     }
-    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
-    return folder / SAMPLES / f"{name}.npz"
+    return folder / SAMPLES / f"{digest_of(about)}.npz"
 
 
 def read_samples(path: Path) -> Mapping[str, Samples] | None:

@@ -182,17 +182,23 @@ def read_hypotheses(folder: Path, record: TrialRecord) -> list[str]:
 def read_lines(folder: Path, record: TrialRecord) -> list[HypothesisLine]:
     """The lines of the trial's hypotheses file, in the data set's order: the segment's `id`, `text`, `tokens`,
     `truncated`, and `scores` by metric (not in older ledgers); raises StudyError when it has none."""
-    if record.hypotheses is None:
-        raise StudyError(f"trial {record.number} ended in a failure and has no hypotheses")
-    path = folder / record.hypotheses
-    if not path.is_file():
-        raise StudyError(f"{path}, the hypotheses of trial {record.number}, is gone; put it back to report on this run")
+    path = hypotheses_file(folder, record)
     lines: list[HypothesisLine] = [json.loads(line) for line in path.read_bytes().splitlines()]
     if record.measurement is not None and len(lines) != record.measurement.segments:
         raise StudyError(
             f"{path} has {len(lines)} hypotheses; trial {record.number} made {record.measurement.segments}"
         )
     return lines
+
+
+def hypotheses_file(folder: Path, record: TrialRecord) -> Path:
+    """The file that holds them; raises StudyError when there is none."""
+    if record.hypotheses is None:
+        raise StudyError(f"trial {record.number} ended in a failure and has no hypotheses")
+    path = folder / record.hypotheses
+    if not path.is_file():
+        raise StudyError(f"{path}, the hypotheses of trial {record.number}, is gone; put it back to report on this run")
+    return path
 
 
 def create_ledger(folder: Path, header: StudyHeader) -> None:

@@ -97,15 +97,11 @@ class Intervals:
                     f"{len(self.segments)} segments; without them trial {record.number} has no interval"
                 )
             return resampled_means(self.segments, scores, self._seed)
-        hypotheses = read_hypotheses(self._folder, record)
-        kept = samples_file(
-            self._folder, self._folder / str(record.hypotheses), self._dataset, metric=metric, seed=self._seed
-        )
+        kept = samples_file(self._folder, record, self._dataset, metric, self._seed)
         if (known := read_samples(kept)) is not None:
             return known
-        drawn = resampled_scores(
-            metric, self.segments, corpus_statistics(metric, self.segments, hypotheses), self._seed
-        )
+        statistics = corpus_statistics(metric, self.segments, read_hypotheses(self._folder, record))
+        drawn = resampled_scores(metric, self.segments, statistics, self._seed)
         keep_samples(kept, drawn)
         return drawn
 
