@@ -39,10 +39,11 @@ class Search:
         self.thread.nudge()
 
     def mirrored(self) -> list[str]:
-        """The names of the trials' runs in MLflow, as its file has them."""
+        """The names of the trials' runs that are written whole, as MLflow's file has them."""
         with closing(sqlite3.connect(self.uri.removeprefix("sqlite:///"))) as store:
             rows = store.execute(
-                "select name from runs where run_uuid in (select run_uuid from tags where key = 'mtpareto.trial')"
+                "select name from runs where status = 'FINISHED'"
+                " and run_uuid in (select run_uuid from tags where key = 'mtpareto.trial')"
             ).fetchall()
         return sorted(name for (name,) in rows)
 
