@@ -52,7 +52,8 @@ def read_dev(spec: StudySpec) -> DataSet:
 
 def referee_of(spec: StudySpec) -> Referee:
     """The referee of the study's races, made where the ledger's actor is: it imports no more than this needs."""
-    return Referee(read_data(spec)[RACED_SPLIT].segments, spec.quality, spec.floor)
+    by_floor_alone = spec.third is not None
+    return Referee(read_data(spec)[RACED_SPLIT].segments, spec.quality, spec.floor, by_floor_alone=by_floor_alone)
 
 
 def hold_search_lock(folder: Path) -> AbstractContextManager[object]:

@@ -229,6 +229,8 @@ class ProgressDisplay:
     def _begin(self, row: TableRow, due: int) -> None:
         if row.split == RACED_SPLIT:
             self._numbers[row.label] = row.number
+            # What was timed for the search is over.
+            self._whole_splits.clear()
         if due:
             if row.split == SPEED_SPLIT and row.split not in self._whole_splits:
                 self._say(timing_line(due))

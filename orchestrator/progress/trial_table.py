@@ -9,6 +9,7 @@ from typing import Literal
 from rich.table import Table
 
 from orchestrator.number_format import spell_bytes, spell_seconds
+from search_spaces.wording import pluralize
 from workers.plan.evaluation_plan import (
     PROFILE_SPLIT,
     RACED_SPLIT,
@@ -206,9 +207,9 @@ def starting_text(totals: Totals, seconds: float) -> str:
 
 def timing_line(points: int) -> str:
     """What the timing of so many points will do, said before it begins."""
-    batches = ", ".join(map(str, SPEED_BATCHES[:-1]))
+    batches, what = ", ".join(map(str, SPEED_BATCHES[:-1])), pluralize(points, "point")
     return (
-        f"timing {points} points, one at a time: {SPEED_TOKENS} new tokens for {batches} and {SPEED_BATCHES[-1]} "
+        f"timing {what}, one at a time: {SPEED_TOKENS} new tokens for {batches} and {SPEED_BATCHES[-1]} "
         f"segments at once, up to {1 + SPEED_REPEATS} times each"
     )
 

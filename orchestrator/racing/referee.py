@@ -19,15 +19,24 @@ class Referee:
 
     segments: the split's, all of them. quality: the metric that is raced in. floor: the share of the baseline's quality
     below which a candidate is of no use; 0 asks for nothing. A trial runs against the same points, and the floor, at
-    every look of one attempt: those that were known at its first.
+    every look of one attempt: those that were known at its first. by_floor_alone: for a study with a third objective,
+    which no race knows: no point beats a candidate that may be faster.
     """
 
-    def __init__(self, segments: Sequence[Segment], quality: str, floor: float = 0.0, split: str = RACED_SPLIT) -> None:
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        quality: str,
+        floor: float = 0.0,
+        split: str = RACED_SPLIT,
+        by_floor_alone: bool = False,
+    ) -> None:
         self.split = split
         self._segments = tuple(segments)
         self._ids = [segment.id for segment in segments]
         self._quality = quality
         self._share = floor
+        self._by_floor_alone = by_floor_alone
         self._floor: list[Comparator] = []
         self._measured: dict[int, tuple[Comparator, Mapping[str, float]]] = {}
         self._baseline: Mapping[str, float] | None = None
@@ -62,7 +71,8 @@ class Referee:
         candidate takes on disk.
         """
         if number not in self._fields:
-            self._fields[number] = comparators_for(bytes, [*self._sane(), *self._floor])
+            points = [] if self._by_floor_alone else self._sane()
+            self._fields[number] = comparators_for(bytes, [*points, *self._floor])
         verdict = judge(self._segments, positions, scores, self._fields[number])
         if verdict.kind == "go on" or verdict.by is None:
             return None

@@ -39,6 +39,7 @@
       `${point.sizeText}, ${point.bytes.toLocaleString("en")} bytes, ${point.ratioText}`,
       `${data.metric} ${point.quality.toFixed(2)}` + (point.bounds ? ` (${point.intervalText} against the baseline)` : ""),
     ];
+    if (point.costText) lines.push(safe(point.costText));
     if (point.others.length) lines.push(safe(point.others.join(", ")));
     lines.push(`worst pair ${safe(point.worstPair)}: ${data.metric} ${point.worst.toFixed(2)}`);
     if (point.standing) lines.push(safe(point.standing));
@@ -155,11 +156,10 @@
   }
 
   function traces(view) {
-    const frontier = view.points.filter((point) => point.frontier).sort((a, b) => a.size - b.size || a.quality - b.quality);
     const list = [{
       type: "scatter", mode: "lines", hoverinfo: "skip", opacity: 0.7,
       line: { shape: "hv", color: color("--faint"), width: 1.3 },
-      x: frontier.map((point) => point.size), y: frontier.map((point) => point.quality),
+      x: view.line.map(([size]) => size), y: view.line.map(([, quality]) => quality),
     }];
     for (const kind of data.kinds) {
       const points = view.points.filter((point) => point.kind === kind);

@@ -14,7 +14,7 @@ from orchestrator.report.published.placing import NAME as PUBLISHED
 from orchestrator.report.published.placing import Placed, marked_name, placed
 from orchestrator.report.published.points_file import PublishedPoint
 from orchestrator.report.view import OTHERS, interval_bounds, quality_range, stands
-from orchestrator.results.labels import kinds_of, unit_for
+from orchestrator.results.labels import kinds_of, spell_cost, unit_for
 from orchestrator.results.points import Point, Results
 from orchestrator.results.step_labels import short_label
 from workers.runtime.atomic_files import write_through_draft
@@ -59,7 +59,7 @@ def write_picture(path: Path, title: str, results: Results, published: Sequence[
     others = placed(published, results)
     _draw_points(figure, axes, results, unit, others)
     figure.draw_without_rendering()
-    frontier = [(unit.of(point.bytes), point.quality, _name(point, results.baseline)) for point in _labelled(results)]
+    frontier = [(unit.of(point.bytes), point.quality, _name(point, results)) for point in _labelled(results)]
     low, high = axes.get_ylim()
     places = [(point.bytes, point.quality) for point in results.points]
     places += [(trial.bytes, trial.race.projected) for trial in results.dropped]
@@ -82,13 +82,15 @@ def write_picture(path: Path, title: str, results: Results, published: Sequence[
     return path
 
 
-def _name(point: Point, baseline: Point | None) -> str:
-    """What a picture calls the point: its chain, or where that is long its trial, ratio and share of the quality."""
-    chain = fill(short_label(point.record.candidate), LABEL_WIDTH)
+def _name(point: Point, results: Results) -> str:
+    """What a picture calls the point: its chain, or where that is long its trial, ratio and share of the quality; and
+    for what it stands off the line."""
+    baseline, chain = results.baseline, fill(short_label(point.record.candidate), LABEL_WIDTH)
+    stands_for = "" if not point.on_frontier or point in results.line else f"\n{spell_cost(point, results.third)}"
     if chain.count("\n") < LABEL_LINES or baseline is None or not baseline.quality:
-        return chain
+        return chain + stands_for
     share = 100 * point.quality / baseline.quality
-    return f"trial {point.record.number}: {point.ratio:.2f}{TIMES}, {share:.1f} %"
+    return f"trial {point.record.number}: {point.ratio:.2f}{TIMES}, {share:.1f} %{stands_for}"
 
 
 def _set_sizes(axes: Axes, results: Results) -> None:
@@ -123,7 +125,7 @@ def _draw_frame(axes: Axes, title: str, results: Results, unit: Unit) -> None:
 
 
 def _draw_points(figure: Figure, axes: Axes, results: Results, unit: Unit, published: Sequence[Placed]) -> None:
-    front = sorted(results.frontier, key=lambda point: point.bytes)
+    front = results.line
     baseline = results.baseline
     if baseline is not None:
         axes.axhline(baseline.quality, color=LINE, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)

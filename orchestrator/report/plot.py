@@ -12,7 +12,7 @@ from orchestrator.report.published.placing import Placed, marked_name, placed
 from orchestrator.report.published.points_file import PublishedPoint
 from orchestrator.report.sections.cells import standing_text
 from orchestrator.report.view import OTHERS, interval_bounds, quality_range, stands
-from orchestrator.results.labels import kinds_of, score_of
+from orchestrator.results.labels import kinds_of, score_of, spell_cost
 from orchestrator.results.points import Dropped, Point, Results
 from orchestrator.results.step_labels import short_label
 
@@ -42,6 +42,7 @@ def _view(results: Results, unit: Unit, kinds: Sequence[str], published: Sequenc
         "range": None if shown is None else list(shown),
         "baseline": None if baseline is None else {"size": unit.of(baseline.bytes), "quality": baseline.quality},
         "points": [_point(point, results, unit, kinds) for point in results.points],
+        "line": [[unit.of(point.bytes), point.quality] for point in results.line],
         "dropped": [_dropped(trial, unit) for trial in results.dropped],
         "published": [_published(one, shown, unit) for one in placed(published, results)],
     }
@@ -70,6 +71,7 @@ def _point(point: Point, results: Results, unit: Unit, kinds: Sequence[str]) -> 
         "worst": worst,
         "bounds": None if bounds is None else list(bounds),
         "intervalText": interval_text(point.interval),
+        "costText": spell_cost(point, results.third),
         "frontier": point.on_frontier,
         "tied": point.tie is not None,
         "standing": standing_text(point, unit),

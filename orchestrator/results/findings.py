@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from orchestrator.statistics.frontier import Objectives, below_floor
-from search_spaces.outcome import Failure, Measurement, Outcome, Probe, outcome_from_json
+from search_spaces.outcome import Failure, Measurement, Outcome, Probe, Speed, outcome_from_json
 from workers.scoring.sanity import over_limits
 
 
@@ -43,7 +43,7 @@ class ProbeFinding(NamedTuple):
     seconds: float
 
 
-Finding = TrialFinding | ProbeFinding
+Finding = TrialFinding | ProbeFinding | Speed
 
 
 def finding_of(measurement: Measurement | None) -> TrialFinding | None:
@@ -80,6 +80,16 @@ def finding_in(result: Mapping[str, Any]) -> TrialFinding | None:
 def probe_in(result: Mapping[str, Any]) -> ProbeFinding | None:
     """The divergence and the seconds that Tune's last result of a probe says; None for a failure."""
     return None if result["failed"] else ProbeFinding(result["divergence"], result["seconds"])
+
+
+def speed_in(result: Mapping[str, Any]) -> Speed | None:
+    """The speed that Tune's last result of a timing holds; None for a failure."""
+    return speed_of(outcome_from_json(json.loads(result["shipped"]))) if "shipped" in result else None
+
+
+def speed_of(outcome: Outcome) -> Speed | None:
+    """What a ledger's timing says; None for a failure."""
+    return outcome if isinstance(outcome, Speed) else None
 
 
 def probe_of(outcome: Outcome) -> ProbeFinding | None:

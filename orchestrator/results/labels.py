@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
-from orchestrator.number_format import GIGABYTES, MEGABYTES, Unit
+from orchestrator.number_format import GIGABYTES, MEGABYTES, Unit, spell_bytes
+from orchestrator.results.limits import Third
 from orchestrator.results.points import Dropped, Point, Results
 from orchestrator.results.step_labels import short_label
 
 GIGABYTES_FROM = 2_000_000_000
 # What follows the name of a mark that the study names.
 REFERENCE = " (reference)"
+# A third objective -> what its column is called.
+COSTS: Mapping[Third, str] = {"speed": "tokens/s", "memory": "memory"}
 
 
 def unit_for(points: Iterable[Point | Dropped]) -> Unit:
@@ -32,6 +36,19 @@ def marked_label(point: Point) -> str:
 def score_of(point: Point, metric: str) -> float | None:
     """The point's score in a metric, the mean over pairs; None where the study did not ask for that metric."""
     return point.measurement.overall(metric) if metric in point.measurement.scores else None
+
+
+def cost_text(point: Point, third: Third | None) -> str:
+    """What the point has of a third objective, such as `1,279` tokens a second; empty where it was not measured."""
+    if third is None or not math.isfinite(point.cost):
+        return ""
+    return f"{1.0 / point.cost:,.0f}" if third == "speed" else spell_bytes(round(point.cost))
+
+
+def spell_cost(point: Point, third: Third | None) -> str:
+    """`1,279 tokens/s`, `1.20 GB of memory`; empty without such an objective, or where it was not measured."""
+    said = cost_text(point, third)
+    return f"{said} {'tokens/s' if third == 'speed' else 'of memory'}" if said else ""
 
 
 def differs(point: Point) -> bool:

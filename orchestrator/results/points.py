@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from orchestrator.ledger.lines import StudyHeader
 from orchestrator.ledger.records import Key, TrialRecord
 from orchestrator.results.intervals import Intervals
-from orchestrator.results.limits import NO_LIMITS, Limits
+from orchestrator.results.limits import NO_LIMITS, Limits, Third
 from orchestrator.results.standing import kept_off, race_text
-from orchestrator.statistics.frontier import Objectives, on_frontier, standings
+from orchestrator.statistics.frontier import COST_APART, Objectives, on_frontier, standings
 from orchestrator.statistics.telling_apart import LossBound, Spread, loss_bounds, shown_better
 from search_spaces.outcome import Failure, Measurement, Race, Speed
 from workers.scoring.metrics import Interval
@@ -63,6 +63,8 @@ class Point:
     """The same candidate on held-out data."""
     by_pair: Mapping[str, Interval] = field(default_factory=dict)
     """Language pair -> candidate minus baseline in quality; empty where there is no baseline to pair with."""
+    cost: float = 0.0
+    """What it costs in the study's third objective (see `Limits.cost`)."""
 
     @property
     def speeds(self) -> dict[str, float]:
@@ -89,6 +91,10 @@ class Point:
     @property
     def quality(self) -> float:
         return self.measurement.overall(self.metric)
+
+    @property
+    def objectives(self) -> Objectives:
+        return Objectives(self.quality, self.bytes, self.cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,18 @@ class Results:
     """The quality metric."""
     spread: Spread | None = None
     """What the split's documents allow to be said."""
+    third: Third | None = None
+    """The study's objective beside quality and bytes."""
+
+    @property
+    def line(self) -> list[Point]:
+        """The frontier's points that a line of quality over bytes joins, from the smallest: all but those that stand
+        for what they cost alone."""
+        found: list[Point] = []
+        for point in reversed(self.frontier):
+            if not any(one.quality >= point.quality and one.cost > point.cost for one in found):
+                found.append(point)
+        return found
 
     @property
     def frontier(self) -> list[Point]:
@@ -185,7 +203,7 @@ class Results:
     def _best_as_measured(self) -> set[Key]:
         """The points that no other has beaten, qualities taken at their word."""
         allowed = [point for point in self.points if not point.kept_off]
-        kept = on_frontier([Objectives(point.quality, point.bytes) for point in allowed])
+        kept = on_frontier([point.objectives for point in allowed])
         return {point.record.key for point, keep in zip(allowed, kept, strict=True) if keep}
 
     @property
@@ -220,7 +238,8 @@ def collect(
     """The results of one split's trials, each paired with the baseline by their stored hypotheses.
 
     speeds: candidate's digest -> the speed it has as it ships, or why that was not measured. floor: the share of the
-    baseline's quality that a point of the frontier must have. limits: what it must do as it ships.
+    baseline's quality that a point of the frontier must have. limits: what it must do as it ships, and whether that is
+    an objective.
     """
     ended = [(record, record.outcome) for record in records if isinstance(record.outcome, Measurement)]
     measured = [(record, outcome) for record, outcome in ended if outcome.race is None]
@@ -238,7 +257,7 @@ def collect(
     failures = [(record, record.outcome) for record in records if isinstance(record.outcome, Failure)]
     spread = intervals.spread
     standing = _with_standing(points, intervals, spread)
-    return Results(tuple(standing), tuple(failures), tuple(dropped), intervals.metric, spread)
+    return Results(tuple(standing), tuple(failures), tuple(dropped), intervals.metric, spread, limits.third)
 
 
 def scored_alone(
@@ -263,6 +282,7 @@ def scored_alone(
             on_frontier=False,
             kept_off=_kept_off(record, outcome, usual, metric, floor=floor, speeds=speeds or {}, limits=limits),
             speed=(speeds or {}).get(record.candidate.digest),
+            cost=limits.cost((speeds or {}).get(record.candidate.digest)),
         )
         for record, outcome in measured
     )
@@ -272,7 +292,7 @@ def scored_alone(
         if outcome.race
     )
     failures = tuple((record, record.outcome) for record in records if isinstance(record.outcome, Failure))
-    return Results(points, failures, dropped, metric)
+    return Results(points, failures, dropped, metric, third=limits.third)
 
 
 def judge_on_test(dev: Results, test: Results | None) -> Results:
@@ -311,7 +331,8 @@ def judge_on_test(dev: Results, test: Results | None) -> Results:
     front = sorted((point for point in points if point.on_frontier), key=lambda point: point.bytes)
 
     def led(point: Point) -> Point:
-        below = [other.record for other in front if other.bytes <= point.bytes]
+        most = point.cost * COST_APART
+        below = [other.record for other in front if other.bytes <= point.bytes and other.cost <= most]
         return point if point.tie is None or point.held_out or not below else replace(point, tie=below[-1])
 
     return replace(dev, points=tuple(led(point) for point in points))
@@ -339,6 +360,7 @@ def _point(
         beside=_beside(record, baseline[0], intervals) if baseline else {},
         speed=speeds.get(record.candidate.digest),
         by_pair=intervals.by_pair(record, baseline[0]) if baseline else {},
+        cost=limits.cost(speeds.get(record.candidate.digest)),
     )
 
 
@@ -387,7 +409,7 @@ def _with_standing(points: Sequence[Point], intervals: Intervals, spread: Spread
         )
         losses = dict(zip(compressed, bounds, strict=True))
     standing = {}
-    for at, (place, by) in enumerate(standings([Objectives(point.quality, point.bytes) for point in allowed], better)):
+    for at, (place, by) in enumerate(standings([point.objectives for point in allowed], better)):
         other = None if by is None else allowed[by].record
         standing[allowed[at].record.key] = replace(
             allowed[at],

@@ -164,7 +164,8 @@ def _shared(study: Study, console: Console) -> Study:
 
 
 def _place(study: Study) -> cluster.Placement:
-    """Where trials run. Raises StudyError where GPU-hours or a GPU's memory are limited and no trial holds a GPU."""
+    """Where trials run. Raises StudyError where GPU-hours or a GPU's memory are limited or an objective
+    and no trial holds a GPU."""
     spec = study.spec
     placement = cluster.place(
         spec.cpus_per_trial,
@@ -177,6 +178,10 @@ def _place(study: Study) -> cluster.Placement:
         raise StudyError("gpu_hours limits what trials hold of GPUs, and no trial holds one here; use --hours")
     if spec.max_memory is not None and not placement.gpus:
         raise StudyError("max_memory is of a GPU's memory, and no trial holds one here; use --max-bytes")
+    if spec.third == "memory" and not placement.gpus:
+        raise StudyError(
+            "the objective memory is of a GPU's memory, and no trial holds one here; leave it out of --objectives"
+        )
     return placement
 
 

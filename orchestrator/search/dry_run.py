@@ -31,10 +31,14 @@ from search_spaces.errors import StudyError
 from search_spaces.spaces.choices import every_choice
 from search_spaces.spaces.offers import Offer, offer_for
 from search_spaces.spaces.registry import SPACES
-from workers.plan.evaluation_plan import PROFILE_SPLIT
+from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT
 
 # Counting goes on for so long at most.
 COUNT_SECONDS = 2.0
+
+
+# What the first column says of trials that score nothing.
+PARTS = {PROFILE_SPLIT: "profile", SPEED_SPLIT: "timing"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,8 @@ class PlannedTrial:
     """Bytes of a GPU's memory that it takes to translate."""
     seconds: float
     """On the GPU that the estimates come from."""
-    probe: bool = False
-    """Whether it is a part of the profile, and scores nothing."""
+    part: str = ""
+    """Of what it is a part where it scores nothing: the profile, or the timing of an objective."""
 
 
 def dry_run(spec: StudySpec, console: Console) -> None:
@@ -81,7 +85,7 @@ def plan_trials(study: Study) -> tuple[list[PlannedTrial], list[tuple[str, str]]
             bytes=proposal.predicted_bytes,
             memory=running_bytes(study.checkpoint, proposal.candidate.steps, batch, tokens),
             seconds=seconds,
-            probe=proposal.split == PROFILE_SPLIT,
+            part=PARTS.get(proposal.split, ""),
         )
         for proposal, seconds in foreseen_seconds(study, proposer)
     ]
@@ -130,7 +134,7 @@ def _table(planned: list[PlannedTrial], base: int) -> Table:
     table = Table("trial", "candidate", "size", "ratio", "GPU memory", box=None, header_style="dim")
     for number, one in enumerate(planned):
         table.add_row(
-            "profile" if one.probe else str(number),
+            one.part or str(number),
             one.label,
             spell_bytes(one.bytes),
             f"{base / one.bytes:.2f}x",
@@ -145,7 +149,7 @@ def _lines(study: Study, planned: list[PlannedTrial], memory: int | None) -> lis
     count, all_of_them = count_candidates(study)
     limit = store_limit(spec)
     store = f"at most {spell_bytes(limit)} in {spec.store_folder}" if limit else f"shared, in {spec.store_folder}"
-    own = sum(not one.probe for one in planned)
+    own = sum(not one.part for one in planned)
     seconds = _search_seconds(study, planned)
     largest = max(one.memory for one in planned)
     there = f", of {spell_bytes(memory)} here" if memory else ""
@@ -175,7 +179,7 @@ def _lines(study: Study, planned: list[PlannedTrial], memory: int | None) -> lis
 
 def _search_seconds(study: Study, planned: list[PlannedTrial]) -> float:
     """The whole search on one GPU: trials that are not known yet take as long as those that are."""
-    spec, trials = study.spec, [one.seconds for one in planned if not one.probe]
+    spec, trials = study.spec, [one.seconds for one in planned if not one.part]
     chosen = (spec.trials - len(trials)) * sum(trials) / max(len(trials), 1)
     points = min(spec.trials, ENDS_WITH + len(spec.reference_points))
     held_out = expected_tokens(study.data["test"].segments, spec.max_new_tokens) if "test" in study.data else ()

@@ -15,7 +15,7 @@ from rich.console import Console
 from orchestrator.ledger.records import record_from_json
 from orchestrator.number_format import spell_bytes
 from orchestrator.progress.display import ProgressDisplay
-from orchestrator.results.findings import Finding, finding_of, probe_of
+from orchestrator.results.findings import Finding, finding_of, probe_of, speed_of
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.room import (
     Stored,
@@ -91,7 +91,7 @@ class Driving:
         loss = found.loss if found else None
         self._progress.ended(proposal.number, loss and loss.quality, loss and loss.bytes)
         self._nudge()
-        return found or probe_of(kept.outcome)
+        return found or probe_of(kept.outcome) or speed_of(kept.outcome)
 
     def room_for(self, proposal: Proposal) -> None:
         """Before a trial: where its candidate may not fit into the store's limit or on the disk, artefacts make room.

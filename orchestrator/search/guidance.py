@@ -9,28 +9,35 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from orchestrator.statistics.frontier import COST_APART
 from orchestrator.surrogate.divergence_model import LEAST
 from orchestrator.surrogate.guide import Guide
+from orchestrator.surrogate.row_costs import RowCosts
+from orchestrator.surrogate.rows import (
+    REMOVED,
+    Array,
+    Rows,
+    Steps,
+    bits_of,
+    by_kind,
+    in_one_group_size,
+    is_mixed,
+    kind_of,
+    options_alone,
+)
 from orchestrator.surrogate.step_seconds import StepSeconds
 from search_spaces.methods.registry import Step
-from search_spaces.spaces.axes import CHANNELS, HEADS, LAYERS, QUANTIZER, TRAINING, VOCABULARY, Axes, trainings
+from search_spaces.spaces.axes import QUANTIZER, TRAINING, trainings
 from search_spaces.spaces.choices import Choices
-from search_spaces.spaces.suggestions import TWO_OF_FOUR
 from search_spaces.spaces.training_suggestions import RISE, SHORTEST
 
-Array = np.ndarray[Any, np.dtype[Any]]
-Steps = tuple[Step, ...]
 # Steps and their bytes on disk in; whether what they make can keep a study's limits out.
 Fits = Callable[[Steps, int], bool]
 
-# Of these the least and the most are probed. Between the two the divergence goes by a power of
-# the bytes saved: in a model of half a billion parameters that told of 7 layers (between 1 and 12), of 57,000 tokens
-# (114,000 and 19,000) and of 29 % of the channels (11 and 50) within 5, 1 and 16 %.
-REMOVED = (VOCABULARY, LAYERS, HEADS, CHANNELS)
 # A space of so few candidates is tried whole, where the trials nearly do for that.
 FEW = 24
 # The damage of 8 bits beside that of 4: of weights and of embeddings 1/44 to 1/100, as recorded of two models (5
@@ -44,33 +51,14 @@ LEAST_TAU, ENOUGH = 0.5, 12
 SAMPLED_EVERY, SAMPLED_OFTEN = 8, 2
 
 
-class Rows(Protocol):
-    """The candidates of a space that is known whole, the baseline first: a study's own
-    (`search_spaces/spaces/enumeration.py`, which says what each of these is), or those of a recorded table."""
-
-    @property
-    def axes(self) -> Axes: ...
-
-    @property
-    def options(self) -> Array: ...
-
-    @property
-    def bytes(self) -> Array: ...
-
-    def choices(self, row: int) -> dict[str, Any]: ...
-
-    def steps(self, row: int) -> Steps: ...
-
-    def alone(self, axis: str, option: int) -> int | None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Reason:
     """Why a candidate is proposed.
 
     kept: the share of the baseline's quality that it is expected to keep. low, high: between these it lies with 90 %;
-    they may be below 0 and above 1. gain: the hypervolume over (natural log of bytes, share) that measuring it is
-    expected to add, times its odds to stand. seconds: what its trial is expected to take.
+    they may be below 0 and above 1. gain: the hypervolume over (natural log of bytes, share), and natural log of cost
+    where there is a third objective, that measuring it is expected to add, times its odds to stand. seconds: what its
+    trial is expected to take.
     """
 
     kept: float
@@ -101,10 +89,12 @@ class Guidance:
         max_bytes: int | None = None,
         fits: Fits | None = None,
         least_rate: float = 0.0,
+        costs: RowCosts | None = None,
     ) -> None:
         """whole: the baseline's bytes; rows of no fewer are never proposed, nor are those of more than `max_bytes`, or
         that don't fit. floor: the share of its quality below which a candidate is of no use. least_rate: of the
-        hypervolume reached, what a candidate must be expected to add in a second of its trial."""
+        hypervolume reached, what a candidate must be expected to add in a second of its trial. costs: what candidates
+        cost in a third objective; what these have to time is told before anything is proposed."""
         self._rows = rows
         self._whole = whole
         self._floor = floor
@@ -117,6 +107,7 @@ class Guidance:
                 self._closed[at] = not fits(rows.steps(at), int(rows.bytes[at]))
         self._target = target
         self._least_rate = least_rate
+        self._row_costs = costs
         self._codes = _codes(rows)
         self._row_of = {int(code): row for row, code in enumerate(self._codes.max(axis=1, initial=0))}
         self._option_of = {
@@ -126,7 +117,7 @@ class Guidance:
             if (row := rows.alone(axis, option)) is not None
         } | _training_options(rows)
         self._harm: dict[tuple[str, int], float | None] = {}
-        self._seconds = StepSeconds(rows.axes, _is_mixed, trainings(rows.axes))
+        self._seconds = StepSeconds(rows.axes, is_mixed, trainings(rows.axes))
         self._took: list[float] = []
         self._made: set[Steps] = set()
         self._tellings: list[tuple[Steps, float, float | None, float | None, bool]] = []
@@ -153,7 +144,8 @@ class Guidance:
 
     @property
     def ready(self) -> bool:
-        """Whether every probe has been told, those that failed among them; `propose` is meaningful from here on."""
+        """Whether every probe has been told, those that failed among them; `propose` is meaningful from here on, once
+        the costs of a third objective are ready too."""
         return len(self._harm) == len(self._probes)
 
     @property
@@ -185,14 +177,17 @@ class Guidance:
         every = SAMPLED_EVERY if self.believed else SAMPLED_OFTEN
         return self._target is None and (waiting or begun > ENOUGH) and begun % every == every - 1
 
-    def may_gain(self, size: int) -> bool:
+    def may_gain(self, steps: Steps, size: int) -> bool:
         """Whether a candidate of so many bytes, of which the profile says nothing, may add to the frontier: no point of
-        no more bytes keeps NEARLY_ALL."""
-        largest = math.log(size)
+        no more bytes, and no higher cost, keeps NEARLY_ALL."""
+        largest, most = math.log(size), self._cost(steps, math.log(size)) + math.log(COST_APART)
         return not any(
-            stands and kept is not None and kept >= NEARLY_ALL and at <= largest
-            for _, at, kept, _, stands in self._tellings
+            stands and kept is not None and kept >= NEARLY_ALL and at <= largest and self._cost(other, at) <= most
+            for other, at, kept, _, stands in self._tellings
         )
+
+    def _cost(self, steps: Steps, log_bytes: float) -> float:
+        return 0.0 if self._row_costs is None else self._row_costs.of(steps, round(math.exp(log_bytes)))
 
     def probed(self, steps: Steps, nats: float | None, seconds: float) -> None:
         """What a probe found; its first telling counts. nats: the option's divergence; None where the probe failed, and
@@ -261,16 +256,21 @@ class Guidance:
 
     def _options_to_probe(self) -> list[tuple[tuple[str, int], int]]:
         """Each (axis, option) to probe, and its row: of uniform widths all but 8 bits, in one group size; of tokens,
-        layers, heads and channels the fewest and the most that go; of other options of a kind a middle one too."""
+        layers, heads and channels the fewest and the most that go; of other options of a kind a middle one too.
+
+        Between the two the divergence goes by a power of the bytes saved: in a model of half a billion parameters that
+        told of 7 layers (between 1 and 12), of 57,000 tokens (114,000 and 19,000) and of 29 % of the channels (11 and
+        50) within 5, 1 and 16 %.
+        """
         found: list[tuple[tuple[str, int], int]] = []
         for axis, options in self._rows.axes.items():
             # A training by itself mends nothing.
-            able = [(at, row) for at in range(1, len(options)) if (row := self._rows.alone(axis, at)) is not None]
-            widths = [(at, row) for at, row in able if _bits(options[at]) is not None]
+            able = options_alone(self._rows, axis)
+            widths = [(at, row) for at, row in able if bits_of(options[at]) is not None]
             if widths:
-                able = _in_one_group_size([one for one in widths if _bits(options[one[0]]) != 8], options)
+                able = in_one_group_size([one for one in widths if bits_of(options[one[0]]) != 8], options)
             else:
-                able = [one for kind in _by_kind(able, options) for one in _spread(kind, axis not in REMOVED)]
+                able = [one for kind in by_kind(able, options) for one in _spread(kind, axis not in REMOVED)]
             found += [((axis, at), row) for at, row in able]
         return found
 
@@ -293,6 +293,7 @@ class Guidance:
             self._prior_seconds(),
             self._target,
             _trained(self._rows),
+            None if self._row_costs is None else self._row_costs.rows(),
             self._least_rate,
         )
         for number in range(len(self._tellings)):
@@ -312,16 +313,16 @@ class Guidance:
                 row = self._rows.alone(axis, at)
                 if row is not None:
                     # Of two that save the same the better counts.
-                    alike, saved = known.setdefault(_kind(options[at]), {}), self._log_saved(row)
+                    alike, saved = known.setdefault(kind_of(options[at]), {}), self._log_saved(row)
                     alike[saved] = min(alike.get(saved, math.inf), math.log(found[at]))
         failed = {at for (name, at), nats in self._harm.items() if name == axis and nats is None}
         for at in range(1, len(options)):
-            row, alike = self._rows.alone(axis, at), known.get(_kind(options[at]), {})
+            row, alike = self._rows.alone(axis, at), known.get(kind_of(options[at]), {})
             if not np.isnan(found[at]) or at in failed or row is None or not alike:
                 continue
             curve = sorted(_undone(alike).items() if axis == QUANTIZER else alike.items())
             saves, harms = (np.array(column) for column in zip(*curve, strict=True))
-            if _bits(options[at]) == 8:
+            if bits_of(options[at]) == 8:
                 # The widest that was probed is the one of 4 bits.
                 found[at] = max(math.exp(harms[0]) * EIGHT_BITS, LEAST)
             else:
@@ -337,7 +338,7 @@ class Guidance:
         if row is not None:
             guide.tell(row, kept, nats, stands)
         elif kept is not None and stands:
-            guide.tell_other(log_bytes, kept)
+            guide.tell_other(log_bytes, kept, self._cost(steps, log_bytes))
 
     def _row(self, steps: Steps) -> int | None:
         code = self._code(steps)
@@ -445,27 +446,6 @@ def _codes(rows: Rows) -> Array:
     return np.where(rows.options > 0, found, -1)
 
 
-def _kind(option: Choices) -> tuple[bool, bool]:
-    """What one option's damage is told of another's by: those of one axis that do the same to the same weights."""
-    return option.get("sparsity") == TWO_OF_FOUR, bool(option.get("mixed.embeddings"))
-
-
-def _by_kind(able: Sequence[tuple[int, int]], options: Sequence[Choices]) -> list[list[tuple[int, int]]]:
-    kinds: dict[Any, list[tuple[int, int]]] = {}
-    for at, row in able:
-        kinds.setdefault(_kind(options[at]), []).append((at, row))
-    return list(kinds.values())
-
-
-def _in_one_group_size(able: Sequence[tuple[int, int]], options: Sequence[Choices]) -> list[tuple[int, int]]:
-    """Of uniform widths that differ in the group size alone the first."""
-    found: dict[Any, tuple[int, int]] = {}
-    for at, row in able:
-        alike = {name: value for name, value in options[at].items() if name != "quantizer.group_size"}
-        found.setdefault(frozenset(alike.items()), (at, row))
-    return list(found.values())
-
-
 def _spread(able: Sequence[tuple[int, int]], with_middle: bool) -> Sequence[tuple[int, int]]:
     middle = [able[len(able) // 2]] if with_middle and len(able) > 2 else []
     return able if len(able) < 2 else [able[0], *middle, able[-1]]
@@ -478,11 +458,3 @@ def _undone(harm_by_saved: Mapping[float, float]) -> dict[float, float]:
         for saved, harm in harm_by_saved.items()
         if all(other > harm for more, other in harm_by_saved.items() if more > saved)
     }
-
-
-def _is_mixed(option: Choices) -> bool:
-    return option.get("quantizer") == "mixed"
-
-
-def _bits(option: Mapping[str, Any]) -> Any:
-    return option.get("quantizer.bits", option.get("embeddings.bits"))

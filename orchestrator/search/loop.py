@@ -43,6 +43,7 @@ from orchestrator.search.room import default_limit, held_bytes
 from orchestrator.search.searcher import Budget, ParetoSearcher
 from orchestrator.study.preflight import nearest_folder
 from orchestrator.study.spec import StudySpec
+from orchestrator.surrogate.row_costs import Memory
 from search_spaces.methods.registry import Step
 from search_spaces.methods.timable import timable_on_cpu
 from search_spaces.spaces.registry import SPACES
@@ -114,6 +115,9 @@ def run_loop(
     )
     beside = Beside(progress, MirrorThread(lambda: connect(study.spec), study.spec.folder), resampling)
     limit = store_limit(study.spec)
+    if study.spec.third == "speed" and not _times_on_gpu(study.spec):
+        said = "packed weights have none on a CPU: a model of these stands for its size alone"
+        console.print(f"speed     {said}", markup=False, highlight=False, soft_wrap=True)
     if limit is not None:
         _say_limit(study.spec, limit, console)
     budget = budget_of(study.spec, placement, ledger.trials)
@@ -156,6 +160,7 @@ def proposer_of(
     whether candidates are timed on one. guided: as the study is where nothing is said; listing a space's rows takes
     seconds for a large model."""
     spec = study.spec
+    memory = _memory_of(study) if spec.max_memory is not None or spec.third == "memory" else None
     return Proposer(
         study.base,
         study.checkpoint,
@@ -180,26 +185,31 @@ def proposer_of(
         # A second of a trial holds so many GPU-seconds; on a CPU hours are the trial's.
         least_rate=(spec.min_gain or 0.0) / 100.0 * (spec.gpus_per_trial or 1.0) / 3600.0,
         control_arms=spec.control_arms,
-        fits=None if spec.max_memory is None else _fits_memory(study, spec.max_memory),
-        limited=bool(spec.limits),
+        fits=None if memory is None or spec.max_memory is None else _fits(memory, spec.max_memory),
+        limits=spec.limits,
+        memory=memory,
     )
 
 
-def _fits_memory(study: Study, most: int) -> Fits:
-    """Whether what steps make may take no more than so many bytes as it ships: weights as they are stored, and what is
-    needed beside them at the least."""
+def _fits(memory: Memory, most: int) -> Fits:
+    return lambda steps, size: memory(steps, size) <= most
+
+
+def _memory_of(study: Study) -> Memory:
+    """How many bytes what steps make takes at the least as it ships: weights as they are stored, and what is needed
+    beside them."""
     base = study.checkpoint
     shortest = min(len(segment.source) for segment in study.data[RACED_SPLIT].segments) // CHARACTERS
     known: dict[tuple[Step, ...], int] = {}
 
-    def fits(steps: tuple[Step, ...], size: int) -> bool:
+    def memory(steps: tuple[Step, ...], size: int) -> int:
         # What is needed beside weights depends on what is removed alone, which many rows share.
         removed = tuple(step for step in steps if step.kind == "pruner")
         if removed not in known:
             known[removed] = bytes_beside_weights(base, removed, shortest)
-        return size - base.other_bytes - base.header_bytes + known[removed] <= most
+        return size - base.other_bytes - base.header_bytes + known[removed]
 
-    return fits
+    return memory
 
 
 def store_limit(spec: StudySpec) -> int | None:

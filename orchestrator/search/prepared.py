@@ -149,8 +149,9 @@ def prepare(spec: StudySpec, console: Console, begun: StudyHeader | None = None,
 
 
 def _refuse_unguided(study: Study) -> None:
-    """A target, a largest size and a least gain are for a search that a profile guides."""
+    """A target, a largest size, a least gain and a third objective are for a search that a profile guides."""
     asked = [name for name in ("target", "max_bytes", "min_gain") if getattr(study.spec, name) is not None]
+    asked += [f"objectives {study.spec.objectives}"] if study.spec.third else []
     if asked and not study.is_guided:
         raise StudyError(
             f"{asked[0]} needs at least {GUIDED_FROM} trials besides the study's anchors and reference points, and "

@@ -19,17 +19,19 @@ from optuna.trial import TrialState
 
 from orchestrator.ledger.records import Key, TrialRecord
 from orchestrator.results.control import TrainedPoint, best_trained
-from orchestrator.results.findings import Finding, ProbeFinding, TrialFinding, finding_of, probe_of
+from orchestrator.results.findings import Finding, ProbeFinding, TrialFinding, finding_of, probe_of, speed_of
+from orchestrator.results.limits import NO_LIMITS, Limits
 from orchestrator.results.step_labels import short_label
 from orchestrator.search.families import Families
 from orchestrator.search.guidance import Fits, Guidance
-from orchestrator.statistics.frontier import on_frontier
+from orchestrator.statistics.frontier import Objectives, on_frontier
 from orchestrator.study.values import Target
+from orchestrator.surrogate.row_costs import Memory, MemoryCosts, RowCosts, TimedCosts
 from search_spaces.candidate import BaseModel, Candidate, refuse_idle_training, refuse_senseless_order
 from search_spaces.errors import CandidateError
 from search_spaces.methods.family import Family
 from search_spaces.methods.registry import Step
-from search_spaces.outcome import Failure
+from search_spaces.outcome import Failure, Speed
 from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.choices import Space, chosen_steps, every_choice
@@ -86,8 +88,9 @@ class Proposer:
     Invariant: every proposal ends in exactly one `tell`; with that many outcomes as `trials` on "dev", and then one
     for each control arm, for each candidate that is worth it on "test" and for their speed, where these are asked for,
     `propose` says "done".
-    Speeds are measured last and one at a time, so that nothing runs beside them. worth: asked once the search on dev is
-    over, the digests of these candidates; without it they are the frontier and the baseline.
+    Speeds are measured one at a time, so that nothing runs beside them: last, and where speed is an objective those
+    that tell of others before the profile chooses. worth: asked once the search on dev is over, the digests of these
+    candidates; without it they are the frontier and the baseline.
     """
 
     def __init__(
@@ -116,7 +119,8 @@ class Proposer:
         least_rate: float = 0.0,
         control_arms: int = 0,
         fits: Fits | None = None,
-        limited: bool = False,
+        limits: Limits = NO_LIMITS,
+        memory: Memory | None = None,
     ) -> None:
         """given: candidates to try right after the baseline. references: those of them that are marks to judge others
         by: they are scored on held-out data and timed too, whatever dev says of them. again: an earlier driver's
@@ -127,8 +131,9 @@ class Proposer:
         smallest is sought that reaches it. max_bytes: no larger one is chosen by the profile. least_rate: see
         `Guidance`; where nothing is worth it the search ends. control_arms: of how many trained points the training is
         given to the uncompressed model too. fits: whether what steps make can keep the study's limits; what can't is
-        not tried, but for the baseline and references. limited: whether what is timed decides what stands, so that what
-        takes its place is scored and timed too."""
+        not tried, but for the baseline and references. limits: what is asked of a model as it ships; where it is timed
+        for that, what takes the place of what does not stand is scored and timed too. memory: bytes that what steps
+        make takes as it ships, where that is an objective."""
         self._base = base
         self._references = frozenset(references)
         self._baseline_key = (Candidate(base).digest, "dev")
@@ -157,7 +162,10 @@ class Proposer:
         self._families = Families()
         self._aim = aim
         self._fits = fits
-        self._limited = limited
+        self._limits = limits
+        self._limited = bool(limits) or limits.third is not None
+        self._memory = memory
+        self._costs: RowCosts | None = None
         self._anchors = deque(space.anchors(self._offer))
         self._guidance = self._guidance_for(space, floor, max_bytes, least_rate) if guided else None
         if self._guidance is not None:
@@ -229,11 +237,11 @@ class Proposer:
             if made is not None and made[0].digest not in {proposal.candidate.digest for proposal in found}:
                 number, named = self._numbers + len(found), steps in self._references
                 found.append(Proposal(number, made[0], "dev", {}, made[1], reference=named))
-        for steps in self._guidance.probes if self._guidance else ():
-            candidate = Candidate(self._base, steps)
-            if self._is_to_probe(candidate):
-                size = predicted_bytes(self._checkpoint, steps)
-                found.append(Proposal(self._numbers + len(found), candidate, PROFILE_SPLIT, {}, size))
+        probes = [Candidate(self._base, steps) for steps in self._guidance.probes] if self._guidance else []
+        due = [(one, PROFILE_SPLIT) for one in probes if self._is_to_probe(one)]
+        for candidate, split in (*due, *((one, SPEED_SPLIT) for one in self._to_time())):
+            size = predicted_bytes(self._checkpoint, candidate.steps)
+            found.append(Proposal(self._numbers + len(found), candidate, split, {}, size))
         return found
 
     def tell(self, number: int, found: Finding | None, failure: Failure | None = None) -> Family | None:
@@ -248,6 +256,8 @@ class Proposer:
         self._found[proposal.key] = scored
         if proposal.split == PROFILE_SPLIT:
             self._probed(proposal.candidate, found if isinstance(found, ProbeFinding) else None)
+        if proposal.split == SPEED_SPLIT:
+            self._timed(proposal.candidate, found if isinstance(found, Speed) else None)
         if proposal.split == "dev" or (self._limited and proposal.split == SPEED_SPLIT):
             self._last = None
         if (asked := self._asked.pop(number, None)) is not None:
@@ -311,6 +321,8 @@ class Proposer:
 
     def due(self, split: str) -> int:
         """How many trials of the test or of the speed have not ended, those under way among them."""
+        if split == SPEED_SPLIT and not self._over():
+            return len(self._to_time())
         return len(self._without(split))
 
     @property
@@ -353,11 +365,11 @@ class Proposer:
 
     def frontier(self) -> list[Candidate]:
         """The candidates on the dev frontier, and the baseline, from the largest to the smallest: those measured whole,
-        within every sanity limit and not below the floor, that no other of them dominates, scores taken at their
-        word."""
+        within every sanity limit and not below the floor, that no other of them dominates, scores taken at their word,
+        and costs in a third objective as they are expected."""
         baseline = self._found.get(self._baseline_key)
         done = [
-            (key[0], found.loss)
+            (key[0], self._with_cost(key[0], found.loss))
             for key, found in self._found.items()
             if key[1] == "dev" and found is not None and found.may_stand(baseline, self._floor)
         ]
@@ -375,7 +387,27 @@ class Proposer:
         if self._last is not None:
             return self._last
         chosen = self.frontier() if self._worth is None else [self._candidates[of] for of in self._worth()]
+        if self._limits.third is not None:
+            # Until it is timed nothing stands for what it may cost.
+            chosen += [one for one in self._worth_timing() if one not in chosen]
         return [*chosen, *(one for one in self.measured() if one.steps in self._references and one not in chosen)]
+
+    def _worth_timing(self) -> list[Candidate]:
+        """What may be on the frontier for its cost: all that may stand where nothing is known of costs."""
+        if self._costs is not None and self._costs.ready:
+            return self.frontier()
+        baseline = self._found.get(self._baseline_key)
+        return [
+            self._candidates[digest]
+            for (digest, split), found in self._found.items()
+            if split == "dev" and found is not None and found.may_stand(baseline, self._floor)
+        ]
+
+    def _with_cost(self, digest: str, loss: Objectives) -> Objectives:
+        if self._costs is None or not self._costs.ready:
+            return loss
+        # Of costs the objectives know the order alone; a log may be negative.
+        return loss._replace(cost=math.exp(self._costs.of(self._candidates[digest].steps, loss.bytes)))
 
     def _over(self) -> bool:
         """Whether no more candidates are to be tried on dev."""
@@ -394,12 +426,16 @@ class Proposer:
         rows = enumerate_rows(space, self._offer, self._checkpoint)
         if rows is None or len(rows.bytes) == 1:
             return None
-        target = self._aim.share if self._aim else None
-        return Guidance(rows, self._checkpoint.bytes, floor, target, max_bytes, self._fits, least_rate)
+        target, whole = self._aim.share if self._aim else None, self._checkpoint.bytes
+        if self._limits.third == "memory" and self._memory is not None:
+            self._costs = MemoryCosts(rows, whole, self._memory)
+        elif self._limits.third == "speed":
+            self._costs = TimedCosts(rows, self._timable)
+        return Guidance(rows, whole, floor, target, max_bytes, self._fits, least_rate, self._costs)
 
     def _guided(self, left: float) -> Proposal | Literal["wait"] | None:
-        """A probe of the profile, then what the profile says; "wait" while it or the baseline is not measured whole.
-        None where the sampler has its turn, or there is no profile."""
+        """A probe of the profile, what is timed for it, then what the profile says; "wait" while it or the baseline is
+        not measured whole. None where the sampler has its turn, or there is no profile."""
         guidance = self._guidance
         if guidance is None:
             return None
@@ -409,6 +445,11 @@ class Proposer:
                 return self._issue(candidate, PROFILE_SPLIT, {}, predicted_bytes(self._checkpoint, steps), None)
         if not guidance.ready or self._baseline_key not in self._found:
             return "wait"
+        if to_time := self._to_time():
+            # Nothing may run beside it.
+            if self._pending:
+                return "wait"
+            return self._issue(to_time[0], SPEED_SPLIT, {}, predicted_bytes(self._checkpoint, to_time[0].steps), None)
         # Those that train take minutes of a GPU, for a point that a smaller one makes needless.
         self._anchors = deque(choices for choices in self._anchors if self._may_gain(guidance, choices))
         if guidance.leaves_to_others(self._started("dev"), waiting=bool(self._anchors)):
@@ -430,6 +471,16 @@ class Proposer:
     def _is_to_probe(self, candidate: Candidate) -> bool:
         key = (candidate.digest, PROFILE_SPLIT)
         return key not in self._found and all(proposal.key != key for proposal in self._pending.values())
+
+    def _to_time(self) -> list[Candidate]:
+        """What has still to be timed for the profile, were it known what it waits for; empty without one."""
+        wanted = [] if self._costs is None or self._guidance is None else self._costs.to_time
+        candidates = [Candidate(self._base, steps) for steps in wanted]
+        return [one for one in candidates if (one.digest, SPEED_SPLIT) not in self._found]
+
+    def _timed(self, candidate: Candidate, speed: Speed | None) -> None:
+        if self._costs is not None:
+            self._costs.timed(candidate.steps, self._limits.cost(speed))
 
     def _probed(self, candidate: Candidate, found: ProbeFinding | None) -> None:
         if found is not None:
@@ -474,7 +525,7 @@ class Proposer:
         """Whether what the profile led to leaves an anchor something to gain; what can't be is refused in its turn."""
         try:
             steps = chosen_steps(self._space, self._told_of_training(choices), self._offer)
-            return guidance.may_gain(predicted_bytes(self._checkpoint, steps))
+            return guidance.may_gain(steps, predicted_bytes(self._checkpoint, steps))
         except CandidateError:
             return True
 
@@ -665,6 +716,8 @@ class Proposer:
     def _learn(self, record: TrialRecord) -> None:
         if record.split == PROFILE_SPLIT:
             self._probed(record.candidate, probe_of(record.outcome))
+        if record.split == SPEED_SPLIT:
+            self._timed(record.candidate, speed_of(record.outcome))
         found = finding_of(record.measurement)
         self._found[record.key] = found
         self._candidates[record.candidate.digest] = record.candidate

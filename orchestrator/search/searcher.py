@@ -6,22 +6,27 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from orchestrator.results.findings import Finding, failure_in, finding_in, probe_in
+from orchestrator.results.findings import Finding, failure_in, finding_in, probe_in, speed_in
 from orchestrator.search.proposals import Proposal, Proposer
 from search_spaces.methods.family import Family
 from search_spaces.outcome import Failure
 from workers.failures.table import MachineFault
-from workers.plan.evaluation_plan import PROFILE_SPLIT
+from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT
 
 # How often room is made without a trial that ends well in between.
 MOST_ROOMS = 2
+# What reads the result of a trial on a split that is not scored.
+READ_BY_SPLIT: Mapping[str, Callable[[Mapping[str, Any]], Finding | None]] = {
+    PROFILE_SPLIT: probe_in,
+    SPEED_SPLIT: speed_in,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ class ParetoSearcher(Searcher):
         else:
             self._rooms = 0
             failure = failure_in(result)
-            found = probe_in(result) if proposal.split == PROFILE_SPLIT else finding_in(result)
+            found = READ_BY_SPLIT.get(proposal.split, finding_in)(result)
             family = self._proposer.tell(number, found, failure)
             if family is not None and failure is not None:
                 self._on_family(family, failure)

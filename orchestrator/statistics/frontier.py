@@ -1,4 +1,5 @@
-"""Dominance between points of quality (up) and bytes (down), and the floor of quality: pure arithmetic, and exact.
+"""Dominance between points of quality (up), bytes (down) and, where a study has a third objective, its cost (down);
+and the floor of quality: pure arithmetic, and exact.
 
 `on_frontier` takes qualities at their word, which is what a search needs to go on. `standings` is what a study says in
 the end: a point is beaten only when it is shown to be.
@@ -11,17 +12,23 @@ from typing import Literal, NamedTuple
 
 from orchestrator.statistics.telling_apart import Matrix
 
+# Measured costs are told apart where one is larger by so much: no timing of a model is quite like its next.
+COST_APART = 1.05
+
 
 class Objectives(NamedTuple):
-    """A point's two objectives: quality is better when higher, bytes when lower."""
+    """A point's objectives: quality is better when higher, bytes and cost when lower."""
 
     quality: float
     bytes: int
+    cost: float = 0.0
+    """Of a third objective; 0 or more, infinite where it could not be measured, and 0 where there are two."""
 
 
 def dominates(one: Objectives, other: Objectives) -> bool:
-    """Whether `one` is at least as good in both objectives and better in one."""
-    return one.quality >= other.quality and one.bytes <= other.bytes and one != other
+    """Whether `one` is at least as good in every objective and better in one."""
+    no_worse = one.quality >= other.quality and one.bytes <= other.bytes and one.cost <= other.cost
+    return no_worse and one != other
 
 
 def below_floor(quality: float, baseline: float | None, share: float) -> bool:
@@ -34,11 +41,14 @@ def below_floor(quality: float, baseline: float | None, share: float) -> bool:
 
 
 def on_frontier(losses: Sequence[Objectives]) -> list[bool]:
-    """For each point, whether no other dominates it; equal points stand or fall together. O(n log n).
+    """For each point, whether no other dominates it; equal points stand or fall together. O(n log n) where costs are
+    alike, else O(n²).
 
     Sorted by bytes, then by falling quality, a point is dominated exactly when something before it, and unlike it, has
     at least its quality.
     """
+    if len({loss.cost for loss in losses}) > 1:
+        return [not any(dominates(other, one) for other in losses) for one in losses]
     order = sorted(range(len(losses)), key=lambda position: (losses[position].bytes, -losses[position].quality))
     kept = [False] * len(losses)
     best: Objectives | None = None
@@ -65,26 +75,31 @@ def standings(losses: Sequence[Objectives], better: Matrix) -> list[Standing]:
     be transitive and never hold both ways (`shown_better`). By rising bytes:
 
     - a point is *beaten* by one of no more bytes that is shown to be better; of these the best by quality is named;
-    - else it is on the *frontier* if it is shown to be better than every point of the frontier before it, which is to
-      say, than the last one;
-    - else it is *not told apart* from that last one.
+    - else it is on the *frontier* if it is shown to be better than every point of the frontier before it: with two
+      objectives, than the last one;
+    - else it is *not told apart* from the last of those that it is not shown to be better than.
+
+    With a third objective only points that cost no more are compared, as far as costs are told apart (COST_APART): a
+    point that costs less than every smaller one is on the frontier whatever it keeps.
 
     So the smallest point is on the frontier, each next one is shown to be better than all before, and every other point
     that is not beaten is in one group alone, whose smallest point stands for it. Of equal bytes the better one by
-    quality comes first, then the earlier.
+    quality comes first, then the cheaper, then the earlier.
     """
-    order = sorted(range(len(losses)), key=lambda at: (losses[at].bytes, -losses[at].quality, at))
+    order = sorted(range(len(losses)), key=lambda at: (losses[at].bytes, -losses[at].quality, losses[at].cost, at))
     found: dict[int, Standing] = {}
-    last: int | None = None
+    front: list[int] = []
     for place, at in enumerate(order):
-        beating = [other for other in order[:place] if better[other][at]]
+        most = losses[at].cost * COST_APART
+        beating = [other for other in order[:place] if losses[other].cost <= most and better[other][at]]
+        alike = [other for other in front if losses[other].cost <= most and not better[at][other]]
         if beating:
             found[at] = Standing("beaten", max(beating, key=lambda other: (losses[other].quality, -other)))
-        elif last is None or better[at][last]:
-            found[at] = Standing("frontier")
-            last = at
+        elif alike:
+            found[at] = Standing("not told apart", alike[-1])
         else:
-            found[at] = Standing("not told apart", last)
+            found[at] = Standing("frontier")
+            front.append(at)
     return [found[at] for at in range(len(losses))]
 
 

@@ -14,16 +14,19 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from mlflow_tracking.store import is_sqlite, sqlite_file
-from orchestrator.results.limits import Limits
+from orchestrator.results.limits import Limits, Third
 from orchestrator.study.keys import Flag, OneOf, ValueRule, refuses
 from orchestrator.study.shipped import SHIPPED_MODEL
 from orchestrator.study.values import (
+    OBJECTIVES,
+    QUALITY_AND_BYTES,
     Above0,
     Amount,
     Anchors,
     Count,
     Files,
     Languages,
+    ObjectiveNames,
     Pairs,
     Positive,
     ReferencePoints,
@@ -159,6 +162,9 @@ class StudySpec:
 
     quality: Annotated[Quality, OneOf(get_args(Quality)), Flag(QUALITY)] = "chrf"
     """The metric of the frontier."""
+    objectives: Annotated[ObjectiveNames, Flag(QUALITY, metavar="NAMES", read=str)] = QUALITY_AND_BYTES
+    """What the frontier is of. A third objective, tokens a second or GPU memory of the model as it ships, keeps a point
+    that is larger and no better where it is faster, or takes less memory."""
     floor: Annotated[float, Field(ge=0, lt=1), ValueRule("a number of at least 0 and below 1"), Flag(QUALITY)] = (
         DEFAULT_FLOOR
     )
@@ -227,6 +233,7 @@ class StudySpec:
         self._refuse_aimless()
         self._refuse_few_trials()
         limited = [name for name in ("min_tokens_s", "max_memory") if getattr(self, name) is not None]
+        limited += [f"objectives {self.objectives}"] if self.third else []
         if limited and not self.speed:
             raise StudyError(f"{limited[0]} needs models to be timed; leave out --no-speed (speed: false)")
         if self.store is not None and self.store_limit is not None:
@@ -248,12 +255,18 @@ class StudySpec:
             )
 
     def _refuse_aimless(self) -> None:
-        """A target, a largest size and a least gain are for a search that knows its space whole."""
+        """A target, a largest size, a least gain and a third objective are for a search that knows its space whole."""
         asked = [name for name in ("target", "max_bytes", "min_gain") if getattr(self, name) is not None]
+        asked += [f"objectives {self.objectives}"] if self.third else []
         if not asked:
             return
         if self.target is not None:
             target_of(self.target, self.quality)
+            if self.third:
+                raise StudyError(
+                    f"a target's model is the smallest that meets it, and the study has {self.third} for an objective "
+                    "too; give one of both"
+                )
             if self.min_gain is not None:
                 raise StudyError("min_gain is of the whole frontier, and a target stops by itself; give one of both")
         if SPACES[self.space].axes is None:
@@ -284,8 +297,13 @@ class StudySpec:
         return None if self.target is None else target_of(self.target, self.quality)
 
     @property
+    def third(self) -> Third | None:
+        """The objective beside quality and bytes."""
+        return OBJECTIVES[self.objectives]
+
+    @property
     def limits(self) -> Limits:
-        return Limits(self.min_tokens_s, self.max_memory, self.batch_size)
+        return Limits(self.min_tokens_s, self.max_memory, self.batch_size, self.third)
 
     @property
     def folder(self) -> Path:

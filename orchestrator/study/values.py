@@ -7,11 +7,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import Field, PlainValidator, ValidationInfo
 
 from orchestrator.number_format import read_bytes
+from orchestrator.results.limits import Third
 from orchestrator.study.keys import ValueRule, refuse
 from search_spaces.candidate import refuse_senseless_order
 from search_spaces.errors import StudyError
@@ -28,7 +29,14 @@ ANCHORS_RULE = "a list of candidates, each a list of steps"
 STEPS_RULE = "a list of steps"
 REFERENCES_RULE = f"{COMMON}, or a list of names ({', '.join(REFERENCE_POINTS)}) and of lists of steps"
 TARGET_RULE = "such as chrf>=99% (of the baseline's mean over language pairs) or worst_pair>=98%"
+OBJECTIVES_RULE = "quality,bytes, or these two with speed or memory for a third"
 WORST = "worst_pair"
+QUALITY_AND_BYTES = "quality,bytes"
+# The objectives as they are spelt -> the third among them.
+OBJECTIVES: Mapping[str, Third | None] = {
+    QUALITY_AND_BYTES: None,
+    **{f"{QUALITY_AND_BYTES},{third}": third for third in get_args(Third)},
+}
 _TARGET = re.compile(r"\s*([a-z_]+)\s*>=\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 NonEmpty = Annotated[str, Field(min_length=1)]
@@ -151,6 +159,16 @@ def _pairs(found: object) -> str | tuple[str, ...]:
     return _one_or_several([one.strip() if isinstance(one, str) else one for one in _listed(spelt)])
 
 
+def _objectives(found: object) -> str:
+    """The objectives as OBJECTIVES spells them, whatever their order."""
+    named = found.split(",") if isinstance(found, str) else _listed(found)
+    names = sorted(one.strip() if isinstance(one, str) else "" for one in named)
+    spelt = next((text for text in OBJECTIVES if sorted(text.split(",")) == names), None)
+    if spelt is None:
+        raise ValueError("no objectives of a study")
+    return spelt
+
+
 def _listed(found: object) -> list[object]:
     if not isinstance(found, (list, tuple)):
         raise ValueError("neither a pair nor a list of pairs")
@@ -235,6 +253,9 @@ Pairs = Annotated[
     str | Sequence[str],
     PlainValidator(_pairs, json_schema_input_type=NonEmpty | Names),
     ValueRule(PAIRS_RULE),
+]
+ObjectiveNames = Annotated[
+    str, PlainValidator(_objectives, json_schema_input_type=NonEmpty | Names), ValueRule(OBJECTIVES_RULE)
 ]
 Anchors = Annotated[
     tuple[tuple[Step, ...], ...],

@@ -42,7 +42,7 @@ def expected_gain(front: Front, log_bytes: Array, mean: Array, deviation: Array,
     # Between two levels what is dominated begins at the size of the upper one; above the last at `most`.
     reaches = np.concatenate([front.log_bytes, [most]])
     width = np.maximum(reaches[None, :] - log_bytes[:, None], 0.0)
-    above = _expected_above(mean[:, None], deviation[:, None], levels[None, :])
+    above = expected_above(mean[:, None], deviation[:, None], levels[None, :])
     beyond = np.concatenate([above[:, 1:], np.zeros((len(mean), 1))], axis=1)
     gained: Array = (width * (above - beyond)).sum(axis=1)
     return gained
@@ -57,7 +57,7 @@ def expected_saving(smallest: float, log_bytes: Array, mean: Array, deviation: A
     return found
 
 
-def _expected_above(mean: Array, deviation: Array, level: Array) -> Array:
+def expected_above(mean: Array, deviation: Array, level: Array) -> Array:
     """E[max(quality − level, 0)] of a normal quality."""
     from scipy.special import ndtr
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from orchestrator.surrogate.acquisition import expected_gain, expected_saving, f
 from orchestrator.surrogate.divergence_model import LEAST, fit_divergence
 from orchestrator.surrogate.quality_map import NOISE, VOCABULARY_FACTOR, Belief, fit_quality, kinds_of_damage
 from orchestrator.surrogate.standing_odds import standing_odds
+from orchestrator.surrogate.three_objectives import Corner, Placed, bands_of, expected_volume, worst_cost
 from search_spaces.spaces.training_suggestions import RISE
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -77,6 +79,8 @@ class Guide:
     """The kept share at which the smallest row is sought; None for the whole frontier."""
     trained: Array | None = None
     """How each row is trained, as in `divergence_model.features` (rows, 3); None where none is."""
+    log_costs: Array | None = None
+    """Log cost of each row in a third objective, the baseline's being 0 (rows,); None where there is none."""
     least_rate: float = 0.0
     """Of the hypervolume reached, what a row must be expected to add in a second for the search to go on."""
     settled: bool = False
@@ -86,7 +90,7 @@ class Guide:
     measured: dict[int, float] = field(default_factory=dict)
     """Row -> measured divergence in nats."""
     _standing: set[int] = field(default_factory=set)
-    _others: list[tuple[float, float]] = field(default_factory=list)
+    _others: list[Placed] = field(default_factory=list)
     _ladder: list[int] = field(init=False)
     _parts: Array = field(init=False)
     _expected: Belief | None = None
@@ -114,9 +118,9 @@ class Guide:
             self.measured[row] = divergence
         self._expected = None
 
-    def tell_other(self, log_bytes: float, kept: float) -> None:
+    def tell_other(self, log_bytes: float, kept: float, log_cost: float = 0.0) -> None:
         """A point that may be on the frontier and is no row."""
-        self._others.append((log_bytes, kept))
+        self._others.append(Placed(log_bytes, kept, log_cost))
 
     def prior(self, rows: list[int]) -> Array:
         """What the profile alone says of these rows' divergence, in nats."""
@@ -152,10 +156,14 @@ class Guide:
         """What is expected of every row. Rows under way are taken to turn out as their medians."""
         belief = self._told()
         kept, log_bytes = belief.kept, self.log_bytes
-        points = [(float(self.log_bytes[row]), self.known[row]) for row in sorted(self._standing)]
-        points += [(float(self.log_bytes[row]), float(kept[row])) for row in sorted(pending)] + self._others
-        sizes, qualities = ([point[at] for point in points] for at in (0, 1))
-        if self.target is None:
+        points = [self._placed(row, self.known[row]) for row in sorted(self._standing)]
+        points += [self._placed(row, float(kept[row])) for row in sorted(pending)] + self._others
+        if self.log_costs is not None:
+            corner = Corner(self.most, worst_cost(self.log_costs), self.floor)
+            bands = bands_of(points, log_bytes, self.log_costs, corner)
+            reached, gain = bands.reached, belief.expectation(partial(expected_volume, bands))
+        elif self.target is None:
+            sizes, qualities = [point.log_bytes for point in points], [point.kept for point in points]
             front = front_of(sizes, qualities, self.floor, self.most)
             gain = belief.expectation(
                 lambda mean, deviation: expected_gain(front, log_bytes, mean, deviation, self.floor, self.most)
@@ -165,7 +173,7 @@ class Guide:
             )
         else:
             reached = 0.0
-            smallest = min([size for size, share in points if share >= self.target], default=self.most)
+            smallest = min([point.log_bytes for point in points if point.kept >= self.target], default=self.most)
             target = self.target
             gain = belief.expectation(
                 lambda mean, deviation: expected_saving(smallest, log_bytes, mean, deviation, target)
@@ -174,6 +182,10 @@ class Guide:
         stood = np.array([row in self._standing for row in scored], dtype=bool)
         odds = standing_odds(np.array([self.known[row] for row in scored]), stood, kept)
         return Expected(belief, odds, gain * odds, reached)
+
+    def _placed(self, row: int, kept: float) -> Placed:
+        cost = 0.0 if self.log_costs is None else float(self.log_costs[row])
+        return Placed(float(self.log_bytes[row]), kept, cost)
 
     def _told(self) -> Belief:
         if self._expected is None:

@@ -74,12 +74,12 @@ def llama_table(layers: int = 4, hidden: int = 128, ffn: int = 256, vocabulary: 
 
 
 def frontier_by_definition(points: Sequence[Objectives]) -> list[bool]:
-    """Pair by pair: kept unless some other point is no worse in both objectives and better in one."""
+    """Pair by pair: kept unless some other point is no worse in every objective and better in one."""
+
+    def ranks(one: Objectives, other: Objectives) -> list[float]:
+        """How much better one is in each."""
+        return [one.quality - other.quality, other.bytes - one.bytes, other.cost - one.cost]
+
     return [
-        not any(
-            (other.quality > point.quality and other.bytes <= point.bytes)
-            or (other.quality >= point.quality and other.bytes < point.bytes)
-            for other in points
-        )
-        for point in points
+        not any(min(better := ranks(other, point)) >= 0 and max(better) > 0 for other in points) for point in points
     ]

@@ -280,7 +280,7 @@ def report(record: TrialLine) -> dict[str, Any]:
     if isinstance(outcome, Failure):
         told["failure"] = json.dumps(outcome.to_json())
     if isinstance(outcome, Speed):
-        told |= {"failed": 0, "speed": spell_speed(outcome)}
+        told |= {"failed": 0, "speed": spell_speed(outcome), "shipped": json.dumps(outcome.to_json())}
     if isinstance(outcome, Probe):
         told |= {
             "failed": 0,

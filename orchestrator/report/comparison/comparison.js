@@ -16,7 +16,7 @@
   ].join("<br>");
 
   function traces(study, index) {
-    const front = study.points.filter((point) => point.frontier).sort((a, b) => a.x - b.x || a.y - b.y);
+    const front = study.points.filter((point) => point.line).sort((a, b) => a.x - b.x || a.y - b.y);
     const bars = study.points.filter((point) => point.bounds);
     return [
       { type: "scatter", mode: "lines", hoverinfo: "skip", opacity: 0.8, x: front.map((point) => point.x),

@@ -242,7 +242,7 @@ def _drawn(point: Point, results: Results, unit: Unit, shares: bool) -> dict[str
         "trial": point.record.number,
         "size": unit.text(point.bytes),
         "interval": interval_text(point.interval),
-        "frontier": point.on_frontier,
+        "line": any(point.record.key == one.record.key for one in results.line),
         "tied": point.tie is not None,
         "baseline": not point.steps,
     }

@@ -12,7 +12,7 @@ from rich.table import Table
 from orchestrator.number_format import metric_name, spell_bytes
 from orchestrator.results.baseline import baseline_faults
 from orchestrator.results.control import ControlArms
-from orchestrator.results.labels import marked_label, score_of
+from orchestrator.results.labels import COSTS, cost_text, marked_label, score_of
 from orchestrator.results.points import QUALITIES, Dropped, Point, Results
 from orchestrator.results.statement import groups_said
 from orchestrator.results.step_labels import short_label
@@ -33,12 +33,14 @@ def print_frontier(console: Console, dev: Results, test: Results | None) -> None
         print_sentence(console, f"warning: {fault}")
     beside = [metric for metric in QUALITIES if metric != dev.metric and metric in dev.metrics]
     scores = [(metric_name(metric), 6) for metric in (dev.metric, *beside)]
-    last = [("held-out", 9)] if test else []
+    last = [(COSTS[dev.third], 9)] if dev.third else []
+    last += [("held-out", 9)] if test else []
     fixed = sum(width for _, width in [("trial", 6), ("size", 9), ("ratio", 6), *scores, ("interval", 14), *last])
     roomy = console.width - fixed - len("worst pair") - 3 >= ROOM_FOR_CANDIDATE
     names = ["size", "ratio", scores[0][0], "95 % interval", *(name for name, _ in scores[1:])]
     names += [*(["worst pair"] if roomy else []), *(name for name, _ in last)]
-    table = Table(title="Quality-versus-size frontier", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    title = f"Frontier of quality, size and {dev.third}" if dev.third else "Quality-versus-size frontier"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("candidate", overflow="fold")
     for name in names:
@@ -62,6 +64,8 @@ def print_frontier(console: Console, dev: Results, test: Results | None) -> None
         if roomy:
             pair, worst = point.measurement.worst_pair(dev.metric)
             row.append(f"{pair} {worst:.2f}")
+        if dev.third:
+            row.append(cost_text(point, dev.third))
         if test is not None:
             row.append("" if judged is None else f"{judged.quality:.2f}")
         table.add_row(*row)

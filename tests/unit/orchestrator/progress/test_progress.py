@@ -425,6 +425,29 @@ def test_timing_says_beforehand_what_it_will_do_and_counts() -> None:
     ]
 
 
+def test_what_is_timed_for_an_objective_comes_before_the_search_goes_on() -> None:
+    def show(console: Console) -> None:
+        clock = Clock()
+        progress = ProgressDisplay(Totals(3, 0, follow=("timing",)), console, clock)
+        progress.started(0, "baseline", "dev")
+        clock.now = 10.0
+        progress.ended(0, 60.0, 4000)
+        progress.started(1, "baseline", "speed", 1)
+        clock.now = 20.0
+        progress.timed(1, "81 tokens/s at batch 1")
+        progress.started(2, "rtn(bits=4)", "dev")
+        clock.now = 30.0
+        progress.ended(2, 50.0, 1000)
+        progress.stop()
+
+    assert shown(show).splitlines() == [
+        "[1/3] baseline: chrF 60.00  4.00 kB  in 10 s  at least 20 s left, then timing",
+        "timing 1 point, one at a time: 64 new tokens for 1, 8 and 64 segments at once, up to 4 times each",
+        "[speed 1/1] baseline: 81 tokens/s at batch 1  in 10 s",
+        "[2/3] rtn(bits=4): chrF 50.00  1.00 kB  in 10 s  about 10 s left, then timing",
+    ]
+
+
 HALFWAY = Progress("recover", 340_000, 1_000_000, 48_100.4, 1.204, 61.23, 200.0)
 
 

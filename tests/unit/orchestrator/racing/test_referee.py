@@ -100,6 +100,16 @@ def test_a_point_below_the_floor_is_nobodys_comparator() -> None:
     assert dropped is not None and (dropped.verdict, dropped.by) == ("below the floor", 0)
 
 
+def test_a_study_with_a_third_objective_drops_what_is_below_the_floor_alone() -> None:
+    made = Referee(SEGMENTS, "chrf", 0.5, by_floor_alone=True)
+    made.learn(0, True, whole(60.0, 10_000), lines(60.0))
+    made.learn(3, False, whole(50.0, 500), lines(50.0))
+    # It may be faster than what is smaller and better.
+    assert look(made, quality=38.0, size=500) is None
+    dropped = look(made, quality=5.0, size=500, number=10)
+    assert dropped is not None and (dropped.verdict, dropped.by) == ("below the floor", 0)
+
+
 def test_a_baseline_without_quality_has_no_floor() -> None:
     made = Referee(SEGMENTS, "chrf", 0.5)
     made.learn(0, True, whole(-2.0, 10_000), lines(60.0))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.results.findings import TrialFinding, finding_in, finding_of, probe_in, probe_of
+from orchestrator.results.findings import TrialFinding, finding_in, finding_of, probe_in, probe_of, speed_in, speed_of
 from orchestrator.statistics.frontier import Objectives
 from search_spaces.outcome import Failure, Measurement, Outcome, Probe, Race, Speed
 from tests.support.examples import measurement, trial
@@ -60,6 +60,13 @@ def test_a_probe_is_its_mean_divergence_and_all_of_its_seconds() -> None:
 @pytest.mark.parametrize("outcome", [FAILURE, measurement(), Speed(reason="no GPU")])
 def test_what_is_no_probe_says_nothing_of_an_option(outcome: Outcome) -> None:
     assert probe_of(outcome) is None
+
+
+def test_a_speed_is_what_its_trial_measured_or_why_not() -> None:
+    for speed in (Speed({1: 30.0, 64: 900.0}, 0.1, 2.0, 5_000, 4_000, ("dense",)), Speed(reason="no GPU")):
+        assert speed_of(speed) == speed_in(told(speed, "speed")) == speed
+    assert speed_of(FAILURE) is None
+    assert speed_in(told(FAILURE, "speed")) is None
 
 
 def test_a_probe_that_failed_says_nothing_of_its_option() -> None:

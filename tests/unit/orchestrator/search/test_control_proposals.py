@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.results.findings import TrialFinding
+from orchestrator.results.limits import Limits
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.searcher import Budget, ParetoSearcher
 from orchestrator.statistics.frontier import Objectives
@@ -105,7 +106,7 @@ def test_where_a_limit_takes_a_trained_point_off_what_takes_its_place_has_an_arm
         speed=True,
         worth=worth,
         control_arms=1,
-        limited=True,
+        limits=Limits(1.0),
     )
     search = Run(limited, timed)
     search.to_the_end()

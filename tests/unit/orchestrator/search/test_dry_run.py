@@ -65,11 +65,18 @@ def test_it_lists_the_first_trials_with_their_sizes_and_what_all_take(
 def test_predicted_sizes_are_those_of_the_search(tmp_path: Path) -> None:
     study = prepared(tmp_path, space="bit-width")
     planned, refused = plan_trials(study)
-    assert refused == [] and [one.probe for one in planned] == [False, *[True] * 7]
+    assert refused == [] and [one.part for one in planned] == ["", *["profile"] * 7]
     assert planned[0].bytes == study.checkpoint.bytes
     assert planned[1].bytes == predicted_bytes(study.checkpoint, (GPTQ(bits=4),))
     few = prepared(tmp_path, space="bit-width", trials=3)
     assert len(plan_trials(few)[0]) == 3
+
+
+def test_what_is_timed_for_an_objective_is_listed_after_the_profile(tmp_path: Path) -> None:
+    planned, _ = plan_trials(prepared(tmp_path, space="bit-width", objectives="quality,bytes,speed"))
+    assert [one.part for one in planned] == ["", *["profile"] * 7, *["timing"] * 7]
+    timed = [one.label for one in planned if one.part == "timing"]
+    assert timed[0] == "baseline" and len([label for label in timed if label.startswith("emb")]) == 2
 
 
 def test_what_is_foreseen_is_what_the_search_proposes_first(tmp_path: Path) -> None:
@@ -88,7 +95,7 @@ def test_what_is_foreseen_is_what_the_search_proposes_first(tmp_path: Path) -> N
 def test_of_a_small_space_every_candidate_is_foreseen(tmp_path: Path) -> None:
     planned, _ = plan_trials(prepared(tmp_path, space="width"))
     sizes = [one.bytes for one in planned]
-    assert len(planned) == 8 and not any(one.probe for one in planned)
+    assert len(planned) == 8 and not any(one.part for one in planned)
     assert sizes == sorted(sizes, reverse=True)
 
 

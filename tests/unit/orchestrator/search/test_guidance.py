@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from orchestrator.ledger.records import TrialRecord
-from orchestrator.results.findings import ProbeFinding, TrialFinding, finding_of, probe_of
+from orchestrator.results.findings import ProbeFinding, TrialFinding
 from orchestrator.search.guidance import LEAST_TAU, Guidance
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.search.searcher import ParetoSearcher
@@ -21,21 +18,19 @@ from orchestrator.statistics.frontier import Objectives
 from orchestrator.statistics.hypervolume import hypervolume_over_log_bytes
 from orchestrator.study.values import Target
 from search_spaces.candidate import Candidate
-from search_spaces.methods.pruners import RemoveChannels, RemoveHeads, RemoveLayers, Sparsifier, TrimVocabulary
+from search_spaces.methods.pruners import RemoveHeads, TrimVocabulary
 from search_spaces.methods.quantizers import GPTQ, RTN, MixedWidths
 from search_spaces.methods.registry import Step
-from search_spaces.methods.trainers import Trainer
-from search_spaces.outcome import Failure, Measurement, Probe
+from search_spaces.outcome import Failure
 from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.enumeration import Rows, enumerate_rows
 from search_spaces.spaces.offers import offer_for
 from search_spaces.spaces.registry import SPACES
 from search_spaces.spaces.training_suggestions import BUDGETS
-from tests.support.examples import BASE, llama_table, measurement
+from tests.support.examples import BASE, llama_table
+from tests.support.guided_searches import WHOLE, Searched, nats, quality, search, trainers
 from workers.checkpoints.base_model import open_base
 from workers.plan.evaluation_plan import PROFILE_SPLIT
-
-WHOLE = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -55,134 +50,6 @@ def rows_trained(checkpoint: Checkpoint) -> Rows:
     found = enumerate_rows(SPACES["joint"], offer_for(checkpoint, training=True), checkpoint)
     assert found is not None
     return found
-
-
-def nats(steps: tuple[Step, ...]) -> float:
-    """What a made-up model loses: parts that add up, and a little more for depth with few bits; training mends most."""
-    parts = [_alone(step) for step in steps if not isinstance(step, Trainer)]
-    left = math.prod(0.4 * (step.tokens / 1_000_000) ** -0.3 for step in steps if isinstance(step, Trainer))
-    return left * (sum(parts) + (0.2 * math.sqrt(math.prod(parts[:2])) if len(parts) > 1 else 0.0))
-
-
-def _alone(step: Step) -> float:
-    if isinstance(step, TrimVocabulary):
-        return 0.1 * (8000 / step.tokens - 1)
-    if isinstance(step, RemoveLayers):
-        return 0.14 * step.count**2
-    if isinstance(step, RemoveHeads):
-        return 0.3
-    if isinstance(step, RemoveChannels):
-        return 2.0 * step.share**2
-    if isinstance(step, Sparsifier):
-        worse = {"sparsegpt": 1.0, "wanda": 1.4, "magnitude": 3.0}[step.name] * (2.0 if step.pattern else 1.0)
-        return worse * 1.5 * step.sparsity**3
-    # A zero point is worth a quarter of the damage here.
-    worse = {"hqq": 1.6, "awq": 1.2}.get(step.name, 1.0) * (1.0 if getattr(step, "symmetric", True) else 0.75)
-    size = getattr(step, "group_size", 64)
-    bits = float(getattr(step, "bits", 4)) - 0.25 * math.log2((size if size > 0 else 1024) / 64)
-    return worse * 30.0 * 4.0**-bits * (0.2 if isinstance(step, MixedWidths) else 0.25)
-
-
-def trainers(steps: tuple[Step, ...]) -> list[Trainer]:
-    return [step for step in steps if isinstance(step, Trainer)]
-
-
-def quality(steps: tuple[Step, ...]) -> float:
-    return WHOLE * math.exp(-((0.7 * nats(steps)) ** 1.3)) if steps else WHOLE
-
-
-@dataclass
-class Searched:
-    """A search with no machine: each proposal ends as the made-up model says, at most `side_by_side` at a time."""
-
-    proposer: Proposer
-    records: list[TrialRecord]
-    proposals: list[Proposal]
-
-    @property
-    def dev(self) -> list[Proposal]:
-        return [proposal for proposal in self.proposals if proposal.split == "dev"]
-
-
-def search(
-    checkpoint: Checkpoint,
-    trials: int,
-    known: list[TrialRecord] | None = None,
-    side_by_side: int = 1,
-    stop_after: int | None = None,
-    fails: Callable[[Proposal], Failure | None] = lambda proposal: None,
-    training: bool = False,
-    aim: Target | None = None,
-    max_bytes: int | None = None,
-    least_rate: float = 0.0,
-    fits: Callable[[tuple[Step, ...], int], bool] | None = None,
-    space: str = "joint",
-    guided: bool = True,
-) -> Searched:
-    proposer = Proposer(
-        BASE,
-        checkpoint,
-        SPACES[space],
-        trials=trials,
-        seed=0,
-        floor=0.5,
-        guided=guided,
-        known=known or (),
-        training=training,
-        aim=aim,
-        max_bytes=max_bytes,
-        least_rate=least_rate,
-        fits=fits,
-    )
-    done = Searched(proposer, list(known or []), [])
-    running: list[Proposal] = []
-    while stop_after is None or len(done.records) < stop_after:
-        proposal = proposer.propose() if len(running) < side_by_side else "wait"
-        if isinstance(proposal, Proposal):
-            running.append(proposal)
-            done.proposals.append(proposal)
-            continue
-        if proposal == "done":
-            break
-        assert running, "the search waits for nothing"
-        ended = running.pop(0)
-        outcome = fails(ended) or _outcome(ended)
-        done.records.append(_record(ended, outcome))
-        failure = outcome if isinstance(outcome, Failure) else None
-        if ended.split == PROFILE_SPLIT:
-            proposer.tell(ended.number, probe_of(outcome), failure)
-        else:
-            found = finding_of(outcome) if isinstance(outcome, Measurement) else None
-            proposer.tell(ended.number, found, failure)
-    return done
-
-
-def _outcome(proposal: Proposal) -> Measurement | Probe:
-    steps = proposal.candidate.steps
-    if proposal.split == PROFILE_SPLIT:
-        return Probe({"en-de": nats(steps)}, proposal.predicted_bytes, {"compress": 1.0, "divergence": 0.5})
-    return replace(
-        measurement(quality(steps), proposal.predicted_bytes),
-        divergence={"en-de": nats(steps)},
-        seconds={"compress": len(steps) + sum(step.tokens / 40_000 for step in trainers(steps)), "translate": 2.0},
-    )
-
-
-def _record(proposal: Proposal, outcome: Measurement | Probe | Failure) -> TrialRecord:
-    return TrialRecord(
-        number=proposal.number,
-        candidate=proposal.candidate,
-        split=proposal.split,
-        outcome=outcome,
-        attempt=1,
-        choices=proposal.choices,
-        predicted_bytes=proposal.predicted_bytes,
-        started="2026-01-01T00:00:00+00:00",
-        ended="2026-01-01T00:00:09+00:00",
-        worker="host:1",
-        hypotheses=None,
-        why=proposal.why,
-    )
 
 
 def test_the_profile_comes_first_and_takes_no_trial(checkpoint: Checkpoint) -> None:
@@ -359,7 +226,7 @@ def test_what_training_does_and_takes_is_learnt(rows_trained: Rows) -> None:
 
 
 def test_anchors_that_train_stay_and_others_go(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Guidance, "may_gain", lambda guidance, size: True)
+    monkeypatch.setattr(Guidance, "may_gain", lambda guidance, steps, size: True)
     done = search(checkpoint, 24, training=True)
     # The sampler's turns: each eighth.
     turns = [one.candidate.steps for one in done.dev[1:] if not one.why]
@@ -375,7 +242,7 @@ def test_no_anchor_is_trained_for_a_point_that_a_smaller_one_makes_needless(chec
     guidance.tell((), 1000, 1.0, None, 1.0, stands=True)
     guidance.tell((GPTQ(bits=4),), 400, 0.985, 0.05, 1.0, stands=True)
     guidance.tell((GPTQ(bits=3),), 200, 0.99, 0.05, 1.0, stands=False)
-    assert [guidance.may_gain(size) for size in (300, 399, 400, 999)] == [True, True, False, False]
+    assert [guidance.may_gain((), size) for size in (300, 399, 400, 999)] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("after", [16, 20])

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from orchestrator.ledger.records import TrialRecord
 from orchestrator.results.findings import TrialFinding, finding_of
+from orchestrator.results.limits import Limits
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.statistics.frontier import Objectives
 from search_spaces.candidate import Candidate
@@ -473,7 +474,7 @@ def test_what_takes_the_place_of_a_model_that_breaks_a_limit_is_scored_and_timed
         speed=True,
         worth=worth,
         timable=lambda steps: not steps,
-        limited=True,
+        limits=Limits(1.0),
     )
     found: list[tuple[str, str]] = []
     while isinstance(proposal := proposer.propose(), Proposal):

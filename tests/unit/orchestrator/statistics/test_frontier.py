@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import random
 
+import numpy as np
 import pytest
 
-from orchestrator.statistics.frontier import Objectives, below_floor, dominates, hypervolume, on_frontier
+from orchestrator.statistics.frontier import (
+    COST_APART,
+    Objectives,
+    Standing,
+    below_floor,
+    dominates,
+    hypervolume,
+    on_frontier,
+    standings,
+)
+from orchestrator.statistics.telling_apart import Matrix
 from tests.support.examples import frontier_by_definition
 
 
@@ -91,3 +103,56 @@ def test_the_floor_is_a_share_of_the_baselines_quality(
     quality: float, baseline: float | None, share: float, below: bool
 ) -> None:
     assert below_floor(quality, baseline, share) == below
+
+
+def test_a_third_objective_keeps_what_costs_less() -> None:
+    small, fast, slow, unknown = (
+        Objectives(50.0, 10, 2.0),
+        Objectives(50.0, 20, 1.0),
+        Objectives(50.0, 20, 3.0),
+        Objectives(49.0, 20, math.inf),
+    )
+    assert on_frontier([small, fast, slow, unknown]) == [True, True, False, False]
+    drawn = random.Random(3)
+    for size in range(40):
+        points = [
+            Objectives(float(drawn.randrange(5)), drawn.randrange(5), float(drawn.randrange(5))) for _ in range(size)
+        ]
+        assert on_frontier(points) == frontier_by_definition(points), points
+
+
+def matrix(size: int, *pairs: tuple[int, int]) -> Matrix:
+    found: Matrix = np.zeros((size, size), dtype=bool)
+    for one, other in pairs:
+        found[one, other] = True
+    return found
+
+
+def test_what_costs_less_than_all_that_is_smaller_stands_whatever_it_keeps() -> None:
+    points = [
+        Objectives(50.0, 10, 2.0),
+        Objectives(50.1, 20, 1.0),
+        Objectives(49.0, 30, 1.5),
+        Objectives(60.0, 40, 9.0),
+    ]
+    better = matrix(4, (0, 2), (1, 2), (3, 0), (3, 1), (3, 2))
+    assert standings(points, better) == [
+        Standing("frontier"),
+        Standing("frontier"),
+        Standing("beaten", 1),
+        Standing("frontier"),
+    ]
+
+
+def test_costs_that_are_hardly_different_are_alike() -> None:
+    near, apart = (Objectives(50.1, 20, 2.0 / factor) for factor in (0.99 * COST_APART, 1.01 * COST_APART))
+    small = Objectives(50.0, 10, 2.0)
+    assert standings([small, near], matrix(2))[1] == Standing("not told apart", 0)
+    assert standings([small, apart], matrix(2))[1] == Standing("frontier")
+
+
+def test_of_points_that_were_not_measured_none_beats_one_that_was() -> None:
+    points = [Objectives(50.0, 10, math.inf), Objectives(40.0, 20, 1.0), Objectives(30.0, 30, math.inf)]
+    assert [one.place for one in standings(points, matrix(3, (0, 1), (0, 2), (1, 2)))] == [
+        "frontier", "frontier", "beaten",
+    ]  # fmt: skip

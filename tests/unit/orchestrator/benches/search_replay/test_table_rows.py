@@ -8,7 +8,8 @@ import pytest
 from orchestrator.benches.search_replay.recording import DESIGNS, QUANTIZERS
 from orchestrator.benches.search_replay.table import each_option_alone, load
 from orchestrator.benches.search_replay.table_rows import TableRows
-from orchestrator.search.guidance import Guidance, Rows
+from orchestrator.search.guidance import Guidance
+from orchestrator.surrogate.rows import Rows
 from search_spaces.methods.pruners import RemoveLayers
 from search_spaces.methods.quantizers import GPTQ, QuantizeEmbeddings
 from tests.support.search_tables import AXES, TABLE, row
