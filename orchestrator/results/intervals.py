@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.ledger.kept_samples import Samples, keep_samples, read_samples, samples_file
-from orchestrator.ledger.records import Key, TrialRecord, read_hypotheses, read_lines
+from orchestrator.ledger.kept_samples import Samples, keep_samples, read_samples, samples_file, statistics_of
+from orchestrator.ledger.records import Key, TrialRecord, read_lines
 from orchestrator.statistics.telling_apart import Spread
 from search_spaces.errors import StudyError
 from workers.reading.segments import DataSet, Segment
@@ -17,7 +17,6 @@ from workers.scoring.metrics import (
     CONFIDENCE,
     NEURAL_METRICS,
     Interval,
-    corpus_statistics,
     document_counts,
     document_groups,
     lines_by_pair,
@@ -100,7 +99,7 @@ class Intervals:
         kept = samples_file(self._folder, record, self._dataset, metric, self._seed)
         if (known := read_samples(kept)) is not None:
             return known
-        statistics = corpus_statistics(metric, self.segments, read_hypotheses(self._folder, record))
+        statistics = statistics_of(self._folder, record, self._dataset, metric)
         drawn = resampled_scores(metric, self.segments, statistics, self._seed)
         keep_samples(kept, drawn)
         return drawn

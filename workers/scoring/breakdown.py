@@ -12,7 +12,7 @@ from typing import Any
 from search_spaces.outcome import LOWER_IS_BETTER
 from workers.reading.segments import Segment
 from workers.scoring.bins import OUTSIDE, UNSCORED, Bin, bin_of, length_bin, length_bins
-from workers.scoring.metrics import METRICS, group_scorer, lines_by_pair, worst
+from workers.scoring.metrics import METRICS, Statistics, corpus_statistics, group_scorer, lines_by_pair, worst
 
 WORST_DOCUMENTS = 10
 UNNAMED = "none named"
@@ -27,15 +27,18 @@ def breakdown(
     texts: Sequence[str],
     bins: Sequence[Bin],
     segment_values: Sequence[float] | None = None,
+    statistics: Statistics | None = None,
 ) -> dict[str, Any]:
     """The metric's `overall`, `worst_pair`, `worst_pair_score`, and `by_…` from a group's name to its score.
 
     texts: the hypotheses, line by line with the segments. segment_values: a score a segment, taken in place of
-    sacreBLEU's corpus score. `by_langpair_bin` is pair -> bin -> score; `worst_documents` has the ten worst, worst
-    first, each with `doc_id`, `langs`, `segments` and `score`; `documents` is how many there are. Groups without a
-    segment are left out. Raises ValueError for a metric that is not sacreBLEU's when there are no segment_values.
+    sacreBLEU's corpus score. statistics: the `corpus_statistics` of the texts, where they are known.
+
+    `by_langpair_bin` is pair -> bin -> score; `worst_documents` has the ten worst, worst first, each with `doc_id`,
+    `langs`, `segments` and `score`; `documents` is how many there are. Groups without a segment are left out. Raises
+    ValueError for a metric that is not sacreBLEU's when there are no segment_values.
     """
-    score = _scorer(metric, segments, texts, segment_values)
+    score = _scorer(metric, segments, texts, segment_values, statistics)
     by_pair = {pair: score(lines) for pair, lines in lines_by_pair(segments).items()}
     named = [bin_of(segment.human_score, bins) for segment in segments]
     bin_names = [*(part.name for part in bins), OUTSIDE, UNSCORED]
@@ -59,12 +62,18 @@ def breakdown(
     }
 
 
-def _scorer(metric: str, segments: Sequence[Segment], texts: Sequence[str], values: Sequence[float] | None) -> Scorer:
+def _scorer(
+    metric: str,
+    segments: Sequence[Segment],
+    texts: Sequence[str],
+    values: Sequence[float] | None,
+    statistics: Statistics | None,
+) -> Scorer:
     if values is not None:
         return lambda lines: sum(values[line] for line in lines) / len(lines)
     if metric not in METRICS:
         raise ValueError(f"{metric} is not one of sacreBLEU's metrics: its scores must be given, one a segment")
-    return group_scorer(metric, segments, texts)
+    return group_scorer(metric, segments, statistics or corpus_statistics(metric, segments, texts))
 
 
 def _pairs_by_group(

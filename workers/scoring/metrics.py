@@ -183,11 +183,11 @@ def corpus_statistics(name: str, segments: Sequence[Segment], hypotheses: Sequen
     return statistics
 
 
-def group_scorer(name: str, segments: Sequence[Segment], hypotheses: Sequence[str]) -> Callable[[Sequence[int]], float]:
-    """A function from positions of one pair to their corpus score; every hypothesis is compared once for all calls."""
+def group_scorer(name: str, segments: Sequence[Segment], statistics: Statistics) -> Callable[[Sequence[int]], float]:
+    """A function from positions of one pair to their corpus score. statistics: `corpus_statistics` of all segments, in
+    which every hypothesis is compared once for all calls."""
     rows: dict[int, np.ndarray[Any, Any]] = {}
     metrics: dict[str, Metric] = {}
-    statistics = corpus_statistics(name, segments, hypotheses)
     for pair, at in lines_by_pair(segments).items():
         metrics[pair] = metric_for(name, [segments[line] for line in at])
         rows.update(zip(at, statistics[pair], strict=True))

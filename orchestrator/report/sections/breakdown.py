@@ -25,7 +25,10 @@ def breakdown_table(dataset: DataSet, systems: Sequence[System], metric: str) ->
 
     A grouping that puts all segments into one group is left out.
     """
-    parts = [breakdown(metric, dataset.segments, system.hypotheses, BINS, system.values) for system in systems]
+    parts = [
+        breakdown(metric, dataset.segments, system.hypotheses, BINS, system.values, system.statistics)
+        for system in systems
+    ]
     if not parts:
         return ""
     usual = next((part for part, system in zip(parts, systems, strict=True) if system.is_baseline), None)

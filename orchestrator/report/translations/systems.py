@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.ledger.kept_samples import statistics_of
 from orchestrator.ledger.records import read_lines
 from orchestrator.number_format import Unit
 from orchestrator.results.points import Point
@@ -13,7 +14,7 @@ from orchestrator.results.step_labels import short_label
 from search_spaces.errors import StudyError
 from workers.evaluation.trial_lines import HypothesisLine
 from workers.reading.segments import DataSet
-from workers.scoring.metrics import NEURAL_METRICS, segment_scores
+from workers.scoring.metrics import NEURAL_METRICS, Statistics, segment_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class System:
     """Score of each hypothesis in the quality, in its points."""
     truncated: tuple[bool, ...] = ()
     """Whether the length limit cut each hypothesis."""
+    statistics: Statistics | None = None
+    """The quality's statistics of each segment; None for a metric that is known by its values alone, or where they are
+    to be worked out."""
     failed: tuple[tuple[str, ...] | None, ...] = ()
     """The sanity checks that each hypothesis failed; None where the trial did not keep them."""
 
@@ -51,14 +55,15 @@ def read_systems(folder: Path, points: Sequence[Point], dataset: DataSet, unit: 
                 f"{len(dataset.segments)} segments of {dataset.name}; report with the data the study was run on"
             )
         kept = _kept_scores(lines, point.metric)
-        hypotheses = tuple(line["text"] for line in lines)
+        hypotheses, is_neural = tuple(line["text"] for line in lines), point.metric in NEURAL_METRICS
         systems.append(
             System(
                 label=short_label(point.record.candidate),
                 size=unit.text(point.bytes),
                 is_baseline=not point.steps,
                 hypotheses=hypotheses,
-                values=kept if point.metric in NEURAL_METRICS else None,
+                values=kept if is_neural else None,
+                statistics=None if is_neural else statistics_of(folder, point.record, dataset, point.metric),
                 number=point.record.number,
                 scores=_scores(dataset, hypotheses, point.metric) if kept is None else kept,
                 truncated=tuple(line["truncated"] for line in lines),

@@ -7,12 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator.ledger.kept_samples import SAMPLES
-from orchestrator.ledger.records import read_ledger
+from orchestrator.ledger import kept_samples
+from orchestrator.ledger.kept_samples import SAMPLES, statistics_of
+from orchestrator.ledger.records import read_hypotheses, read_ledger
 from orchestrator.results import intervals
 from orchestrator.results.intervals import Intervals
 from tests.support.recorded_run import Made, write_data, write_run
 from workers.reading.segments import DataSet
+from workers.scoring.bins import parse_bins
+from workers.scoring.breakdown import breakdown
+from workers.scoring.metrics import corpus_statistics, group_scorer
+
+BINS = parse_bins("0-100")
 
 
 @pytest.fixture
@@ -45,7 +51,7 @@ def samples_of(run: Path, data: DataSet, seed: int = 0) -> np.ndarray:
 
 def test_a_second_reader_draws_nothing_and_says_the_same(run: Path, data: DataSet, draws: list[str]) -> None:
     first = samples_of(run, data)
-    assert draws == ["chrf", "chrf"] and len(list((run / SAMPLES).iterdir())) == 2
+    assert draws == ["chrf", "chrf"] and len(list((run / SAMPLES).iterdir())) == 4, "samples and statistics of each"
     assert np.array_equal(samples_of(run, data), first)
     assert len(draws) == 2
 
@@ -72,3 +78,24 @@ def test_a_run_that_nothing_can_be_written_in_is_read_all_the_same(run: Path, da
     first = samples_of(run, data)
     assert np.array_equal(samples_of(run, data), first)
     assert len(draws) == 4
+
+
+@pytest.mark.parametrize("metric", ["chrf", "bleu", "ter"])
+def test_statistics_are_worked_out_once_and_take_few_bytes(
+    run: Path, data: DataSet, metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = read_ledger(run).on("dev")[1]
+    plain = corpus_statistics(metric, data.segments, read_hypotheses(run, record))
+    first = statistics_of(run, record, data, metric)
+    monkeypatch.setattr(kept_samples, "corpus_statistics", None)
+    kept = statistics_of(run, record, data, metric)
+    assert kept.keys() == first.keys() == plain.keys()
+    for pair, rows in plain.items():
+        assert np.array_equal(kept[pair], rows)
+        assert kept[pair].itemsize <= 2 or rows.dtype.kind == "f"
+    group, again = (group_scorer(metric, data.segments, one) for one in (plain, kept))
+    assert group([0, 1, 2]) == again([0, 1, 2])
+    texts = read_hypotheses(run, record)
+    assert breakdown(metric, data.segments, texts, BINS, statistics=kept) == breakdown(
+        metric, data.segments, texts, BINS
+    )

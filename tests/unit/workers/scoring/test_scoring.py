@@ -204,7 +204,7 @@ def test_the_worst_is_the_lowest_and_for_ter_the_highest() -> None:
 def test_a_group_of_lines_is_scored_as_if_it_were_alone(name: str) -> None:
     _, references, hypotheses = FAR_EAST["en-zh"]
     segments = [*german(), segment("x", references[0], langs="en-zh", id="9")]
-    score = group_scorer(name, segments, [*GERMAN_OUT, hypotheses[0]])
+    score = group_scorer(name, segments, corpus_statistics(name, segments, [*GERMAN_OUT, hypotheses[0]]))
     for lines in ([0, 2], [1], [0, 1, 2]):
         alone = corpus_score(name, [segments[line] for line in lines], [GERMAN_OUT[line] for line in lines])
         assert score(lines) == alone.value
