@@ -10,7 +10,6 @@
   };
   const RATIOS = [1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10, 12, 16];
   const PALE = 0.3;
-  const LOGARITHMIC_FROM = 4;
   // In pixels: beside the plot, for a ratio above it, and for the buttons, which would cover the ratios of a narrow one.
   const MARGINS = 90;
   const TICK_GAP = 38;
@@ -194,15 +193,9 @@
 
   const sizesOf = (view) => [...view.points, ...view.dropped, ...view.published].map((point) => point.size);
 
-  // Sizes that are so many times apart stand on a logarithmic axis, where equal ratios are equally wide.
-  const logarithmic = (view) => {
-    const sizes = sizesOf(view);
-    return sizes.length > 0 && Math.max(...sizes) >= LOGARITHMIC_FROM * Math.min(...sizes);
-  };
-
   // From the uncompressed model on, those whose words do not touch.
   function ratiosThatFit(view) {
-    const place = logarithmic(view) ? Math.log : (size) => size;
+    const place = view.logarithmic ? Math.log : (size) => size;
     const sizes = sizesOf(view);
     const least = Math.min(...sizes);
     const unit = (place(Math.max(...sizes)) - place(least)) / Math.max(plot.clientWidth - MARGINS, 1);
@@ -219,7 +212,7 @@
     const faint = color("--faint");
     const axis = { gridcolor: color("--rule"), linecolor: color("--rule"), zeroline: false, tickfont: { color: faint } };
     // "D2": ticks at 1, 2 and 5 of every power of ten.
-    const scale = logarithmic(view) ? { type: "log", dtick: "D2", tickformat: ",~g" } : {};
+    const scale = view.logarithmic ? { type: "log", dtick: "D2", tickformat: ",~g" } : {};
     const result = {
       paper_bgcolor: color("--panel"), plot_bgcolor: color("--panel"), hovermode: "closest", dragmode: "zoom",
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: color("--ink") },
@@ -233,7 +226,7 @@
     if (view.baseline) {
       const ratios = ratiosThatFit(view);
       result.xaxis2 = {
-        ...(logarithmic(view) ? { type: "log" } : {}), overlaying: "x", side: "top", matches: "x", showgrid: false, zeroline: false, ticks: "outside", ticklen: 4,
+        ...(view.logarithmic ? { type: "log" } : {}), overlaying: "x", side: "top", matches: "x", showgrid: false, zeroline: false, ticks: "outside", ticklen: 4,
         tickcolor: color("--rule"), tickfont: { color: faint, size: 11 }, tickangle: 0, tickmode: "array",
         tickvals: ratios.map((ratio) => view.baseline.size / ratio), ticktext: ratios.map((ratio) => `${ratio}×`),
       };

@@ -13,7 +13,7 @@ from orchestrator.report.picture_labels import place_labels
 from orchestrator.report.published.placing import NAME as PUBLISHED
 from orchestrator.report.published.placing import Placed, marked_name, placed
 from orchestrator.report.published.points_file import PublishedPoint
-from orchestrator.report.view import OTHERS, interval_bounds, quality_range, stands
+from orchestrator.report.view import OTHERS, interval_bounds, is_logarithmic, quality_range, stands
 from orchestrator.results.labels import kinds_of, spell_cost, unit_for
 from orchestrator.results.points import Point, Results
 from orchestrator.results.step_labels import short_label
@@ -27,8 +27,6 @@ SIZE_INCHES = (9.0, 6.4)
 LABEL_WIDTH = 36
 # A chain that takes more lines is named by its trial.
 LABEL_LINES = 2
-# Sizes that are so many times apart stand on a logarithmic axis: equal ratios are equally wide.
-LOGARITHMIC_FROM = 4.0
 DOTS_PER_INCH = 200
 # Okabe and Ito's colours, told apart by colour-blind readers too: https://jfly.uni-koeln.de/color/
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195")
@@ -98,7 +96,7 @@ def _set_sizes(axes: Axes, results: Results) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     sizes = [point.bytes for point in results.points] + [trial.bytes for trial in results.dropped]
-    if not sizes or max(sizes) < LOGARITHMIC_FROM * min(sizes):
+    if not is_logarithmic(sizes):
         return
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

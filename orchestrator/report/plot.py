@@ -11,7 +11,7 @@ from orchestrator.report.published.placing import NAME as PUBLISHED
 from orchestrator.report.published.placing import Placed, marked_name, placed
 from orchestrator.report.published.points_file import PublishedPoint
 from orchestrator.report.sections.cells import standing_text
-from orchestrator.report.view import OTHERS, interval_bounds, quality_range, stands
+from orchestrator.report.view import OTHERS, interval_bounds, is_logarithmic, quality_range, stands
 from orchestrator.results.labels import kinds_of, score_of, spell_cost
 from orchestrator.results.points import Dropped, Point, Results
 from orchestrator.results.step_labels import short_label
@@ -38,13 +38,16 @@ def plot_data(views: Mapping[str, Results], unit: Unit, published: Sequence[Publ
 def _view(results: Results, unit: Unit, kinds: Sequence[str], published: Sequence[PublishedPoint]) -> dict[str, Any]:
     baseline = results.baseline
     shown = quality_range(results)
+    others = placed(published, results)
+    trials: list[Point | Dropped] = [*results.points, *results.dropped]
     return {
+        "logarithmic": is_logarithmic([*(trial.bytes for trial in trials), *(one.bytes for one in others)]),
         "range": None if shown is None else list(shown),
         "baseline": None if baseline is None else {"size": unit.of(baseline.bytes), "quality": baseline.quality},
         "points": [_point(point, results, unit, kinds) for point in results.points],
         "line": [[unit.of(point.bytes), point.quality] for point in results.line],
         "dropped": [_dropped(trial, unit) for trial in results.dropped],
-        "published": [_published(one, shown, unit) for one in placed(published, results)],
+        "published": [_published(one, shown, unit) for one in others],
     }
 
 

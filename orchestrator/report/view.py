@@ -1,8 +1,9 @@
-"""Which stretch of quality a plot shows: the frontier's and the baseline's, however far below other trials lie."""
+"""What a plot shows: which stretch of quality, however far below the frontier other trials lie, and which axis of
+sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from orchestrator.results.points import Point, Results
 
@@ -11,6 +12,8 @@ BELOW = 0.5
 MARGIN = 0.08
 # In points of quality: of less the axis would make much.
 LEAST_SPAN = 1.0
+# Sizes that are so many times apart stand on a logarithmic axis: equal ratios are equally wide.
+LOGARITHMIC_FROM = 4.0
 # Combinations of methods of which no point stands share a colour and a line of the legend.
 OTHERS = "other combinations, none of which stands"
 
@@ -32,6 +35,12 @@ def quality_range(results: Results) -> tuple[float, float] | None:
     low, high = min([low, *near]), max([high, *near])
     room = MARGIN * max(high - low, LEAST_SPAN)
     return low - room, high + room
+
+
+def is_logarithmic(sizes: Iterable[float]) -> bool:
+    """Whether sizes, in any unit, stand on a logarithmic axis."""
+    found = list(sizes)
+    return bool(found) and max(found) >= LOGARITHMIC_FROM * min(found)
 
 
 def stands(point: Point) -> bool:

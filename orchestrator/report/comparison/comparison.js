@@ -37,10 +37,12 @@
   function draw() {
     const axis = { gridcolor: color("--rule"), linecolor: color("--rule"), zeroline: false, tickfont: { color: color("--faint") } };
     const font = { family: getComputedStyle(document.body).fontFamily, size: 13, color: color("--ink") };
+    // "D2": ticks at 1, 2 and 5 of every power of ten.
+    const scale = data.logarithmic ? { type: "log", dtick: "D2", tickformat: ",~g" } : {};
     Plotly.react(plot, data.studies.flatMap(traces), {
       paper_bgcolor: color("--panel"), plot_bgcolor: color("--panel"), hovermode: "closest", dragmode: "zoom", font, showlegend: false,
       margin: { l: 66, r: 24, t: 24, b: 66 },
-      xaxis: { ...axis, title: { text: data.x, font: { size: 13 }, standoff: 12 } },
+      xaxis: { ...axis, ...scale, title: { text: data.x, font: { size: 13 }, standoff: 12 } },
       yaxis: { ...axis, title: { text: data.y, font: { size: 13 } } },
       hoverlabel: { bgcolor: color("--panel"), bordercolor: color("--rule"), align: "left", font },
     }, { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] });

@@ -18,7 +18,7 @@ from orchestrator.report.comparison.frontiers import AtSize, Pairing, agreement
 from orchestrator.report.html_parts import cell, document, head, json_script, note, number, section, table, text
 from orchestrator.report.sections.cells import mark_cell, shown_interval
 from orchestrator.report.sections.conditions import trials_text
-from orchestrator.report.view import interval_bounds
+from orchestrator.report.view import interval_bounds, is_logarithmic
 from orchestrator.results.labels import unit_for
 from orchestrator.results.points import Point, Results
 from orchestrator.results.step_labels import short_label
@@ -217,17 +217,19 @@ def _plot_data(shown: Mapping[str, Results], unit: Unit, shares: bool) -> dict[s
     metric = metric_name(next(iter(shown.values())).metric)
     if len({results.metric for results in shown.values()}) > 1:
         return {"studies": []}
+    studies: list[dict[str, Any]] = [
+        {"name": name, "points": [_drawn(point, results, unit, shares) for point in _chosen(results)]}
+        for name, results in shown.items()
+        if not shares or results.baseline is not None
+    ]
     return {
+        "logarithmic": is_logarithmic(point["x"] for study in studies for point in study["points"]),
         "x": "times smaller than its own baseline" if shares else f"size on disk, {unit.name}",
         "y": f"{metric} in % of its own baseline's" if shares else f"quality, mean {metric} over language pairs",
         # The line goes level to the next larger point, which is right of it by size and left of it by ratio.
         "steps": "vh" if shares else "hv",
         "metric": metric,
-        "studies": [
-            {"name": name, "points": [_drawn(point, results, unit, shares) for point in _chosen(results)]}
-            for name, results in shown.items()
-            if not shares or results.baseline is not None
-        ],
+        "studies": studies,
     }
 
 

@@ -18,6 +18,7 @@ from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger
 from orchestrator.number_format import GIGABYTES, MEGABYTES, interval_text, signed
 from orchestrator.report import picture
 from orchestrator.report.picture_labels import Box, Label, choose_boxes
+from orchestrator.report.plot import plot_data
 from orchestrator.report.sections.breakdown import breakdown_table
 from orchestrator.report.sections.conditions import date_range, interval_note, shared_conditions
 from orchestrator.report.sections.points import points_table
@@ -433,7 +434,9 @@ def test_sizes_far_apart_stand_on_a_logarithmic_axis(
         plain(axes, labelled, **others)
 
     monkeypatch.setattr(picture, "place_labels", noted)
-    write_picture(tmp_path / "frontier.png", "sizes", collect(read_ledger(run).on("dev"), Intervals(run, data, 0)))
+    found = collect(read_ledger(run).on("dev"), Intervals(run, data, 0))
+    write_picture(tmp_path / "frontier.png", "sizes", found)
+    assert plot_data({"dev": found}, unit_for(found.points))["views"]["dev"]["logarithmic"] == (scale == "log")
     ((axis, names),) = shown
     assert axis == scale
     assert any(name.startswith(f"trial 1: {1_000_000 / smallest:.2f}×, ") for name in names), "a long chain"
