@@ -34,6 +34,7 @@ from orchestrator.results.answers import judged_by
 from orchestrator.results.baseline import baseline_faults
 from orchestrator.results.control import ControlArms
 from orchestrator.results.cost import Cost, cost_of
+from orchestrator.results.labels import third_note
 from orchestrator.results.points import Results
 from orchestrator.results.statement import statement
 from orchestrator.statistics.telling_apart import ALPHA as TOGETHER
@@ -55,10 +56,6 @@ PLOT_NOTE = (
     "a point is its 95 % paired interval against the baseline, drawn from the baseline's {metric}; the line joins the "
     "frontier, each point of which is shown to be better than all smaller ones. Hover over a point, or click it, to "
     "light up its row; click a row to ring its point."
-)
-THIRD_NOTE = (
-    " The study's third objective is {third}, of each model as it ships: a point is compared only with those that are "
-    "as good in it, so that a larger one, no better, may stand off the line. What was not measured counts as the worst."
 )
 TIE_NOTE = (
     "A hollow point is not told apart from the point of the frontier that its row names, which is no larger{where}: "
@@ -222,9 +219,7 @@ def _plot_section(content: Content) -> str:
             '<button type="button" data-view="dev" aria-pressed="true">dev</button>'
             '<button type="button" data-view="test" aria-pressed="false">held-out test</button></div>'
         )
-    third = content.dev.third
-    said = PLOT_NOTE.format(metric=metric_name(content.dev.metric))
-    said += THIRD_NOTE.format(third=third) if third else ""
+    said = PLOT_NOTE.format(metric=metric_name(content.dev.metric)) + third_note(content.dev.third)
     notes = [note(said), *([note(_tie_note(content))] if content.dev.ties else [])]
     return section("plot-section", "Quality against size", toggle, '<div id="plot"></div><ul id="legend"></ul>', *notes)
 

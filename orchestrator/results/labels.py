@@ -45,6 +45,17 @@ def cost_text(point: Point, third: Third | None) -> str:
     return f"{1.0 / point.cost:,.0f}" if third == "speed" else spell_bytes(round(point.cost))
 
 
+def third_note(third: Third | None) -> str:
+    """What a third objective means for a frontier, behind a sentence about it; empty without one."""
+    if third is None:
+        return ""
+    return (
+        f" The study's third objective is {third}, of each model as it ships: a point is compared only with those that "
+        "are as good in it, so that a larger one, no better, may stand off the line. What was not measured counts as "
+        "the worst."
+    )
+
+
 def spell_cost(point: Point, third: Third | None) -> str:
     """`1,279 tokens/s`, `1.20 GB of memory`; empty without such an objective, or where it was not measured."""
     said = cost_text(point, third)

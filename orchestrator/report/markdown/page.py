@@ -23,7 +23,7 @@ from orchestrator.report.markdown.frontier import (
 from orchestrator.report.markdown.references import references
 from orchestrator.report.markdown.syntax import code, escape, fence, section, table
 from orchestrator.report.sections.conditions import data_details, shared_conditions
-from orchestrator.results.labels import signatures_of
+from orchestrator.results.labels import signatures_of, third_note
 from orchestrator.results.points import Results
 from orchestrator.results.step_labels import short_label
 from search_spaces.candidate import is_of_content
@@ -178,7 +178,7 @@ def _points_note(content: PageContent) -> str:
     return (
         f"Scores are of {content.where}, the mean over language pairs. Intervals are 95 %, by a paired bootstrap over "
         f"documents ({BOOTSTRAP_SAMPLES:,} samples). A point of the frontier is shown to be better than every smaller "
-        "one of it; of two that are not told apart take the smaller."
+        "one of it; of two that are not told apart take the smaller." + third_note(content.dev.third)
     )
 
 

@@ -411,6 +411,16 @@ def test_a_study_in_which_all_failed(folder: Path, tmp_path: Path) -> None:
     assert Page(content).open == []
 
 
+def test_a_study_with_a_third_objective_says_what_stands_off_the_line(folder: Path, tmp_path: Path) -> None:
+    plain = results(folder, "dev")
+    for third, said in ((None, False), ("memory", True)):
+        found = replace(plain, third=third)
+        content = write_report(folder, "three", found, DEV, None, None, {}).read_text(encoding="utf-8")
+        assert ("third objective is memory" in content) == said
+        line = plot_data({"dev": found}, unit_for(found.points))["views"]["dev"]["line"]
+        assert len(line) == len(found.frontier), "nothing costs more than anything here"
+
+
 def test_hypotheses_of_other_data_are_refused(folder: Path) -> None:
     fewer = replace(DEV, segments=DEV.segments[:4])
     with pytest.raises(StudyError, match="6 hypotheses for the 4 segments of dev"):
