@@ -24,7 +24,7 @@ from orchestrator.results.limits import NO_LIMITS, Limits
 from orchestrator.results.step_labels import short_label
 from orchestrator.search.families import Families
 from orchestrator.search.guidance import Fits, Guidance
-from orchestrator.statistics.frontier import Objectives, on_frontier
+from orchestrator.statistics.frontier import COST_APART, Objectives, on_frontier
 from orchestrator.study.values import Target
 from orchestrator.surrogate.row_costs import Memory, MemoryCosts, RowCosts, TimedCosts
 from search_spaces.candidate import BaseModel, Candidate, refuse_idle_training, refuse_senseless_order
@@ -406,8 +406,9 @@ class Proposer:
     def _with_cost(self, digest: str, loss: Objectives) -> Objectives:
         if self._costs is None or not self._costs.ready:
             return loss
-        # Of costs the objectives know the order alone; a log may be negative.
-        return loss._replace(cost=math.exp(self._costs.of(self._candidates[digest].steps, loss.bytes)))
+        log = self._costs.of(self._candidates[digest].steps, loss.bytes)
+        # In steps of what is told apart, of which dominance knows the order alone.
+        return loss._replace(cost=float(round(log / math.log(COST_APART))))
 
     def _over(self) -> bool:
         """Whether no more candidates are to be tried on dev."""

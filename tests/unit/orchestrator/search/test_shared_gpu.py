@@ -1,4 +1,5 @@
-"""A study that says nothing of shares has several trials on a GPU that holds them; what it says stays."""
+"""A study that says nothing of shares has several trials on a GPU that holds them; what it says stays. What needs a
+GPU, or a profile, is refused without."""
 
 from __future__ import annotations
 
@@ -8,9 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from orchestrator.cluster.join import Placement
 from orchestrator.search import driver
 from orchestrator.search.prepared import Study, prepare
 from orchestrator.study.spec import spec_from_mapping
+from search_spaces.errors import StudyError
 from tests.support.paths import ROOT
 
 DATA = str(ROOT / "data" / "subset.jsonl")
@@ -51,3 +54,30 @@ def test_nothing_is_shared_where_it_is_said_or_does_not_fit(
 ) -> None:
     study, told = shared(tmp_path, monkeypatch, memory, **more)
     assert study.spec.gpus_per_trial == more.get("gpus_per_trial") and told == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"gpu_hours": 2.0}, "gpu_hours limits what trials hold of GPUs, and no trial holds one here"),
+        ({"max_memory": "1GB"}, "max_memory is of a GPU's memory, and no trial holds one here"),
+        (
+            {"objectives": "quality,bytes,memory"},
+            "the objective memory is of a GPU's memory, and no trial holds one here",
+        ),
+    ],
+)
+def test_what_is_of_a_gpu_is_refused_where_no_trial_holds_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, object], said: str
+) -> None:
+    study, _ = shared(tmp_path, monkeypatch, None, **asked)
+    monkeypatch.setattr(driver.cluster, "place", lambda *given: Placement(2.0, 0.0, 1))
+    with pytest.raises(StudyError, match=said):
+        driver._place(study)
+
+
+@pytest.mark.parametrize("asked", [{"target": "chrf>=99%"}, {"objectives": "quality,bytes,speed"}])
+def test_what_takes_a_profile_is_refused_with_few_trials(tmp_path: Path, asked: dict[str, object]) -> None:
+    few = spec_from_mapping({"data": DATA, "out": str(tmp_path / "run"), "trials": 11, **asked}).absolute()
+    with pytest.raises(StudyError, match="needs at least 12 trials besides the study's anchors and reference points"):
+        prepare(few, Console(quiet=True), dry=True)
