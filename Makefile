@@ -6,8 +6,8 @@ EXTRAS ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
-# Processes that run the tests without Ray side by side; a test file stays in one, and the files that tests/conftest.py
-# puts first begin first. Whole searches use both cores of two themselves: two at a time took as long.
+# Processes that run the tests side by side; a test file stays in one, and the files that tests/conftest.py puts first
+# begin first. Whole searches have Rays of their own: on two cores two at a time take two thirds of the time.
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -q --durations=20 --durations-min=5
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
@@ -59,7 +59,7 @@ unit: $(VENV)/.installed-test ## the unit tests only
 
 test: check comet ## everything: checks, unit tests, data tests, whole searches
 	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/data tests/long
-	$(PYTEST) tests/ray
+	$(PYTEST) $(SIDE_BY_SIDE) tests/ray
 
 clean: ## remove .venv, .venv-comet and runs
 	rm -rf $(VENV) $(VENV)-comet $(VENV)-comet.lock runs
