@@ -402,13 +402,19 @@ def test_without_a_terminal_a_line_comes_within_seconds_and_then_every_half_minu
     )]  # fmt: skip
 
 
+def after_the_baseline(console: Console, trials: int) -> tuple[Clock, ProgressDisplay]:
+    """A search of so many trials, then timing, whose baseline took ten seconds."""
+    clock = Clock()
+    progress = ProgressDisplay(Totals(trials, 0, follow=("timing",)), console, clock)
+    progress.started(0, "baseline", "dev")
+    clock.now = 10.0
+    progress.ended(0, 60.0, 4000)
+    return clock, progress
+
+
 def test_timing_says_beforehand_what_it_will_do_and_counts() -> None:
     def show(console: Console) -> None:
-        clock = Clock()
-        progress = ProgressDisplay(Totals(1, 0, follow=("timing",)), console, clock)
-        progress.started(0, "baseline", "dev")
-        clock.now = 10.0
-        progress.ended(0, 60.0, 4000)
+        clock, progress = after_the_baseline(console, trials=1)
         progress.started(1, "baseline", "speed", 2)
         clock.now = 40.0
         progress.timed(1, "81 tokens/s at batch 1")
@@ -427,11 +433,7 @@ def test_timing_says_beforehand_what_it_will_do_and_counts() -> None:
 
 def test_what_is_timed_for_an_objective_comes_before_the_search_goes_on() -> None:
     def show(console: Console) -> None:
-        clock = Clock()
-        progress = ProgressDisplay(Totals(3, 0, follow=("timing",)), console, clock)
-        progress.started(0, "baseline", "dev")
-        clock.now = 10.0
-        progress.ended(0, 60.0, 4000)
+        clock, progress = after_the_baseline(console, trials=3)
         progress.started(1, "baseline", "speed", 1)
         clock.now = 20.0
         progress.timed(1, "81 tokens/s at batch 1")
