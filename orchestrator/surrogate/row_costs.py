@@ -78,12 +78,9 @@ class TimedCosts:
     def __init__(self, rows: Rows, timable: Callable[[Steps], bool]) -> None:
         self._rows = rows
         self._timable = timable
-        self._option_of = {
-            rows.steps(row)[0]: (axis, at)
-            for axis in rows.axes
-            if axis != TRAINING
-            for at, row in options_alone(rows, axis)
-        }
+        # Each looks through all rows, and costs are asked for often.
+        self._alone = {axis: options_alone(rows, axis) for axis in rows.axes if axis != TRAINING}
+        self._option_of = {rows.steps(row)[0]: (axis, at) for axis, alone in self._alone.items() for at, row in alone}
         self._chosen = {option: rows.steps(row) for option, row in self._options_to_time()}
         self._found: dict[Steps, float] = {}
 
@@ -136,12 +133,9 @@ class TimedCosts:
 
     def _options_to_time(self) -> list[tuple[Option, int]]:
         found: list[tuple[Option, int]] = []
-        for axis, options in self._rows.axes.items():
-            able = [] if axis == TRAINING else options_alone(self._rows, axis)
-            if axis in REMOVED:
-                able = able[-1:]
-            else:
-                able = [one for kind in by_kind(able, options) for one in _once_a_width(kind, axis, self._rows)]
+        for axis, alone in self._alone.items():
+            kinds = by_kind(alone, self._rows.axes[axis])
+            able = alone[-1:] if axis in REMOVED else [one for kind in kinds for one in self._once_a_width(kind, axis)]
             found += [((axis, at), row) for at, row in able]
         return found
 
@@ -162,7 +156,7 @@ class TimedCosts:
         found = np.full(len(options), math.inf)
         found[0] = 0.0
         timed = {at: self._log(steps) for (name, at), steps in self._chosen.items() if name == axis}
-        saved = {at: self._saved(row) for at, row in options_alone(self._rows, axis)}
+        saved = {at: self._saved(row) for at, row in self._alone[axis]}
         for at in range(1, len(options)):
             alike = {one: log for one, log in timed.items() if kind_of(options[one]) == kind_of(options[at])}
             if at in timed:
@@ -177,12 +171,11 @@ class TimedCosts:
     def _saved(self, row: int) -> int:
         return int(self._rows.bytes[0] - self._rows.bytes[row])
 
-
-def _once_a_width(able: list[tuple[int, int]], axis: str, rows: Rows) -> list[tuple[int, int]]:
-    """The first option of each width; of options without one, such as mixed widths, none where others have one."""
-    widths: dict[object, tuple[int, int]] = {}
-    for at, row in able:
-        widths.setdefault(bits_of(rows.axes[axis][at]), (at, row))
-    if len(widths) > 1:
-        widths.pop(None, None)
-    return list(widths.values())
+    def _once_a_width(self, able: list[tuple[int, int]], axis: str) -> list[tuple[int, int]]:
+        """The first option of each width; of options without one, such as mixed widths, none where others have one."""
+        widths: dict[object, tuple[int, int]] = {}
+        for at, row in able:
+            widths.setdefault(bits_of(self._rows.axes[axis][at]), (at, row))
+        if len(widths) > 1:
+            widths.pop(None, None)
+        return list(widths.values())
