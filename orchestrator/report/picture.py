@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
+from orchestrator.ledger.records import Key
 from orchestrator.number_format import TIMES, Unit, metric_name
 from orchestrator.report.picture_labels import place_labels
 from orchestrator.report.published.placing import NAME as PUBLISHED
@@ -57,7 +58,8 @@ def write_picture(path: Path, title: str, results: Results, published: Sequence[
     others = placed(published, results)
     _draw_points(figure, axes, results, unit, others)
     figure.draw_without_rendering()
-    frontier = [(unit.of(point.bytes), point.quality, _name(point, results)) for point in _labelled(results)]
+    joined = {point.record.key for point in results.line}
+    frontier = [(unit.of(point.bytes), point.quality, _name(point, results, joined)) for point in _labelled(results)]
     low, high = axes.get_ylim()
     places = [(point.bytes, point.quality) for point in results.points]
     places += [(trial.bytes, trial.race.projected) for trial in results.dropped]
@@ -80,11 +82,11 @@ def write_picture(path: Path, title: str, results: Results, published: Sequence[
     return path
 
 
-def _name(point: Point, results: Results) -> str:
+def _name(point: Point, results: Results, joined: Collection[Key]) -> str:
     """What a picture calls the point: its chain, or where that is long its trial, ratio and share of the quality; and
-    for what it stands off the line."""
+    for what it stands off the line. joined: the points that the line joins."""
     baseline, chain = results.baseline, fill(short_label(point.record.candidate), LABEL_WIDTH)
-    stands_for = "" if not point.on_frontier or point in results.line else f"\n{spell_cost(point, results.third)}"
+    stands_for = "" if not point.on_frontier or point.record.key in joined else f"\n{spell_cost(point, results.third)}"
     if chain.count("\n") < LABEL_LINES or baseline is None or not baseline.quality:
         return chain + stands_for
     share = 100 * point.quality / baseline.quality

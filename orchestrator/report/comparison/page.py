@@ -218,7 +218,7 @@ def _plot_data(shown: Mapping[str, Results], unit: Unit, shares: bool) -> dict[s
     if len({results.metric for results in shown.values()}) > 1:
         return {"studies": []}
     studies: list[dict[str, Any]] = [
-        {"name": name, "points": [_drawn(point, results, unit, shares) for point in _chosen(results)]}
+        {"name": name, "points": _drawn_points(results, unit, shares)}
         for name, results in shown.items()
         if not shares or results.baseline is not None
     ]
@@ -233,6 +233,11 @@ def _plot_data(shown: Mapping[str, Results], unit: Unit, shares: bool) -> dict[s
     }
 
 
+def _drawn_points(results: Results, unit: Unit, shares: bool) -> list[dict[str, Any]]:
+    joined = {point.record.key for point in results.line}
+    return [{**_drawn(point, results, unit, shares), "line": point.record.key in joined} for point in _chosen(results)]
+
+
 def _drawn(point: Point, results: Results, unit: Unit, shares: bool) -> dict[str, Any]:
     bounds = interval_bounds(point, results.baseline)
     scale = 100 / results.baseline.quality if shares and results.baseline and results.baseline.quality > 0 else 1.0
@@ -244,7 +249,6 @@ def _drawn(point: Point, results: Results, unit: Unit, shares: bool) -> dict[str
         "trial": point.record.number,
         "size": unit.text(point.bytes),
         "interval": interval_text(point.interval),
-        "line": any(point.record.key == one.record.key for one in results.line),
         "tied": point.tie is not None,
         "baseline": not point.steps,
     }
