@@ -164,8 +164,8 @@ def _shared(study: Study, console: Console) -> Study:
 
 
 def _place(study: Study) -> cluster.Placement:
-    """Where trials run. Raises StudyError where GPU-hours or a GPU's memory are limited or an objective
-    and no trial holds a GPU."""
+    """Where trials run. Raises StudyError where no trial holds a GPU, and GPU-hours or a GPU's memory are limited or an
+    objective."""
     spec = study.spec
     placement = cluster.place(
         spec.cpus_per_trial,

@@ -35,8 +35,6 @@ from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT
 
 # Counting goes on for so long at most.
 COUNT_SECONDS = 2.0
-
-
 # What the first column says of trials that score nothing.
 PARTS = {PROFILE_SPLIT: "profile", SPEED_SPLIT: "timing"}
 

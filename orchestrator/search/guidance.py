@@ -112,9 +112,8 @@ class Guidance:
         self._row_of = {int(code): row for row, code in enumerate(self._codes.max(axis=1, initial=0))}
         self._option_of = {
             rows.steps(row)[0]: (at, option)
-            for at, (axis, options) in enumerate(rows.axes.items())
-            for option in range(1, len(options))
-            if (row := rows.alone(axis, option)) is not None
+            for at, axis in enumerate(rows.axes)
+            for option, row in options_alone(rows, axis)
         } | _training_options(rows)
         self._harm: dict[tuple[str, int], float | None] = {}
         self._seconds = StepSeconds(rows.axes, is_mixed, trainings(rows.axes))

@@ -150,8 +150,7 @@ def prepare(spec: StudySpec, console: Console, begun: StudyHeader | None = None,
 
 def _refuse_unguided(study: Study) -> None:
     """A target, a largest size, a least gain and a third objective are for a search that a profile guides."""
-    asked = [name for name in ("target", "max_bytes", "min_gain") if getattr(study.spec, name) is not None]
-    asked += [f"objectives {study.spec.objectives}"] if study.spec.third else []
+    asked = study.spec.needing_profile
     if asked and not study.is_guided:
         raise StudyError(
             f"{asked[0]} needs at least {GUIDED_FROM} trials besides the study's anchors and reference points, and "

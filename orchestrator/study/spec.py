@@ -232,8 +232,7 @@ class StudySpec:
         self._refuse_training_without_data()
         self._refuse_aimless()
         self._refuse_few_trials()
-        limited = [name for name in ("min_tokens_s", "max_memory") if getattr(self, name) is not None]
-        limited += [f"objectives {self.objectives}"] if self.third else []
+        limited = self._asked("min_tokens_s", "max_memory")
         if limited and not self.speed:
             raise StudyError(f"{limited[0]} needs models to be timed; leave out --no-speed (speed: false)")
         if self.store is not None and self.store_limit is not None:
@@ -256,8 +255,7 @@ class StudySpec:
 
     def _refuse_aimless(self) -> None:
         """A target, a largest size, a least gain and a third objective are for a search that knows its space whole."""
-        asked = [name for name in ("target", "max_bytes", "min_gain") if getattr(self, name) is not None]
-        asked += [f"objectives {self.objectives}"] if self.third else []
+        asked = self.needing_profile
         if not asked:
             return
         if self.target is not None:
@@ -295,6 +293,16 @@ class StudySpec:
     @property
     def aim(self) -> Target | None:
         return None if self.target is None else target_of(self.target, self.quality)
+
+    @property
+    def needing_profile(self) -> list[str]:
+        """What the study asks for that takes a search which knows its space whole."""
+        return self._asked("target", "max_bytes", "min_gain")
+
+    def _asked(self, *keys: str) -> list[str]:
+        """Those of the keys that are given, and the objectives where there are three."""
+        three = [f"objectives {self.objectives}"] if self.third else []
+        return [*(key for key in keys if getattr(self, key) is not None), *three]
 
     @property
     def third(self) -> Third | None:

@@ -42,7 +42,13 @@ def expected_gain(front: Front, log_bytes: Array, mean: Array, deviation: Array,
     # Between two levels what is dominated begins at the size of the upper one; above the last at `most`.
     reaches = np.concatenate([front.log_bytes, [most]])
     width = np.maximum(reaches[None, :] - log_bytes[:, None], 0.0)
-    above = expected_above(mean[:, None], deviation[:, None], levels[None, :])
+    return expected_sum(levels, width, mean, deviation)
+
+
+def expected_sum(levels: Array, width: Array, mean: Array, deviation: Array) -> Array:
+    """The integral over q of P(quality > q) times what is new at q (n,), the quality being normal (n,). levels: where
+    each band of q begins, rising; the last has no end (bands,). width: what is new in each (n, bands)."""
+    above = _expected_above(mean[:, None], deviation[:, None], levels[None, :])
     beyond = np.concatenate([above[:, 1:], np.zeros((len(mean), 1))], axis=1)
     gained: Array = (width * (above - beyond)).sum(axis=1)
     return gained
@@ -57,7 +63,7 @@ def expected_saving(smallest: float, log_bytes: Array, mean: Array, deviation: A
     return found
 
 
-def expected_above(mean: Array, deviation: Array, level: Array) -> Array:
+def _expected_above(mean: Array, deviation: Array, level: Array) -> Array:
     """E[max(quality − level, 0)] of a normal quality."""
     from scipy.special import ndtr
 

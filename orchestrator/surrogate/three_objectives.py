@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from orchestrator.surrogate.acquisition import Array, expected_above
+from orchestrator.surrogate.acquisition import Array, expected_sum
 
 # How far the corner lies beyond the dearest row: a share of what costs span, and at the least, in log cost.
 BEYOND, LEAST_BEYOND = 0.2, 0.1
@@ -63,12 +63,8 @@ def bands_of(points: Sequence[Placed], log_bytes: Array, log_costs: Array, corne
 
 
 def expected_volume(bands: Bands, mean: Array, deviation: Array) -> Array:
-    """The hypervolume that each row adds in expectation, its kept share being normal (rows,): an integral of
-    P(share > q) times the area that is new at q, band by band in closed form."""
-    above = expected_above(mean[:, None], deviation[:, None], bands.levels[None, :])
-    beyond = np.concatenate([above[:, 1:], np.zeros((len(mean), 1))], axis=1)
-    gained: Array = (bands.areas * (above - beyond)).sum(axis=1)
-    return gained
+    """The hypervolume that each row adds in expectation, its kept share being normal (rows,)."""
+    return expected_sum(bands.levels, bands.areas, mean, deviation)
 
 
 def _stairs(points: Sequence[Placed]) -> list[tuple[float, float]]:
