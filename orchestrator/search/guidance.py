@@ -43,6 +43,9 @@ FEW = 24
 # The damage of 8 bits beside that of 4: of weights and of embeddings 1/44 to 1/100, as recorded of two models (5
 # million and half a billion parameters). The grid's errors, squared, are 1/289: not all damage shrinks with them.
 EIGHT_BITS = 1.0 / 60.0
+# Nats from the baseline that a training moves a model for which references are half of the loss. References alone moved
+# an uncompressed one of half a billion parameters by 0.18 in 4 million tokens, and its quality rose.
+REFERENCES_MOVE = 0.1
 # The share of the baseline's quality above which a larger point is seldom told from a smaller one.
 NEARLY_ALL = 0.98
 # The profile is believed as long as it orders what was measured at least so well, once there is that much.
@@ -302,7 +305,8 @@ class Guidance:
     def _harm_of(self, axis: str, options: Sequence[Choices]) -> Array:
         """What each option does alone, in nats: as probed, or told from those probed; nan for what can't be."""
         if axis == TRAINING:
-            return np.zeros(len(options))
+            towards = [how is not None and how.with_references for how in trainings(self._rows.axes)]
+            return REFERENCES_MOVE * np.array(towards, dtype=float)
         found = np.full(len(options), np.nan)
         found[0] = 0.0
         known: dict[Any, dict[float, float]] = {}

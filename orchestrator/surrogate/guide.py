@@ -18,14 +18,28 @@ import numpy as np
 from orchestrator.statistics.hypervolume import dominated_area
 from orchestrator.surrogate.acquisition import expected_gain, expected_saving, front_of, ladder
 from orchestrator.surrogate.divergence_model import LEAST, fit_divergence
-from orchestrator.surrogate.quality_map import NOISE, VOCABULARY_FACTOR, Belief, fit_quality, kinds_of_damage
+from orchestrator.surrogate.quality_map import (
+    FACTOR_SPREAD,
+    NOISE,
+    REFERENCES_FACTOR,
+    REFERENCES_SPREAD,
+    VOCABULARY_FACTOR,
+    Belief,
+    fit_quality,
+    kinds_of_damage,
+)
 from orchestrator.surrogate.standing_odds import standing_odds
 from orchestrator.surrogate.three_objectives import Corner, Placed, bands_of, expected_volume, worst_cost
+from search_spaces.spaces.axes import TRAINING, VOCABULARY
 from search_spaces.spaces.training_suggestions import RISE
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-VOCABULARY = "vocabulary"
+# The log factor of an axis's damage on the way to quality, and its spread; of other axes 0 and FACTOR_SPREAD.
+FACTORS = {
+    VOCABULARY: (VOCABULARY_FACTOR, FACTOR_SPREAD),
+    TRAINING: (REFERENCES_FACTOR, REFERENCES_SPREAD),
+}
 # Steps of the ladder.
 LADDER = 6
 # The ladder's points are predicted to keep more than the floor by so much of what lies above it.
@@ -193,12 +207,12 @@ class Guide:
             parts, trained = self._parts[rows], None if self.trained is None else self.trained[rows]
             divergence = np.array([self.measured[row] for row in rows])
             kept = np.array([self.known[row] for row in rows])
-            factors = np.array([VOCABULARY_FACTOR if axis == VOCABULARY else 0.0 for axis in self.axes])
-            if trained is not None:
-                factors = np.append(factors, 0.0)
+            kinds = [FACTORS.get(axis, (0.0, FACTOR_SPREAD)) for axis in self.axes]
+            kinds += [] if trained is None else [(0.0, FACTOR_SPREAD)]
+            factors = np.array(kinds)
             by_divergence = fit_divergence(parts, divergence, trained)
             damage = kinds_of_damage(parts, trained)
-            to_quality = fit_quality(damage, np.log(np.maximum(divergence, LEAST)), kept, factors)
+            to_quality = fit_quality(damage, np.log(np.maximum(divergence, LEAST)), kept, factors[:, 0], factors[:, 1])
             self._expected = to_quality.predict(
                 kinds_of_damage(self._parts, self.trained), *by_divergence.predict(self._parts, self.trained)
             )

@@ -29,6 +29,9 @@ SCALE, POWER = -0.5, 0.3
 SCALE_SPREAD, POWER_SPREAD, FACTOR_SPREAD = 0.4, 0.25, 0.35
 # The log factor of a trimmed vocabulary: 1.0 and 1.2 on the same models, where the others' lay from -0.6 to 0.2.
 VOCABULARY_FACTOR = 0.9
+# What a training towards the references moves away from the baseline harms little, if at all: where it was half of the
+# loss, believed with so much doubt.
+REFERENCES_FACTOR, REFERENCES_SPREAD = -1.5, 1.0
 # Of the share of quality that is kept: what the metric does by chance.
 NOISE = 0.012
 ROUNDS = 12
@@ -92,16 +95,17 @@ class QualityMap:
         return Belief(kept, low, high, np.stack(means), np.stack(deviations))
 
 
-def fit_quality(shares: Array, log_kl: Array, kept: Array, factors: Array) -> QualityMap:
+def fit_quality(shares: Array, log_kl: Array, kept: Array, factors: Array, spreads: Array | None = None) -> QualityMap:
     """The map from how much of each kind of damage candidates have (n, kinds), their log KL (n,) and the share of
     quality that they kept (n,).
 
-    factors: what is believed of each kind's log factor beforehand. By Gauss-Newton from the prior; without candidates
-    it is the prior.
+    factors: what is believed of each kind's log factor beforehand. spreads: how far each may lie from that;
+    FACTOR_SPREAD where None. By Gauss-Newton from the prior; without candidates it is the prior.
     """
     kinds = shares.shape[1]
     prior = np.concatenate([[SCALE, POWER], factors])
-    precision = np.diag(1.0 / np.concatenate([[SCALE_SPREAD, POWER_SPREAD], np.full(kinds, FACTOR_SPREAD)]) ** 2)
+    beside = np.full(kinds, FACTOR_SPREAD) if spreads is None else spreads
+    precision = np.diag(1.0 / np.concatenate([[SCALE_SPREAD, POWER_SPREAD], beside]) ** 2)
     at = prior.copy()
 
     def cost(parameters: Array) -> float:

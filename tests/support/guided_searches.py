@@ -22,10 +22,17 @@ from tests.support.examples import BASE, measurement
 from workers.plan.evaluation_plan import PROFILE_SPLIT, SPEED_SPLIT
 
 WHOLE = 60.0
+# How far from the baseline training towards references as well moves it, in nats.
+MOVED = 0.1
 
 
 def nats(steps: tuple[Step, ...]) -> float:
-    """What a made-up model loses: parts that add up, and a little more for depth with few bits; training mends most."""
+    """The divergence of a made-up model: its damage, and how far references moved it."""
+    return damage(steps) + MOVED * any(step.reference_share > 0.0 for step in trainers(steps))
+
+
+def damage(steps: tuple[Step, ...]) -> float:
+    """What it loses: parts that add up, and a little more for depth with few bits; training mends most."""
     parts = [_alone(step) for step in steps if not isinstance(step, Trainer)]
     left = math.prod(0.4 * (step.tokens / 1_000_000) ** -0.3 for step in steps if isinstance(step, Trainer))
     return left * (sum(parts) + (0.2 * math.sqrt(math.prod(parts[:2])) if len(parts) > 1 else 0.0))
@@ -54,8 +61,10 @@ def trainers(steps: tuple[Step, ...]) -> list[Trainer]:
     return [step for step in steps if isinstance(step, Trainer)]
 
 
-def quality(steps: tuple[Step, ...]) -> float:
-    return WHOLE * math.exp(-((0.7 * nats(steps)) ** 1.3)) if steps else WHOLE
+def quality(steps: tuple[Step, ...], references: float = 0.0) -> float:
+    """references: the share of the whole quality that training towards them adds."""
+    added = references * any(step.reference_share > 0.0 for step in trainers(steps))
+    return WHOLE * (math.exp(-((0.7 * damage(steps)) ** 1.3)) + added) if steps else WHOLE
 
 
 @dataclass
@@ -89,6 +98,7 @@ def search(
     memory: Callable[[tuple[Step, ...], int], int] | None = None,
     timable: Callable[[tuple[Step, ...]], bool] = lambda steps: True,
     speed: bool = False,
+    references: float = 0.0,
 ) -> Searched:
     proposer = Proposer(
         BASE,
@@ -121,7 +131,7 @@ def search(
             break
         assert running, "the search waits for nothing"
         ended = running.pop(0)
-        outcome = fails(ended) or outcome_of(ended)
+        outcome = fails(ended) or outcome_of(ended, references)
         done.records.append(record_of(ended, outcome))
         failure = outcome if isinstance(outcome, Failure) else None
         if isinstance(outcome, Speed):
@@ -147,14 +157,14 @@ def tokens_s(steps: tuple[Step, ...]) -> float:
     return found
 
 
-def outcome_of(proposal: Proposal) -> Measurement | Probe | Speed:
+def outcome_of(proposal: Proposal, references: float = 0.0) -> Measurement | Probe | Speed:
     steps = proposal.candidate.steps
     if proposal.split == SPEED_SPLIT:
         return Speed({1: tokens_s(steps) / 30.0, 64: tokens_s(steps)})
     if proposal.split == PROFILE_SPLIT:
         return Probe({"en-de": nats(steps)}, proposal.predicted_bytes, {"compress": 1.0, "divergence": 0.5})
     return replace(
-        measurement(quality(steps), proposal.predicted_bytes),
+        measurement(quality(steps, references), proposal.predicted_bytes),
         divergence={"en-de": nats(steps)},
         seconds={"compress": len(steps) + sum(step.tokens / 40_000 for step in trainers(steps)), "translate": 2.0},
     )

@@ -16,6 +16,7 @@ from search_spaces.spaces.choices import chosen_steps, every_choice
 from search_spaces.spaces.enumeration import Rows, enumerate_rows
 from search_spaces.spaces.offers import offer_for
 from search_spaces.spaces.registry import SPACES
+from search_spaces.spaces.training_suggestions import TRAINED
 from tests.support.examples import BASE, llama_table
 from workers.checkpoints.base_model import open_base
 
@@ -124,9 +125,9 @@ def test_a_training_ends_a_chain_and_costs_no_byte(shipped: Checkpoint) -> None:
     names = list(found.axes)
     at = names.index("training")
     trained = [row for row in range(len(found.bytes)) if found.options[row, at]]
-    # Four trainings of what is quantized, three of what is only pruned, and none of what neither is.
+    # Seven trainings of what is quantized, six of what is only pruned, and none of what neither is.
     pruned = 6 * 3 * 2 * 4
-    assert len(found.bytes) == pruned * 9 * 3 + 3 * (4 * pruned * 8 + 3 * (pruned - 1))
+    assert len(found.bytes) == pruned * 9 * 3 + 3 * (7 * pruned * 8 + 6 * (pruned - 1))
     for row in random.Random(2).sample(trained, 60):
         steps = found.steps(row)
         kinds = [step.kind for step in steps]
@@ -141,7 +142,8 @@ def test_a_training_ends_a_chain_and_costs_no_byte(shipped: Checkpoint) -> None:
 
 def test_targets_by_beams_go_with_a_trimmed_vocabulary(shipped: Checkpoint) -> None:
     found = rows_of("joint", shipped, training=True)
-    wanted = {"vocabulary": 2, "quantizer": 4, "training": 3}
+    at = {option[TRAINED]: number for number, option in enumerate(found.axes["training"])}
+    wanted = {"vocabulary": 2, "quantizer": 4, "training": at["4M by beams"]}
     row = (found.options == [wanted.get(name, 0) for name in found.axes]).all(axis=1).argmax()
     trainer = found.steps(int(row))[-1]
     assert isinstance(trainer, Finetune)

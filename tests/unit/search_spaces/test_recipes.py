@@ -27,6 +27,7 @@ def test_the_recipes_are_the_published_ones() -> None:
         "low-bit-lora-64": Recover(adapter="lora", rank=64, alpha=128.0, **low),
         "heal": Recover(adapter="scales", loss="forward_kl"),
         "quantization-aware": Finetune(loss="forward_kl"),
+        "quantization-aware-references": Finetune(loss="forward_kl", reference_share=0.5),
         "quantization-aware-beams": Finetune(loss="forward_kl", beams=4, reference_share=0.5),
     }
 

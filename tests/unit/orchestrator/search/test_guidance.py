@@ -26,7 +26,7 @@ from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.enumeration import Rows, enumerate_rows
 from search_spaces.spaces.offers import offer_for
 from search_spaces.spaces.registry import SPACES
-from search_spaces.spaces.training_suggestions import BUDGETS
+from search_spaces.spaces.training_suggestions import BUDGETS, TRAINED
 from tests.support.examples import BASE, llama_table
 from tests.support.guided_searches import WHOLE, Searched, nats, quality, search, trainers
 from workers.checkpoints.base_model import open_base
@@ -149,9 +149,9 @@ def test_training_enters_where_it_pays(checkpoint: Checkpoint) -> None:
     whole, untrained = done.dev[0].predicted_bytes, search(checkpoint, 24)
     chosen = [one for one in done.dev if one.why]
     trained = [one for one in chosen if trainers(one.candidate.steps)]
-    # Before anything was trained only where much is lost: elsewhere it takes its seconds and wins little.
+    # Before anything was trained only where something is lost: elsewhere it takes its seconds and wins little.
     assert 0 < len(trained) < len(chosen)
-    assert all(whole / one.predicted_bytes > 5.0 for one in trained[:3])
+    assert all(whole / one.predicted_bytes > 3.0 for one in trained[:3])
 
     def best(at: Searched) -> float:
         small = [one for one in at.dev if whole / one.predicted_bytes >= 6.0]
@@ -166,10 +166,23 @@ def test_budgets_rise_beyond_the_samplers_and_go_on_after_a_stop(checkpoint: Che
     longest = 4 * BUDGETS[-1]
     assert max(budgets[: budgets.index(longest)]) == BUDGETS[-1], "a quarter of it was tried before"
     first = next(one for one in done.dev if one.why and trainers(one.candidate.steps))
-    assert [(step.tokens, step.beams) for step in trainers(first.candidate.steps)] == [(BUDGETS[-1], 0)]
+    assert all(step.tokens <= BUDGETS[-1] and not step.beams for step in trainers(first.candidate.steps))
     cut = [record.candidate for record in done.records].index(done.dev[budgets.index(longest)].candidate) + 1
     again = search(checkpoint, 26, known=done.records[:cut], training=True)
     assert [one.candidate for one in again.dev] == [one.candidate for one in done.dev[budgets.index(longest) + 1 :]]
+
+
+def test_references_stay_in_the_loss_where_they_are_learnt_to_help(checkpoint: Checkpoint) -> None:
+    def share(references: float) -> float:
+        """Of the trainings after the first four how many have references in their loss."""
+        done = search(checkpoint, 32, training=True, references=references)
+        trained = [step for one in done.dev if one.why for step in trainers(one.candidate.steps)]
+        assert len(trained) >= 8
+        later = [step.reference_share > 0.0 for step in trained[4:]]
+        return sum(later) / len(later)
+
+    assert share(0.03) > 0.6
+    assert share(-0.03) < 0.3
 
 
 def test_no_training_is_begun_that_would_outlast_the_budget(rows_trained: Rows) -> None:
@@ -201,17 +214,18 @@ def test_what_training_does_and_takes_is_learnt(rows_trained: Rows) -> None:
             guidance.probed(steps, nats(steps), 1.0)
         guidance.tell((), int(rows_trained.bytes[0]), 1.0, None, 3.0, stands=True)
         names = list(rows_trained.axes)
+        trainings_of = {option[TRAINED]: at for at, option in enumerate(rows_trained.axes["training"])}
 
         def row_of(**options: int) -> int:
             return int((rows_trained.options == [options.get(name, 0) for name in names]).all(axis=1).argmax())
 
         for quantizer in (3, 4):
-            row = row_of(quantizer=quantizer, training=1)
+            row = row_of(quantizer=quantizer, training=trainings_of["1M"])
             steps = rows_trained.steps(row)
             found = left * nats(steps[:-1])
             guidance.tell(steps, int(rows_trained.bytes[row]), 1.0 - found / 4, found, 104.0, stands=True)
         # Nothing else is left to propose.
-        wanted = row_of(quantizer=4, training=2)
+        wanted = row_of(quantizer=4, training=trainings_of["4M"])
         for other in range(len(rows_trained.bytes)):
             if other != wanted:
                 guidance.close(rows_trained.steps(other))

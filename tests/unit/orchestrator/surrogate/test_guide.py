@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from orchestrator.surrogate.acquisition import Array, front_of, ladder
-from orchestrator.surrogate.guide import LADDER, LADDER_MARGIN, MOST_USELESS, VOCABULARY, Guide
+from orchestrator.surrogate.guide import LADDER, LADDER_MARGIN, MOST_USELESS, Guide
 from orchestrator.surrogate.quality_map import NOISE, VOCABULARY_FACTOR
+from search_spaces.spaces.axes import VOCABULARY
 
 AXES = (VOCABULARY, "layers", "weights", "embeddings")
 # What each option does alone in nats, and the share of bytes that it saves.
