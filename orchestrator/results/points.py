@@ -156,14 +156,14 @@ class Results:
     @property
     def ties(self) -> list[Point]:
         """The points that are not told apart from one of the frontier, those worth most first: first those that
-        held-out data have scored, then those that no other point has beaten as measured, then the smaller ones."""
-        beaten = {point.record.key for point in self.points if not point.kept_off} - self._best_as_measured
-        ties = [point for point in self.points if point.tie is not None]
+        held-out data have scored, then those that no other point has beaten as measured, then those that only such
+        points have, and so on; of these the smaller ones."""
+        layers = self._layers
         return sorted(
-            ties,
+            (point for point in self.points if point.tie is not None),
             key=lambda point: (
                 point.held_out is None,
-                point.record.key in beaten,
+                layers[point.record.key],
                 point.bytes,
                 point.record.number,
             ),
@@ -173,8 +173,8 @@ class Results:
     def worth_keeping(self) -> list[Point]:
         """The frontier, and of what is not told apart from it all that was scored on held-out data, all that no other
         point has beaten as measured, and a handful more. What is to be given up first stands last."""
-        ties = self.ties
-        sure = sum(point.held_out is not None or point.record.key in self._best_as_measured for point in ties)
+        ties, layers = self.ties, self._layers
+        sure = sum(point.held_out is not None or layers[point.record.key] == 0 for point in ties)
         return [*self.frontier, *ties[: sure + HANDFUL]]
 
     @property
@@ -200,11 +200,18 @@ class Results:
         return sorted(self.points, key=order)
 
     @property
-    def _best_as_measured(self) -> set[Key]:
-        """The points that no other has beaten, qualities taken at their word."""
-        allowed = [point for point in self.points if not point.kept_off]
-        kept = on_frontier([point.objectives for point in allowed])
-        return {point.record.key for point, keep in zip(allowed, kept, strict=True) if keep}
+    def _layers(self) -> dict[Key, int]:
+        """For each point that may stand how many frontiers are to be taken away before it is on one, qualities taken at
+        their word."""
+        left = [point for point in self.points if not point.kept_off]
+        found: dict[Key, int] = {}
+        layer = 0
+        while left:
+            kept = on_frontier([point.objectives for point in left])
+            found |= {point.record.key: layer for point, keep in zip(left, kept, strict=True) if keep}
+            left = [point for point, keep in zip(left, kept, strict=True) if not keep]
+            layer += 1
+        return found
 
     @property
     def baseline(self) -> Point | None:

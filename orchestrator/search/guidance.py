@@ -43,9 +43,9 @@ FEW = 24
 # The damage of 8 bits beside that of 4: of weights and of embeddings 1/44 to 1/100, as recorded of two models (5
 # million and half a billion parameters). The grid's errors, squared, are 1/289: not all damage shrinks with them.
 EIGHT_BITS = 1.0 / 60.0
-# Nats from the baseline that a training moves a model for which references are half of the loss. References alone moved
-# an uncompressed one of half a billion parameters by 0.18 in 4 million tokens, and its quality rose.
-REFERENCES_MOVE = 0.1
+# Nats that a training adds to what it leaves of the others' damage: weights of 8 bits of half a billion parameters were
+# at 0.003, and after 1 million tokens at 0.041.
+SHAKEN = 0.03
 # The share of the baseline's quality above which a larger point is seldom told from a smaller one.
 NEARLY_ALL = 0.98
 # The profile is believed as long as it orders what was measured at least so well, once there is that much.
@@ -121,6 +121,7 @@ class Guidance:
         self._harm: dict[tuple[str, int], float | None] = {}
         self._seconds = StepSeconds(rows.axes, is_mixed, trainings(rows.axes))
         self._took: list[float] = []
+        self._all_seconds, self._others_seconds = 0.0, 0.0
         self._made: set[Steps] = set()
         self._tellings: list[tuple[Steps, float, float | None, float | None, bool]] = []
         self._guide: Guide | None = None
@@ -174,10 +175,12 @@ class Guidance:
         them.
 
         waiting: whether anchors wait of which the profile says nothing. Without them the sampler is next, which has no
-        turn among the first ENOUGH, when it knows least. Nobody else has one where a target is sought.
+        turn among the first ENOUGH, when it knows least. Nobody else has one where a target is sought, or while what
+        others chose has taken more than their share of all trials' seconds.
         """
         every = SAMPLED_EVERY if self.believed else SAMPLED_OFTEN
-        return self._target is None and (waiting or begun > ENOUGH) and begun % every == every - 1
+        turn = (waiting or begun > ENOUGH) and begun % every == every - 1
+        return turn and self._target is None and every * self._others_seconds <= self._all_seconds
 
     def may_gain(self, steps: Steps, size: int) -> bool:
         """Whether a candidate of so many bytes, of which the profile says nothing, may add to the frontier: no point of
@@ -202,14 +205,24 @@ class Guidance:
         self._took_steps(steps)
 
     def tell(
-        self, steps: Steps, size: int, kept: float | None, nats: float | None, seconds: float, stands: bool
+        self,
+        steps: Steps,
+        size: int,
+        kept: float | None,
+        nats: float | None,
+        seconds: float,
+        stands: bool,
+        given: bool = False,
     ) -> None:
         """What a candidate's trial on dev found; the baseline's too.
 
         size: bytes on disk, as measured or, where it failed, predicted. kept: its share of the baseline's quality; None
         where it failed. nats: its divergence; None where that was not measured. seconds: what the trial took; ignored
-        where it failed. stands: whether it may be on the frontier.
+        where it failed. stands: whether it may be on the frontier. given: whether the study names it.
         """
+        self._all_seconds += seconds
+        if steps and not given and self._row(steps) is None:
+            self._others_seconds += seconds
         self._tellings.append((steps, math.log(size), kept, nats, stands))
         if kept is not None:
             self._learn_seconds(steps, seconds)
@@ -305,8 +318,7 @@ class Guidance:
     def _harm_of(self, axis: str, options: Sequence[Choices]) -> Array:
         """What each option does alone, in nats: as probed, or told from those probed; nan for what can't be."""
         if axis == TRAINING:
-            towards = [how is not None and how.with_references for how in trainings(self._rows.axes)]
-            return REFERENCES_MOVE * np.array(towards, dtype=float)
+            return np.array([0.0 if how is None else SHAKEN for how in trainings(self._rows.axes)])
         found = np.full(len(options), np.nan)
         found[0] = 0.0
         known: dict[Any, dict[float, float]] = {}
@@ -412,7 +424,9 @@ def _trained(rows: Rows) -> Array | None:
     if TRAINING not in rows.axes:
         return None
     told = [
-        (0.0, 0.0, 0.0) if how is None else (1.0, math.log(how.tokens / SHORTEST), float(how.by_beams))
+        (0.0,) * 4
+        if how is None
+        else (1.0, math.log(how.tokens / SHORTEST), float(how.by_beams), float(how.with_references))
         for how in trainings(rows.axes)
     ]
     found: Array = np.array(told)[rows.options[:, list(rows.axes).index(TRAINING)]]

@@ -136,6 +136,7 @@ class Proposer:
         make takes as it ships, where that is an objective."""
         self._base = base
         self._references = frozenset(references)
+        self._named = self._references.union(given)
         self._baseline_key = (Candidate(base).digest, "dev")
         self._checkpoint = checkpoint
         self._space = space
@@ -506,6 +507,7 @@ class Proposer:
                 None if result is None or not one else result.nats,
                 0.0 if result is None else result.seconds,
                 result is not None and result.may_stand(baseline, self._floor),
+                given=one in self._named,
             )
         self._told.clear()
 

@@ -19,27 +19,21 @@ from orchestrator.statistics.hypervolume import dominated_area
 from orchestrator.surrogate.acquisition import expected_gain, expected_saving, front_of, ladder
 from orchestrator.surrogate.divergence_model import LEAST, fit_divergence
 from orchestrator.surrogate.quality_map import (
-    FACTOR_SPREAD,
     NOISE,
-    REFERENCES_FACTOR,
-    REFERENCES_SPREAD,
+    TRAINED_FACTOR,
     VOCABULARY_FACTOR,
     Belief,
+    beyond_divergence,
     fit_quality,
     kinds_of_damage,
 )
 from orchestrator.surrogate.standing_odds import standing_odds
 from orchestrator.surrogate.three_objectives import Corner, Placed, bands_of, expected_volume, worst_cost
-from search_spaces.spaces.axes import TRAINING, VOCABULARY
+from search_spaces.spaces.axes import VOCABULARY
 from search_spaces.spaces.training_suggestions import RISE
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# The log factor of an axis's damage on the way to quality, and its spread; of other axes 0 and FACTOR_SPREAD.
-FACTORS = {
-    VOCABULARY: (VOCABULARY_FACTOR, FACTOR_SPREAD),
-    TRAINING: (REFERENCES_FACTOR, REFERENCES_SPREAD),
-}
 # Steps of the ladder.
 LADDER = 6
 # The ladder's points are predicted to keep more than the floor by so much of what lies above it.
@@ -92,7 +86,7 @@ class Guide:
     target: float | None = None
     """The kept share at which the smallest row is sought; None for the whole frontier."""
     trained: Array | None = None
-    """How each row is trained, as in `divergence_model.features` (rows, 3); None where none is."""
+    """How each row is trained, as in `divergence_model.features` (rows, 4); None where none is."""
     log_costs: Array | None = None
     """Log cost of each row in a third objective, the baseline's being 0 (rows,); None where there is none."""
     least_rate: float = 0.0
@@ -207,13 +201,15 @@ class Guide:
             parts, trained = self._parts[rows], None if self.trained is None else self.trained[rows]
             divergence = np.array([self.measured[row] for row in rows])
             kept = np.array([self.known[row] for row in rows])
-            kinds = [FACTORS.get(axis, (0.0, FACTOR_SPREAD)) for axis in self.axes]
-            kinds += [] if trained is None else [(0.0, FACTOR_SPREAD)]
-            factors = np.array(kinds)
+            factors = [VOCABULARY_FACTOR if axis == VOCABULARY else 0.0 for axis in self.axes]
+            factors += [] if trained is None else [TRAINED_FACTOR]
             by_divergence = fit_divergence(parts, divergence, trained)
             damage = kinds_of_damage(parts, trained)
-            to_quality = fit_quality(damage, np.log(np.maximum(divergence, LEAST)), kept, factors[:, 0], factors[:, 1])
+            log_kl = np.log(np.maximum(divergence, LEAST))
+            to_quality = fit_quality(damage, log_kl, kept, np.array(factors), beyond_divergence(trained))
             self._expected = to_quality.predict(
-                kinds_of_damage(self._parts, self.trained), *by_divergence.predict(self._parts, self.trained)
+                kinds_of_damage(self._parts, self.trained),
+                *by_divergence.predict(self._parts, self.trained),
+                beyond_divergence(self.trained),
             )
         return self._expected

@@ -267,6 +267,20 @@ def test_leads_by_chance_decide_nothing(tmp_path: Path, data: DataSet) -> None:
     assert kept == [4, 3, 2, 1, 0], "the frontier, what nothing has beaten as measured, then by rising size"
 
 
+def test_of_ties_those_come_first_that_only_what_is_kept_before_has_beaten(tmp_path: Path, data: DataSet) -> None:
+    def few(step: int) -> dict[int, float]:
+        return dict.fromkeys(range(0, 96, step), 0.02)
+
+    trials = [
+        Made(100, 0.0, None, few(20)), Made(60, 0.0, 8, few(24)), Made(58, 0.0, 4, few(16)),
+        Made(55, 0.0, 3, few(18)), Made(40, 0.0, 2),
+    ]  # fmt: skip
+    results = found(write_run(tmp_path / "run", {"dev": data}, trials), data)
+    assert standing(results) == ["tie 4", "tie 4", "tie 4", "tie 4", "frontier"]
+    kept = [point.record.number for point in results.worth_keeping]
+    assert kept == [4, 3, 1, 2, 0], "58 bytes are worse than 55, 100 than 60"
+
+
 def test_too_few_documents_tell_no_point_from_another(tmp_path: Path) -> None:
     data = write_data(tmp_path / "dev.jsonl")
     results = found(write_run(tmp_path / "run", {"dev": data}, tied_trials()), data)

@@ -19,7 +19,7 @@ from orchestrator.statistics.hypervolume import hypervolume_over_log_bytes
 from orchestrator.study.values import Target
 from search_spaces.candidate import Candidate
 from search_spaces.methods.pruners import RemoveHeads, TrimVocabulary
-from search_spaces.methods.quantizers import GPTQ, RTN, MixedWidths
+from search_spaces.methods.quantizers import GPTQ, HQQ, RTN, MixedWidths
 from search_spaces.methods.registry import Step
 from search_spaces.outcome import Failure
 from search_spaces.sizes.tensor_table import Checkpoint
@@ -237,6 +237,22 @@ def test_what_training_does_and_takes_is_learnt(rows_trained: Rows) -> None:
     assert helped > told(0.6)[0] + 0.01
     # A quarter of the tokens took a hundred seconds.
     assert 300 < seconds < 500
+
+
+def test_others_have_no_turn_while_they_took_more_than_their_share_of_the_time(rows: Rows) -> None:
+    whole, unknown = int(rows.bytes[0]), (HQQ(bits=3, group_size=128),)
+    guidance = Guidance(rows, whole, 0.5)
+
+    def turns() -> list[int]:
+        return [begun for begun in range(16, 32) if guidance.leaves_to_others(begun, waiting=False)]
+
+    guidance.tell((), whole, 1.0, None, 10.0, stands=True)
+    guidance.tell(unknown, whole // 2, 0.9, 0.1, 60.0, stands=True, given=True)
+    assert turns() == [23, 31], "what the study names is nobody's"
+    guidance.tell(unknown, whole // 2, 0.9, 0.1, 30.0, stands=True)
+    assert turns() == []
+    guidance.tell(rows.steps(1), int(rows.bytes[1]), 0.99, 0.01, 140.0, stands=True)
+    assert turns() == [23, 31]
 
 
 def test_anchors_that_train_stay_and_others_go(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

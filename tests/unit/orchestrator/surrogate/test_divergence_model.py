@@ -54,6 +54,15 @@ def test_a_bias_of_all_candidates_is_learned() -> None:
     assert mean == pytest.approx(np.log(1.5 * others.sum(axis=1)), abs=0.05)
 
 
+def test_one_that_is_far_from_what_is_told_changes_little() -> None:
+    parts, others = drawn(30, 3), drawn(50, 3, seed=1)
+    measured = 1.2 * parts.sum(axis=1)
+    right, spoilt = fit_divergence(parts, measured), measured.copy()
+    spoilt[4] *= 40.0
+    moved = fit_divergence(parts, spoilt).predict(others)[0] - right.predict(others)[0]
+    assert np.abs(moved).max() < 0.15
+
+
 def test_two_parts_that_harm_more_together_are_learned_and_no_other_two() -> None:
     def measured(parts: Array) -> Array:
         shares = parts / parts.sum(axis=1, keepdims=True)

@@ -19,11 +19,14 @@ from orchestrator.surrogate.quality_map import (
     Belief,
     _curve,
     _parts_of_normal,
+    beyond_divergence,
     fit_quality,
+    kinds_of_damage,
 )
 
 FACTORS = np.array([VOCABULARY_FACTOR, 0.0])
 NOTHING = np.zeros((0, 2)), np.zeros(0), np.zeros(0)
+EMPTY = np.zeros((0, 3)), np.zeros(0), np.zeros(0)
 CERTAIN = np.zeros(200)
 LOG_KL = np.linspace(np.log(1e-5), np.log(30.0), 200)
 
@@ -75,6 +78,30 @@ def test_of_a_divergence_that_is_not_sure_the_quality_is_less_sure() -> None:
     assert sure.kept == unsure.kept
     assert unsure.low < sure.low < sure.kept < sure.high < unsure.high
     assert deviation_of(unsure) > deviation_of(sure)
+
+
+def test_what_references_teach_beyond_the_divergence_is_learnt_by_the_budget() -> None:
+    """Trained with references or without, for the shortest budget or four times that, or not at all."""
+    told = [(0.0, 0.0, 0.0), *((1.0, budget, other) for budget in (0.0, np.log(4.0)) for other in (0.0, 1.0))]
+    trained = np.array([(whether, budget, 0.0, other) for whether, budget, other in told])
+    beyond = beyond_divergence(trained)
+    assert beyond is not None and beyond_divergence(None) is None
+    assert beyond[-1].tolist() == pytest.approx([1.0, np.log(4.0), 1.0, np.log(4.0)])
+    parts, log_kl = alone(1, len(trained)), np.full(len(trained), np.log(0.2))
+    shares = kinds_of_damage(parts, trained)
+    taught = np.array([0.0, 0.0, 0.0, 0.0, 0.04])
+    factors = np.array([*FACTORS, 0.0])
+
+    def fitted(added: Array, times: int) -> Array:
+        many = [np.repeat(of, times, axis=0) for of in (shares, log_kl, 0.93 + added, beyond)]
+        return fit_quality(*many[:3], factors, many[3]).predict(shares, log_kl, np.zeros(len(trained)), beyond).kept
+
+    assert fitted(taught, 6) == pytest.approx(0.93 + taught, abs=0.008)
+    assert fitted(-taught, 6) == pytest.approx(0.93 - taught, abs=0.012)
+    # Nothing is known of what was not tried: it may keep more than all there is, and it is less sure.
+    belief = fit_quality(*EMPTY, factors, np.zeros((0, 4))).predict(shares, log_kl, np.zeros(len(trained)), beyond)
+    spans = belief.high - belief.low
+    assert spans[4] > spans[2] > spans[0]
 
 
 def test_what_is_believed_is_what_draws_of_the_divergence_come_to() -> None:
