@@ -29,7 +29,7 @@ from orchestrator.surrogate.rows import (
     kind_of,
     options_alone,
 )
-from orchestrator.surrogate.step_seconds import StepSeconds
+from orchestrator.surrogate.step_seconds import TRAINS_TOKENS_S, StepSeconds
 from search_spaces.methods.registry import Step
 from search_spaces.spaces.axes import QUANTIZER, TRAINING, trainings
 from search_spaces.spaces.choices import Choices
@@ -93,11 +93,13 @@ class Guidance:
         fits: Fits | None = None,
         least_rate: float = 0.0,
         costs: RowCosts | None = None,
+        tokens_s: float = TRAINS_TOKENS_S,
     ) -> None:
         """whole: the baseline's bytes; rows of no fewer are never proposed, nor are those of more than `max_bytes`, or
         that don't fit. floor: the share of its quality below which a candidate is of no use. least_rate: of the
         hypervolume reached, what a candidate must be expected to add in a second of its trial. costs: what candidates
-        cost in a third objective; what these have to time is told before anything is proposed."""
+        cost in a third objective; what these have to time is told before anything is proposed. tokens_s: of a training,
+        before one was seen."""
         self._rows = rows
         self._whole = whole
         self._floor = floor
@@ -119,7 +121,7 @@ class Guidance:
             for option, row in options_alone(rows, axis)
         } | _training_options(rows)
         self._harm: dict[tuple[str, int], float | None] = {}
-        self._seconds = StepSeconds(rows.axes, is_mixed, trainings(rows.axes))
+        self._seconds = StepSeconds(rows.axes, is_mixed, trainings(rows.axes), tokens_s)
         self._took: list[float] = []
         self._all_seconds, self._others_seconds = 0.0, 0.0
         self._made: set[Steps] = set()

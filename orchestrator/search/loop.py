@@ -34,7 +34,13 @@ from orchestrator.results.intervals import Known
 from orchestrator.results.resampling import Resampling
 from orchestrator.results.step_labels import short_label
 from orchestrator.search.callbacks import TrialWatcher
-from orchestrator.search.estimates import CHARACTERS, bytes_beside_weights, expected_tokens, trial_seconds
+from orchestrator.search.estimates import (
+    CHARACTERS,
+    bytes_beside_weights,
+    expected_tokens,
+    training_tokens_s,
+    trial_seconds,
+)
 from orchestrator.search.faults import Driving, spell_due
 from orchestrator.search.guidance import Fits
 from orchestrator.search.prepared import Study
@@ -157,8 +163,8 @@ def proposer_of(
     guided: bool | None = None,
 ) -> Proposer:
     """What proposes the study's trials; with a ledger it knows what that holds. samples: drawn of it already. on_gpu:
-    whether candidates are timed on one. guided: as the study is where nothing is said; listing a space's rows takes
-    seconds for a large model."""
+    whether candidates are trained and timed on one. guided: as the study is where nothing is said; listing a space's
+    rows takes seconds for a large model."""
     spec = study.spec
     memory = _memory_of(study) if spec.max_memory is not None or spec.third == "memory" else None
     return Proposer(
@@ -188,6 +194,7 @@ def proposer_of(
         fits=None if memory is None or spec.max_memory is None else _fits(memory, spec.max_memory),
         limits=spec.limits,
         memory=memory,
+        tokens_s=training_tokens_s(study.checkpoint, on_gpu),
     )
 
 

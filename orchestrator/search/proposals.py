@@ -27,6 +27,7 @@ from orchestrator.search.guidance import Fits, Guidance
 from orchestrator.statistics.frontier import COST_APART, Objectives, on_frontier
 from orchestrator.study.values import Target
 from orchestrator.surrogate.row_costs import Memory, MemoryCosts, RowCosts, TimedCosts
+from orchestrator.surrogate.step_seconds import TRAINS_TOKENS_S
 from search_spaces.candidate import BaseModel, Candidate, refuse_idle_training, refuse_senseless_order
 from search_spaces.errors import CandidateError
 from search_spaces.methods.family import Family
@@ -121,6 +122,7 @@ class Proposer:
         fits: Fits | None = None,
         limits: Limits = NO_LIMITS,
         memory: Memory | None = None,
+        tokens_s: float = TRAINS_TOKENS_S,
     ) -> None:
         """given: candidates to try right after the baseline. references: those of them that are marks to judge others
         by: they are scored on held-out data and timed too, whatever dev says of them. again: an earlier driver's
@@ -133,7 +135,7 @@ class Proposer:
         given to the uncompressed model too. fits: whether what steps make can keep the study's limits; what can't is
         not tried, but for the baseline and references. limits: what is asked of a model as it ships; where it is timed
         for that, what takes the place of what does not stand is scored and timed too. memory: bytes that what steps
-        make takes as it ships, where that is an objective."""
+        make takes as it ships, where that is an objective. tokens_s: of a training, before one was seen."""
         self._base = base
         self._references = frozenset(references)
         self._named = self._references.union(given)
@@ -166,6 +168,7 @@ class Proposer:
         self._limits = limits
         self._limited = bool(limits) or limits.third is not None
         self._memory = memory
+        self._tokens_s = tokens_s
         self._costs: RowCosts | None = None
         self._anchors = deque(space.anchors(self._offer))
         self._guidance = self._guidance_for(space, floor, max_bytes, least_rate) if guided else None
@@ -433,7 +436,7 @@ class Proposer:
             self._costs = MemoryCosts(rows, whole, self._memory)
         elif self._limits.third == "speed":
             self._costs = TimedCosts(rows, self._timable)
-        return Guidance(rows, whole, floor, target, max_bytes, self._fits, least_rate, self._costs)
+        return Guidance(rows, whole, floor, target, max_bytes, self._fits, least_rate, self._costs, self._tokens_s)
 
     def _guided(self, left: float) -> Proposal | Literal["wait"] | None:
         """A probe of the profile, what is timed for it, then what the profile says; "wait" while it or the baseline is

@@ -15,8 +15,8 @@ Seconds = Mapping[Option, float]
 
 # Before one was made: mixed widths take so many times what a uniform one does.
 MIXED_TAKES = 4.0
-# Tokens a second of a training, before one was seen; what targets by beams take over others (half a billion
-# parameters, H200: 5 minutes to translate what is then trained on for 2).
+# Tokens a second of a training, before one was seen and where nothing else is known; what targets by beams take over
+# others (half a billion parameters, H200: 5 minutes to translate what is then trained on for 2).
 TRAINS_TOKENS_S, BEAMS_TAKE = 15_000.0, 3.5
 
 
@@ -26,12 +26,13 @@ class StepSeconds:
 
     axes: the options of each axis, the first of which takes nothing. is_dear: whether an option takes many times what
     the others of its axis do. trainings: for each option of the axis that trains how it does. probed: what the profile
-    saw, and `learnt` what trials did: that goes before.
+    saw, and `learnt` what trials did: that goes before. tokens_s: of a training, before one was seen.
     """
 
     axes: Mapping[str, Sequence[Any]]
     is_dear: Callable[[Any], bool]
     trainings: Sequence[WholeTraining | None]
+    tokens_s: float = TRAINS_TOKENS_S
     probed: dict[Option, float] = field(default_factory=dict)
     learnt: dict[Option, float] = field(default_factory=dict)
 
@@ -56,5 +57,5 @@ class StepSeconds:
         """By the tokens a second of the trainings that were seen."""
         work = [0.0 if how is None else how.tokens * (BEAMS_TAKE if how.by_beams else 1.0) for how in self.trainings]
         seen = {at: seconds for at, seconds in known.items() if seconds > 0.0}
-        rate = sum(work[at] for at in seen) / sum(seen.values()) if seen else TRAINS_TOKENS_S
+        rate = sum(work[at] for at in seen) / sum(seen.values()) if seen else self.tokens_s
         return [known.get(at, one / rate) for at, one in enumerate(work)]

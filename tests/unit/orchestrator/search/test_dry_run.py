@@ -14,9 +14,11 @@ from orchestrator.number_format import spell_bytes
 from orchestrator.search import dry_run as module
 from orchestrator.search.dry_run import count_candidates, dry_run, plan_trials, request_tokens
 from orchestrator.search.estimates import (
+    MOST_TOKENS_S,
     bytes_beside_weights,
     expected_tokens,
     running_bytes,
+    training_tokens_s,
     translating_seconds,
     trial_seconds,
 )
@@ -143,6 +145,15 @@ def test_memory_counts_weights_cache_and_logits() -> None:
     assert alone == 2 * table.parameters + 8 * 500
     assert running_bytes(table, (RTN(bits=4),), 1, 0) == alone
     assert running_bytes(table, (RemoveLayers(count=1), RTN(bits=4)), 1, 0) < alone
+
+
+def test_a_larger_model_and_a_cpu_train_more_slowly(tmp_path: Path) -> None:
+    shipped = prepared(tmp_path).checkpoint
+    assert 3_000 < training_tokens_s(shipped, on_gpu=False) < 4_000
+    assert training_tokens_s(shipped, on_gpu=True) == MOST_TOKENS_S
+    name, tensor = next(iter(shipped.tensors.items()))
+    large = replace(shipped, tensors={name: replace(tensor, shape=(7_000, 1_000_000))})
+    assert training_tokens_s(large, on_gpu=True) == pytest.approx(1_700, rel=0.05)
 
 
 def test_beside_weights_are_the_cache_and_the_logits_of_the_largest_batch_that_is_timed() -> None:

@@ -200,6 +200,22 @@ def test_no_training_is_begun_that_would_outlast_the_budget(rows_trained: Rows) 
     assert chosen[1] and not any(trainers(steps) for steps in chosen[1])
 
 
+def test_where_training_is_slow_none_is_begun_that_would_outlast_the_budget(rows_trained: Rows) -> None:
+    def trained(tokens_s: float) -> int:
+        guidance = Guidance(rows_trained, int(rows_trained.bytes[0]), 0.5, tokens_s=tokens_s)
+        for steps in guidance.probes:
+            guidance.probed(steps, nats(steps), 1.0)
+        guidance.tell((), int(rows_trained.bytes[0]), 1.0, None, 3.0, stands=True)
+        begun: list[tuple[Step, ...]] = []
+        while len(begun) < 40 and (found := guidance.propose(begun, 400.0)) is not None:
+            begun.append(found[1])
+        return sum(bool(trainers(steps)) for steps in begun)
+
+    fast, slow = 15_000.0, 2_000.0
+    assert trained(fast) > 0
+    assert trained(slow) == 0
+
+
 def test_every_row_is_known_by_its_steps_whatever_trains_it_behind_which_width(rows_trained: Rows) -> None:
     guidance = Guidance(rows_trained, int(rows_trained.bytes[0]), 0.5)
     for row in range(0, len(rows_trained.bytes), 97):
