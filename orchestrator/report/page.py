@@ -36,7 +36,7 @@ from orchestrator.results.control import ControlArms
 from orchestrator.results.cost import Cost, cost_of
 from orchestrator.results.labels import third_note
 from orchestrator.results.points import Results
-from orchestrator.results.statement import statement
+from orchestrator.results.statement import flattered_said, statement
 from orchestrator.statistics.telling_apart import ALPHA as TOGETHER
 from search_spaces.sizes.byte_parts import ByteParts
 from workers.reading.segments import DataSet
@@ -230,7 +230,12 @@ def _tie_note(content: Content) -> str:
 
 
 def _held_out_section(dev: Results, test: Results, unit: Unit) -> str:
-    parts = [note(HELD_OUT_SENTENCE), held_out_table(dev, test, unit)]
+    flattered = flattered_said(dev)
+    parts = [
+        note(HELD_OUT_SENTENCE),
+        *([] if flattered is None else [note(flattered)]),
+        held_out_table(dev, test, unit),
+    ]
     if test.failures:
         parts += ["<h3>Failures on the held-out test</h3>", failures_by_reason(test)]
     return section("held-out", "Held-out test", *parts)

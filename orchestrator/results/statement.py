@@ -72,6 +72,30 @@ def with_folder(found: Statement, dev: Results, folders: Mapping[int, Path]) -> 
     return [found.said, *([] if folder is None else [f"It is in {folder}"])]
 
 
+def flattered_said(dev: Results) -> str | None:
+    """Which compressed points keep more of the baseline on dev than on held-out data, such that their 95 % intervals
+    lie apart, and by how much; None where there is none. It happens to models that were trained on what is like dev."""
+    base = dev.baseline
+    if base is None or base.held_out is None or min(base.quality, base.held_out.quality) <= 0:
+        return None
+    found: dict[int, float] = {}
+    for point in dev.points:
+        own, there = point.interval, None if point.held_out is None else point.held_out.interval
+        if not point.steps or own is None or there is None or point.held_out is None:
+            continue
+        if own.low / base.quality > there.high / base.held_out.quality:
+            less = point.quality / base.quality - point.held_out.quality / base.held_out.quality
+            found[point.record.number] = 100 * less
+    if not found:
+        return None
+    keep = f"trials {join_numbers(sorted(found))} keep" if len(found) > 1 else f"trial {next(iter(found))} keeps"
+    by = " to ".join(sorted({f"{min(found.values()):.1f}", f"{max(found.values()):.1f}"}, key=float))
+    return (
+        f"Dev flatters: on the held-out test {keep} {by} points of 100 less of the baseline's quality than on dev, "
+        "beyond both intervals. Dev may be more like the training data; take the held-out figures."
+    )
+
+
 def groups_said(results: Results) -> list[str]:
     """A sentence for each point of the frontier that others are not told apart from, naming them all."""
     lines = []

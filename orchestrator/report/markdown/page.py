@@ -25,6 +25,7 @@ from orchestrator.report.markdown.syntax import code, escape, fence, section, ta
 from orchestrator.report.sections.conditions import data_details, shared_conditions
 from orchestrator.results.labels import signatures_of, third_note
 from orchestrator.results.points import Results
+from orchestrator.results.statement import flattered_said
 from orchestrator.results.step_labels import short_label
 from search_spaces.candidate import is_of_content
 from workers.reading.segments import DataSet
@@ -175,10 +176,12 @@ def _value(value: float | int) -> str:
 
 
 def _points_note(content: PageContent) -> str:
+    said = flattered_said(content.dev)
+    flattered = "" if said is None else f" {said}"
     return (
         f"Scores are of {content.where}, the mean over language pairs. Intervals are 95 %, by a paired bootstrap over "
         f"documents ({BOOTSTRAP_SAMPLES:,} samples). A point of the frontier is shown to be better than every smaller "
-        "one of it; of two that are not told apart take the smaller." + third_note(content.dev.third)
+        "one of it; of two that are not told apart take the smaller." + third_note(content.dev.third) + flattered
     )
 
 

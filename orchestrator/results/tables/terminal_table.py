@@ -14,7 +14,7 @@ from orchestrator.results.baseline import baseline_faults
 from orchestrator.results.control import ControlArms
 from orchestrator.results.labels import COSTS, cost_text, marked_label, score_of
 from orchestrator.results.points import QUALITIES, Dropped, Point, Results
-from orchestrator.results.statement import groups_said
+from orchestrator.results.statement import flattered_said, groups_said
 from orchestrator.results.step_labels import short_label
 from orchestrator.statistics.telling_apart import LEAST_DOCUMENTS
 from search_spaces.wording import pluralize
@@ -85,8 +85,8 @@ def print_sentence(console: Console, line: str) -> None:
 
 
 def lines_below(results: Results) -> list[str]:
-    """What the table's mark means, which trials are not in it for a reason of their own, and which training did harm or
-    nothing."""
+    """What the table's mark means, which trials are not in it for a reason of their own, which training did harm or
+    nothing, and what dev flatters."""
     lines = [f"{TIE} {line}" for line in groups_said(results)]
     if lines and results.spread is not None and results.spread.documents < LEAST_DOCUMENTS:
         documents = pluralize(results.spread.documents, "document")
@@ -107,7 +107,8 @@ def lines_below(results: Results) -> list[str]:
         for note in trial.measurement.notes
         if note.startswith(TROUBLES)
     ]
-    return lines
+    flattered = flattered_said(results)
+    return lines if flattered is None else [*lines, flattered]
 
 
 def control_lines(controls: ControlArms) -> list[str]:

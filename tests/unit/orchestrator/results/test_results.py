@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from orchestrator.results.intervals import Intervals, mean_over_pairs, resampled
 from orchestrator.results.points import Results, collect, judge_on_test, quality_of
 from orchestrator.results.resampling import Resampling
 from orchestrator.results.standing import race_text
-from orchestrator.results.statement import groups_said, statement
+from orchestrator.results.statement import flattered_said, groups_said, statement
 from orchestrator.results.tables.csv_table import FIRST_COLUMNS, frontier_csv
 from orchestrator.results.tables.terminal_table import lines_below, print_frontier
 from search_spaces.errors import StudyError
@@ -311,6 +312,29 @@ def test_held_out_data_decide_where_a_point_stands(tmp_path: Path, data: DataSet
     assert dev.points[1].tie == dev.points[2].record, "named by its number on dev"
     assert [point.held_out is not None for point in dev.points] == [True, True, True, False]
     assert judge_on_test(dev, None) == dev
+
+
+def test_it_is_said_which_points_dev_flatters_and_by_how_much(tmp_path: Path, data: DataSet) -> None:
+    test = write_data(tmp_path / "test.jsonl", seed=1, segments=96)
+
+    def said(*cuts: float) -> str | None:
+        judges = [Made(100, 0.0, None, split="test")]
+        judges += [
+            Made(size, cut, bits, split="test") for size, cut, bits in zip((80, 60, 40), cuts, (8, 4, 3), strict=True)
+        ]
+        folder = write_run(tmp_path / f"run{cuts}", {"dev": data, "test": test}, [*tied_trials(), *judges])
+        dev = judge_on_test(found(folder, data), found(folder, test, split="test"))
+        words = flattered_said(dev)
+        assert (words in lines_below(dev)) == (words is not None)
+        return words
+
+    assert said(0.0, 0.3, 0.6) is None
+    one, two = said(0.3, 0.3, 0.6), said(0.3, 0.6, 0.6)
+    assert one is not None and re.match(
+        r"Dev flatters: on the held-out test trial 1 keeps \d+\.\d points of 100 less", one
+    )
+    assert two is not None and re.search(r"trials 1 and 2 keep \d+\.\d to \d+\.\d points of 100 less of the", two)
+    assert flattered_said(found(tmp_path / "run(0.3, 0.3, 0.6)", data)) is None, "nothing is held out"
 
 
 def test_what_fails_or_is_kept_off_on_held_out_data_is_kept_off(tmp_path: Path, data: DataSet) -> None:
