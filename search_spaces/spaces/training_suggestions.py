@@ -26,7 +26,7 @@ RANKS = (4, 16, 64)
 BY_BEAMS, WITH_REFERENCES = "quantization-aware-beams", "quantization-aware-references"
 RECOVERIES = ("scales", "lora", "quantization-aware", WITH_REFERENCES, BY_BEAMS)
 # Of dense weights: a merged adapter, all weights, and all weights with cross-entropy on the references beside.
-HEAL_WITH_REFERENCES, REFERENCE_SHARE = "finetune with references", 0.5
+HEAL_WITH_REFERENCES, REFERENCE_SHARE = "finetune-references", 0.5
 HEALINGS = ("recover", "finetune", HEAL_WITH_REFERENCES)
 # How all weights are trained: sequences of an optimizer step, and the peak rate below so many bits. A step of 64 pairs
 # takes a GPU as long as one of 128. Of half a billion parameters (H200) the divergence after 800,000 tokens was, at 2

@@ -276,6 +276,21 @@ def test_an_adapter_kept_apart_ends_its_candidate() -> None:
     assert all(isinstance(steps[-1], Recover) for steps in apart)
 
 
+def test_half_of_a_loss_is_the_references_where_a_choice_says_so() -> None:
+    offer = offer_for(CAPTIONS, training=True)
+    nothing = {
+        "trim_vocabulary.tokens": "whole", "remove_layers.count": 1, "remove_layers.by": "greedy",
+        "remove_heads.groups": 0, "remove_channels.share": 0.0, "embeddings.bits": 16,
+    }  # fmt: skip
+    dense = {**nothing, "heal": "finetune-references", "heal.budget": BUDGETS[1], "quantizer": "none"}
+    assert steps_of("joint", dense, offer)[-1] == Finetune(tokens=BUDGETS[1], batch=BATCH, reference_share=0.5)
+    packed = {
+        **nothing, "heal": "none", "quantizer": "gptq", "quantizer.bits": 4, "quantizer.group_size": 64,
+        "quantizer.symmetric": True, "recovery": "quantization-aware-references", "recovery.budget": BUDGETS[2],
+    }  # fmt: skip
+    assert steps_of("joint", packed, offer)[-1] == Finetune(tokens=BUDGETS[2], batch=BATCH, reference_share=0.5)
+
+
 def test_a_trimmed_vocabulary_is_healed_as_others_are() -> None:
     trimmed = {"trim_vocabulary.tokens": 3968, "remove_layers.count": 0, "remove_heads.groups": 0}
     choices = trimmed | {
