@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -86,24 +86,27 @@ class QualityMap:
         inside = 2 + shares.shape[1]
         inner = self.at[0] + shares @ self.at[2:inside] + log_kl
         moved = np.concatenate([np.ones((len(inner), 1)), inner[:, None], shares], axis=1)
-        unsure = (moved @ self.covariance[:inside, :inside] * moved).sum(axis=1)
-        away = np.sqrt(unsure + deviation**2)
-        kept, slopes, slope = _curve(self.at, shares, log_kl, beyond)
-        # What is left of all that is not sure of the parameters is of what is added.
-        added = np.maximum((slopes @ self.covariance * slopes).sum(axis=1) - slope**2 * unsure, 0.0)
-        chance = np.sqrt(added + NOISE**2)
+        away = np.sqrt((moved @ self.covariance[:inside, :inside] * moved).sum(axis=1) + deviation**2)
+        falls = partial(_falling, power=np.exp(self.at[1]))
+        kept, slope = falls(inner)
+        added, chance = np.zeros(len(inner)), np.full(len(inner), NOISE)
+        if beyond is not None:
+            added = beyond @ self.at[inside:]
+            # Of what is added, and of what that and the curve have in common.
+            unsure = (beyond @ self.covariance[inside:, inside:] * beyond).sum(axis=1)
+            unsure += 2.0 * slope * (moved @ self.covariance[:inside, inside:] * beyond).sum(axis=1)
+            chance = np.sqrt(np.maximum(unsure, 0.0) + NOISE**2)
         # More divergence keeps less.
         low, high = (
-            kept
-            + sign * np.hypot(_curve(self.at, shares, log_kl - sign * NINETY * away, beyond)[0] - kept, NINETY * chance)
+            kept + added + sign * np.hypot(falls(inner - sign * NINETY * away)[0] - kept, NINETY * chance)
             for sign in (-1.0, 1.0)
         )
         means, deviations = [], []
         for middle, within in zip(*_parts_of_normal(PARTS), strict=True):
-            share, _, slope = _curve(self.at, shares, log_kl + middle * away, beyond)
-            means.append(share)
+            share, slope = falls(inner + middle * away)
+            means.append(share + added)
             deviations.append(np.hypot(slope * within * away, chance))
-        return Belief(kept, low, high, np.stack(means), np.stack(deviations))
+        return Belief(kept + added, low, high, np.stack(means), np.stack(deviations))
 
 
 def fit_quality(shares: Array, log_kl: Array, kept: Array, factors: Array, beyond: Array | None = None) -> QualityMap:
@@ -143,15 +146,20 @@ def fit_quality(shares: Array, log_kl: Array, kept: Array, factors: Array, beyon
 
 def _curve(parameters: Array, shares: Array, log_kl: Array, beyond: Array | None = None) -> tuple[Array, Array, Array]:
     """The kept share (n,), and its slopes by the parameters (n, parameters) and by log KL (n,)."""
-    power, inside = np.exp(parameters[1]), 2 + shares.shape[1]
+    inside = 2 + shares.shape[1]
     inner = parameters[0] + shares @ parameters[2:inside] + log_kl
-    grown = np.exp(np.clip(power * inner, -40.0, 3.5))
-    kept = np.exp(-grown)
-    slope = -kept * grown * power
+    kept, slope = _falling(inner, np.exp(parameters[1]))
     by_parameter = np.concatenate([slope[:, None], (slope * inner)[:, None], slope[:, None] * shares], axis=1)
     if beyond is None:
         return kept, by_parameter, slope
     return kept + beyond @ parameters[inside:], np.concatenate([by_parameter, beyond], axis=1), slope
+
+
+def _falling(inner: Array, power: float) -> tuple[Array, Array]:
+    """exp(−exp(power · inner)) and its slope by `inner`, both (n,)."""
+    grown = np.exp(np.clip(power * inner, -40.0, 3.5))
+    kept = np.exp(-grown)
+    return kept, -kept * grown * power
 
 
 @cache
