@@ -138,7 +138,7 @@ class Proposer:
         make takes as it ships, where that is an objective. tokens_s: of a training, before one was seen."""
         self._base = base
         self._references = frozenset(references)
-        self._named = self._references.union(given)
+        self._named = frozenset(given)
         self._baseline_key = (Candidate(base).digest, "dev")
         self._checkpoint = checkpoint
         self._space = space

@@ -26,7 +26,7 @@ RANKS = (4, 16, 64)
 BY_BEAMS, WITH_REFERENCES = "quantization-aware-beams", "quantization-aware-references"
 RECOVERIES = ("scales", "lora", "quantization-aware", WITH_REFERENCES, BY_BEAMS)
 # Of dense weights: a merged adapter, all weights, and all weights with cross-entropy on the references beside.
-HEAL_WITH_REFERENCES, REFERENCE_SHARE = "finetune-references", 0.5
+HEAL_WITH_REFERENCES = "finetune-references"
 HEALINGS = ("recover", "finetune", HEAL_WITH_REFERENCES)
 # How all weights are trained: sequences of an optimizer step, and the peak rate below so many bits. A step of 64 pairs
 # takes a GPU as long as one of 128. Of half a billion parameters (H200) the divergence after 800,000 tokens was, at 2
@@ -122,8 +122,9 @@ def suggest_healing(source: ChoiceSource, offer: Offer, pruned: tuple[Step, ...]
     tokens = source.suggest_categorical("heal.budget", BUDGETS)
     if how == "recover":
         return (*pruned, Recover(tokens=tokens, merged=True))
-    share = REFERENCE_SHARE if how == HEAL_WITH_REFERENCES else 0.0
-    return (*pruned, Finetune(tokens=tokens, batch=BATCH, reference_share=share))
+    if how == HEAL_WITH_REFERENCES:
+        return (*pruned, step_from_json({"recipe": WITH_REFERENCES, "tokens": tokens, "batch": BATCH}))
+    return (*pruned, Finetune(tokens=tokens, batch=BATCH))
 
 
 def quantized_and_recovered(

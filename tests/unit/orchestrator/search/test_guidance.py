@@ -149,9 +149,9 @@ def test_training_enters_where_it_pays(checkpoint: Checkpoint) -> None:
     whole, untrained = done.dev[0].predicted_bytes, search(checkpoint, 24)
     chosen = [one for one in done.dev if one.why]
     trained = [one for one in chosen if trainers(one.candidate.steps)]
-    # Before anything was trained only where something is lost: elsewhere it takes its seconds and wins little.
+    # Before anything was trained only where much is lost: elsewhere it takes its seconds and wins little.
     assert 0 < len(trained) < len(chosen)
-    assert all(whole / one.predicted_bytes > 3.0 for one in trained[:3])
+    assert all(whole / one.predicted_bytes > 5.0 for one in trained[:3])
 
     def best(at: Searched) -> float:
         small = [one for one in at.dev if whole / one.predicted_bytes >= 6.0]
@@ -166,7 +166,7 @@ def test_budgets_rise_beyond_the_samplers_and_go_on_after_a_stop(checkpoint: Che
     longest = 4 * BUDGETS[-1]
     assert max(budgets[: budgets.index(longest)]) == BUDGETS[-1], "a quarter of it was tried before"
     first = next(one for one in done.dev if one.why and trainers(one.candidate.steps))
-    assert all(step.tokens <= BUDGETS[-1] and not step.beams for step in trainers(first.candidate.steps))
+    assert [(step.tokens, step.beams) for step in trainers(first.candidate.steps)] == [(BUDGETS[-1], 0)]
     cut = [record.candidate for record in done.records].index(done.dev[budgets.index(longest)].candidate) + 1
     again = search(checkpoint, 26, known=done.records[:cut], training=True)
     assert [one.candidate for one in again.dev] == [one.candidate for one in done.dev[budgets.index(longest) + 1 :]]
