@@ -119,7 +119,8 @@ class Guidance:
             rows.steps(row)[0]: (at, option)
             for at, axis in enumerate(rows.axes)
             for option, row in options_alone(rows, axis)
-        } | _training_options(rows)
+        }
+        self._training_of = _training_options(rows)
         self._harm: dict[tuple[str, int], float | None] = {}
         self._seconds = StepSeconds(rows.axes, is_mixed, trainings(rows.axes), tokens_s)
         self._took: list[float] = []
@@ -172,14 +173,17 @@ class Guidance:
         tau = kendalltau(guide.prior(list(measured)), list(measured.values())).statistic
         return bool(math.isnan(tau) or tau >= LEAST_TAU)
 
-    def leaves_to_others(self, begun: int, waiting: bool) -> bool:
+    def leaves_to_others(self, begun: int, waiting: bool, pending: Collection[Steps] = ()) -> bool:
         """Whether the next candidate is not the profile's to choose, after so many that were begun, the baseline among
         them.
 
         waiting: whether anchors wait of which the profile says nothing. Without them the sampler is next, which has no
-        turn among the first ENOUGH, when it knows least. Nobody else has one where a target is sought, or while what
-        others chose has taken more than their share of all trials' seconds.
+        turn among the first ENOUGH, when it knows least. pending: the steps of the candidates under way. Nobody else
+        has a turn where a target is sought, while a choice of theirs is under way, or while what they chose has taken
+        more than their share of all trials' seconds.
         """
+        if any(self._row(steps) is None for steps in pending):
+            return False
         every = SAMPLED_EVERY if self.believed else SAMPLED_OFTEN
         turn = (waiting or begun > ENOUGH) and begun % every == every - 1
         return turn and self._target is None and every * self._others_seconds <= self._all_seconds
@@ -363,13 +367,15 @@ class Guidance:
 
     def _code(self, steps: Steps) -> int | None:
         """What the artefact of these steps is known by; None where it is on no row's way."""
-        found, before = 0, -1
-        sizes = _sizes(self._rows)
+        found, before, width = 0, -1, 0
+        names, sizes = list(self._rows.axes), _sizes(self._rows)
         for step in steps:
-            at, option = self._option_of.get(step, (-1, 0))
+            known = self._training_of.get((width, step)) if step.kind == "trainer" else self._option_of.get(step)
+            at, option = known or (-1, 0)
             if at <= before:
                 return None
             found, before = found + option * sizes[at], at
+            width = option if names[at] == QUANTIZER else width
         return found
 
     def _learn_seconds(self, steps: Steps, seconds: float) -> None:
@@ -435,18 +441,19 @@ def _trained(rows: Rows) -> Array | None:
     return found
 
 
-def _training_options(rows: Rows) -> dict[Step, tuple[int, int]]:
-    """The axis and option of each step that trains; it is another one behind other widths."""
+def _training_options(rows: Rows) -> dict[tuple[int, Step], tuple[int, int]]:
+    """The axis and option of each step that trains, by the option of the widths before it: of few bits the same step
+    may be no row's."""
     names = list(rows.axes)
     if TRAINING not in names:
         return {}
     at = names.index(TRAINING)
     widths = rows.options[:, names.index(QUANTIZER)]
-    found: dict[Step, tuple[int, int]] = {}
+    found: dict[tuple[int, Step], tuple[int, int]] = {}
     for option in range(1, len(rows.axes[TRAINING])):
         for width in range(len(rows.axes[QUANTIZER])):
             for row in np.flatnonzero((rows.options[:, at] == option) & (widths == width))[:1]:
-                found |= {step: (at, option) for step in rows.steps(int(row)) if step.kind == "trainer"}
+                found |= {(width, step): (at, option) for step in rows.steps(int(row)) if step.kind == "trainer"}
     return found
 
 

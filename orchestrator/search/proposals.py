@@ -457,9 +457,10 @@ class Proposer:
             return self._issue(to_time[0], SPEED_SPLIT, {}, predicted_bytes(self._checkpoint, to_time[0].steps), None)
         # Those that train take minutes of a GPU, for a point that a smaller one makes needless.
         self._anchors = deque(choices for choices in self._anchors if self._may_gain(guidance, choices))
-        if guidance.leaves_to_others(self._started("dev"), waiting=bool(self._anchors)):
-            return None
         pending = [proposal.candidate.steps for proposal in self._pending.values() if proposal.split == "dev"]
+        others = [steps for steps in pending if steps not in self._named]
+        if guidance.leaves_to_others(self._started("dev"), bool(self._anchors), others):
+            return None
         while (found := guidance.propose(pending, left)) is not None:
             choices, steps, reason = found
             if (proposal := self._chosen(choices, reason.to_json())) is not None:

@@ -17,7 +17,7 @@ from search_spaces.methods.registry import METHODS, Step, step_from_json
 from search_spaces.methods.trainers import Distill, Finetune, Recover
 from search_spaces.predicted_size import predicted_bytes
 from search_spaces.sizes.tensor_table import Checkpoint
-from search_spaces.spaces.choices import every_choice
+from search_spaces.spaces.choices import chosen_steps, every_choice
 from search_spaces.spaces.offers import Offer, offer_for
 from search_spaces.spaces.registry import SPACES
 from search_spaces.spaces.training_suggestions import BATCH, BUDGETS, FEW_BITS_RATE, raise_budget
@@ -289,6 +289,30 @@ def test_half_of_a_loss_is_the_references_where_a_choice_says_so() -> None:
         "quantizer.symmetric": True, "recovery": "quantization-aware-references", "recovery.budget": BUDGETS[2],
     }  # fmt: skip
     assert steps_of("joint", packed, offer)[-1] == Finetune(tokens=BUDGETS[2], batch=BATCH, reference_share=0.5)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "tokens", "rate"),
+    [
+        ({"quantizer": "gptq", "quantizer.bits": 4, "quantizer.symmetric": False}, BUDGETS[2], 2e-5),
+        ({"quantizer": "gptq", "quantizer.bits": 4, "quantizer.symmetric": False}, 4 * BUDGETS[2], 2e-5),
+        ({"quantizer": "gptq", "quantizer.bits": 3, "quantizer.symmetric": False}, BUDGETS[2], 1e-4),
+        ({"quantizer": "gptq", "quantizer.bits": 3, "quantizer.symmetric": False}, 4 * BUDGETS[2], 5e-5),
+        ({"quantizer": "mixed", "mixed.bits": 3.5, "mixed.embeddings": False}, 4 * BUDGETS[2], 5e-5),
+        ({"quantizer": "mixed", "mixed.bits": 2.75, "mixed.embeddings": False}, 4 * BUDGETS[2], 1e-4),
+        ({"quantizer": "gptq", "quantizer.bits": 2, "quantizer.symmetric": False}, 4 * BUDGETS[2], 1e-4),
+    ],
+)
+def test_few_bits_are_trained_at_a_higher_rate_and_longer_at_a_lower_one(
+    quantizer: dict[str, Any], tokens: int, rate: float
+) -> None:
+    choices = {
+        "trim_vocabulary.tokens": "whole", "remove_layers.count": 0, "remove_heads.groups": 0,
+        "remove_channels.share": 0.0, "quantizer.group_size": 64, "recovery": "quantization-aware",
+        "recovery.budget": tokens, "embeddings.bits": 16, **quantizer,
+    }  # fmt: skip
+    trained = chosen_steps(SPACES["joint"], choices, offer_for(CAPTIONS, training=True))[-1]
+    assert trained == Finetune(tokens=tokens, batch=BATCH, rate=rate)
 
 
 def test_a_trimmed_vocabulary_is_healed_as_others_are() -> None:

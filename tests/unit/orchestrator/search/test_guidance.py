@@ -21,6 +21,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.methods.pruners import RemoveHeads, TrimVocabulary
 from search_spaces.methods.quantizers import GPTQ, HQQ, RTN, MixedWidths
 from search_spaces.methods.registry import Step
+from search_spaces.methods.trainers import Finetune
 from search_spaces.outcome import Failure
 from search_spaces.sizes.tensor_table import Checkpoint
 from search_spaces.spaces.enumeration import Rows, enumerate_rows
@@ -222,6 +223,13 @@ def test_every_row_is_known_by_its_steps_whatever_trains_it_behind_which_width(r
         assert guidance._row(rows_trained.steps(row)) == row
 
 
+def test_a_training_at_another_rate_than_the_rows_is_none_of_them(rows_trained: Rows) -> None:
+    guidance = Guidance(rows_trained, int(rows_trained.bytes[0]), 0.5)
+    few = (GPTQ(bits=3, group_size=64, symmetric=False),)
+    found = [guidance._row((*few, Finetune(tokens=4_000_000, batch=128, rate=rate))) for rate in (1e-4, 2e-5)]
+    assert found[0] is not None and found[1] is None
+
+
 def test_what_training_does_and_takes_is_learnt(rows_trained: Rows) -> None:
     def told(left: float) -> tuple[float, float]:
         """Expected quality and seconds of two bits trained for longer, after a short training left so much."""
@@ -269,6 +277,8 @@ def test_others_have_no_turn_while_they_took_more_than_their_share_of_the_time(r
     assert turns() == []
     guidance.tell(rows.steps(1), int(rows.bytes[1]), 0.99, 0.01, 140.0, stands=True)
     assert turns() == [23, 31]
+    assert not guidance.leaves_to_others(23, False, pending=[rows.steps(2), unknown])
+    assert guidance.leaves_to_others(23, False, pending=[rows.steps(2)])
 
 
 def test_anchors_that_train_stay_and_others_go(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
