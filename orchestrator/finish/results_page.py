@@ -125,6 +125,8 @@ def study_file(ledger: Ledger, spec: StudySpec) -> str:
     said |= {name: _names(said[name]) for name in FILES if name in said}
     for name in {"anchors", "reference_points"} & set(said):
         said[name] = [[_brief(step) for step in chain] for chain in said[name]]
+    if "start" in said:
+        said["start"] = [_brief(step) for step in said["start"]]
     base, made = ledger.header["base"], made_baseline(spec)
     said["model"] = (
         _model(base["name"], base["revision"]) if made is None else _model(made.base.name, made.base.revision)

@@ -179,7 +179,7 @@ def _search_seconds(study: Study, planned: list[PlannedTrial]) -> float:
     """The whole search on one GPU: trials that are not known yet take as long as those that are."""
     spec, trials = study.spec, [one.seconds for one in planned if not one.part]
     chosen = (spec.trials - len(trials)) * sum(trials) / max(len(trials), 1)
-    points = min(spec.trials, ENDS_WITH + len(spec.reference_points))
+    points = min(spec.trials, ENDS_WITH + len(spec.marks))
     held_out = expected_tokens(study.data["test"].segments, spec.max_new_tokens) if "test" in study.data else ()
     scored = points * translating_seconds(study.checkpoint, (), held_out, spec.batch_size)
     timed = TIMING * points if spec.speed else 0.0

@@ -94,13 +94,17 @@ class Guidance:
         least_rate: float = 0.0,
         costs: RowCosts | None = None,
         tokens_s: float = TRAINS_TOKENS_S,
+        before: Steps = (),
     ) -> None:
         """whole: the baseline's bytes; rows of no fewer are never proposed, nor are those of more than `max_bytes`, or
         that don't fit. floor: the share of its quality below which a candidate is of no use. least_rate: of the
         hypervolume reached, what a candidate must be expected to add in a second of its trial. costs: what candidates
         cost in a third objective; what these have to time is told before anything is proposed. tokens_s: of a training,
-        before one was seen."""
+        before one was seen. before: the steps with which the candidate of every row begins. What they make is told
+        before anything is proposed: quality is lost of what that has, and divergences are from it."""
         self._rows = rows
+        self._before = before
+        self._begins_at = 1.0
         self._whole = whole
         self._floor = floor
         self._closed = np.zeros(len(rows.bytes), dtype=bool)
@@ -132,7 +136,7 @@ class Guidance:
         nothing = np.zeros(len(rows.bytes), dtype=int)
         self._tokens = tokens[rows.options[:, list(rows.axes).index(TRAINING)] if TRAINING in rows.axes else nothing]
         self._longest = SHORTEST
-        self._probes = {option: rows.steps(row) for option, row in self._options_to_probe()}
+        self._probes = {option: before + rows.steps(row) for option, row in self._options_to_probe()}
 
     @property
     def probes(self) -> list[Steps]:
@@ -193,7 +197,11 @@ class Guidance:
         no more bytes, and no higher cost, keeps NEARLY_ALL."""
         largest, most = math.log(size), self._cost(steps, math.log(size)) + math.log(COST_APART)
         return not any(
-            stands and kept is not None and kept >= NEARLY_ALL and at <= largest and self._cost(other, at) <= most
+            stands
+            and kept is not None
+            and kept >= NEARLY_ALL * self._begins_at
+            and at <= largest
+            and self._cost(other, at) <= most
             for other, at, kept, _, stands in self._tellings
         )
 
@@ -230,10 +238,13 @@ class Guidance:
         if steps and not given and self._row(steps) is None:
             self._others_seconds += seconds
         self._tellings.append((steps, math.log(size), kept, nats, stands))
-        if kept is not None:
-            self._learn_seconds(steps, seconds)
+        if self._before and steps == self._before and kept is not None:
+            self._begins_at = kept
+        elif kept is not None and (not steps or self._own(steps) is not None):
+            own = self._own(steps) or ()
+            self._learn_seconds(own, seconds)
             self._longest = max(
-                self._longest, *(getattr(step, "tokens", 0) for step in steps if step.kind == "trainer"), 0
+                self._longest, *(getattr(step, "tokens", 0) for step in own if step.kind == "trainer"), 0
             )
         self._took_steps(steps)
         if self._guide is not None:
@@ -265,15 +276,15 @@ class Guidance:
         if found is None:
             return None
         row, told = found
-        belief = told.belief
+        belief, whole = told.belief, self._begins_at
         reason = Reason(
-            kept=float(belief.kept[row]),
-            low=float(belief.low[row]),
-            high=float(belief.high[row]),
-            gain=float(told.gain[row]),
+            kept=whole * float(belief.kept[row]),
+            low=whole * float(belief.low[row]),
+            high=whole * float(belief.high[row]),
+            gain=whole * float(told.gain[row]),
             seconds=float(seconds[row]),
         )
-        return self._rows.choices(row), self._rows.steps(row), reason
+        return self._rows.choices(row), self._before + self._rows.steps(row), reason
 
     def _options_to_probe(self) -> list[tuple[tuple[str, int], int]]:
         """Each (axis, option) to probe, and its row: of uniform widths all but 8 bits, in one group size; of tokens,
@@ -310,9 +321,9 @@ class Guidance:
             np.log(self._rows.bytes),
             tuple(harm),
             math.log(self._whole),
-            self._floor,
+            self._floor / self._begins_at,
             self._prior_seconds(),
-            self._target,
+            None if self._target is None else self._target / self._begins_at,
             _trained(self._rows),
             None if self._row_costs is None else self._row_costs.rows(),
             self._least_rate,
@@ -356,13 +367,21 @@ class Guidance:
     def _pass_on(self, guide: Guide, number: int) -> None:
         steps, log_bytes, kept, nats, stands = self._tellings[number]
         row = self._row(steps)
+        kept = None if kept is None else kept / self._begins_at
         if row is not None:
-            guide.tell(row, kept, nats, stands)
+            # What all begin with lies as far from the baseline as it does; from itself it does not.
+            guide.tell(row, kept, nats if self._own(steps) else None, stands)
         elif kept is not None and stands:
             guide.tell_other(log_bytes, kept, self._cost(steps, log_bytes))
 
+    def _own(self, steps: Steps) -> Steps | None:
+        """The steps after those that every row begins with; None where they begin otherwise."""
+        length = len(self._before)
+        return steps[length:] if steps[:length] == self._before else None
+
     def _row(self, steps: Steps) -> int | None:
-        code = self._code(steps)
+        own = self._own(steps)
+        code = None if own is None else self._code(own)
         return None if code is None else self._row_of.get(code)
 
     def _code(self, steps: Steps) -> int | None:
@@ -382,7 +401,8 @@ class Guidance:
         """A trial whose steps were all made says what a trial takes; another says what its one step that was not made
         takes, or its training beside others of which that is known."""
         missing = [length for length in range(1, len(steps) + 1) if steps[:length] not in self._made]
-        row = self._row(steps)
+        code = self._code(steps)
+        row = None if code is None else self._row_of.get(code)
         if not missing or not self._took:
             self._took.append(seconds)
             return
@@ -399,7 +419,8 @@ class Guidance:
         self._seconds.learnt[learnt] = max(seconds - float(np.median(self._took)) - others, 0.0)
 
     def _took_steps(self, steps: Steps) -> None:
-        self._made.update(steps[:length] for length in range(1, len(steps) + 1))
+        own = self._own(steps) or ()
+        self._made.update(own[:length] for length in range(1, len(own) + 1))
 
     def _costs(self) -> Array:
         """Seconds of each row's trial: what a trial takes, and for each step that is not made yet what its option took

@@ -174,7 +174,8 @@ def proposer_of(
         trials=spec.trials,
         seed=spec.seed,
         given=spec.given,
-        references=spec.reference_points,
+        references=spec.marks,
+        start=spec.start,
         held_out="test" in study.data,
         speed=spec.speed,
         known=ledger.trials if ledger else (),
@@ -416,6 +417,8 @@ def _say_what_was_not_done(spec: StudySpec, proposer: Proposer, console: Console
     if proposer.nothing_to_time:
         said = "speed was not measured: on a CPU nothing but the baseline runs as it ships"
         console.print(said, soft_wrap=True)
+    if proposer.start_failed:
+        console.print("what the space's candidates begin with could not be made; the search stopped there")
     if proposer.baseline_failed:
         console.print("the uncompressed baseline failed, so there is nothing to compare with; the search stopped there")
 

@@ -26,6 +26,7 @@ def study_of(spec: StudySpec) -> StudySpec:
     return replace(
         spec,
         baseline=(),
+        start=(),
         anchors=(spec.baseline,),
         reference_points=(),
         space=SPACE,

@@ -93,6 +93,7 @@ class Study:
             comet_model=spec.comet_model,
             training=self.training.data if self.training else None,
             training_processes=spec.training_gpus,
+            start=spec.start,
             languages=spec.languages,
         )
 

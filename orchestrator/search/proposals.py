@@ -104,6 +104,7 @@ class Proposer:
         seed: int,
         given: Sequence[tuple[Step, ...]] = (),
         references: Collection[tuple[Step, ...]] = (),
+        start: tuple[Step, ...] = (),
         held_out: bool = False,
         speed: bool = False,
         known: Iterable[TrialRecord] = (),
@@ -125,7 +126,8 @@ class Proposer:
         tokens_s: float = TRAINS_TOKENS_S,
     ) -> None:
         """given: candidates to try right after the baseline. references: those of them that are marks to judge others
-        by: they are scored on held-out data and timed too, whatever dev says of them. again: an earlier driver's
+        by: they are scored on held-out data and timed too, whatever dev says of them. start: one of these, with which
+        every candidate of the space begins; none is proposed before it is measured. again: an earlier driver's
         trials that are to be tried again, under their numbers. numbers: the first that is free, where that is known.
         timable: whether what the steps make can be timed here; where that holds of nothing but the baseline, nothing
         is. guided: whether candidates are chosen by a profile, where the space is known whole and is not so small that
@@ -139,6 +141,8 @@ class Proposer:
         self._base = base
         self._references = frozenset(references)
         self._named = frozenset(given)
+        self._start = start
+        self._start_key = (Candidate(base, start).digest, "dev") if start else ("", "")
         self._baseline_key = (Candidate(base).digest, "dev")
         self._checkpoint = checkpoint
         self._space = space
@@ -206,7 +210,11 @@ class Proposer:
         if self._again:
             return self._again.popleft()
         if not self._over():
-            proposal = self._from_given() or self._guided(left)
+            if (named := self._from_given()) is not None:
+                return named
+            if any(one.key == self._start_key for one in self._pending.values()):
+                return "wait"
+            proposal = self._guided(left)
             if self.aim_is_met or self.gain_is_spent:
                 return self.propose()
             proposal = proposal or self._from_anchors()
@@ -232,7 +240,7 @@ class Proposer:
         """The trials that come before any that the profile or the sampler chooses, in their order and the profile's
         probes last, as far as they have not begun; nothing is proposed by asking."""
         found = list(self._again)
-        anchors = (chosen_steps(self._space, choices, self._offer) for choices in self._anchors)
+        anchors = (self._steps_of(choices) for choices in self._anchors)
         # Trained anchors follow what the profile chooses.
         for steps in (*self._given, *(() if self._guidance else anchors)):
             if len(found) >= self._trials:
@@ -334,6 +342,12 @@ class Proposer:
         """Whether the uncompressed model itself could not be measured: no candidate can be compared with anything."""
         return self._baseline_key in self._found and self._found[self._baseline_key] is None
 
+    @property
+    def start_failed(self) -> bool:
+        """Whether what the space's candidates begin with could not be measured: none of them could be made either."""
+        begun = {proposal.key for proposal in self._pending.values()}
+        return bool(self._start) and self._start_key not in begun and self._found.get(self._start_key) is None
+
     def smallest_in_aim(self) -> Candidate | None:
         """The smallest candidate that kept what is aimed at and may stand; None without an aim, or a baseline."""
         baseline = self._found.get(self._baseline_key)
@@ -416,7 +430,8 @@ class Proposer:
 
     def _over(self) -> bool:
         """Whether no more candidates are to be tried on dev."""
-        return self.exhausted or self.baseline_failed or self._started("dev") >= self._trials
+        failed = self.baseline_failed or (self.start_failed and not self._given)
+        return self.exhausted or failed or self._started("dev") >= self._trials
 
     def _started(self, split: str) -> int:
         return sum(key[1] == split for key in self._found) + sum(p.split == split for p in self._pending.values())
@@ -436,7 +451,9 @@ class Proposer:
             self._costs = MemoryCosts(rows, whole, self._memory)
         elif self._limits.third == "speed":
             self._costs = TimedCosts(rows, self._timable)
-        return Guidance(rows, whole, floor, target, max_bytes, self._fits, least_rate, self._costs, self._tokens_s)
+        return Guidance(
+            rows, whole, floor, target, max_bytes, self._fits, least_rate, self._costs, self._tokens_s, self._start
+        )
 
     def _guided(self, left: float) -> Proposal | Literal["wait"] | None:
         """A probe of the profile, what is timed for it, then what the profile says; "wait" while it or the baseline is
@@ -531,7 +548,7 @@ class Proposer:
     def _may_gain(self, guidance: Guidance, choices: Mapping[str, Any]) -> bool:
         """Whether what the profile led to leaves an anchor something to gain; what can't be is refused in its turn."""
         try:
-            steps = chosen_steps(self._space, self._told_of_training(choices), self._offer)
+            steps = self._steps_of(self._told_of_training(choices))
             return guidance.may_gain(steps, predicted_bytes(self._checkpoint, steps))
         except CandidateError:
             return True
@@ -553,7 +570,7 @@ class Proposer:
             if (proposal := self._asked_once()) is not None:
                 return proposal
         for choices, steps in every_choice(self._space, self._offer, self._shuffled):
-            if (proposal := self._new(steps, choices, None)) is not None:
+            if (proposal := self._new(self._start + steps, choices, None)) is not None:
                 self._asked[proposal.number] = self._with_choices(choices)
                 return proposal
         return None
@@ -562,9 +579,12 @@ class Proposer:
         """What the sampler answers when it is given these choices; None when that is known, pending or impossible."""
         whole = self._told_of_training(choices)
         if not is_sampled(whole):
-            return self._new(chosen_steps(self._space, whole, self._offer), whole, None, why)
+            return self._new(self._steps_of(whole), whole, None, why)
         self._study.enqueue_trial(whole)
         return self._asked_once(why)
+
+    def _steps_of(self, choices: Mapping[str, Any]) -> tuple[Step, ...]:
+        return self._start + chosen_steps(self._space, choices, self._offer)
 
     def _told_of_training(self, choices: Mapping[str, Any]) -> dict[str, Any]:
         """The choices, and that nothing is trained in the ways that they say nothing of, where training is offered."""
@@ -573,7 +593,7 @@ class Proposer:
     def _asked_once(self, why: Mapping[str, float] | None = None) -> Proposal | None:
         """One question to the sampler; None when its answer is known, pending or impossible."""
         asked = self._study.ask()
-        proposal = self._new(self._space.steps(asked, self._offer), asked.params, asked, why)
+        proposal = self._new(self._start + self._space.steps(asked, self._offer), asked.params, asked, why)
         if proposal is None:
             self._study.tell(asked, state=TrialState.FAIL)
         return proposal

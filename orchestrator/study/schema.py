@@ -32,7 +32,8 @@ def study_schema() -> dict[str, Any]:
     del found["properties"]["model"]["default"]
     steps = [_method_schema(name) for name in METHODS] + [_recipe_schema(name) for name in RECIPES]
     found["properties"]["anchors"]["items"] = {"type": "array", "items": {"anyOf": steps}}
-    found["properties"]["baseline"]["items"] = {"anyOf": steps}
+    for name in ("baseline", "start"):
+        found["properties"][name]["items"] = {"anyOf": steps}
     named = {"enum": [COMMON, *REFERENCE_POINTS]}
     chain = {"type": "array", "minItems": 1, "items": {"anyOf": steps}}
     found["properties"]["reference_points"]["anyOf"] = [named, {"type": "array", "items": {"anyOf": [named, chain]}}]

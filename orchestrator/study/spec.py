@@ -44,7 +44,7 @@ from orchestrator.study.values import (
 from search_spaces.errors import StudyError
 from search_spaces.methods.reference_points import REFERENCE_POINTS
 from search_spaces.methods.registry import Step, step_to_json
-from search_spaces.methods.trainers import Distill
+from search_spaces.methods.trainers import Distill, Finetune
 from search_spaces.parameters import DEFAULT_CALIBRATION_TOKENS
 from search_spaces.spaces.registry import SPACES
 from workers.languages.codes import UnknownLanguage, name_languages
@@ -103,6 +103,9 @@ class StudySpec:
     """Candidates to measure, the baseline included."""
     baseline: Annotated[Steps, Flag(MODEL, only_file=True)] = ()
     """Steps that make the baseline out of the model before the search, such as a fine-tuning; by method or recipe."""
+    start: Annotated[Steps, Flag(MODEL, only_file=True)] = ()
+    """Trainings of all weights with which every candidate of the space begins, and not the baseline, anchors and
+    reference points; what they make is one of the latter."""
     anchors: Annotated[Anchors, Flag(MODEL, only_file=True)] = ()
     """Candidates to try before the space's own: each a list of steps, by method or by recipe."""
     reference_points: Annotated[ReferencePoints, Flag(MODEL, metavar="NAME", repeated=True, default="none")] = ()
@@ -230,6 +233,7 @@ class StudySpec:
 
     def __post_init__(self) -> None:
         self._refuse_training_without_data()
+        self._refuse_start()
         self._refuse_aimless()
         self._refuse_few_trials()
         limited = self._asked("min_tokens_s", "max_memory")
@@ -253,6 +257,22 @@ class StudySpec:
                 "--training FILE (training: [FILE])"
             )
 
+    def _refuse_start(self) -> None:
+        if not self.start:
+            return
+        for step in self.start:
+            if not isinstance(step, Finetune):
+                raise StudyError(
+                    f"start has {step.describe()}, and what every candidate begins with leaves the model's layout as "
+                    "it is: trainings of all weights (method: finetune)"
+                )
+        if SPACES[self.space].axes is None:
+            raise StudyError(f"start is followed by what a space compresses, and {self.space} trains; leave it out")
+        if self.third:
+            raise StudyError(
+                f"start goes with quality and bytes alone, and the study has {self.third} for an objective"
+            )
+
     def _refuse_aimless(self) -> None:
         """A target, a largest size, a least gain and a third objective are for a search that knows its space whole."""
         asked = self.needing_profile
@@ -273,17 +293,22 @@ class StudySpec:
             raise StudyError(f"{asked[0]} needs a space that is known whole, and {self.space} is not; use {known}")
 
     def _refuse_few_trials(self) -> None:
-        needed = 1 + len(self.reference_points)
-        if self.reference_points and self.trials < needed:
+        needed = 1 + len(self.marks)
+        if self.marks and self.trials < needed:
             raise StudyError(
-                f"trials is {self.trials}, and the baseline and the {len(self.reference_points)} reference points take "
+                f"trials is {self.trials}, and the baseline and the {len(self.marks)} reference points take "
                 f"{needed}; give --trials {needed} or more, or fewer reference_points"
             )
 
     @property
+    def marks(self) -> tuple[tuple[Step, ...], ...]:
+        """The reference points, what the space's candidates begin with before the others."""
+        return tuple(dict.fromkeys((*((self.start,) if self.start else ()), *self.reference_points)))
+
+    @property
     def given(self) -> tuple[tuple[Step, ...], ...]:
         """The candidates that the study names: its reference points, then its anchors."""
-        return tuple(dict.fromkeys((*self.reference_points, *self.anchors)))
+        return tuple(dict.fromkeys((*self.marks, *self.anchors)))
 
     @property
     def spelt(self) -> tuple[tuple[Step, ...], ...]:
@@ -369,7 +394,8 @@ class StudySpec:
         changes["training"] = tuple(
             replace(source, file=str(Path(source.file).expanduser().resolve())) for source in self.training
         )
-        changes["baseline"] = tuple(_absolute(step) for step in self.baseline)
+        for name in ("baseline", "start"):
+            changes[name] = tuple(_absolute(step) for step in getattr(self, name))
         for name in ("anchors", "reference_points"):
             changes[name] = tuple(tuple(_absolute(step) for step in steps) for steps in getattr(self, name))
         # A folder, or a GGUF file.
@@ -389,7 +415,8 @@ class StudySpec:
     def to_json(self) -> dict[str, Any]:
         """The spec as a JSON object that `spec_from_mapping` reads back."""
         record = asdict(self)
-        record["baseline"] = [step_to_json(step) for step in self.baseline]
+        for name in ("baseline", "start"):
+            record[name] = [step_to_json(step) for step in getattr(self, name)]
         for name in ("anchors", "reference_points"):
             record[name] = [[step_to_json(step) for step in steps] for steps in getattr(self, name)]
         record["rungs"] = list(self.rungs)

@@ -1,6 +1,6 @@
 """The methods that train: one frozen dataclass a method, its fields the method's parameters.
 
-The teacher is always the uncompressed base model.
+The teacher is the uncompressed base model, or what a study's `start` made of it.
 """
 
 from __future__ import annotations

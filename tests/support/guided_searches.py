@@ -99,7 +99,11 @@ def search(
     timable: Callable[[tuple[Step, ...]], bool] = lambda steps: True,
     speed: bool = False,
     references: float = 0.0,
+    start: tuple[Step, ...] = (),
+    gain: float = 0.0,
 ) -> Searched:
+    """start: what the space's candidates begin with. gain: the share of the whole quality that it adds to all of them.
+    They lie as far from what it makes as they would from the baseline without it."""
     proposer = Proposer(
         BASE,
         checkpoint,
@@ -118,6 +122,9 @@ def search(
         memory=memory,
         timable=timable,
         speed=speed,
+        given=(start,) if start else (),
+        references=(start,) if start else (),
+        start=start,
     )
     done = Searched(proposer, list(known or []), [])
     running: list[Proposal] = []
@@ -131,7 +138,7 @@ def search(
             break
         assert running, "the search waits for nothing"
         ended = running.pop(0)
-        outcome = fails(ended) or outcome_of(ended, references)
+        outcome = fails(ended) or outcome_of(ended, references, start, gain)
         done.records.append(record_of(ended, outcome))
         failure = outcome if isinstance(outcome, Failure) else None
         if isinstance(outcome, Speed):
@@ -157,14 +164,18 @@ def tokens_s(steps: tuple[Step, ...]) -> float:
     return found
 
 
-def outcome_of(proposal: Proposal, references: float = 0.0) -> Measurement | Probe | Speed:
+def outcome_of(
+    proposal: Proposal, references: float = 0.0, start: tuple[Step, ...] = (), gain: float = 0.0
+) -> Measurement | Probe | Speed:
     steps = proposal.candidate.steps
+    begun = bool(start) and steps[: len(start)] == start
+    steps = steps[len(start) :] if begun else steps
     if proposal.split == SPEED_SPLIT:
         return Speed({1: tokens_s(steps) / 30.0, 64: tokens_s(steps)})
     if proposal.split == PROFILE_SPLIT:
         return Probe({"en-de": nats(steps)}, proposal.predicted_bytes, {"compress": 1.0, "divergence": 0.5})
     return replace(
-        measurement(quality(steps, references), proposal.predicted_bytes),
+        measurement((1.0 + gain * begun) * quality(steps, references), proposal.predicted_bytes),
         divergence={"en-de": nats(steps)},
         seconds={"compress": len(steps) + sum(step.tokens / 40_000 for step in trainers(steps)), "translate": 2.0},
     )

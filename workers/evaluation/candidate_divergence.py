@@ -69,7 +69,7 @@ class Reference:
 
 def references_of(base: Path, context: CompressionContext) -> Mapping[str, Reference]:
     """Language pair -> what the base model says of it, from the store or taken now; empty where no calibration pair is
-    left to measure on. context: its parent is the base model."""
+    left to measure on. base: its folder; context: its parent is that model."""
     if context.store is None or not texts_to_show(context):
         return {}
     key = reference_key(context)

@@ -87,6 +87,9 @@ def compress_candidate(
             parent, there = artefact.path, length
             context = replace(context, parent_key=artefact.path.name)
             break
+    if there < len(candidate.steps):
+        teacher = begun_by(candidate, base, prompt, plan, report)
+        context = replace(context, teacher=teacher.folder, teacher_key=teacher.key)
     for length, step in enumerate(candidate.steps[there:], start=there + 1):
         prefix = candidate.prefix(length)
         earlier = artefact.about if artefact else {"targeted": 0, "changed": 0, "notes": []}
@@ -117,6 +120,33 @@ def compress_candidate(
         parent = artefact.path
         context = replace(context, parent_key=artefact.path.name)
     return artefact
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The model that a candidate is measured and taught by, uncompressed: its folder, and what names its bytes."""
+
+    folder: Path
+    key: str
+
+
+def begun_by(
+    candidate: Candidate, base: Path, prompt: Prompt, plan: EvaluationPlan, report: ProgressCallback = ignore_progress
+) -> Begun:
+    """What the plan's `start` makes of the base model, made now where the store does not have it; the base model itself
+    for a candidate that does not begin so, or is no more than that."""
+    if not _goes_on(candidate, plan):
+        return Begun(base, candidate.base.identity())
+    made = compress_candidate(candidate.prefix(len(plan.start)), base, prompt, plan, report)
+    if made is None:
+        raise RuntimeError(f"{candidate.prefix(len(plan.start)).describe()} has no artefact")
+    return Begun(made.path, made.path.name)
+
+
+def _goes_on(candidate: Candidate, plan: EvaluationPlan) -> bool:
+    """Whether the candidate begins with the plan's `start`, and has more steps."""
+    length = len(plan.start)
+    return 0 < length < len(candidate.steps) and candidate.steps[:length] == plan.start
 
 
 def base_context(base: BaseModel, folder: Path, prompt: Prompt, plan: EvaluationPlan) -> CompressionContext:
@@ -159,6 +189,9 @@ def artefact_key(candidate: Candidate, prompt: Prompt, plan: EvaluationPlan) -> 
     if any(step.reads_training for step in candidate.steps):
         read |= set(plan.training.langs) if plan.training else set()
         data |= {"training": plan.training.digest if plan.training else ""}
+        if _goes_on(candidate, plan):
+            # Who teaches the others.
+            data["start"] = len(plan.start)
     if prompt.name == "few-shot" and any(getattr(step, "has_translated_targets", False) for step in candidate.steps):
         # The teacher's examples.
         data["shots"] = plan.calibration.digest if plan.calibration else ""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.candidate import Candidate
-from workers.evaluation.candidate_folder import Built, base_context
+from workers.evaluation.candidate_folder import Built, base_context, begun_by
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.runtime.stages import Stages
 
@@ -27,12 +27,14 @@ class Loaded:
 
 
 def references_for(candidate: Candidate, made: Built, plan: EvaluationPlan, stages: Stages) -> Mapping[str, Reference]:
-    """What the base model says, by language pair; empty where no calibration pair is left to measure on. To be asked
-    for before the candidate needs the memory."""
+    """What the model says that the candidate begins with, by language pair; empty where no calibration pair is left to
+    measure on. To be asked for before the candidate needs the memory."""
     from workers.evaluation.candidate_divergence import references_of
 
     with stages.stage("divergence"):
-        return references_of(made.base, base_context(candidate.base, made.base, made.prompt, plan))
+        begun = begun_by(candidate, made.base, made.prompt, plan)
+        context = base_context(candidate.base, made.base, made.prompt, plan)
+        return references_of(begun.folder, replace(context, parent_key=begun.key))
 
 
 def load_candidate(

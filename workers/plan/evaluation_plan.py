@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
+from search_spaces.methods.registry import Step
 from search_spaces.parameters import DEFAULT_CALIBRATION_TOKENS
 from workers.reading.segments import DataSet
 from workers.reading.training_data import TrainingData
@@ -66,5 +67,8 @@ class EvaluationPlan:
     """How many processes train one candidate together."""
     divergence: bool = False
     """Whether each candidate's divergence from the base model is measured, on calibration pairs."""
+    start: tuple[Step, ...] = ()
+    """Trainings with which candidates begin: what they make of the base model is then the teacher of the steps after
+    them, and what divergences are from."""
     languages: Mapping[str, str] = field(default_factory=dict)
     """Language code -> its name, for codes that the tables lack or name otherwise."""

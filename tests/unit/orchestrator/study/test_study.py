@@ -196,7 +196,7 @@ def test_the_flags_stand_in_groups_and_every_one_is_a_key_of_a_study() -> None:
     assert places == sorted(places)
     assert len(text.split("\n\n")[0]) < 200, "the usage is short"
     keys = {action.dest for action in parser._actions} - {"help", "study"}
-    assert keys == {field.name for field in fields(StudySpec)} - {"anchors", "baseline"}
+    assert keys == {field.name for field in fields(StudySpec)} - {"anchors", "baseline", "start"}
 
 
 def test_the_help_of_a_flag_is_what_its_key_is_with_its_names_and_its_default() -> None:

@@ -16,16 +16,20 @@ from orchestrator.search.prepared import Study, prepare
 from orchestrator.study.spec import spec_from_mapping
 from orchestrator.study.yaml_file import read_study
 from search_spaces.candidate import Candidate
-from search_spaces.methods.quantizers import RTN, QuantizeEmbeddings
+from search_spaces.methods.quantizers import GPTQ, RTN, QuantizeEmbeddings
 from search_spaces.methods.registry import Step
-from search_spaces.methods.trainers import Recover
+from search_spaces.methods.trainers import Finetune, Recover
 from workers.evaluation.candidate_folder import Built, build_candidate
+from workers.evaluation.probe import probe
 from workers.loading.load import load_model
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.runtime.artefact_store import ENDED, MANIFEST, TRAINING
+from workers.runtime.stages import Stages
 from workers.runtime.training_progress import Trained
 from workers.training import engines, held_out_check
 from workers.training.loop.one_device import Task, train
+from workers.training.teachers import choose_teacher
+from workers.training.teachers.teacher import LiveTeacher, live_teacher
 
 STUDY = """
 model: {model}
@@ -132,3 +136,38 @@ def test_what_the_store_has_is_made_no_second_time_when_what_it_was_made_from_is
     assert more.artefact is not None and trials.trained == []
     assert len(written(trials.plan.store)) == len(before) + 1
     assert len(more.artefact.about["steps"]) == 5 and len(more.artefact.about["curves"]) == 2
+
+
+def test_what_a_study_begins_with_teaches_and_is_what_divergences_are_from(
+    trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = Finetune(loss="references", tokens=400, batch=8, rate=0.01)
+    healed = Recover(adapter="scales", tokens=400, batch=8, rate=0.01, warm_up=1)
+    steps = (begun, GPTQ(bits=4, group_size=32), healed)
+    taught: list[Path] = []
+
+    def teacher(folder: Path, *rest: Any) -> LiveTeacher:
+        taught.append(folder)
+        return live_teacher(folder, *rest)
+
+    monkeypatch.setattr(choose_teacher, "live_teacher", teacher)
+    plain = trials.plan
+    from_base, other = nats_of(trials, begun, RTN(bits=8)), trials.built(*steps)
+    trials.plan = replace(plain, start=(begun,))
+    made = trials.built(begun)
+    assert made.artefact is not None and trials.built(begun) == made
+    from_begun, again = nats_of(trials, begun, RTN(bits=8)), trials.built(*steps)
+    assert taught == [other.base, made.artefact.path]
+    assert again.artefact is not None and other.artefact is not None
+    assert again.artefact.path != other.artefact.path, "another teacher made it"
+    # 8 bits do little beside what the training did.
+    assert from_begun < 0.2 * from_base
+    # The start itself, and what begins otherwise, are compared with the base model as before.
+    assert nats_of(trials, begun) > from_begun
+    assert nats_of(trials, RTN(bits=8)) < 0.2 * from_base
+    assert trials.trained.count(begun) == 1
+
+
+def nats_of(trials: Trials, *steps: Step) -> float:
+    found = probe(Candidate(trials.study.base, steps), trials.plan, Stages())
+    return sum(found.divergence.values()) / len(found.divergence)
