@@ -14,7 +14,7 @@ from orchestrator.finish.byte_parts import byte_parts
 from orchestrator.finish.run_folder import read_data, refuse_changed_data, reopen
 from orchestrator.finish.title import made_baseline, title_of
 from orchestrator.finish.wrap_up import kept_folders, read_controls, read_results
-from orchestrator.ledger.names import BASELINE, LEDGER
+from orchestrator.ledger.names import BASELINE, LEDGER, SYNTHETIC
 from orchestrator.ledger.records import Ledger, read_ledger
 from orchestrator.report.markdown.content import Contamination, PageContent, ZeroShot
 from orchestrator.report.markdown.differences import Differences, differences
@@ -164,7 +164,8 @@ def contamination(ledger: Ledger, spec: StudySpec, data: Mapping[str, DataSet]) 
     """Whether the training data hold a source that the study measures on, looked for again in the files themselves."""
     if not spec.training:
         return Contamination("The study has no training data.", 0)
-    names = ", ".join(Path(source.file).name for source in spec.training)
+    files = [Path(source.file).name for source in spec.training] + [SYNTHETIC] * (spec.synthetic_pairs > 0)
+    names = ", ".join(files)
     rule = "A search refuses to begin where a source or a target of the training data is a source that it measures on"
     try:
         found = read_training(spec, data)

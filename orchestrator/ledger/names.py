@@ -3,3 +3,5 @@
 LEDGER = "ledger.jsonl"
 # The study that makes a run's baseline, inside the run's folder.
 BASELINE = "baseline"
+# The pairs that the model wrote for its training.
+SYNTHETIC = "synthetic.jsonl"

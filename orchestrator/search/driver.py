@@ -25,6 +25,7 @@ from orchestrator.results.resampling import Resampling
 from orchestrator.search.dry_run import request_tokens
 from orchestrator.search.estimates import running_bytes, training_bytes
 from orchestrator.search.loop import Halt, proposer_of, run_loop
+from orchestrator.search.made_first import with_synthetic_pairs
 from orchestrator.search.prepared import Study, header, prepare
 from orchestrator.stopping.signals import RunningCommand
 from orchestrator.study.base_model import refuse_changed_base
@@ -62,6 +63,7 @@ def run_search(spec: StudySpec, console: Console, work: RunningCommand | None = 
         if joined.folder is not None:
             study = _shared(study, console)
         placement = _place(study)
+        study = with_synthetic_pairs(study, console)
         work.ledger = spec.folder / LEDGER
         create_ledger(spec.folder, header(study))
         if spec.published is not None:

@@ -38,7 +38,7 @@ def start_search(spec: StudySpec, console: Console, work: RunningCommand) -> Sea
 def _with_baseline(spec: StudySpec, console: Console, work: RunningCommand) -> StudySpec:
     """The study on its baseline, which is made first, in a folder inside the run's."""
     environment.prepare(spec.address)
-    from orchestrator.search.made_baseline import is_begun, study_of, with_made
+    from orchestrator.search.made_first import is_begun, study_of, with_made
 
     first = study_of(spec)
     steps = " + ".join(step.short_label() for step in spec.baseline)

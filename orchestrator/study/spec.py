@@ -144,6 +144,9 @@ class StudySpec:
     """A file of running text to take them over instead of the pairs."""
     training: Annotated[Training, Flag(LEARNING, metavar="FILE", repeated=True, default="none")] = ()
     """Pairs for steps that train; without them the search offers no such steps."""
+    synthetic_pairs: Annotated[Count, Flag(LEARNING)] = 0
+    """Pairs that the model writes itself before the search, for the same steps: sources where its prompt has one, in
+    the trained languages, and the baseline's translations; 0 is none."""
     training_gpus: Annotated[Positive, Flag(LEARNING)] = 1
     """GPUs that train one candidate together."""
     control_arms: Annotated[Count, Flag(LEARNING)] = 1
@@ -248,6 +251,11 @@ class StudySpec:
     def _refuse_training_without_data(self) -> None:
         if self.training:
             return
+        if self.synthetic_pairs:
+            raise StudyError(
+                "synthetic_pairs are trained on beside pairs of people; name a file of those with --training "
+                "(training: [FILE])"
+            )
         asked = (self.baseline, *self.given)
         trained = [step.describe() for steps in asked for step in steps if step.kind == "trainer"]
         what = f"the space {self.space}" if SPACES[self.space].needs_training else next(iter(trained), None)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.ledger.lines import StudyHeader
+from orchestrator.ledger.names import SYNTHETIC
 from orchestrator.study.spec import StudySpec
 from search_spaces.candidate import digest_of
 from search_spaces.errors import StudyError
@@ -28,12 +29,16 @@ COUNTED_PAIRS = 200
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """data: what is trained on. missing: the directions of the study's data that it has no pair for. configs: path ->
-    digest of each student's config.json that an anchor names."""
+    """What steps that train read."""
 
     data: TrainingData
+    """What is trained on."""
     missing: tuple[str, ...]
+    """The directions of the study's data that it has no pair for."""
     configs: Mapping[str, str]
+    """Path -> digest of each student's config.json that an anchor names."""
+    to_write: int = 0
+    """How many pairs the model is to write before the search."""
 
     def identity(self) -> dict[str, Any]:
         """What decides the artefacts: the content of all of it."""
@@ -42,7 +47,8 @@ class Training:
     def told(self) -> list[str]:
         """What a person should know of it before the search, a line each."""
         files, langs = pluralize(len(self.data.files), "file"), ", ".join(self.data.langs)
-        lines = [f"trained on {files} of pairs, in the directions {langs}"]
+        more = f" and {self.to_write:,} pairs that the model writes" if self.to_write else ""
+        lines = [f"trained on {files} of pairs{more}, in the directions {langs}"]
         if self.data.measured:
             texts = pluralize(len(self.data.measured), "text")
             lines.append(f"left out of the training data: {texts} that the study measures on")
@@ -56,14 +62,18 @@ class Training:
 def read_training(spec: StudySpec, data: Mapping[str, DataSet]) -> Training | None:
     """The study's training data in the directions of its dev and test data; None where it names none.
 
-    A pair serves both directions of its languages. Raises DataError for a bad file, or a line with a source that the
-    study measures on (with skip_bad_rows such lines are left out), and StudyError where there are no pairs in the
-    study's directions.
+    A pair serves both directions of its languages. What the model wrote is among them, once it is there. Raises
+    DataError for a bad file, or a line with a source that the study measures on (with skip_bad_rows such lines are left
+    out), and StudyError where there are no pairs in the study's directions.
     """
     if not spec.training:
         return None
     wanted = sorted({langs for dataset in data.values() for langs in dataset.pairs})
     files = [(source.file, source.weight) for source in spec.training]
+    written = synthetic_file(spec)
+    has_written = spec.synthetic_pairs > 0 and written.is_file()
+    if has_written:
+        files.append((str(written), 1.0))
     found = training_data(files, wanted, spec.skip_bad_rows)
     there = _directions(found)
     if not there:
@@ -80,7 +90,12 @@ def read_training(spec: StudySpec, data: Mapping[str, DataSet]) -> Training | No
         for step in steps
         if isinstance(step, Distill) and step.config
     }
-    return Training(trained, missing, configs)
+    return Training(trained, missing, configs, 0 if has_written else spec.synthetic_pairs)
+
+
+def synthetic_file(spec: StudySpec) -> Path:
+    """Where the pairs are that the study's model wrote."""
+    return spec.folder / SYNTHETIC
 
 
 def short_trainings(spec: StudySpec, training: Training, model: Path) -> list[str]:

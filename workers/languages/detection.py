@@ -34,6 +34,14 @@ def other_language(text: str, source: str, target: str) -> str | None:
     return language if language != wanted and probability >= SURE else None
 
 
+def is_likeliest(text: str, language: str, other: str) -> bool:
+    """Whether a text, however short, is likelier in that language than in the other and in what a damaged model falls
+    into; True of a language that is not known."""
+    if not is_known(language):
+        return True
+    return classify(prose(text), {_base(language), _base(other), *RIVALS})[0] == _base(language)
+
+
 def classify(text: str, languages: Collection[str]) -> tuple[str, float]:
     """The likeliest of these languages that the library knows, and its probability."""
     language, probability = _identifier(tuple(sorted(known_languages() & set(languages)))).classify(text)

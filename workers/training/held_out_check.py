@@ -13,12 +13,15 @@ from workers.loading.load import CPU_DTYPE, CUDA_DTYPE, load_model, load_tokeniz
 from workers.plan.compression_context import CompressionContext
 from workers.reading.segments import Segment
 from workers.runtime.gpu_memory import release_memory
+from workers.runtime.working import working
 from workers.scoring.metrics import Interval, corpus_statistics, overall, paired_interval, scores_by_pair
 from workers.training.model_forms.trainable import Trainable
 from workers.training.model_forms.writing import plain_model
 from workers.translation.decoding import DEFAULT_MAX_NEW_TOKENS, Decoding
 
 TOGETHER = 128
+# What a trial is at meanwhile.
+TRANSLATING = "translating, validation pair"
 # A translation may be so many times as long as the longest reference, and so many tokens more.
 LENGTH_FACTOR = 2
 LENGTH_MORE = 8
@@ -81,7 +84,9 @@ def _translations(model: Any, folder: Path, segments: Sequence[Segment], context
     translator = Translator(
         model=model, tokenizer=tokenizer, prompt=context.prompt, examples=examples, decoding=decoding, context=room
     )
-    texts = [hypothesis.text for hypothesis in translator(segments)]
+    count = len(segments)
+    working(TRANSLATING, 0, count)
+    texts = [one.text for one in translator(segments, lambda done: working(TRANSLATING, done, count))]
     del translator, model
     release_memory()
     return texts

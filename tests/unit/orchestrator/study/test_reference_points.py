@@ -13,7 +13,7 @@ from orchestrator.ledger.records import LedgerWriter, create_ledger, read_ledger
 from orchestrator.racing.referee import Referee
 from orchestrator.results.findings import TrialFinding
 from orchestrator.search.dry_run import dry_run, plan_trials
-from orchestrator.search.made_baseline import study_of
+from orchestrator.search.made_first import study_of
 from orchestrator.search.prepared import prepare
 from orchestrator.search.proposals import Proposal, Proposer
 from orchestrator.statistics.frontier import Objectives

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.search.made_baseline import study_of
+from orchestrator.search.made_first import study_of
 from orchestrator.study.spec import StudySpec, spec_from_mapping
 from search_spaces.errors import StudyError
 from search_spaces.methods.reference_points import REFERENCE_POINTS

@@ -18,7 +18,7 @@ from orchestrator.ledger.records import create_ledger
 from orchestrator.search.driver import resume_search, run_search
 from orchestrator.search.prepared import header, prepare
 from orchestrator.study.spec import StudySpec
-from orchestrator.study.training import Training, read_training, refuse_changed_training
+from orchestrator.study.training import Training, read_training, refuse_changed_training, synthetic_file
 from orchestrator.study.values import TrainingSource
 from search_spaces.candidate import Candidate
 from search_spaces.errors import CandidateError, StudyError, UserError
@@ -249,3 +249,27 @@ def test_a_students_config_is_part_of_what_names_its_artefact(tmp_path: Path) ->
         candidate = Candidate(BASE, (Distill(config=str(file)), GPTQ(bits=4)))
         keys.add(artefact_key(candidate, PROMPTS["alma"], plan(None, tmp_path)))
     assert len(keys) == 2
+
+
+def test_what_the_model_wrote_is_read_once_it_is_there(tmp_path: Path, pairs: str) -> None:
+    asked = spec(tmp_path, pairs, synthetic_pairs=2000)
+    before = read_training(asked, {"dev": DEV})
+    assert before is not None and before.to_write == 2000
+    assert (
+        before.told()[0] == "trained on 1 file of pairs and 2,000 pairs that the model writes, in the directions en-de"
+    )
+    synthetic_file(asked).parent.mkdir()
+    file = write(synthetic_file(asked), ("A bird sings.", "Ein Vogel singt.", "en-de"))
+    after = read_training(asked, {"dev": DEV})
+    assert after is not None and after.to_write == 0
+    assert [source.path for source in after.data.files] == [pairs, file]
+    assert after.told()[0] == "trained on 2 files of pairs, in the directions en-de"
+    assert after.identity() != before.identity()
+    # A study that asks for none does not read what another left there.
+    without = read_training(spec(tmp_path, pairs), {"dev": DEV})
+    assert without is not None and without.identity() == before.identity()
+
+
+def test_a_model_writes_pairs_beside_those_of_people_alone(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="synthetic_pairs are trained on beside pairs of people"):
+        spec(tmp_path, synthetic_pairs=2000)

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.finish.title import title_of
 from orchestrator.ledger.names import BASELINE
 from orchestrator.ledger.records import read_ledger
-from orchestrator.search.made_baseline import is_begun, study_of, with_made
+from orchestrator.search.made_first import is_begun, study_of, with_made
 from orchestrator.study.spec import StudySpec, spec_from_mapping
 from search_spaces.errors import StudyError
 from tests.support.examples import BASE
