@@ -41,6 +41,8 @@ AT_ONCE = 4
 FIRST, LEAST_SHARE = 64, 0.125
 # The checks of a hypothesis that ask nothing of a source or a reference.
 CHECKED = ("empty", "repeated", "wrong_script", "wrong_language", "truncated")
+# Opening and closing ones, in which a model often puts the whole text.
+QUOTES = (('"', '"'), ("'", "'"), ("“", "”"), ("„", "“"), ("«", "»"), ("「", "」"))
 # Stands for the source in a prompt; no text has it.
 MARK = "\ue000"
 
@@ -180,7 +182,7 @@ class _Draws:
             texts = sample(self.model, self.tokenizer, [self.heads[langs] for langs in now], self.stops)
             for langs, (text, ended) in zip(now, texts, strict=True):
                 self.drawn[langs] += 1
-                source = source_of(langs, self.prompt.clean(text), self.drawn[langs])
+                source = source_of(langs, unquoted(self.prompt.clean(text)), self.drawn[langs])
                 known = normalise_text(source.source)
                 if ended and known not in self.known and is_sound(source):
                     self.known.add(known)
@@ -201,14 +203,23 @@ def source_of(langs: str, text: str, number: int = 0) -> Segment:
     return Segment(name, langs, text, ("",), doc_id=name, domain="")
 
 
+def unquoted(text: str) -> str:
+    """The text without the quotation marks that stand around all of it."""
+    for opening, closing in QUOTES:
+        inner = text.removeprefix(opening).removesuffix(closing)
+        if len(text) - len(inner) == 2 and opening not in inner and closing not in inner:
+            return inner.strip()
+    return text
+
+
 def is_sound(source: Segment) -> bool:
     """Whether it is a text in its language, by the checks that need no reference and, where that is too short for
-    them, by what it is likeliest; and holds no translation."""
+    them, by what it is likeliest; and holds no translation, nor a quotation that does not end."""
     written, read = split_pair(source.langs)
     turned = replace(source, langs=f"{read}-{written}", source="")
     if any(CHECKS[name](turned, source.source, False) for name in CHECKED):
         return False
-    if not is_likeliest(source.source, written, read):
+    if not is_likeliest(source.source, written, read) or source.source.count('"') % 2:
         return False
     return not any(f"{language_name(code)}:" in source.source for code in (written, read))
 

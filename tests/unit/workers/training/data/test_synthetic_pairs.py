@@ -27,6 +27,7 @@ from workers.training.data.synthetic_pairs import (
     save_pairs,
     shares_of,
     source_of,
+    unquoted,
     write_pairs,
 )
 from workers.translation.decoding import Decoding
@@ -137,11 +138,29 @@ def test_shares_differ_by_at_most_one() -> None:
         ("zh-en", "Where can I find my order?", False),
         ("en-de", "Un homme.", False),
         ("en-de", "yes yes yes yes yes yes yes yes yes yes", False),
+        ("en-de", 'She said: "I will come home.', False),
+        ("en-de", 'She said: "I will come home."', True),
         ("en-de", "Good morning. German: Guten Morgen.", False),
     ],
 )
 def test_what_is_sound_is_a_text_in_the_source_language(langs: str, text: str, sound: bool) -> None:
     assert is_sound(source_of(langs, text)) is sound
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ('"How are you? "', "How are you?"),
+        ("„Wie geht es dir?“", "Wie geht es dir?"),
+        ("「你好」", "你好"),
+        ('"Yes," she said, "now."', '"Yes," she said, "now."'),
+        ('He said "now"', 'He said "now"'),
+        ('"', '"'),
+        ("I'm here.", "I'm here."),
+    ],
+)
+def test_quotation_marks_around_all_of_a_text_go(text: str, plain: str) -> None:
+    assert unquoted(text) == plain
 
 
 def test_a_prompt_is_given_up_to_its_source() -> None:
