@@ -75,14 +75,15 @@ def write_pairs(
     langs: the directions that are trained. Of both directions of two languages the one is taken whose source language
     the writer writes more readily; a pair serves both. Both models are asked as the plan says, on a GPU where there is
     one; the seed is the plan's. Left out is what fails a sanity check, or is a source that the plan measures on. So
-    there may be fewer. report: is told how many of the sources, and then of the translations, there are.
+    there may be fewer. report: is told how many first sources were drawn, how many there are in the end, and how many
+    are translated.
     """
     from workers.runtime.gpu_memory import release_memory
     from workers.translation.translator import Translator
 
     name_languages(plan.languages)
     model, tokenizer, prompt, _ = _opened(writer, plan)
-    asked, sources = draw_sources(model, tokenizer, prompt, plan, langs, count, told(report, "sources", count))
+    asked, sources = draw_sources(model, tokenizer, prompt, plan, langs, count, report)
     del model
     release_memory()
     model, tokenizer, prompt, context = _opened(translator, plan)
@@ -105,7 +106,7 @@ def draw_sources(
     plan: EvaluationPlan,
     langs: Sequence[str],
     count: int,
-    progress: Callable[[int], None] = lambda done: None,
+    report: ProgressCallback = ignore_progress,
 ) -> tuple[dict[str, int], list[Segment]]:
     """How many sources are asked for of each direction that is taken, and the sources, by turns, no text twice. Fewer
     of a language that the model does not write: of which less than an eighth of what is drawn passes the checks."""
@@ -117,12 +118,13 @@ def draw_sources(
     heads = {one: head_ids(one, tokenizer, prompt, _examples(plan)) for one in langs}
     stops = sorted({*stop_ids(model, tokenizer), *line_break_ids(tokenizer)})
     draws = _Draws(model, tokenizer, prompt, heads, stops, AT_ONCE * plan.decoding.batch_size)
-    draws.draw([one for one in langs for _ in range(FIRST)])
+    tried, reached = told(report, "languages", FIRST * len(langs)), told(report, "sources", count)
+    draws.draw([one for one in langs for _ in range(FIRST)], lambda: tried(draws.drawn.total()))
     taken = more_readily({one: len(draws.found[one]) for one in langs})
     asked = dict(zip(taken, shares_of(count, len(taken)), strict=True))
 
     def tell() -> None:
-        progress(sum(min(len(draws.found[one]), asked[one]) for one in taken))
+        reached(sum(min(len(draws.found[one]), asked[one]) for one in taken))
 
     tell()
     while wanted := due(asked, {one: len(draws.found[one]) for one in taken}, draws.drawn):
