@@ -1,4 +1,4 @@
-"""A baseline that is made first: the study that makes it, what it leaves, and what is said where it did not."""
+"""What is made before a search: the study that makes a baseline, what it leaves, and what is said where it did not."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from orchestrator.finish.title import title_of
 from orchestrator.ledger.names import BASELINE
 from orchestrator.ledger.records import read_ledger
-from orchestrator.search.made_first import is_begun, study_of, with_made
+from orchestrator.search.made_first import is_begun, study_of, with_made, with_synthetic_pairs
+from orchestrator.search.prepared import prepare
 from orchestrator.study.spec import StudySpec, spec_from_mapping
 from search_spaces.errors import StudyError
 from tests.support.examples import BASE
@@ -30,11 +32,14 @@ def test_the_study_of_a_baseline_tries_its_steps_alone_and_keeps_what_they_make(
         {
             "data": "dev.jsonl", "test": "test.jsonl", "out": "runs/a", "training": ["pairs.jsonl"], "trials": 40,
             "baseline": [{"recipe": "alma-full"}], "target": "chrf>=99%", "hours": 2, "seed": 3,
+            "synthetic_pairs": 2000,
         }
     )  # fmt: skip
     first = study_of(spec)
     assert (first.trials, first.anchors, first.baseline) == (2, (spec.baseline,), ())
     assert (first.out, first.keep, first.target, first.hours) == ("runs/a/baseline", "all", None, None)
+    # It trains on the pairs of people alone.
+    assert (spec.synthetic_pairs, first.synthetic_pairs) == (2000, 0)
     assert (first.data, first.test, first.training, first.seed) == (spec.data, spec.test, spec.training, 3)
     # Nothing runs beside it, so it has a whole GPU, or as many as a trial of the search.
     assert (first.max_concurrent, first.gpus_per_trial) == (1, None)
@@ -76,3 +81,11 @@ def test_a_folder_with_the_baseline_of_another_study_is_refused(tmp_path: Path) 
     assert not is_begun(study_of(replace(spec, out=str(tmp_path / "new"))))
     with pytest.raises(StudyError, match="has the baseline of another study"):
         is_begun(study_of(spec))
+
+
+def test_a_study_without_synthetic_pairs_has_none_written(tmp_path: Path) -> None:
+    write_data(tmp_path / "dev.jsonl")
+    spec = StudySpec(data=str(tmp_path / "dev.jsonl"), out=str(tmp_path / "run"), check_languages=False)
+    study = prepare(spec, Console(quiet=True))
+    assert with_synthetic_pairs(study, Console(quiet=True)) is study
+    assert not study.spec.folder.exists()
