@@ -109,7 +109,8 @@ def test_the_share_of_directions_without_data_is_what_the_tokens_leave(tokens: i
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(tokens, 256, generator=generator)
     heard: list[Damped] = []
-    inverse_factor(inputs.T @ inputs / tokens, 1e-4, heard.append)
+    # Float32 tells the share to 0.0002 with this damping, and on some processors to 0.003 with a tenth of it.
+    inverse_factor(inputs.T @ inputs / tokens, 1e-3, heard.append)
     assert heard[0].unseen == pytest.approx(1 - tokens / 256, abs=0.002)
     assert not heard[0].rose
 
