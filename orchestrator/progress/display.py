@@ -210,6 +210,9 @@ class ProgressDisplay:
         row = self._rows.get(value[0])
         if row is None:
             return
+        if self._ask_warnings is not None:
+            # Those of a trial stand before the line that it has ended.
+            self._say_warnings(self._ask_warnings())
         if kind == "timed":
             _, speed, now = value
             row = replace(row, state="done", speed=speed or "timed", seconds=now - row.began)

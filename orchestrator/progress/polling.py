@@ -6,19 +6,21 @@ from typing import Any, Generic, TypeVar
 
 import ray
 
-# After so long an answer is left for the next time.
-WAIT_SECONDS = 0.2
+# After so long an answer is left for the next time; longer where that would come too late.
+WAIT_SECONDS, LATE_SECONDS = 0.2, 2.0
 
 Answer = TypeVar("Answer")
 
 
 class TrainingPoller(Generic[Answer]):
-    """What the ledger's actor has last heard; asking takes no longer than WAIT_SECONDS."""
+    """What the ledger's actor has last heard; asking takes no longer than it may wait."""
 
-    def __init__(self, method: Any, nothing: Answer) -> None:
-        """method: the actor's, without arguments. nothing: what it would answer had it heard of nothing."""
+    def __init__(self, method: Any, nothing: Answer, wait: float = WAIT_SECONDS) -> None:
+        """method: the actor's, without arguments. nothing: what it would answer had it heard of nothing. wait: for an
+        answer, in seconds."""
         self._method = method
         self._nothing = nothing
+        self._wait = wait
         self._asked: Any = None
         self._known = nothing
 
@@ -26,7 +28,7 @@ class TrainingPoller(Generic[Answer]):
         """The newest answer; while the actor is busy the one before, and nothing once it is lost."""
         if self._asked is None:
             self._asked = self._method.remote()
-        ready, _ = ray.wait([self._asked], timeout=WAIT_SECONDS)
+        ready, _ = ray.wait([self._asked], timeout=self._wait)
         if ready:
             self._asked = None
             try:

@@ -27,7 +27,7 @@ from orchestrator.finish.wrap_up import TUNE_FOLDER, connect, worth_scoring
 from orchestrator.ledger.records import Ledger, TrialRecord
 from orchestrator.number_format import metric_name, spell_bytes, spell_seconds
 from orchestrator.progress.display import ProgressDisplay
-from orchestrator.progress.polling import TrainingPoller
+from orchestrator.progress.polling import LATE_SECONDS, TrainingPoller
 from orchestrator.progress.trial_table import BASELINE, PHASES, Totals
 from orchestrator.results.cost import SECONDS_AN_HOUR, cost_of
 from orchestrator.results.intervals import Known
@@ -293,7 +293,7 @@ def _start_progress(
         console,
         trainings=TrainingPoller(actor.trainings, {}) if study.training else None,
         doings=TrainingPoller(actor.doings, {}),
-        warnings=TrainingPoller(actor.warnings, []),
+        warnings=TrainingPoller(actor.warnings, [], LATE_SECONDS),
         numbers={trial.candidate.describe() or "baseline": trial.number for trial in known},
     )
 

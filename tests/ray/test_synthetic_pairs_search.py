@@ -50,7 +50,7 @@ def test_the_model_writes_pairs_that_are_trained_on(here: Command, study: Path) 
     assert f"pairs     24 synthetic ones, written by {CAPTIONS}" in done.stdout
     rows = [json.loads(line) for line in (run / SYNTHETIC).read_text(encoding="utf-8").splitlines()]
     assert f"pairs     {len(rows)} written in " in done.stdout
-    assert len(rows) > 12 and {row["langs"] for row in rows} == {"de-en"}
+    assert len(rows) >= 6 and {row["langs"] for row in rows} == {"de-en"}
     assert all(row["src"] and row["ref"] for row in rows)
     header, *_ = ledger_lines(run)
     first, *_ = ledger_lines(run / "baseline")

@@ -566,6 +566,20 @@ def test_each_warning_of_trials_is_said_once_and_the_last_ones_at_the_end(termin
     assert text.index("slow") < text.index("halved")
 
 
+def test_what_a_trial_was_warned_of_stands_before_the_line_of_its_end() -> None:
+    """However short a while ago it was asked for: this clock stands."""
+    answers: list[list[str]] = [["slow"], []]
+
+    def show(console: Console) -> None:
+        progress = ProgressDisplay(Totals(9, 0), console, Clock(), warnings=lambda: answers.pop())
+        progress.started(7, "recover()", "dev")
+        progress.ended(7, 50.0, 1000)
+        progress.stop()
+
+    text = shown(show, terminal=False)
+    assert text.index("warning: slow\n") < text.index("[1/9]")
+
+
 def test_in_a_terminal_trainings_stand_below_the_table_until_their_trial_ends() -> None:
     def last(*also: Callable[[ProgressDisplay], None]) -> str:
         asked = Asked({7: HALFWAY})
