@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -29,13 +29,11 @@ def generate(
     pad = stops[0] if stops else 0
     for at in _batches(requests, order, batch_size, reads_the_prompt(model.generation_config)):
         batch = [requests[position] for position in at]
-        width = max(len(request.ids) for request in batch)
-        ids = [[pad] * (width - len(request.ids)) + list(request.ids) for request in batch]
-        mask = [[0] * (width - len(request.ids)) + [1] * len(request.ids) for request in batch]
+        ids, mask = left_padded([request.ids for request in batch], pad, model.device)
         with torch.inference_mode():
             output = model.generate(
-                torch.tensor(ids, device=model.device),
-                attention_mask=torch.tensor(mask, device=model.device),
+                ids,
+                attention_mask=mask,
                 max_new_tokens=max(request.limit for request in batch),
                 do_sample=False,
                 num_beams=beams,
@@ -47,8 +45,8 @@ def generate(
                 eos_token_id=list(stops) or None,
                 pad_token_id=pad,
             )
-        for position, request, row in zip(at, batch, output[:, width:].tolist(), strict=True):
-            done[position] = _ended(row[: request.limit], stops)
+        for position, request, row in zip(at, batch, output[:, ids.shape[1] :].tolist(), strict=True):
+            done[position] = through_stop(row[: request.limit], stops)
         progress(len(done))
 
 
@@ -68,6 +66,15 @@ def _alike(one: DecodeRequest, other: DecodeRequest) -> bool:
     return (len(one.ids), one.limit) == (len(other.ids), other.limit)
 
 
-def _ended(tokens: list[int], stops: Sequence[int]) -> list[int]:
+def left_padded(prompts: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The prompts' ids, filled up before them, and 1 where they are: int64 (prompts, longest) both."""
+    width = max(map(len, prompts))
+    ids = [[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def through_stop(tokens: list[int], stops: Collection[int]) -> list[int]:
+    """The tokens up to the first stop, with it; all where there is none."""
     end = next((place for place, token in enumerate(tokens) if token in stops), None)
     return tokens if end is None else tokens[: end + 1]

@@ -23,6 +23,7 @@ from workers.loading.plain_folder import base_folder
 from workers.plan.evaluation_plan import EvaluationPlan
 from workers.reading.segments import Segment
 from workers.reading.training_data import normalise_text
+from workers.runtime.atomic_files import write_whole
 from workers.runtime.callbacks import ProgressCallback, ignore_progress
 from workers.runtime.training_progress import Progress
 from workers.scoring.sanity import failed_checks
@@ -233,6 +234,8 @@ def sample(
     memory runs out, half of them at a time."""
     import torch
 
+    from workers.decoder.generate import through_stop
+
     try:
         rows = _sampled(model, heads, stops)
     except torch.OutOfMemoryError:
@@ -243,23 +246,22 @@ def sample(
         yield from sample(model, tokenizer, heads[:half], stops)
         yield from sample(model, tokenizer, heads[half:], stops)
         return
-    ends = set(stops)
+    ends = frozenset(stops)
     for row in rows:
-        end = next((place for place, token in enumerate(row) if token in ends), None)
+        tokens = through_stop(row, ends)
         # The token of a line break may begin with the full stop before it.
-        text = tokenizer.decode(row if end is None else row[: end + 1], skip_special_tokens=True)
-        yield text.split("\n", 1)[0].strip(), end is not None
+        text = tokenizer.decode(tokens, skip_special_tokens=True)
+        yield text.split("\n", 1)[0].strip(), tokens[-1] in ends
 
 
 def _sampled(model: Any, heads: Sequence[tuple[int, ...]], stops: Sequence[int]) -> list[list[int]]:
-    import torch
+    from workers.decoder.generate import left_padded
 
-    width, pad = max(map(len, heads)), stops[0]
+    pad = stops[0]
+    ids, mask = left_padded(heads, pad, model.device)
     output = model.generate(
-        torch.tensor([[pad] * (width - len(head)) + list(head) for head in heads], device=model.device),
-        attention_mask=torch.tensor(
-            [[0] * (width - len(head)) + [1] * len(head) for head in heads], device=model.device
-        ),
+        ids,
+        attention_mask=mask,
         max_new_tokens=LONGEST,
         do_sample=True,
         temperature=1.0,
@@ -272,7 +274,7 @@ def _sampled(model: Any, heads: Sequence[tuple[int, ...]], stops: Sequence[int])
         eos_token_id=list(stops),
         pad_token_id=pad,
     )
-    rows: list[list[int]] = output[:, width:].tolist()
+    rows: list[list[int]] = output[:, ids.shape[1] :].tolist()
     return rows
 
 
@@ -289,9 +291,7 @@ def told(report: ProgressCallback, doing: str, of: int) -> Callable[[int], None]
 def save_pairs(pairs: Sequence[Segment], file: Path) -> None:
     """The pairs as JSON lines with `src`, `ref` and `langs`; a file that is there is replaced in one step."""
     rows = [{"src": pair.source, "ref": pair.references[0], "langs": pair.langs} for pair in pairs]
-    half = file.with_name(f"{file.name}.part")
-    half.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    half.replace(file)
+    write_whole(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _opened(base: BaseModel, plan: EvaluationPlan) -> tuple[Any, Any, Prompt, int | None]:
