@@ -15,9 +15,9 @@ Answer = TypeVar("Answer")
 class TrainingPoller(Generic[Answer]):
     """What the ledger's actor has last heard; asking takes no longer than it may wait."""
 
-    def __init__(self, method: Any, nothing: Answer, wait: float = WAIT_SECONDS) -> None:
+    def __init__(self, method: Any, nothing: Answer, wait: float | None = None) -> None:
         """method: the actor's, without arguments. nothing: what it would answer had it heard of nothing. wait: for an
-        answer, in seconds."""
+        answer, in seconds; None is WAIT_SECONDS."""
         self._method = method
         self._nothing = nothing
         self._wait = wait
@@ -28,7 +28,7 @@ class TrainingPoller(Generic[Answer]):
         """The newest answer; while the actor is busy the one before, and nothing once it is lost."""
         if self._asked is None:
             self._asked = self._method.remote()
-        ready, _ = ray.wait([self._asked], timeout=self._wait)
+        ready, _ = ray.wait([self._asked], timeout=WAIT_SECONDS if self._wait is None else self._wait)
         if ready:
             self._asked = None
             try:

@@ -3,6 +3,7 @@ them (`mtpareto`, `running`), or in this process on the Ray that tests share (`h
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -52,6 +53,15 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cut(ROOT / "data" / "test.jsonl", tmp_path_factory.mktemp("data") / "test.jsonl", SEGMENTS)
+
+
+@pytest.fixture(scope="session")
+def small_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every twentieth of the calibration pairs."""
+    file = tmp_path_factory.mktemp("data") / "train.jsonl"
+    rows = gzip.decompress((ROOT / "data" / "calibration.jsonl.gz").read_bytes()).decode().splitlines()[::20]
+    file.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.ray.conftest import Command, ledger_lines
-from tests.support.paths import ROOT
 
 LONGER = {"method": "finetune", "tokens": 600, "batch": 8, "loss": "references", "rate": 1e-4}
 SHORTER = {"recipe": "heal", "tokens": 600, "batch": 8}
 
 
 @pytest.fixture(scope="module")
-def run(small_data: Path, small_test: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(small_data: Path, small_test: Path, small_training: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's folder of a study that is not begun yet."""
     folder = tmp_path_factory.mktemp("begun")
-    rows = gzip.decompress((ROOT / "data" / "calibration.jsonl.gz").read_bytes()).decode().splitlines()[::20]
-    (folder / "train.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     asked = {
-        "data": str(small_data), "test": str(small_test), "training": [str(folder / "train.jsonl")],
+        "data": str(small_data), "test": str(small_test), "training": [str(small_training)],
         "out": str(folder / "run"), "space": "bit-width", "trials": 5, "max_new_tokens": 24, "speed": False,
         "calibration_tokens": 2048, "start": [LONGER],
         "anchors": [[{"method": "rtn", "bits": 4}], [LONGER, {"method": "rtn", "bits": 4}, SHORTER]],

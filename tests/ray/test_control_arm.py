@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,17 @@ import yaml
 
 from orchestrator.ledger.names import LEDGER
 from tests.ray.conftest import Command, ledger_lines
-from tests.support.paths import ROOT
 from workers.plan.evaluation_plan import CONTROL_SPLITS
 
 TRAINING = {"method": "finetune", "tokens": 600, "batch": 8, "loss": "references", "rate": 1e-4}
 
 
 @pytest.fixture(scope="module")
-def run(small_data: Path, small_test: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(small_data: Path, small_test: Path, small_training: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's folder of a study that is not begun yet."""
     folder = tmp_path_factory.mktemp("control")
-    rows = gzip.decompress((ROOT / "data" / "calibration.jsonl.gz").read_bytes()).decode().splitlines()[::20]
-    (folder / "train.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     asked = {
-        "data": str(small_data), "test": str(small_test), "training": [str(folder / "train.jsonl")],
+        "data": str(small_data), "test": str(small_test), "training": [str(small_training)],
         "out": str(folder / "run"), "space": "bit-width", "trials": 2, "max_new_tokens": 24, "speed": False,
         "calibration_tokens": 2048, "anchors": [[{"method": "rtn", "bits": 4}, TRAINING]],
     }  # fmt: skip

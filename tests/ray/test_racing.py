@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import os
@@ -195,12 +194,10 @@ def test_a_tie_is_on_the_ledger_before_tune_hears_of_it(shared_ray: None, plan: 
 
 
 def test_what_a_trial_tells_of_its_training_is_heard_until_it_ends_and_its_curve_stays(
-    shared_ray: None, plan: EvaluationPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared_ray: None, plan: EvaluationPlan, small_training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(polling, "WAIT_SECONDS", 60.0)
-    rows = gzip.decompress((ROOT / "data" / "calibration.jsonl.gz").read_bytes()).decode().splitlines()[::20]
-    (tmp_path / "train.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-    plan = replace(plan, training=training_data([(str(tmp_path / "train.jsonl"), 1.0)], plan.data["dev"].pairs))
+    plan = replace(plan, training=training_data([(str(small_training), 1.0)], plan.data["dev"].pairs))
     run = tmp_path / "trains"
     given = suggested(1, None)
     given["candidate"]["steps"] = [step_to_json(Finetune(tokens=300, batch=4, loss="references"))]

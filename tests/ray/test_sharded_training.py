@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from tests.ray.conftest import ROOT, Command, free_port, ledger_lines, trials
+from tests.ray.conftest import Command, free_port, ledger_lines, trials
 from tests.support.sharded_example import build, random_pairs, student
 from tests.support.sharded_runs import PROCESSES, STEPS, process
 from workers.plan.evaluation_plan import RACED_SPLIT
@@ -104,13 +103,13 @@ def test_every_process_says_that_the_disk_is_full(folder: Path) -> None:
         assert "no room for a checkpoint" in (folder / f"full-raised-{rank}.txt").read_text()
 
 
-def test_a_search_trains_over_two_processes_which_its_trials_start(runs: Path, small_data: Path, here: Command) -> None:
-    rows = gzip.decompress((ROOT / "data" / "calibration.jsonl.gz").read_bytes()).decode().splitlines()[::20]
-    (runs / "train.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+def test_a_search_trains_over_two_processes_which_its_trials_start(
+    runs: Path, small_data: Path, small_training: Path, here: Command
+) -> None:
     step = {"method": "finetune", "tokens": 600, "batch": 8, "loss": "references", "rate": 1e-4}
     spec = {
         "out": str(runs / "run"), "space": "bit-width", "trials": 2, "max_new_tokens": 24, "speed": False,
-        "data": str(small_data), "training": [str(runs / "train.jsonl")], "training_gpus": 2, "keep": "none",
+        "data": str(small_data), "training": [str(small_training)], "training_gpus": 2, "keep": "none",
         "calibration_tokens": 2048, "control_arms": 0,
         "anchors": [[{"method": "rtn", "bits": 4}, step]],
     }  # fmt: skip
