@@ -212,7 +212,7 @@ class Proposer:
         if not self._over():
             if (named := self._from_given()) is not None:
                 return named
-            if any(one.key == self._start_key for one in self._pending.values()):
+            if self._start_is_under_way:
                 return "wait"
             proposal = self._guided(left)
             if self.aim_is_met or self.gain_is_spent:
@@ -437,10 +437,25 @@ class Proposer:
         return sum(key[1] == split for key in self._found) + sum(p.split == split for p in self._pending.values())
 
     def _from_given(self) -> Proposal | None:
-        while self._given:
-            if (proposal := self._new(self._given.popleft(), {}, None)) is not None:
-                return proposal
-        return None
+        """The first that the study names and that can be made; what begins as the space's candidates do waits for what
+        those begin with, since two trials would both make it."""
+        waiting: list[tuple[Step, ...]] = []
+        proposal = None
+        while self._given and proposal is None:
+            steps = self._given.popleft()
+            if self._start_is_under_way and self._begins(steps):
+                waiting.append(steps)
+            else:
+                proposal = self._new(steps, {}, None)
+        self._given.extendleft(reversed(waiting))
+        return proposal
+
+    @property
+    def _start_is_under_way(self) -> bool:
+        return any(one.key == self._start_key for one in self._pending.values())
+
+    def _begins(self, steps: tuple[Step, ...]) -> bool:
+        return steps[: len(self._start)] == self._start
 
     def _guidance_for(self, space: Space, floor: float, max_bytes: int | None, least_rate: float) -> Guidance | None:
         rows = enumerate_rows(space, self._offer, self._checkpoint)

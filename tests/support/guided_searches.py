@@ -101,9 +101,10 @@ def search(
     references: float = 0.0,
     start: tuple[Step, ...] = (),
     gain: float = 0.0,
+    anchors: tuple[tuple[Step, ...], ...] = (),
 ) -> Searched:
     """start: what the space's candidates begin with. gain: the share of the whole quality that it adds to all of them.
-    They lie as far from what it makes as they would from the baseline without it."""
+    They lie as far from what it makes as they would from the baseline without it. anchors: what the study names."""
     proposer = Proposer(
         BASE,
         checkpoint,
@@ -122,7 +123,7 @@ def search(
         memory=memory,
         timable=timable,
         speed=speed,
-        given=(start,) if start else (),
+        given=(*((start,) if start else ()), *anchors),
         references=(start,) if start else (),
         start=start,
     )

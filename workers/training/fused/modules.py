@@ -91,19 +91,26 @@ def _norm(module: Any) -> Forward | None:
     return None
 
 
-def _gated(module: Any) -> Forward | None:
-    from workers.training.fused.gate_kernels import SiluGate
-
+def is_silu_gated(module: Any) -> bool:
+    """Whether it is down(silu(gate(x)) · up(x)) of three modules by these names, as they answer under autocast: beside
+    weights of 16 bits an adapter's are float32, which nothing else brings together."""
     parts: list[Any] = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
     if not all(isinstance(part, nn.Module) for part in parts):
-        return None
+        return False
     gate, up, down = parts
     width = getattr(gate, "in_features", None)
     if not isinstance(width, int):
-        return None
+        return False
     x = _values(width, next(iter((*gate.parameters(), *gate.buffers()))))
-    if not _alike(down(functional.silu(gate(x)) * up(x)), module(x)):
+    with torch.autocast(x.device.type, torch.bfloat16):
+        return _alike(down(functional.silu(gate(x)) * up(x)), module(x))
+
+
+def _gated(module: Any) -> Forward | None:
+    if not is_silu_gated(module):
         return None
+    from workers.training.fused.gate_kernels import SiluGate
+
     return lambda self, states: self.down_proj(SiluGate.apply(self.gate_proj(states), self.up_proj(states)))
 
 

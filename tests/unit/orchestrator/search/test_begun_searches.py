@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.search.proposals import Proposal
+from search_spaces.methods.pruners import RemoveLayers
 from search_spaces.methods.registry import Step
 from search_spaces.methods.trainers import Finetune
 from search_spaces.outcome import Failure
@@ -43,6 +44,14 @@ def test_every_candidate_but_the_baseline_begins_so(checkpoint: Checkpoint) -> N
 def test_nothing_of_the_space_is_begun_before_it_was_measured(checkpoint: Checkpoint, guided: bool) -> None:
     done = search(checkpoint, 14, start=START, side_by_side=4, stop_after=1, guided=guided)
     assert steps_of(done.proposals) == [(), START]
+
+
+def test_an_anchor_that_begins_so_waits_for_it_and_others_do_not(checkpoint: Checkpoint) -> None:
+    shared, alone = (*START, RemoveLayers(count=1)), (RemoveLayers(count=2),)
+    anchors = (shared, alone)
+    before = search(checkpoint, 16, start=START, side_by_side=4, stop_after=1, anchors=anchors)
+    assert steps_of(before.proposals) == [(), START, alone]
+    assert steps_of(search(checkpoint, 16, start=START, side_by_side=4, anchors=anchors).dev[2:4]) == [alone, shared]
 
 
 def test_the_search_is_that_of_what_the_start_made(checkpoint: Checkpoint) -> None:
